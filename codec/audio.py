@@ -1,0 +1,164 @@
+"""Audio files in and out, in blocks: whatever libsndfile reads, at any rate, with any channels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import soxr
+
+from codec.errors import AudioError
+
+Samples = npt.NDArray[np.float32]
+
+BLOCK_SECONDS = 1.0
+MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 8_000, 192_000
+SUFFIXES = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif", ".au", ".caf", ".w64"}
+
+
+class Resampler:
+    """Blocks ``[C, n]`` at one rate to blocks at another, of exactly the length asked for."""
+
+    def __init__(self, source_rate: int, target_rate: int, channels: int) -> None:
+        self._channels = channels
+        self._stream = (
+            None
+            if source_rate == target_rate
+            else soxr.ResampleStream(source_rate, target_rate, channels, dtype="float32")
+        )
+        self._num_out = 0
+
+    def push(self, block: Samples) -> Samples:
+        """What is ready of the output after this block."""
+        if self._stream is not None:
+            block = self._stream.resample_chunk(np.ascontiguousarray(block.T)).T
+        self._num_out += block.shape[1]
+        return block
+
+    def finish(self, num_samples: int) -> Samples:
+        """The end of the output, cut or padded with silence so that there are ``num_samples``.
+
+        The filter's own ending is a few samples off at most; a few that were already pushed
+        out too many (none, in soxr) could not be taken back.
+        """
+        tail = np.zeros((self._channels, 0), np.float32)
+        if self._stream is not None:
+            empty = np.zeros((0, self._channels), np.float32)
+            tail = self._stream.resample_chunk(empty, last=True).T
+        missing = num_samples - self._num_out
+        tail = tail[:, : max(0, missing)]
+        return np.pad(tail, ((0, 0), (0, max(0, missing - tail.shape[1]))))
+
+
+class AudioReader:
+    """A file opened for reading in blocks.
+
+    Attributes:
+        sample_rate: in samples per second.
+        channels: after mixing down, if that was asked for.
+        num_samples: per channel, as the file says.
+    """
+
+    def __init__(self, file: soundfile.SoundFile, name: str, mono: bool) -> None:
+        self._file, self._name, self._mono = file, name, mono
+        self.sample_rate = int(file.samplerate)
+        self.channels = 1 if mono else int(file.channels)
+        self.num_samples = int(file.frames)
+        if not MIN_SAMPLE_RATE <= self.sample_rate <= MAX_SAMPLE_RATE:
+            raise AudioError(
+                f"{name} has {self.sample_rate} samples per second: "
+                f"{MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} can be coded; resample it first"
+            )
+
+    def blocks(self) -> Iterator[Samples]:
+        """The audio as ``[C, n]`` blocks of about a second."""
+        size = round(BLOCK_SECONDS * self.sample_rate)
+        while True:
+            try:
+                block = self._file.read(size, dtype="float32", always_2d=True).T
+            except soundfile.SoundFileError as error:
+                raise AudioError(f"{self._name} cannot be read to its end: {error}") from error
+            if not block.shape[1]:
+                return
+            if not np.isfinite(block).all():
+                raise AudioError(
+                    f"{self._name} holds NaN or infinite samples: repair it before coding"
+                )
+            yield block.mean(axis=0, keepdims=True) if self._mono else block
+
+
+@contextmanager
+def open_audio(source: Path | BinaryIO, *, mono: bool = False) -> Iterator[AudioReader]:
+    """Open a file that libsndfile reads.
+
+    Args:
+        source: path, or a seekable binary file.
+        mono: mix all channels to one.
+
+    Raises:
+        AudioError: missing, empty, not audio, or of a rate that cannot be coded.
+    """
+    name = str(source) if isinstance(source, Path) else "the input"
+    if isinstance(source, Path):
+        if source.is_dir():
+            raise AudioError(f"{name} is a folder: name files, or give --out-dir to take it whole")
+        if not source.exists():
+            raise AudioError(f"{name} does not exist: check the path")
+        if not source.stat().st_size:
+            raise AudioError(f"{name} is empty: it holds not even a file header")
+    try:
+        # By its content, not its suffix: libsndfile takes ".raw" and the like as headerless.
+        handle = source.open("rb") if isinstance(source, Path) else source
+        file = soundfile.SoundFile(handle)
+    except OSError as error:
+        raise AudioError(f"{name} cannot be opened: {error.strerror}") from error
+    except soundfile.SoundFileError as error:
+        raise AudioError(
+            f"{name} is not audio that libsndfile reads (wav, flac, mp3, ogg, ...): "
+            "convert it first"
+        ) from error
+    with file:
+        yield AudioReader(file, name, mono)
+
+
+@contextmanager
+def create_audio(
+    target: BinaryIO, suffix: str, sample_rate: int, channels: int
+) -> Iterator[AudioWriter]:
+    """Open a file for writing in the format that ``suffix`` names; wav and flac in 16 bits.
+
+    Raises:
+        AudioError: an unknown suffix, or a rate or channel count that the format cannot hold.
+    """
+    kinds = {".aif": "AIFF", ".opus": "OGG"}
+    kind = kinds.get(suffix, suffix.removeprefix(".").upper())
+    subtype = {".opus": "OPUS", ".ogg": "VORBIS", ".mp3": "MPEG_LAYER_III"}.get(suffix, "PCM_16")
+    if suffix not in SUFFIXES:
+        raise AudioError(
+            f"cannot write {suffix or 'a file without suffix'}: "
+            f"end the output's name in one of {', '.join(sorted(SUFFIXES))}"
+        )
+    try:
+        file = soundfile.SoundFile(target, "w", sample_rate, channels, format=kind, subtype=subtype)
+    except (soundfile.SoundFileError, ValueError) as error:
+        raise AudioError(
+            f"{suffix} cannot hold {channels} channels at {sample_rate} Hz: write .wav or .flac"
+        ) from error
+    with file:
+        yield AudioWriter(file)
+
+
+class AudioWriter:
+    """A file opened for writing in blocks."""
+
+    def __init__(self, file: soundfile.SoundFile) -> None:
+        self._file = file
+
+    def write(self, block: Samples) -> None:
+        """Append ``[C, n]`` samples; what exceeds full scale is clipped."""
+        self._file.write(block.T.clip(-1.0, 1.0))

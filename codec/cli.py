@@ -1,0 +1,388 @@
+"""The ``aecodec`` command. Results go to stdout, everything else to stderr.
+
+Exit status: 0 done, 1 could not (one line says why), 2 wrong usage. Modules that need torch are
+imported inside the commands that need them, so that ``--help`` and ``info`` answer at once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import codec
+from codec.config import CodecConfig, format_bitrate, parse_bitrate
+from codec.errors import CodecError, ConfigError
+from codec.scan import PIPE, Scan, scan_file
+
+if TYPE_CHECKING:
+    from codec.container import Header
+    from codec.model import Codec
+
+
+class Bitrate(click.ParamType[int]):
+    """``6000``, ``6k`` or ``2.4k``."""
+
+    name = "bitrate"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        try:
+            return value if isinstance(value, int) else parse_bitrate(value)
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
+
+
+class OutputRate(click.ParamType[int]):
+    """A number of samples per second, or ``model``."""
+
+    name = "rate"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        if value == "model":
+            return 0
+        if not str(value).isdecimal() or not 1000 <= int(value) <= 384_000:
+            self.fail(f"{value!r}: give samples per second (1000 to 384000) or 'model'", param, ctx)
+        return int(value)
+
+
+class Failure(click.ClickException):
+    """One line on stderr, exit status 1."""
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"aecodec: {self.message}", err=True)
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Turn what can go wrong into one clear line."""
+    try:
+        yield
+    except CodecError as error:
+        raise Failure(str(error)) from error
+    except BrokenPipeError as error:
+        raise Failure("the reader of the output went away") from error
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        raise Failure(f"input or output failed{where}: {error.strerror or error}") from error
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(codec.__version__, prog_name="aecodec")
+def main() -> None:
+    """A neural audio codec: sound to a few kilobits per second and back."""
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True, metavar="IN... [OUT]")
+@click.option("-b", "--bitrate", type=Bitrate(), help="Per channel: 6000, 6k, 2.4k. [the highest]")
+@click.option("-d", "--out-dir", type=click.Path(path_type=Path), help="Folder for the outputs.")
+@click.option("--mono", is_flag=True, help="Mix all channels to one.")
+@click.option("--frames-per-packet", type=click.IntRange(1, 65535), help="[2 seconds' worth]")
+@click.option("-m", "--model", help="Model folder or packaged model.")
+@click.option("-f", "--force", is_flag=True, help="Replace existing files.")
+def encode(
+    paths: tuple[str, ...],
+    bitrate: int | None,
+    out_dir: Path | None,
+    mono: bool,
+    frames_per_packet: int | None,
+    model: str | None,
+    force: bool,
+) -> None:
+    """Encode audio files to .codes files.
+
+    Either one input and one output, or any number of files and folders with --out-dir.
+    `-` is standard input or output.
+    """
+    with clear_errors():
+        jobs = list_jobs(paths, out_dir, ".codes", is_audio)
+        from codec.files import encode_file
+        from codec.folder import DEFAULT_MODEL
+        from codec.store import load_codec
+
+        loaded = load_codec(model or DEFAULT_MODEL)
+        if bitrate is not None:
+            loaded.config.codebooks_for(bitrate)
+
+    def run(source: Path, target: Path, progress: Callable[[float], None]) -> None:
+        scan = encode_file(
+            loaded,
+            source,
+            target,
+            bitrate=bitrate,
+            mono=mono,
+            frames_per_packet=frames_per_packet,
+            force=force,
+            progress=progress,
+        )
+        click.echo(f"{target}: {describe_rate(scan)}", err=True)
+
+    run_jobs(jobs, run)
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True, metavar="IN... [OUT]")
+@click.option("-b", "--bitrate", type=Bitrate(), help="Decode at most this much of each channel.")
+@click.option(
+    "-r", "--sample-rate", type=OutputRate(), help="Of the output, or 'model'. [as it was]"
+)
+@click.option("-d", "--out-dir", type=click.Path(path_type=Path), help="Folder for the outputs.")
+@click.option("--format", "suffix", default="wav", help="With --out-dir: wav, flac, ... [wav]")
+@click.option("-m", "--model", help="Model folder; otherwise the one the stream names.")
+@click.option("-f", "--force", is_flag=True, help="Replace existing files.")
+def decode(
+    paths: tuple[str, ...],
+    bitrate: int | None,
+    sample_rate: int | None,
+    out_dir: Path | None,
+    suffix: str,
+    model: str | None,
+    force: bool,
+) -> None:
+    """Decode .codes files to audio files; the format follows the output's suffix."""
+    with clear_errors():
+        jobs = list_jobs(paths, out_dir, f".{suffix.lstrip('.')}", is_codes)
+        from codec.files import decode_file
+
+    loaded: dict[bytes, Codec] = {}
+
+    def codec_for(header: Header) -> Codec:
+        if header.fingerprint not in loaded:
+            from codec.folder import DEFAULT_MODEL, find_by_fingerprint
+            from codec.store import load_codec
+
+            found = model or find_by_fingerprint(header.fingerprint) or DEFAULT_MODEL
+            loaded[header.fingerprint] = load_codec(found)
+        return loaded[header.fingerprint]
+
+    def run(source: Path, target: Path, progress: Callable[[float], None]) -> None:
+        scan = decode_file(
+            codec_for,
+            source,
+            target,
+            bitrate=bitrate,
+            sample_rate=sample_rate,
+            force=force,
+            progress=progress,
+        )
+        if damage := scan.damage():
+            raise CodecError(f"{damage}; the rest was decoded to {target}")
+
+    run_jobs(jobs, run)
+
+
+@main.command()
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE]...")
+@click.option("-m", "--model", help="Describe this model (a folder, or a packaged name).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def info(paths: tuple[Path, ...], model: str | None, as_json: bool) -> None:
+    """Describe .codes files, checking them without decoding; or a model."""
+    if not paths and model is None:
+        model = ""
+    failed = False
+    if model is not None:
+        with clear_errors():
+            show(model_facts(model), as_json)
+    for path in paths:
+        try:
+            with clear_errors():
+                scan = scan_file(path)
+        except Failure as failure:
+            failed = True
+            click.echo(f"aecodec: {path}: {failure.message}", err=True)
+            continue
+        show(stream_facts(path, scan), as_json)
+        failed = failed or scan.damage() is not None
+    if failed:
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("recipe")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="Training audio.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the run.")
+@click.option("--valid", type=click.Path(path_type=Path), help="Audio to measure on.")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Wall-clock budget.")
+@click.option("--init", "initial_model", help="Start from this model's weights.")
+@click.option("--resume", is_flag=True, help="Go on from the checkpoint in --out.")
+def train(
+    recipe: str,
+    data: Path,
+    out: Path,
+    valid: Path | None,
+    minutes: float | None,
+    initial_model: str | None,
+    resume: bool,
+) -> None:
+    """Train a codec by RECIPE, a packaged name or a TOML file."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    with clear_errors():
+        from train.config import load_recipe
+        from train.loop import fit
+
+        folder = fit(
+            load_recipe(recipe),
+            data,
+            out,
+            valid=valid,
+            minutes=minutes,
+            resume=resume,
+            initial_model=initial_model,
+        )
+    click.echo(folder)
+
+
+def list_jobs(
+    paths: tuple[str, ...], out_dir: Path | None, suffix: str, wanted: Callable[[Path], bool]
+) -> list[tuple[Path, Path]]:
+    """Inputs and outputs that the arguments name; folders are searched for ``wanted`` files."""
+    if out_dir is None:
+        if len(paths) != 2:
+            raise click.UsageError(
+                "name one input and one output, or any number of inputs and --out-dir"
+            )
+        return [(Path(paths[0]), Path(paths[1]))]
+    jobs: dict[Path, Path] = {}
+    for path in map(Path, paths):
+        found = [path]
+        if path.is_dir():
+            found = sorted(entry for entry in path.rglob("*") if wanted(entry))
+            if not found:
+                raise CodecError(f"{path} holds no file to work on: name files, or another folder")
+        for source in found:
+            inner = source.relative_to(path) if path.is_dir() else Path(source.name)
+            target = out_dir / inner.with_suffix(suffix)
+            if target in jobs:
+                raise CodecError(
+                    f"{jobs[target]} and {source} would both become {target}: "
+                    "use another --out-dir for one of them"
+                )
+            jobs[target] = source
+    return [(source, target) for target, source in jobs.items()]
+
+
+def run_jobs(
+    jobs: list[tuple[Path, Path]], run: Callable[[Path, Path, Callable[[float], None]], None]
+) -> None:
+    """Run every job; a bad file is reported and the others go on."""
+    failures = []
+    for source, target in jobs:
+        try:
+            with clear_errors(), progress_bar(source.name) as progress:
+                if len(jobs) > 1 or target.parent != Path():
+                    make_parent(target)
+                run(source, target, progress)
+        except Failure as failure:
+            if len(jobs) == 1:
+                raise
+            failures.append(source)
+            click.echo(f"aecodec: {source}: {failure.message}", err=True)
+    if failures:
+        names = ", ".join(map(str, failures))
+        raise Failure(f"{len(failures)} of {len(jobs)} files failed: {names}")
+
+
+@contextmanager
+def progress_bar(name: str) -> Iterator[Callable[[float], None]]:
+    """A bar on a terminal, nothing otherwise."""
+    from tqdm import tqdm
+
+    layout = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+    with tqdm(total=1.0, desc=name, leave=False, disable=None, bar_format=layout) as bar:
+
+        def progress(share: float) -> None:
+            bar.n = share
+            bar.refresh()
+
+        yield progress
+
+
+def describe_rate(scan: Scan) -> str:
+    """Payload and file bitrate of what was written."""
+    header = scan.header
+    text = (
+        f"{header.num_codebooks} codebooks, "
+        f"{format_bitrate(header.bitrate / header.channels)} per channel"
+    )
+    if scan.duration_seconds:
+        file_rate = 8 * scan.num_bytes / scan.duration_seconds
+        text += (
+            f"; payload {format_bitrate(header.bitrate)}, file {format_bitrate(round(file_rate))}"
+        )
+    return text
+
+
+def stream_facts(path: Path, scan: Scan) -> dict[str, Any]:
+    header = scan.header
+    seconds = scan.duration_seconds
+    return {
+        "file": str(path),
+        "duration_seconds": round(seconds, 6),
+        "num_samples": scan.num_samples,
+        "sample_rate": header.original_sample_rate,
+        "channels": header.channels,
+        "num_codebooks": header.num_codebooks,
+        "payload_bitrate": float(header.bitrate),
+        "file_bitrate": round(8 * scan.num_bytes / seconds) if seconds else None,
+        "bytes": scan.num_bytes,
+        "packets": scan.num_packets,
+        "frames_per_packet": header.frames_per_packet,
+        "model_sample_rate": header.sample_rate,
+        "hop_length": header.hop_length,
+        "model_fingerprint": header.fingerprint.hex(),
+        "damage": scan.damage(),
+    }
+
+
+def model_facts(model: str) -> dict[str, Any]:
+    from codec.folder import DEFAULT_MODEL, find_model, read_description
+
+    folder = find_model(model or DEFAULT_MODEL)
+    description = read_description(folder)
+    config = CodecConfig.from_dict(description["codec"])
+    return {
+        "model": description["name"],
+        "folder": str(folder),
+        "fingerprint": description["fingerprint"],
+        "sample_rate": config.sample_rate,
+        "frame_rate": float(config.frame_rate),
+        "bitrates": [float(config.bitrate(n + 1)) for n in range(config.num_codebooks)],
+        "algorithmic_latency_ms": round(1000 * config.latency_seconds, 3),
+        "weights_bytes": (folder / "weights.safetensors").stat().st_size,
+    }
+
+
+def show(facts: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(facts))
+        return
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        if isinstance(value, list):
+            value = " ".join(f"{item:g}" for item in value)
+        click.echo(f"{name.replace('_', ' '):<{width}}  {'-' if value is None else value}")
+
+
+def is_audio(path: Path) -> bool:
+    from codec.audio import SUFFIXES
+
+    return path.suffix.lower() in SUFFIXES
+
+
+def is_codes(path: Path) -> bool:
+    return path.suffix.lower() == ".codes"
+
+
+def make_parent(target: Path) -> None:
+    if target != PIPE:
+        target.parent.mkdir(parents=True, exist_ok=True)
+
+
+if __name__ == "__main__":
+    main()

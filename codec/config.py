@@ -1,0 +1,231 @@
+"""`CodecConfig`: everything that shapes a model, and the numbers that follow from it.
+
+No torch here, so that asking for a bitrate costs no second of import time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, get_type_hints
+
+from codec.errors import ConfigError
+
+MAX_CODEBOOKS = 255  # one byte in the stream header
+MAX_CODEBOOK_SIZE = 2**16
+MAX_HOP_LENGTH = 2**16
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodecConfig:
+    """Shape of a codec. A constructed config is a valid one.
+
+    The encoder walks ``strides`` from the left, the decoder walks them back. Level *i* has its
+    own width and its own list of dilations (one residual unit each) on either side, so encoder
+    and decoder share the ladder but not the size: a small encoder costs almost no quality.
+
+    Attributes:
+        sample_rate: samples per second the model works at.
+        strides: downsampling factor of each level; their product is the hop length.
+        encoder_channels: width of each encoder level, one per stride.
+        decoder_channels: width of each decoder level, one per stride, in the order of `strides`.
+        encoder_dilations: for each level, the dilations of its residual units.
+        decoder_dilations: the same for the decoder.
+        kernel_size: taps of a residual unit's dilated convolution, in frames of its level.
+        lapped_transform: the first level is a lapped transform with companded coefficients,
+            the last its inverse; both start as an MDCT and are trained on. False: plain
+            convolutions.
+        delay: samples by which decoded sound trails its input. A lapped transform of
+            stride *s* overlaps by *s* samples and needs that much.
+        latent_dim: width of the frame-rate latent between encoder, quantizer and decoder.
+        num_codebooks: stages of the residual quantizer.
+        codebook_size: entries per codebook, a power of two.
+        codebook_dim: dimensions in which a code is looked up.
+
+    Raises:
+        ConfigError: a value is of the wrong type, out of range, or does not fit the others.
+    """
+
+    sample_rate: int
+    strides: tuple[int, ...]
+    encoder_channels: tuple[int, ...]
+    decoder_channels: tuple[int, ...]
+    encoder_dilations: tuple[tuple[int, ...], ...]
+    decoder_dilations: tuple[tuple[int, ...], ...]
+    kernel_size: int
+    lapped_transform: bool
+    delay: int
+    latent_dim: int
+    num_codebooks: int
+    codebook_size: int
+    codebook_dim: int
+
+    def __post_init__(self) -> None:
+        for name, kind in get_type_hints(type(self)).items():
+            object.__setattr__(self, name, _typed(name, getattr(self, name), str(kind)))
+        _in_range("sample_rate", self.sample_rate, 1000, 384_000)
+        _in_range("number of strides", len(self.strides), 1, 16)
+        for name in ("strides", "encoder_channels", "decoder_channels"):
+            for value in getattr(self, name):
+                _in_range(name, value, 1, 8192)
+        levels = len(self.strides)
+        for name in (
+            "encoder_channels",
+            "decoder_channels",
+            "encoder_dilations",
+            "decoder_dilations",
+        ):
+            if len(getattr(self, name)) != levels:
+                raise ConfigError(
+                    f"{name} has {len(getattr(self, name))} levels but strides has {levels}: "
+                    "give one entry per stride"
+                )
+        for name in ("encoder_dilations", "decoder_dilations"):
+            for level in getattr(self, name):
+                for value in level:
+                    _in_range(name, value, 1, 1024)
+        _in_range("kernel_size", self.kernel_size, 1, 64)
+        _in_range("hop length (product of strides)", self.hop_length, 1, MAX_HOP_LENGTH)
+        _in_range("delay", self.delay, 0, 16 * self.hop_length)
+        if self.lapped_transform and self.delay < self.strides[0]:
+            raise ConfigError(
+                f"delay is {self.delay} but a lapped transform of stride {self.strides[0]} "
+                f"overlaps by {self.strides[0]} samples: set delay to at least that"
+            )
+        _in_range("latent_dim", self.latent_dim, 1, 8192)
+        _in_range("num_codebooks", self.num_codebooks, 1, MAX_CODEBOOKS)
+        _in_range("codebook_size", self.codebook_size, 2, MAX_CODEBOOK_SIZE)
+        if self.codebook_size & (self.codebook_size - 1):
+            raise ConfigError(
+                f"codebook_size is {self.codebook_size}: it must be a power of two, "
+                "so that a code is a whole number of bits"
+            )
+        _in_range("codebook_dim", self.codebook_dim, 1, self.latent_dim)
+
+    @property
+    def hop_length(self) -> int:
+        """Samples per frame."""
+        return math.prod(self.strides)
+
+    @property
+    def frame_rate(self) -> Fraction:
+        """Frames per second, exact: 44100 / 512 is no integer, and rounding it drifts."""
+        return Fraction(self.sample_rate, self.hop_length)
+
+    @property
+    def bits_per_code(self) -> int:
+        return self.codebook_size.bit_length() - 1
+
+    @property
+    def latency(self) -> int:
+        """Algorithmic latency with one-frame packets, in samples: one frame plus the delay."""
+        return self.hop_length + self.delay
+
+    @property
+    def latency_seconds(self) -> float:
+        return self.latency / self.sample_rate
+
+    @property
+    def flush_frames(self) -> int:
+        """Empty frames the decoder is given at the end, to bring out the delayed samples."""
+        return -(-self.delay // self.hop_length)
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames that hold ``num_samples`` samples: the last one may be partly padding."""
+        return -(-num_samples // self.hop_length)
+
+    def bitrate(self, num_codebooks: int) -> Fraction:
+        """Bits per second and channel of that many codebooks, without container overhead."""
+        return self.frame_rate * self.bits_per_code * num_codebooks
+
+    def codebooks_for(self, bitrate: int) -> int:
+        """Most codebooks whose bitrate does not exceed ``bitrate``.
+
+        Args:
+            bitrate: target in bits per second and channel, without container overhead.
+
+        Returns:
+            A count in ``[1, num_codebooks]``.
+
+        Raises:
+            ConfigError: ``bitrate`` is outside what the model can do.
+        """
+        lowest, highest = self.bitrate(1), self.bitrate(self.num_codebooks)
+        # A whole codebook above the top is a misunderstanding, not a rounding.
+        if not lowest <= bitrate < highest + lowest:
+            raise ConfigError(
+                f"bitrate {bitrate} bit/s is out of range: this model codes "
+                f"{format_bitrate(lowest)} to {format_bitrate(highest)} per channel, "
+                f"in steps of {format_bitrate(lowest)}"
+            )
+        return min(int(bitrate / lowest), self.num_codebooks)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The config as plain JSON-ready values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> CodecConfig:
+        """Build from plain values; unknown and missing keys are errors, never defaults."""
+        if not isinstance(values, dict):
+            raise ConfigError(f"a codec config must be a table of values, not {values!r}")
+        names = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(values) - names):
+            raise ConfigError(f"unknown codec setting {unknown[0]!r}; known: {sorted(names)}")
+        if missing := sorted(names - set(values)):
+            raise ConfigError(f"codec setting {missing[0]!r} is missing")
+        return cls(**values)
+
+
+def parse_bitrate(text: str) -> int:
+    """``"6000"``, ``"6k"`` or ``"2.4k"`` as bits per second.
+
+    Raises:
+        ConfigError: not a positive number.
+    """
+    lowered = text.strip().lower()
+    factor = 1000 if lowered.endswith("k") else 1
+    try:
+        bits = float(lowered.removesuffix("k")) * factor
+    except ValueError:
+        bits = math.nan
+    if not 0 < bits < 1e12:
+        raise ConfigError(
+            f"bitrate {text!r} is not a positive number of bits per second: write 6000, 6k or 2.4k"
+        )
+    return int(bits)
+
+
+def format_bitrate(bits_per_second: Fraction | float) -> str:
+    return f"{float(bits_per_second) / 1000:.6g} kbit/s"
+
+
+def _in_range(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"{name} is {value}: it must lie in {low}..{high}")
+
+
+def _typed(name: str, value: Any, kind: str) -> Any:
+    """``value`` with lists turned into tuples, or a ConfigError if it is not of ``kind``."""
+
+    def integer(item: Any) -> int:
+        if isinstance(item, bool) or not isinstance(item, int):
+            raise ConfigError(f"{name} holds {item!r}: it must be a whole number")
+        return item
+
+    def integers(items: Any) -> tuple[int, ...]:
+        if not isinstance(items, list | tuple):
+            raise ConfigError(f"{name} holds {items!r}: it must be a list of whole numbers")
+        return tuple(integer(item) for item in items)
+
+    if "bool" in kind:
+        if not isinstance(value, bool):
+            raise ConfigError(f"{name} is {value!r}: it must be true or false")
+        return value
+    if "tuple[tuple" in kind:
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{name} is {value!r}: it must be a list of lists")
+        return tuple(integers(item) for item in value)
+    return integers(value) if "tuple" in kind else integer(value)

@@ -1,0 +1,258 @@
+"""Causal layers, each ``forward(x, state) -> (y, state)``.
+
+The state is a value: what a layer must remember of the past, passed in and handed back.
+Training, whole files and live streams differ only in how long the pieces are. Layers without
+memory have the state ``()``.
+
+Inside the network, tensors are ``[B, T, C]``: with the channels last, a convolution is one
+matrix product over a view of its input, striding and unstriding are free reshapes, and a
+streaming step of one frame runs about five times faster than ``torch.nn.Conv1d`` on a CPU.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Protocol, TypeAlias, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+State: TypeAlias = "Tensor | tuple[State, ...]"
+
+
+class Layer(Protocol):
+    """What every layer here can do."""
+
+    def init_state(self, batch: int) -> State: ...
+
+    def __call__(self, x: Tensor, state: State) -> tuple[Tensor, State]: ...
+
+
+class CausalConv1d(nn.Module):
+    """1-D convolution over the present and past frames.
+
+    With a stride, the kernel covers ``kernel_size`` whole strides: input is cut into patches of
+    ``stride`` frames and the kernel runs over patches. The state is the left context: the last
+    ``(kernel_size - 1) * dilation`` patches.
+
+    Shapes: ``[B, T * stride, C_in] -> [B, T, C_out]``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 1,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+    ) -> None:
+        super().__init__()
+        self.patch = in_channels * stride
+        self.kernel_size = kernel_size
+        self.dilation = dilation
+        self.context = (kernel_size - 1) * dilation
+        self.linear = nn.Linear(kernel_size * self.patch, out_channels)
+        _init_linear(self.linear, fan_in=kernel_size * self.patch)
+
+    def init_state(self, batch: int) -> State:
+        if not self.context:
+            return ()
+        return self.linear.weight.new_zeros(batch, self.context, self.patch)
+
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        x = x.reshape(x.shape[0], -1, self.patch)
+        if not self.context:
+            return self.linear(x), ()
+        assert isinstance(state, Tensor)
+        num_frames = x.shape[1]
+        x = torch.cat((state.to(x.dtype), x), dim=1)
+        taps = [
+            x[:, tap * self.dilation : tap * self.dilation + num_frames]
+            for tap in range(self.kernel_size)
+        ]
+        return self.linear(torch.cat(taps, dim=-1)), x[:, x.shape[1] - self.context :]
+
+
+class CausalConvTranspose1d(nn.Module):
+    """Transposed convolution with a kernel of two strides: each frame overlaps the next by half.
+
+    The state is the unfinished second half of the last frame, added to the first half of the
+    next. The bias is added after that, once per output.
+
+    Shapes: ``[B, T, C_in] -> [B, T * stride, C_out]``.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int) -> None:
+        super().__init__()
+        self.out_channels = out_channels
+        self.patch = out_channels * stride
+        self.linear = nn.Linear(in_channels, 2 * self.patch, bias=False)
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        _init_linear(self.linear, fan_in=2 * in_channels)
+
+    def init_state(self, batch: int) -> State:
+        return self.bias.new_zeros(batch, 1, self.patch)
+
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        assert isinstance(state, Tensor)
+        now, later = self.linear(x).split(self.patch, dim=-1)
+        tails = torch.cat((state.to(later.dtype), later), dim=1)
+        y = (now + tails[:, :-1]).reshape(x.shape[0], -1, self.out_channels)
+        return y + self.bias, tails[:, -1:]
+
+
+class RMSNorm(nn.Module):
+    """Scale each frame to unit root-mean-square over its channels (arXiv:1910.07467).
+
+    Over channels, never over time: a norm over time would break streaming.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.weight.shape, self.weight, eps=1e-6)
+
+
+class ResidualUnit(nn.Module):
+    """``x + project(silu(dilated_convolution(norm(x))))``.
+
+    The projection starts at zero, so a deep stack starts as the identity and stays trainable.
+
+    Shapes: ``[B, T, C] -> [B, T, C]``.
+    """
+
+    def __init__(self, channels: int, kernel_size: int, dilation: int) -> None:
+        super().__init__()
+        self.norm = RMSNorm(channels)
+        self.conv = CausalConv1d(channels, channels, kernel_size, dilation=dilation)
+        self.project = nn.Linear(channels, channels)
+        nn.init.zeros_(self.project.weight)
+        nn.init.zeros_(self.project.bias)
+
+    def init_state(self, batch: int) -> State:
+        return self.conv.init_state(batch)
+
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        y, state = self.conv(self.norm(x), state)
+        return x + self.project(F.silu(y)), state
+
+
+class Chain(nn.Module):
+    """Layers one after the other; the state is the tuple of theirs."""
+
+    layers: Sequence[Layer]
+
+    def __init__(self, layers: Iterable[Layer]) -> None:
+        super().__init__()
+        self.layers = cast("Sequence[Layer]", nn.ModuleList(cast("Iterable[nn.Module]", layers)))
+
+    def init_state(self, batch: int) -> State:
+        return tuple(layer.init_state(batch) for layer in self.layers)
+
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        assert isinstance(state, tuple)
+        states = []
+        for layer, layer_state in zip(self.layers, state, strict=True):
+            x, layer_state = layer(x, layer_state)
+            states.append(layer_state)
+        return x, tuple(states)
+
+
+class LappedAnalysis(nn.Module):
+    """Samples to companded spectra: the first level of an encoder.
+
+    A convolution over two strides that starts as an MDCT, then each coefficient raised to
+    `COMPANDING`, sign kept. The ear hears level as a ratio; a network that sees raw coefficients
+    sees only the loudest ones.
+
+    Shapes: ``[B, T * stride, 1] -> [B, T, C]``.
+    """
+
+    def __init__(self, channels: int, *, stride: int) -> None:
+        super().__init__()
+        self.transform = CausalConv1d(1, stride, 2, stride=stride)
+        self.project = nn.Linear(stride, channels)
+        _init_linear(self.project, fan_in=stride)
+        with torch.no_grad():
+            self.transform.linear.weight.copy_(mdct(stride))
+
+    def init_state(self, batch: int) -> State:
+        return self.transform.init_state(batch)
+
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        x, state = self.transform(x, state)
+        return self.project(compand(x.float())), state
+
+
+class LappedSynthesis(nn.Module):
+    """Features to samples: the last level of a decoder.
+
+    A head predicts companded MDCT coefficients and for each a log-gain, so that the energy of a
+    band is learned even where its phase cannot be coded (the idea of the spectral head of Vocos,
+    arXiv:2306.00814). The transposed convolution after it starts as the inverse MDCT.
+
+    Shapes: ``[B, T, C] -> [B, T * stride, 1]``.
+    """
+
+    def __init__(self, channels: int, *, stride: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(channels, 2 * stride)
+        self.transform = CausalConvTranspose1d(stride, 1, stride=stride)
+        with torch.no_grad():
+            nn.init.normal_(self.head.weight, std=0.1 * channels**-0.5)
+            nn.init.zeros_(self.head.bias)
+            self.transform.linear.weight.copy_(mdct(stride).T)
+
+    def init_state(self, batch: int) -> State:
+        return self.transform.init_state(batch)
+
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        coefficients, log_gain = self.head(x).float().chunk(2, dim=-1)
+        # The limit only stops a diverging model from overflowing.
+        spectrum = expand(coefficients) * log_gain.clamp(max=5.0).exp()
+        audio: tuple[Tensor, State] = self.transform(spectrum, state)
+        return audio
+
+
+# Chosen by measurement among 0.3, 0.5, 0.65, 0.8 and 1: towards 0.3 the codes are spent on noise
+# that is hardly heard, towards 1 on the loudest partials alone.
+COMPANDING = 0.6
+# Companded speech has about unit RMS. The floor lets gradients pass at silence.
+COMPANDING_SCALE = 4.0
+COMPANDING_FLOOR = 1e-6
+
+
+def compand(x: Tensor) -> Tensor:
+    """``sign(x) |x|^0.6``, scaled, and linear near zero."""
+    return x * (x.square() + COMPANDING_FLOOR) ** ((COMPANDING - 1) / 2) * COMPANDING_SCALE
+
+
+def expand(y: Tensor) -> Tensor:
+    """About the inverse of `compand`."""
+    y = y / COMPANDING_SCALE
+    floor: float = COMPANDING_FLOOR**COMPANDING
+    return y * (y.square() + floor) ** ((1 / COMPANDING - 1) / 2)
+
+
+def mdct(stride: int) -> Tensor:
+    """The sine-windowed, orthonormal MDCT basis ``[stride, 2 * stride]``, one function a row.
+
+    Princen, Johnson and Bradley, 1987.
+    """
+    time = torch.arange(2 * stride, dtype=torch.float64)
+    frequency = torch.arange(stride, dtype=torch.float64)[:, None] + 0.5
+    phase = math.pi / stride * (time + 0.5 + stride / 2) * frequency
+    window = torch.sin(math.pi / (2 * stride) * (time + 0.5)) * math.sqrt(2 / stride)
+    return (phase.cos() * window).float()
+
+
+def _init_linear(linear: nn.Linear, *, fan_in: int) -> None:
+    """Keep the variance of a signal through the layer (Xavier, by inputs)."""
+    nn.init.normal_(linear.weight, std=fan_in**-0.5)
+    if linear.bias is not None:
+        nn.init.zeros_(linear.bias)

@@ -1,0 +1,184 @@
+"""Residual vector quantization: latent <-> codes.
+
+SoundStream (arXiv:2107.03312), Algorithm 1, with factorised, normalised codes as in improved
+VQGAN (arXiv:2110.04627) and DAC (arXiv:2306.06546): an entry of a codebook is a point on the unit
+sphere of a few dimensions, mapped to the latent's dimensions by one affine map per codebook. In
+few dimensions all codes find use. Unlike in DAC the look-up needs no projection of its own: the
+nearest entry is nearest in the latent space, which the transposed map finds as cheaply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from codec.errors import ConfigError
+
+
+class Quantized(NamedTuple):
+    """What the quantizer makes of a latent.
+
+    Attributes:
+        latent: ``[B, T, D]``, quantized; its gradient reaches the input latent (straight through).
+        codes: ``[B, K, T]`` int64.
+        codebook_loss: scalar, pulls entries towards the latents they stand for.
+        commitment_loss: scalar, pulls latents towards their quantized value.
+    """
+
+    latent: Tensor
+    codes: Tensor
+    codebook_loss: Tensor
+    commitment_loss: Tensor
+
+
+class VectorQuantizer(nn.Module):
+    """One stage: ``codebook_size`` entries on the unit sphere, and their map to the latent."""
+
+    def __init__(self, latent_dim: int, codebook_size: int, codebook_dim: int) -> None:
+        super().__init__()
+        self.codebook = nn.Parameter(F.normalize(torch.randn(codebook_size, codebook_dim), dim=-1))
+        self.project = nn.Linear(codebook_dim, latent_dim)
+
+    def encode(self, residual: Tensor) -> Tensor:
+        """Index of the nearest entry, ``[B, T, D] -> [B, T]``."""
+        entries = F.normalize(self.codebook, dim=-1)
+        # |r - b - Wc|^2 is least where (r - b)^T W c - |Wc|^2 / 2 is greatest.
+        weight = self.project.weight
+        half_power = 0.5 * (entries @ (weight.T @ weight) * entries).sum(-1)
+        scores = (residual - self.project.bias) @ weight @ entries.T
+        return torch.argmax(scores - half_power, dim=-1)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """``[B, T]`` codes ``-> [B, T, D]``."""
+        out: Tensor = self.project(F.normalize(F.embedding(codes, self.codebook), dim=-1))
+        return out
+
+
+class ResidualVectorQuantizer(nn.Module):
+    """A cascade of quantizers, each coding what the ones before it left over.
+
+    The number of codebooks in use is an argument or the shape of the codes, never a mode.
+    """
+
+    stages: Sequence[VectorQuantizer]
+
+    def __init__(
+        self, latent_dim: int, num_codebooks: int, codebook_size: int, codebook_dim: int
+    ) -> None:
+        super().__init__()
+        stages = [
+            VectorQuantizer(latent_dim, codebook_size, codebook_dim) for _ in range(num_codebooks)
+        ]
+        self.stages = cast("Sequence[VectorQuantizer]", nn.ModuleList(stages))
+
+    def encode(self, latent: Tensor, num_codebooks: int | None = None) -> Tensor:
+        """``[B, T, D] -> [B, K, T]`` int64, with K = ``num_codebooks`` or all."""
+        num_codebooks = len(self.stages) if num_codebooks is None else num_codebooks
+        if not 1 <= num_codebooks <= len(self.stages):
+            raise ConfigError(
+                f"{num_codebooks} codebooks asked for: this model has 1 to {len(self.stages)}"
+            )
+        residual, codes = latent, []
+        for stage in self.stages[:num_codebooks]:
+            codes.append(stage.encode(residual))
+            residual = residual - stage.decode(codes[-1])
+        return torch.stack(codes, dim=1)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """``[B, K, T]`` codes of the first K codebooks ``-> [B, T, D]``."""
+        if not 1 <= codes.shape[1] <= len(self.stages):
+            raise ConfigError(
+                f"codes of {codes.shape[1]} codebooks: this model has 1 to {len(self.stages)}"
+            )
+        parts = [
+            stage.decode(stage_codes)
+            for stage, stage_codes in zip(self.stages, codes.unbind(1), strict=False)
+        ]
+        return torch.stack(parts).sum(0)
+
+    def forward(self, latent: Tensor, num_codebooks: Tensor | None = None) -> Quantized:
+        """Quantize in training.
+
+        Args:
+            latent: ``[B, T, D]``.
+            num_codebooks: ``[B]``, how many stages each item of the batch keeps (quantizer
+                dropout, SoundStream section III-C); all if None.
+        """
+        residual, codes = latent.detach(), []
+        total, codebook_loss = torch.zeros_like(latent), latent.new_zeros(())
+        for index, stage in enumerate(self.stages):
+            codes.append(stage.encode(residual))
+            quantized = stage.decode(codes[-1])
+            kept = latent.new_ones(latent.shape[0])
+            if num_codebooks is not None:
+                kept = (num_codebooks > index).to(latent.dtype)
+            codebook_loss = codebook_loss + _distance(residual, quantized, kept)
+            residual = residual - quantized.detach()
+            total = total + quantized.detach() * kept[:, None, None]
+        commitment_loss = (latent - total).square().mean()
+        straight_through = total + (latent - latent.detach())
+        return Quantized(straight_through, torch.stack(codes, 1), codebook_loss, commitment_loss)
+
+    @torch.no_grad()
+    def initialize(self, latent: Tensor, iterations: int = 10) -> None:
+        """Start every stage from data: principal directions, and k-means within them.
+
+        The principal coordinates of what is left are lifted by one constant coordinate and
+        normalised, so that the angle to that axis keeps their length; codes are
+        found by spherical k-means there, and mapped back by least squares.
+
+        Args:
+            latent: ``[N, D]`` latents, several times as many as a codebook has entries.
+            iterations: rounds of k-means.
+        """
+        residual = latent
+        for stage in self.stages:
+            size, dim = stage.codebook.shape
+            mean = residual.mean(0)
+            _, _, directions = torch.linalg.svd(residual - mean, full_matrices=False)
+            vectors = (residual - mean) @ directions[: dim - 1].T
+            # 1.5 of the mean length: the best of the few values tried.
+            axis = 1.5 * vectors.square().sum(-1).mean().sqrt()
+            vectors = F.normalize(F.pad(vectors, (0, 1), value=float(axis)), dim=-1)
+            entries = vectors[torch.randint(len(vectors), (size,))]
+            for _ in range(iterations):
+                nearest = torch.argmax(vectors @ entries.T, dim=-1)
+                sums = torch.zeros_like(entries).index_add_(0, nearest, vectors)
+                empty = sums.norm(dim=-1) < 1e-6
+                sums[empty] = vectors[torch.randint(len(vectors), (int(empty.sum()),))]
+                entries = F.normalize(sums, dim=-1)
+            code = entries[torch.argmax(vectors @ entries.T, dim=-1)]
+            code_mean = code.mean(0)
+            solution = torch.linalg.lstsq(code - code_mean, residual - mean).solution
+            stage.codebook.copy_(entries)
+            stage.project.weight.copy_(solution.T)
+            stage.project.bias.copy_(mean - code_mean @ solution)
+            residual = residual - stage.decode(stage.encode(residual))
+
+    @torch.no_grad()
+    def restart(self, latent: Tensor, is_dead: Tensor) -> None:
+        """Move dead codes to where a batch of latents needs them.
+
+        Args:
+            latent: ``[B, T, D]``, of the current batch.
+            is_dead: ``[K, codebook_size]`` booleans.
+        """
+        residual = latent.flatten(0, 1)
+        for stage, dead in zip(self.stages, is_dead, strict=True):
+            if count := int(dead.sum()):
+                drawn = residual[torch.randint(len(residual), (count,))]
+                # The point of the sphere whose image is nearest, up to its length.
+                pseudo_inverse = torch.linalg.pinv(stage.project.weight)
+                code = (drawn - stage.project.bias) @ pseudo_inverse.T
+                stage.codebook[dead] = F.normalize(code, dim=-1)
+            residual = residual - stage.decode(stage.encode(residual))
+
+
+def _distance(a: Tensor, b: Tensor, kept: Tensor) -> Tensor:
+    """Mean squared distance of ``[B, T, D]`` over the items that are kept."""
+    per_item = (a - b).square().mean((1, 2))
+    return (per_item * kept).sum() / kept.sum().clamp(min=1)

@@ -1,0 +1,101 @@
+"""Shared fixtures: tiny seeded models, and sounds of awkward lengths."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from codec.config import CodecConfig
+from codec.model import Codec
+from codec.store import load_codec, save_codec
+
+torch.set_num_threads(1)
+
+REPOSITORY = Path(__file__).parent.parent
+GOLDEN = REPOSITORY / "tests" / "golden"
+RECORDING = REPOSITORY / "examples" / "speech.flac"
+
+LAPPED = CodecConfig(
+    sample_rate=8000,
+    strides=(20, 2),
+    encoder_channels=(12, 16),
+    decoder_channels=(12, 16),
+    encoder_dilations=((1, 2), (1,)),
+    decoder_dilations=((3,), (1, 2)),
+    kernel_size=3,
+    lapped_transform=True,
+    delay=20,
+    latent_dim=10,
+    num_codebooks=4,
+    codebook_size=32,
+    codebook_dim=4,
+)
+"""A hop of 40 samples: small enough to push sample by sample."""
+
+LADDER = CodecConfig(
+    sample_rate=11025,
+    strides=(4, 3, 3),
+    encoder_channels=(4, 6, 8),
+    decoder_channels=(6, 8, 10),
+    encoder_dilations=((1,), (), (1, 3)),
+    decoder_dilations=((1, 3), (1,), ()),
+    kernel_size=5,
+    lapped_transform=False,
+    delay=7,
+    latent_dim=8,
+    num_codebooks=3,
+    codebook_size=8,
+    codebook_dim=8,
+)
+"""A ladder of small strides at a rate whose frames are no whole number per second."""
+
+
+def make_codec(config: CodecConfig, folder: Path, seed: int = 0) -> Codec:
+    """A random model that has been saved and loaded, so that it has a fingerprint.
+
+    Every weight is random, also those that start at zero: a zero would hide its layer's faults.
+    """
+    torch.manual_seed(seed)
+    codec = Codec(config)
+    with torch.no_grad():
+        for parameter in codec.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.1)
+        latent = codec.encode_latent(torch.randn(8, 1, 100 * config.hop_length) * 0.1)
+        codec.quantizer.initialize(latent.flatten(0, 1))
+    save_codec(codec, folder, name="test")
+    return load_codec(folder)
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "lapped"
+    make_codec(LAPPED, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def lapped(model_folder: Path) -> Codec:
+    return load_codec(model_folder)
+
+
+@pytest.fixture(scope="session")
+def ladder(tmp_path_factory: pytest.TempPathFactory) -> Codec:
+    return make_codec(LADDER, tmp_path_factory.mktemp("models") / "ladder")
+
+
+@pytest.fixture(params=["lapped", "ladder"])
+def codec(request: pytest.FixtureRequest) -> Codec:
+    """Each test of the codec runs on both kinds of ladder."""
+    codec: Codec = request.getfixturevalue(request.param)
+    return codec
+
+
+def sound(num_samples: int, channels: int = 1, seed: int = 0) -> np.ndarray:
+    """Noise with a moving level, ``[C, n]`` float32: no two frames alike."""
+    rng = np.random.default_rng(seed)
+    level = 0.1 + 0.1 * np.sin(np.arange(num_samples) / 97)
+    return (rng.standard_normal((channels, num_samples)) * level).clip(-1, 1).astype(np.float32)

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from codec.config import CodecConfig, parse_bitrate
+from codec.errors import ConfigError
+from tests.conftest import LADDER, LAPPED
+
+
+@pytest.mark.parametrize("config", [LAPPED, LADDER])
+def test_a_config_survives_json(config: CodecConfig) -> None:
+    assert CodecConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_derived_numbers() -> None:
+    assert LADDER.hop_length == 36
+    assert LADDER.frame_rate == Fraction(11025, 36)
+    assert LADDER.bits_per_code == 3
+    assert LADDER.bitrate(2) == Fraction(11025, 36) * 6
+    assert LADDER.latency == 36 + 7
+    assert LADDER.flush_frames == 1
+    assert [LAPPED.num_frames(n) for n in (0, 1, 39, 40, 41)] == [0, 1, 1, 1, 2]
+
+
+def test_a_bitrate_maps_to_the_most_codebooks_that_do_not_exceed_it() -> None:
+    step = LAPPED.bitrate(1)
+    assert step == 1000
+    assert [LAPPED.codebooks_for(b) for b in (1000, 1999, 2000, 4000, 4999)] == [1, 1, 2, 4, 4]
+
+
+@pytest.mark.parametrize("bitrate", [0, 999, 5000, 10**9])
+def test_a_bitrate_out_of_range_names_the_range(bitrate: int) -> None:
+    with pytest.raises(ConfigError, match=r"1 kbit/s to 4 kbit/s .* steps of 1 kbit/s"):
+        LAPPED.codebooks_for(bitrate)
+
+
+@pytest.mark.parametrize(("text", "bits"), [("6000", 6000), ("6k", 6000), ("2.4K", 2400)])
+def test_bitrates_are_read_as_people_write_them(text: str, bits: int) -> None:
+    assert parse_bitrate(text) == bits
+
+
+@pytest.mark.parametrize("text", ["", "k", "abc", "-6k", "0", "nan", "inf", "6kk", "1e99"])
+def test_what_is_no_bitrate_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="write 6000, 6k or 2.4k"):
+        parse_bitrate(text)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sample_rate": 0}, "sample_rate is 0"),
+        ({"strides": (0, 2)}, "strides is 0"),
+        ({"strides": (300, 300)}, "hop length"),
+        ({"strides": ()}, "number of strides is 0"),
+        ({"strides": (20, 2, 2)}, "one entry per stride"),
+        ({"strides": "20"}, "list of whole numbers"),
+        ({"kernel_size": 2.5}, "whole number"),
+        ({"kernel_size": True}, "whole number"),
+        ({"codebook_size": 1_000_000}, "codebook_size is 1000000"),
+        ({"codebook_size": 100}, "power of two"),
+        ({"num_codebooks": 0}, "num_codebooks is 0"),
+        ({"codebook_dim": 11}, "codebook_dim is 11"),
+        ({"delay": 5}, "overlaps by 20 samples"),
+        ({"lapped_transform": 1}, "true or false"),
+        ({"encoder_dilations": (1, 2)}, "list of whole numbers"),
+        ({"decoder_dilations": ((1,), (0,))}, "decoder_dilations is 0"),
+    ],
+)
+def test_an_impossible_config_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        dataclasses.replace(LAPPED, **changes)
+
+
+def test_unknown_and_missing_keys_are_errors() -> None:
+    values = LAPPED.to_dict()
+    with pytest.raises(ConfigError, match="unknown codec setting 'stride'"):
+        CodecConfig.from_dict(values | {"stride": 2})
+    del values["delay"]
+    with pytest.raises(ConfigError, match="'delay' is missing"):
+        CodecConfig.from_dict(values)

@@ -1,0 +1,111 @@
+"""Random crops from a folder of audio.
+
+The folder is decoded once, to 16-bit samples in memory (an hour at 24 kHz takes 173 MB), so that
+a crop costs a copy whatever the file format.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from codec.errors import AudioError
+from train.config import DataConfig
+
+logger = logging.getLogger(__name__)
+
+
+def audio_files(folder: Path) -> list[Path]:
+    """Every file under ``folder`` whose suffix libsndfile knows, sorted.
+
+    Raises:
+        AudioError: there is none.
+    """
+    suffixes = {f".{name.lower()}" for name in soundfile.available_formats()} | {".opus", ".aif"}
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
+    if not found:
+        raise AudioError(f"no audio files under {folder}: give a folder of wav, flac, mp3 or ogg")
+    return found
+
+
+def load_mono(path: Path, sample_rate: int) -> np.ndarray:
+    """A whole file, mixed to mono and resampled: float32 ``[N]``."""
+    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    mono: np.ndarray = samples.mean(axis=1)
+    if rate != sample_rate:
+        mono = soxr.resample(mono, rate, sample_rate)
+    return mono
+
+
+class Corpus:
+    """All audio of a folder, end to end in memory.
+
+    Files that cannot be read are named in a warning and skipped.
+
+    Args:
+        folder: searched through all its subfolders.
+        sample_rate: what everything is resampled to.
+    """
+
+    def __init__(self, folder: Path, sample_rate: int) -> None:
+        def load(path: Path) -> np.ndarray:
+            try:
+                samples = load_mono(path, sample_rate)
+            except (soundfile.SoundFileError, ValueError) as error:
+                logger.warning("skipped %s: %s", path, error)
+                return np.zeros(0, np.int16)
+            scaled: np.ndarray = np.nan_to_num(samples).clip(-1, 1) * 32767
+            return scaled.round().astype(np.int16)
+
+        files = audio_files(folder)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            loading = tqdm(
+                pool.map(load, files), "reading audio", len(files), disable=None, leave=False
+            )
+            self.samples = np.concatenate(list(loading))
+        self.sample_rate = sample_rate
+        if not len(self.samples):
+            raise AudioError(f"none of the {len(files)} files under {folder} could be read")
+
+    @property
+    def hours(self) -> float:
+        return len(self.samples) / self.sample_rate / 3600
+
+    def batch(self, config: DataConfig, crop: int, rng: np.random.Generator) -> Tensor:
+        """Random crops ``[B, 1, crop]``, with random gain and polarity.
+
+        Every second of audio is as likely as any other; a crop may run from one file into the
+        next, as a cut in a programme does.
+        """
+        if len(self.samples) <= crop:
+            raise AudioError(
+                f"the training audio lasts {len(self.samples)} samples, a crop {crop}: "
+                "give more audio or set data.crop_frames lower"
+            )
+        starts = rng.integers(0, len(self.samples) - crop, config.batch_size)
+        audio = np.stack([self.samples[start : start + crop] for start in starts]) / 32767
+        low, high = config.gain_db
+        gain = 10 ** (rng.uniform(low, high, (len(audio), 1)) / 20)
+        polarity = rng.choice([-1, 1], (len(audio), 1))
+        audio = (audio * gain * polarity).clip(-1, 1).astype(np.float32)
+        return torch.from_numpy(audio)[:, None]
+
+
+def validation_clips(
+    folder: Path, sample_rate: int, seconds: float, limit: int
+) -> Iterator[tuple[str, Tensor]]:
+    """Names and openings ``[1, 1, N]`` of at most ``limit`` files, evenly spread."""
+    files = audio_files(folder)
+    for path in files[:: max(1, -(-len(files) // limit))]:
+        audio = load_mono(path, sample_rate)[: round(seconds * sample_rate)]
+        yield path.name, torch.from_numpy(audio.astype(np.float32))[None, None]
