@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -111,18 +111,20 @@ def open_audio(source: Path | BinaryIO, *, mono: bool = False) -> Iterator[Audio
             raise AudioError(f"{name} does not exist: check the path")
         if not source.stat().st_size:
             raise AudioError(f"{name} is empty: it holds not even a file header")
-    try:
-        # By its content, not its suffix: libsndfile takes ".raw" and the like as headerless.
-        handle = source.open("rb") if isinstance(source, Path) else source
-        file = soundfile.SoundFile(handle)
-    except OSError as error:
-        raise AudioError(f"{name} cannot be opened: {error.strerror}") from error
-    except soundfile.SoundFileError as error:
-        raise AudioError(
-            f"{name} is not audio that libsndfile reads (wav, flac, mp3, ogg, ...): "
-            "convert it first"
-        ) from error
-    with file:
+    with ExitStack() as stack:
+        try:
+            # By its content, not its suffix: libsndfile takes ".raw" and the like as headerless.
+            handle = (
+                stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
+            )
+            file = stack.enter_context(soundfile.SoundFile(handle))
+        except OSError as error:
+            raise AudioError(f"{name} cannot be opened: {error.strerror}") from error
+        except soundfile.SoundFileError as error:
+            raise AudioError(
+                f"{name} is not audio that libsndfile reads (wav, flac, mp3, ogg, ...): "
+                "convert it first"
+            ) from error
         yield AudioReader(file, name, mono)
 
 

@@ -21,6 +21,7 @@ SYNC = 0xAE  # starts a packet
 SYNC_END = 0xAF  # starts the last one
 # Longer packets would make resynchronisation in a damaged file slow, and damage less local.
 MAX_PAYLOAD = 2**16
+MAX_PACKET_SECONDS = 10
 
 _HEADER = struct.Struct("<4sBBBBBxHIII16s")
 _HEAD = struct.Struct("<BBH")
@@ -72,6 +73,11 @@ class Header:
                 raise FormatError(f"header says {name} {value}: it must lie in 1..{high}")
         if len(self.fingerprint) != 16:
             raise FormatError("a model fingerprint has 16 bytes")
+        if self.frames_per_packet * self.hop_length > MAX_PACKET_SECONDS * self.sample_rate:
+            raise FormatError(
+                f"header says packets of {self.frames_per_packet} frames: they may last "
+                f"{MAX_PACKET_SECONDS} seconds at most"
+            )
         if (size := self.payload_size(self.frames_per_packet)) > MAX_PAYLOAD:
             raise FormatError(
                 f"header says packets of {size} bytes, the limit is {MAX_PAYLOAD}: "
@@ -298,7 +304,8 @@ class PacketReader:
         full = Packet.HEAD_SIZE + self.header.payload_size(self.header.frames_per_packet)
         by_size = self._skipped / full
         if packet is None:
-            lost = -(-self._skipped // full)
+            # The last packet is shorter than others, and holds at least its own head and end.
+            lost = -(-max(0, self._skipped - Packet.HEAD_SIZE - _END.size) // full)
         else:
             # The sequence number gives the count modulo 256, the bytes skipped say which.
             lost = (packet.sequence - self._expected) % 256

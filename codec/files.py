@@ -204,4 +204,4 @@ def _default_packet(codec: Codec, bitrate: int | None, channels: int) -> int:
     num_codebooks = config.num_codebooks if bitrate is None else config.codebooks_for(bitrate)
     bits_per_frame = channels * num_codebooks * config.bits_per_code
     longest = 8 * MAX_PAYLOAD // bits_per_frame
-    return max(1, min(round(PACKET_SECONDS * config.frame_rate), longest))
+    return max(1, min(int(PACKET_SECONDS * config.frame_rate), longest))

@@ -153,7 +153,10 @@ class ResidualVectorQuantizer(nn.Module):
                 entries = F.normalize(sums, dim=-1)
             code = entries[torch.argmax(vectors @ entries.T, dim=-1)]
             code_mean = code.mean(0)
-            solution = torch.linalg.lstsq(code - code_mean, residual - mean).solution
+            # By the normal equations: torch.linalg.lstsq differs in the last bit from run to run.
+            centred = code - code_mean
+            gram = torch.linalg.pinv(centred.T @ centred, hermitian=True)
+            solution = gram @ (centred.T @ (residual - mean))
             stage.codebook.copy_(entries)
             stage.project.weight.copy_(solution.T)
             stage.project.bias.copy_(mean - code_mean @ solution)

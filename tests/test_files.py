@@ -240,8 +240,8 @@ def test_forged_streams_are_refused_or_bounded(
     data, _ = stream
     for changes, message in (
         ({"fingerprint": bytes(16)}, "made with model"),
-        ({"sample_rate": 1}, "contradicts"),
-        ({"hop_length": 65_536}, "contradicts"),
+        ({"sample_rate": 4_000}, "contradicts"),
+        ({"hop_length": 41}, "contradicts"),
         ({"bits_per_code": 16}, "contradicts"),
         ({"num_codebooks": 255}, "contradicts"),
     ):
@@ -249,10 +249,10 @@ def test_forged_streams_are_refused_or_bounded(
         with pytest.raises(CodecError, match=message):
             decode_file(lambda _: lapped, tmp_path / "x.codes", tmp_path / "x.wav")
     # Counts that fit no packet any more: nothing can be decoded, and little is written.
-    for changes in ({"channels": 255}, {"frames_per_packet": 20_000}):
+    for changes in ({"channels": 255}, {"frames_per_packet": 1_000}):
         kind, audio = outcome(lapped, forge(data, **changes), tmp_path)
         assert kind in ("partial", "refused")
-        assert audio is None or len(audio) < 100_000
+        assert audio is None or len(audio) <= 5 * 1_000 * 40
 
 
 def test_a_forged_end_does_not_make_up_sound(lapped: Codec, tmp_path: Path) -> None:

@@ -21,8 +21,11 @@ from tqdm import tqdm
 
 from codec.errors import AudioError
 from train.config import DataConfig
+from train.losses import MEL_WINDOWS
 
 logger = logging.getLogger(__name__)
+
+MIN_CLIP_SAMPLES = max(MEL_WINDOWS)
 
 
 def audio_files(folder: Path) -> list[Path]:
@@ -39,10 +42,17 @@ def audio_files(folder: Path) -> list[Path]:
 
 
 def load_mono(path: Path, sample_rate: int) -> np.ndarray:
-    """A whole file, mixed to mono and resampled: float32 ``[N]``."""
-    samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    mono: np.ndarray = samples.mean(axis=1)
-    if rate != sample_rate:
+    """A whole file, mixed to mono and resampled: float32 ``[N]``.
+
+    A file that cannot be read is named in a warning and comes back empty.
+    """
+    try:
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except soundfile.SoundFileError as error:
+        logger.warning("skipped %s: %s", path, error)
+        return np.zeros(0, np.float32)
+    mono: np.ndarray = np.nan_to_num(samples.mean(axis=1)).clip(-1, 1)
+    if rate != sample_rate and len(mono):
         mono = soxr.resample(mono, rate, sample_rate)
     return mono
 
@@ -59,12 +69,7 @@ class Corpus:
 
     def __init__(self, folder: Path, sample_rate: int) -> None:
         def load(path: Path) -> np.ndarray:
-            try:
-                samples = load_mono(path, sample_rate)
-            except (soundfile.SoundFileError, ValueError) as error:
-                logger.warning("skipped %s: %s", path, error)
-                return np.zeros(0, np.int16)
-            scaled: np.ndarray = np.nan_to_num(samples).clip(-1, 1) * 32767
+            scaled: np.ndarray = load_mono(path, sample_rate) * 32767
             return scaled.round().astype(np.int16)
 
         files = audio_files(folder)
@@ -104,8 +109,12 @@ class Corpus:
 def validation_clips(
     folder: Path, sample_rate: int, seconds: float, limit: int
 ) -> Iterator[tuple[str, Tensor]]:
-    """Names and openings ``[1, 1, N]`` of at most ``limit`` files, evenly spread."""
+    """Names and openings ``[1, 1, N]`` of at most ``limit`` files, evenly spread.
+
+    Files that cannot be read or are shorter than a spectral window are left out.
+    """
     files = audio_files(folder)
     for path in files[:: max(1, -(-len(files) // limit))]:
         audio = load_mono(path, sample_rate)[: round(seconds * sample_rate)]
-        yield path.name, torch.from_numpy(audio.astype(np.float32))[None, None]
+        if len(audio) > MIN_CLIP_SAMPLES:
+            yield path.name, torch.from_numpy(audio)[None, None]

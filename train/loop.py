@@ -197,7 +197,7 @@ def train_step(
     total = torch.stack([getattr(recipe.loss, name) * term for name, term in terms.items()]).sum()
     if not total.isfinite():
         raise TrainingError(
-            f"the loss is {float(total)} at step {state.step + 1}: the last checkpoint is kept; "
+            f"the loss is {total.item()} at step {state.step + 1}: the last checkpoint is kept; "
             "resume from it with a lower optimizer.lr"
         )
 
