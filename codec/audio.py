@@ -114,9 +114,7 @@ def open_audio(source: Path | BinaryIO, *, mono: bool = False) -> Iterator[Audio
     with ExitStack() as stack:
         try:
             # By its content, not its suffix: libsndfile takes ".raw" and the like as headerless.
-            handle = (
-                stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
-            )
+            handle = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
             file = stack.enter_context(soundfile.SoundFile(handle))
         except OSError as error:
             raise AudioError(f"{name} cannot be opened: {error.strerror}") from error

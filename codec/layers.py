@@ -69,10 +69,7 @@ class CausalConv1d(nn.Module):
         assert isinstance(state, Tensor)
         num_frames = x.shape[1]
         x = torch.cat((state.to(x.dtype), x), dim=1)
-        taps = [
-            x[:, tap * self.dilation : tap * self.dilation + num_frames]
-            for tap in range(self.kernel_size)
-        ]
+        taps = [x.narrow(1, tap * self.dilation, num_frames) for tap in range(self.kernel_size)]
         return self.linear(torch.cat(taps, dim=-1)), x[:, x.shape[1] - self.context :]
 
 

@@ -35,25 +35,32 @@ class Quantized(NamedTuple):
     commitment_loss: Tensor
 
 
+class Codebooks(NamedTuple):
+    """All stages side by side, ready for looking up. Computed from the weights.
+
+    Attributes:
+        entries: ``[K, size, d]`` of unit length.
+        offsets: ``[K, size]``, the part of an entry's score that no input changes.
+        maps: ``[K, d, D]`` from entries to the latent.
+        biases: ``[K, D]``.
+    """
+
+    entries: Tensor
+    offsets: Tensor
+    maps: Tensor
+    biases: Tensor
+
+
 class VectorQuantizer(nn.Module):
-    """One stage: ``codebook_size`` entries on the unit sphere, and their map to the latent."""
+    """The weights of one stage: entries of a codebook, and their map to the latent."""
 
     def __init__(self, latent_dim: int, codebook_size: int, codebook_dim: int) -> None:
         super().__init__()
         self.codebook = nn.Parameter(F.normalize(torch.randn(codebook_size, codebook_dim), dim=-1))
         self.project = nn.Linear(codebook_dim, latent_dim)
 
-    def encode(self, residual: Tensor) -> Tensor:
-        """Index of the nearest entry, ``[B, T, D] -> [B, T]``."""
-        entries = F.normalize(self.codebook, dim=-1)
-        # |r - b - Wc|^2 is least where (r - b)^T W c - |Wc|^2 / 2 is greatest.
-        weight = self.project.weight
-        half_power = 0.5 * (entries @ (weight.T @ weight) * entries).sum(-1)
-        scores = (residual - self.project.bias) @ weight @ entries.T
-        return torch.argmax(scores - half_power, dim=-1)
-
-    def decode(self, codes: Tensor) -> Tensor:
-        """``[B, T]`` codes ``-> [B, T, D]``."""
+    def forward(self, codes: Tensor) -> Tensor:
+        """``[B, T]`` codes ``-> [B, T, D]``, with gradients for the weights."""
         out: Tensor = self.project(F.normalize(F.embedding(codes, self.codebook), dim=-1))
         return out
 
@@ -74,6 +81,8 @@ class ResidualVectorQuantizer(nn.Module):
             VectorQuantizer(latent_dim, codebook_size, codebook_dim) for _ in range(num_codebooks)
         ]
         self.stages = cast("Sequence[VectorQuantizer]", nn.ModuleList(stages))
+        self._weights = tuple(self.parameters())
+        self._codebooks: tuple[object, Codebooks] | None = None
 
     def encode(self, latent: Tensor, num_codebooks: int | None = None) -> Tensor:
         """``[B, T, D] -> [B, K, T]`` int64, with K = ``num_codebooks`` or all."""
@@ -82,23 +91,38 @@ class ResidualVectorQuantizer(nn.Module):
             raise ConfigError(
                 f"{num_codebooks} codebooks asked for: this model has 1 to {len(self.stages)}"
             )
-        residual, codes = latent, []
-        for stage in self.stages[:num_codebooks]:
-            codes.append(stage.encode(residual))
-            residual = residual - stage.decode(codes[-1])
+        codebooks, residual, codes = self.codebooks(), latent, []
+        for index in range(num_codebooks):
+            codes.append(_nearest(codebooks, index, residual))
+            residual = residual - _entry(codebooks, index, codes[-1])
         return torch.stack(codes, dim=1)
 
     def decode(self, codes: Tensor) -> Tensor:
         """``[B, K, T]`` codes of the first K codebooks ``-> [B, T, D]``."""
-        if not 1 <= codes.shape[1] <= len(self.stages):
-            raise ConfigError(
-                f"codes of {codes.shape[1]} codebooks: this model has 1 to {len(self.stages)}"
-            )
-        parts = [
-            stage.decode(stage_codes)
-            for stage, stage_codes in zip(self.stages, codes.unbind(1), strict=False)
-        ]
-        return torch.stack(parts).sum(0)
+        count = codes.shape[1]
+        if not 1 <= count <= len(self.stages):
+            raise ConfigError(f"codes of {count} codebooks: this model has 1 to {len(self.stages)}")
+        entries, _, maps, biases = self.codebooks()
+        chosen = entries[torch.arange(count), codes.mT].flatten(-2)  # [B, T, K * d]
+        return chosen @ maps[:count].flatten(0, 1) + biases[:count].sum(0)
+
+    def codebooks(self) -> Codebooks:
+        """All stages side by side, without gradients.
+
+        Kept until a weight changes: making them takes longer than a streaming step may.
+        """
+        versions = [(weight.data_ptr(), weight._version) for weight in self._weights]
+        if self._codebooks is None or self._codebooks[0] != versions:
+            # Ordinary tensors, also when first needed inside inference mode.
+            with torch.inference_mode(False), torch.no_grad():
+                entries = F.normalize(torch.stack([s.codebook for s in self.stages]), dim=-1)
+                maps = torch.stack([s.project.weight.T for s in self.stages])
+                biases = torch.stack([s.project.bias for s in self.stages])
+                images = entries @ maps
+                # |r - b - Wc|^2 is least where r^T W c - (|Wc|^2 / 2 + b^T W c) is greatest.
+                offsets = (images * (0.5 * images + biases[:, None])).sum(-1)
+                self._codebooks = versions, Codebooks(entries, offsets, maps, biases)
+        return self._codebooks[1]
 
     def forward(self, latent: Tensor, num_codebooks: Tensor | None = None) -> Quantized:
         """Quantize in training.
@@ -108,11 +132,11 @@ class ResidualVectorQuantizer(nn.Module):
             num_codebooks: ``[B]``, how many stages each item of the batch keeps (quantizer
                 dropout, SoundStream section III-C); all if None.
         """
-        residual, codes = latent.detach(), []
+        codebooks, residual, codes = self.codebooks(), latent.detach(), []
         total, codebook_loss = torch.zeros_like(latent), latent.new_zeros(())
         for index, stage in enumerate(self.stages):
-            codes.append(stage.encode(residual))
-            quantized = stage.decode(codes[-1])
+            codes.append(_nearest(codebooks, index, residual))
+            quantized = stage(codes[-1])
             kept = latent.new_ones(latent.shape[0])
             if num_codebooks is not None:
                 kept = (num_codebooks > index).to(latent.dtype)
@@ -160,7 +184,7 @@ class ResidualVectorQuantizer(nn.Module):
             stage.codebook.copy_(entries)
             stage.project.weight.copy_(solution.T)
             stage.project.bias.copy_(mean - code_mean @ solution)
-            residual = residual - stage.decode(stage.encode(residual))
+            residual = residual - stage(torch.argmax(vectors @ entries.T, dim=-1))
 
     @torch.no_grad()
     def restart(self, latent: Tensor, is_dead: Tensor) -> None:
@@ -170,15 +194,27 @@ class ResidualVectorQuantizer(nn.Module):
             latent: ``[B, T, D]``, of the current batch.
             is_dead: ``[K, codebook_size]`` booleans.
         """
-        residual = latent.flatten(0, 1)
-        for stage, dead in zip(self.stages, is_dead, strict=True):
+        codebooks, residual = self.codebooks(), latent.flatten(0, 1)
+        for index, (stage, dead) in enumerate(zip(self.stages, is_dead, strict=True)):
             if count := int(dead.sum()):
                 drawn = residual[torch.randint(len(residual), (count,))]
                 # The point of the sphere whose image is nearest, up to its length.
                 pseudo_inverse = torch.linalg.pinv(stage.project.weight)
                 code = (drawn - stage.project.bias) @ pseudo_inverse.T
                 stage.codebook[dead] = F.normalize(code, dim=-1)
-            residual = residual - stage.decode(stage.encode(residual))
+            residual = residual - _entry(codebooks, index, _nearest(codebooks, index, residual))
+
+
+def _nearest(codebooks: Codebooks, index: int, residual: Tensor) -> Tensor:
+    """Code of the nearest entry of one codebook, ``[..., D] -> [...]``."""
+    scores = residual @ codebooks.maps[index].T @ codebooks.entries[index].T
+    return torch.argmax(scores - codebooks.offsets[index], dim=-1)
+
+
+def _entry(codebooks: Codebooks, index: int, codes: Tensor) -> Tensor:
+    """What codes of one codebook stand for, ``[...] -> [..., D]``."""
+    chosen = codebooks.entries[index][codes]
+    return chosen @ codebooks.maps[index] + codebooks.biases[index]
 
 
 def _distance(a: Tensor, b: Tensor, kept: Tensor) -> Tensor:

@@ -122,7 +122,9 @@ def test_many_files_go_on_past_a_bad_one(model_folder: Path, tmp_path: Path) -> 
     assert result.stderr.strip().splitlines()[-1].startswith("aecodec: 1 of 4 files failed:")
     made = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
     assert made == ["a.codes", "c.codes", "deep/d.codes"]
-    result = run("decode", out, "--out-dir", tmp_path / "back", "--format", "flac", "-m", model_folder)
+    result = run(
+        "decode", out, "--out-dir", tmp_path / "back", "--format", "flac", "-m", model_folder
+    )
     assert result.exit_code == 0
     assert soundfile.info(tmp_path / "back" / "deep" / "d.flac").frames == 3_000
 
@@ -170,7 +172,11 @@ def test_info_and_help_do_not_import_torch(tmp_path: Path) -> None:
 
 def test_silence_of_no_samples_goes_through(model_folder: Path, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "in.wav", np.zeros((0, 2)), 44_100)
-    assert run("encode", tmp_path / "in.wav", tmp_path / "a.codes", "-m", model_folder).exit_code == 0
-    assert run("decode", tmp_path / "a.codes", tmp_path / "b.wav", "-m", model_folder).exit_code == 0
+    assert (
+        run("encode", tmp_path / "in.wav", tmp_path / "a.codes", "-m", model_folder).exit_code == 0
+    )
+    assert (
+        run("decode", tmp_path / "a.codes", tmp_path / "b.wav", "-m", model_folder).exit_code == 0
+    )
     facts = soundfile.info(tmp_path / "b.wav")
     assert (facts.frames, facts.channels, facts.samplerate) == (0, 2, 44_100)

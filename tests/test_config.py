@@ -46,7 +46,7 @@ def test_bitrates_are_read_as_people_write_them(text: str, bits: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "k", "abc", "-6k", "0", "nan", "inf", "6kk", "1e99"])
 def test_what_is_no_bitrate_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="write 6000, 6k or 2.4k"):
+    with pytest.raises(ConfigError, match=r"write 6000, 6k or 2\.4k"):
         parse_bitrate(text)
 
 

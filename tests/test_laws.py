@@ -1,4 +1,4 @@
-"""The six laws of DESIGN: split invariance, the stream is enough, prefix, lengths, bytes, damage."""
+"""The six laws: split invariance, the stream is enough, prefix, lengths, bytes, local damage."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from tests.conftest import GOLDEN, sound
 
 
 def encode(
-    codec: Codec, samples: np.ndarray, steps: Iterable[int], frames_per_packet: int = 3, **options: int
+    codec: Codec,
+    samples: np.ndarray,
+    steps: Iterable[int],
+    frames_per_packet: int = 3,
+    **options: int,
 ) -> tuple[Header, list[Packet]]:
     """Push ``samples`` in pieces of the lengths ``steps``, then the rest at once."""
     encoder = StreamEncoder(
@@ -93,7 +97,10 @@ def test_streamed_and_whole_agree(codec: Codec) -> None:
 def test_two_sessions_on_one_model_do_not_meet(codec: Codec) -> None:
     a, b = sound(500, seed=1), sound(500, seed=2)
     expected = [encode(codec, samples, [])[1] for samples in (a, b)]
-    first, second = StreamEncoder(codec, frames_per_packet=3), StreamEncoder(codec, frames_per_packet=3)
+    first, second = (
+        StreamEncoder(codec, frames_per_packet=3),
+        StreamEncoder(codec, frames_per_packet=3),
+    )
     packets: tuple[list[Packet], list[Packet]] = ([], [])
     for start in range(0, 500, 50):
         packets[0].extend(first.push(a[:, start : start + 50]))
@@ -192,7 +199,9 @@ def test_a_lost_packet_costs_its_time_and_a_warm_up(codec: Codec) -> None:
     delay = codec.config.delay
     start = lost * 2 * hop - delay
     assert np.array_equal(concealed[:, :start], expected[:, :start])
-    assert not np.array_equal(concealed[:, start : start + 2 * hop], expected[:, start : start + 2 * hop])
+    assert not np.array_equal(
+        concealed[:, start : start + 2 * hop], expected[:, start : start + 2 * hop]
+    )
     # The network's memory is finite, and the gain is back at one.
     warm = start + 60 * hop
     np.testing.assert_allclose(concealed[:, warm:], expected[:, warm:], atol=1e-5)

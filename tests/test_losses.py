@@ -11,13 +11,17 @@ from train.losses import MEL_WINDOWS, SpectralLosses, spectrum, waveform_loss
 NAMES = ["waveform", "complex", "magnitude", "mel"]
 
 
-def losses(decoded: Tensor, original: Tensor, windows: tuple[int, ...] | None = None) -> dict[str, Tensor]:
+def losses(
+    decoded: Tensor, original: Tensor, windows: tuple[int, ...] | None = None
+) -> dict[str, Tensor]:
     values = SpectralLosses(24_000)(decoded, original, windows)
     return values | {"waveform": waveform_loss(decoded, original)}
 
 
 def audio(seed: int = 0, num_samples: int = 6_000) -> Tensor:
-    return torch.from_numpy(np.stack([sound(num_samples, seed=seed), sound(num_samples, seed=seed + 9)]))
+    return torch.from_numpy(
+        np.stack([sound(num_samples, seed=seed), sound(num_samples, seed=seed + 9)])
+    )
 
 
 def test_equal_sounds_have_no_loss() -> None:

@@ -5,7 +5,7 @@ import torch
 
 from codec.errors import ConfigError
 from codec.model import Codec
-from codec.quantizer import ResidualVectorQuantizer, VectorQuantizer
+from codec.quantizer import ResidualVectorQuantizer
 
 
 def make(seed: int = 0) -> tuple[ResidualVectorQuantizer, torch.Tensor]:
@@ -18,11 +18,26 @@ def make(seed: int = 0) -> tuple[ResidualVectorQuantizer, torch.Tensor]:
 
 
 def test_a_code_is_the_nearest_entry_in_the_latent_space() -> None:
-    stage = VectorQuantizer(7, codebook_size=64, codebook_dim=3)
+    torch.manual_seed(0)
+    quantizer = ResidualVectorQuantizer(7, num_codebooks=1, codebook_size=64, codebook_dim=3)
     latent = torch.randn(4, 50, 7)
-    entries = stage.decode(torch.arange(64)[None])[0]
-    expected = torch.cdist(latent, entries[None].expand(4, -1, -1)).argmin(-1)
-    assert torch.equal(stage.encode(latent), expected)
+    entries = quantizer.stages[0](torch.arange(64)[None])
+    expected = torch.cdist(latent, entries.expand(4, -1, -1)).argmin(-1)
+    assert torch.equal(quantizer.encode(latent)[:, 0], expected)
+
+
+def test_changed_weights_are_seen_at_once() -> None:
+    quantizer, latent = make()
+    with torch.inference_mode():
+        before = quantizer.decode(quantizer.encode(latent))
+    state = {name: tensor.flip(0).clone() for name, tensor in quantizer.state_dict().items()}
+    quantizer.load_state_dict(state)
+    fresh = ResidualVectorQuantizer(12, num_codebooks=4, codebook_size=32, codebook_dim=6)
+    fresh.load_state_dict(state)
+    with torch.inference_mode():
+        after = quantizer.decode(quantizer.encode(latent))
+        assert torch.equal(after, fresh.decode(fresh.encode(latent)))
+    assert not torch.equal(after, before)
 
 
 def test_more_codebooks_come_closer() -> None:
@@ -72,7 +87,9 @@ def test_gradients_go_where_they_should() -> None:
         assert gradient.isfinite().all() and gradient.any()
     assert not any(
         g is not None and g.any()
-        for g in torch.autograd.grad(quantized.codebook_loss, [latent], retain_graph=True, allow_unused=True)
+        for g in torch.autograd.grad(
+            quantized.codebook_loss, [latent], retain_graph=True, allow_unused=True
+        )
     )
     (pull,) = torch.autograd.grad(quantized.commitment_loss, latent)
     torch.testing.assert_close(pull, 2 * (latent - quantized.latent).detach() / latent.numel())
@@ -97,14 +114,14 @@ def test_dead_codes_come_back_to_life() -> None:
     stage = quantizer.stages[0]
     with torch.no_grad():
         stage.codebook[:16] = stage.codebook[0]  # 15 duplicates never win
-    used = torch.bincount(stage.encode(latent).flatten(), minlength=32)
+    used = torch.bincount(quantizer.encode(latent)[:, 0].flatten(), minlength=32)
     before = int((used > 0).sum())
     torch.manual_seed(0)
     dead = torch.zeros(4, 32, dtype=torch.bool)
     dead[0] = used == 0
     alive = stage.codebook[~dead[0]].clone()
     quantizer.restart(latent, dead)
-    after = len(stage.encode(latent).unique())
+    after = len(quantizer.encode(latent)[:, 0].unique())
     assert after > before + 8
     assert torch.equal(stage.codebook[~dead[0]], alive)
 

@@ -59,7 +59,7 @@ def test_a_finished_session_says_so(codec: Codec) -> None:
 def test_a_wrong_length_at_the_end_is_refused(codec: Codec) -> None:
     encoder = StreamEncoder(codec, original_sample_rate=2 * codec.config.sample_rate)
     encoder.push(sound(100))
-    with pytest.raises(AudioError, match="300 samples .* are 150"):
+    with pytest.raises(AudioError, match=r"300 samples .* are 150"):
         encoder.finish(300)
     assert encoder.finish(199)[-1].num_samples == 199
 

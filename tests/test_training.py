@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import logging
 import os
@@ -106,7 +107,7 @@ def test_missing_keys_and_files_are_named(recipe: TrainConfig, tmp_path: Path) -
     del values["loss"]["mel"]
     with pytest.raises(ConfigError, match="loss lacks the key 'mel'"):
         recipe_from_dict(values)
-    with pytest.raises(ConfigError, match="one of .*speech24k"):
+    with pytest.raises(ConfigError, match=r"one of .*speech24k"):
         load_recipe("nonesuch")
     (tmp_path / "bad.toml").write_text("[model")
     with pytest.raises(ConfigError, match="not valid TOML"):
@@ -119,7 +120,9 @@ def test_missing_keys_and_files_are_named(recipe: TrainConfig, tmp_path: Path) -
 def test_bad_files_are_named_and_skipped(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         corpus = Corpus(folder, 24_000)
-    skipped = {name for name in ("broken.wav", "text.wav") if f"skipped {folder / name}" in caplog.text}
+    skipped = {
+        name for name in ("broken.wav", "text.wav") if f"skipped {folder / name}" in caplog.text
+    }
     assert skipped == {"broken.wav", "text.wav"}
     assert "notes.txt" not in caplog.text
     expected = soundfile.info(RECORDING).frames + 30_000 // 4 + 800 * 3
@@ -136,7 +139,7 @@ def test_crops_are_drawn_from_everywhere_at_varied_levels(
     again = corpus.batch(data, 2_000, np.random.default_rng(0))
     assert torch.equal(batch, again)
     assert len({tuple(row[0, :5].tolist()) for row in batch}) > 450
-    with pytest.raises(AudioError, match="set data.crop_frames lower"):
+    with pytest.raises(AudioError, match=r"set data\.crop_frames lower"):
         corpus.batch(data, 10**7, np.random.default_rng(0))
 
 
@@ -195,7 +198,11 @@ def read_log(out: Path) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize("start_step", [0, 3])
 def test_a_resumed_run_equals_one_never_stopped(
-    recipe: TrainConfig, folder: Path, tmp_path: Path, start_step: int, monkeypatch: pytest.MonkeyPatch
+    recipe: TrainConfig,
+    folder: Path,
+    tmp_path: Path,
+    start_step: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     quantizer = dataclasses.replace(recipe.quantizer, start_step=start_step)
     recipe = dataclasses.replace(recipe, quantizer=quantizer)
@@ -284,8 +291,8 @@ def test_the_schedule_warms_up_and_anneals() -> None:
     rates = [learning_rate(recipe, step, step / 10_000) for step in range(10_001)]
     peak = recipe.optimizer.warmup_steps
     assert rates[0] < 0.01 * recipe.optimizer.lr
-    assert all(a < b for a, b in zip(rates[:peak], rates[1:peak], strict=False))
-    assert all(a >= b for a, b in zip(rates[peak:], rates[peak + 1 :], strict=False))
+    assert all(a < b for a, b in itertools.pairwise(rates[:peak]))
+    assert all(a >= b for a, b in itertools.pairwise(rates[peak:]))
     assert rates[-1] == pytest.approx(recipe.optimizer.final_lr)
 
 
