@@ -19,7 +19,7 @@ import click
 import codec
 from codec.config import CodecConfig, format_bitrate, parse_bitrate
 from codec.errors import CodecError, ConfigError
-from codec.scan import PIPE, Scan, scan_file
+from codec.scan import Scan, scan_file
 
 if TYPE_CHECKING:
     from codec.container import Header
@@ -123,7 +123,7 @@ def encode(
         )
         click.echo(f"{target}: {describe_rate(scan)}", err=True)
 
-    run_jobs(jobs, run)
+    run_jobs(jobs, run, make_folders=out_dir is not None)
 
 
 @main.command()
@@ -174,7 +174,7 @@ def decode(
         if damage := scan.damage():
             raise CodecError(f"{damage}; the rest was decoded to {target}")
 
-    run_jobs(jobs, run)
+    run_jobs(jobs, run, make_folders=out_dir is not None)
 
 
 @main.command()
@@ -268,15 +268,18 @@ def list_jobs(
 
 
 def run_jobs(
-    jobs: list[tuple[Path, Path]], run: Callable[[Path, Path, Callable[[float], None]], None]
+    jobs: list[tuple[Path, Path]],
+    run: Callable[[Path, Path, Callable[[float], None]], None],
+    *,
+    make_folders: bool,
 ) -> None:
     """Run every job; a bad file is reported and the others go on."""
     failures = []
     for source, target in jobs:
         try:
             with clear_errors(), progress_bar(source.name) as progress:
-                if len(jobs) > 1 or target.parent != Path():
-                    make_parent(target)
+                if make_folders:
+                    target.parent.mkdir(parents=True, exist_ok=True)
                 run(source, target, progress)
         except Failure as failure:
             if len(jobs) == 1:
@@ -377,11 +380,6 @@ def is_audio(path: Path) -> bool:
 
 def is_codes(path: Path) -> bool:
     return path.suffix.lower() == ".codes"
-
-
-def make_parent(target: Path) -> None:
-    if target != PIPE:
-        target.parent.mkdir(parents=True, exist_ok=True)
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ class Header:
         if self.frames_per_packet * self.hop_length > MAX_PACKET_SECONDS * self.sample_rate:
             raise FormatError(
                 f"header says packets of {self.frames_per_packet} frames: they may last "
-                f"{MAX_PACKET_SECONDS} seconds at most"
+                f"{MAX_PACKET_SECONDS} seconds at most, use fewer frames per packet"
             )
         if (size := self.payload_size(self.frames_per_packet)) > MAX_PAYLOAD:
             raise FormatError(
