@@ -18,7 +18,22 @@ Samples = npt.NDArray[np.float32]
 
 BLOCK_SECONDS = 1.0
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 8_000, 192_000
-SUFFIXES = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif", ".au", ".caf", ".w64"}
+# libsndfile's name of the format and of the coding that is written, by suffix.
+FORMATS = {
+    ".wav": ("WAV", "PCM_16"),
+    ".flac": ("FLAC", "PCM_16"),
+    ".mp3": ("MP3", "MPEG_LAYER_III"),
+    ".ogg": ("OGG", "VORBIS"),
+    ".opus": ("OGG", "OPUS"),
+    ".aiff": ("AIFF", "PCM_16"),
+    ".aif": ("AIFF", "PCM_16"),
+    ".au": ("AU", "PCM_16"),
+    ".caf": ("CAF", "PCM_16"),
+    ".rf64": ("RF64", "PCM_16"),
+    ".w64": ("W64", "PCM_16"),
+}
+# What is looked for in folders; a file named on its own may have any name.
+SUFFIXES = {*FORMATS, ".oga", ".aifc", ".snd"}
 
 
 class Resampler:
@@ -43,8 +58,7 @@ class Resampler:
     def finish(self, num_samples: int) -> Samples:
         """The end of the output, cut or padded with silence so that there are ``num_samples``.
 
-        The filter's own ending is a few samples off at most; a few that were already pushed
-        out too many (none, in soxr) could not be taken back.
+        The filter's own ending is off by less than a sample's worth.
         """
         tail = np.zeros((self._channels, 0), np.float32)
         if self._stream is not None:
@@ -109,13 +123,14 @@ def open_audio(source: Path | BinaryIO, *, mono: bool = False) -> Iterator[Audio
             raise AudioError(f"{name} is a folder: name files, or give --out-dir to take it whole")
         if not source.exists():
             raise AudioError(f"{name} does not exist: check the path")
-        if not source.stat().st_size:
+        if source.is_file() and not source.stat().st_size:
             raise AudioError(f"{name} is empty: it holds not even a file header")
     with ExitStack() as stack:
         try:
-            # By its content, not its suffix: libsndfile takes ".raw" and the like as headerless.
             handle = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
-            file = stack.enter_context(soundfile.SoundFile(handle))
+            # By its descriptor, so that the content counts and not the suffix (libsndfile takes
+            # ".raw" as headerless), and reading fails in C, not in a callback.
+            file = stack.enter_context(soundfile.SoundFile(handle.fileno(), closefd=False))
         except OSError as error:
             raise AudioError(f"{name} cannot be opened: {error.strerror}") from error
         except soundfile.SoundFileError as error:
@@ -124,6 +139,21 @@ def open_audio(source: Path | BinaryIO, *, mono: bool = False) -> Iterator[Audio
                 "convert it first"
             ) from error
         yield AudioReader(file, name, mono)
+
+
+class AudioWriter:
+    """A file opened for writing in blocks."""
+
+    def __init__(self, file: soundfile.SoundFile) -> None:
+        self._file = file
+
+    def write(self, block: Samples) -> None:
+        """Append ``[C, n]`` samples; what exceeds full scale is clipped."""
+        try:
+            self._file.write(block.T.clip(-1.0, 1.0))
+        except (AssertionError, soundfile.SoundFileError) as error:
+            # soundfile only asserts that all samples were written.
+            raise AudioError("the output cannot be written: is the disk full?") from error
 
 
 @contextmanager
@@ -135,30 +165,25 @@ def create_audio(
     Raises:
         AudioError: an unknown suffix, or a rate or channel count that the format cannot hold.
     """
-    kinds = {".aif": "AIFF", ".opus": "OGG"}
-    kind = kinds.get(suffix, suffix.removeprefix(".").upper())
-    subtype = {".opus": "OPUS", ".ogg": "VORBIS", ".mp3": "MPEG_LAYER_III"}.get(suffix, "PCM_16")
-    if suffix not in SUFFIXES:
+    if suffix not in FORMATS:
         raise AudioError(
             f"cannot write {suffix or 'a file without suffix'}: "
-            f"end the output's name in one of {', '.join(sorted(SUFFIXES))}"
+            f"end the output's name in one of {', '.join(sorted(FORMATS))}"
         )
+    kind, subtype = FORMATS[suffix]
     try:
-        file = soundfile.SoundFile(target, "w", sample_rate, channels, format=kind, subtype=subtype)
+        file = soundfile.SoundFile(
+            target.fileno(),
+            "w",
+            sample_rate,
+            channels,
+            format=kind,
+            subtype=subtype,
+            closefd=False,
+        )
     except (soundfile.SoundFileError, ValueError) as error:
         raise AudioError(
-            f"{suffix} cannot hold {channels} channels at {sample_rate} Hz: write .wav or .flac"
+            f"{suffix} cannot hold {channels} channels at {sample_rate} Hz: write .wav"
         ) from error
     with file:
         yield AudioWriter(file)
-
-
-class AudioWriter:
-    """A file opened for writing in blocks."""
-
-    def __init__(self, file: soundfile.SoundFile) -> None:
-        self._file = file
-
-    def write(self, block: Samples) -> None:
-        """Append ``[C, n]`` samples; what exceeds full scale is clipped."""
-        self._file.write(block.T.clip(-1.0, 1.0))

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 import codec
-from codec.config import CodecConfig, format_bitrate, parse_bitrate
+from codec.config import Bitrate, CodecConfig, format_bitrate, parse_bitrate
 from codec.errors import CodecError, ConfigError
 from codec.scan import Scan, scan_file
 
@@ -26,26 +28,26 @@ if TYPE_CHECKING:
     from codec.model import Codec
 
 
-class Bitrate(click.ParamType[int]):
+class BitrateType(click.ParamType[Bitrate]):
     """``6000``, ``6k`` or ``2.4k``."""
 
     name = "bitrate"
 
-    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+    def convert(self, value: Any, param: Any, ctx: Any) -> Bitrate:
         try:
-            return value if isinstance(value, int) else parse_bitrate(value)
+            return value if isinstance(value, int | Fraction) else parse_bitrate(value)
         except ConfigError as error:
             self.fail(str(error), param, ctx)
 
 
-class OutputRate(click.ParamType[int]):
+class OutputRate(click.ParamType[int | Literal["model"]]):
     """A number of samples per second, or ``model``."""
 
     name = "rate"
 
-    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+    def convert(self, value: Any, param: Any, ctx: Any) -> int | Literal["model"]:
         if value == "model":
-            return 0
+            return "model"
         if not str(value).isdecimal() or not 1000 <= int(value) <= 384_000:
             self.fail(f"{value!r}: give samples per second (1000 to 384000) or 'model'", param, ctx)
         return int(value)
@@ -69,18 +71,26 @@ def clear_errors() -> Iterator[None]:
         raise Failure("the reader of the output went away") from error
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
-        raise Failure(f"input or output failed{where}: {error.strerror or error}") from error
+        reason = error.strerror or error
+        raise Failure(f"cannot read or write{where}: {reason}; choose another place") from error
+    except MemoryError as error:
+        raise Failure("not enough memory: close other programs, or use fewer channels") from error
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(codec.__version__, prog_name="aecodec")
 def main() -> None:
     """A neural audio codec: sound to a few kilobits per second and back."""
+    # Ended by another program, as by Ctrl-C: leave nothing half-written.
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
 
 
 @main.command()
 @click.argument("paths", nargs=-1, required=True, metavar="IN... [OUT]")
-@click.option("-b", "--bitrate", type=Bitrate(), help="Per channel: 6000, 6k, 2.4k. [the highest]")
+@click.option(
+    "-b", "--bitrate", type=BitrateType(), help="Per channel: 6000, 6k, 2.4k. [the highest]"
+)
 @click.option("-d", "--out-dir", type=click.Path(path_type=Path), help="Folder for the outputs.")
 @click.option("--mono", is_flag=True, help="Mix all channels to one.")
 @click.option("--frames-per-packet", type=click.IntRange(1, 65535), help="[2 seconds' worth]")
@@ -88,7 +98,7 @@ def main() -> None:
 @click.option("-f", "--force", is_flag=True, help="Replace existing files.")
 def encode(
     paths: tuple[str, ...],
-    bitrate: int | None,
+    bitrate: Bitrate | None,
     out_dir: Path | None,
     mono: bool,
     frames_per_packet: int | None,
@@ -128,27 +138,38 @@ def encode(
 
 @main.command()
 @click.argument("paths", nargs=-1, required=True, metavar="IN... [OUT]")
-@click.option("-b", "--bitrate", type=Bitrate(), help="Decode at most this much of each channel.")
+@click.option(
+    "-b", "--bitrate", type=BitrateType(), help="Decode at most this much of each channel."
+)
 @click.option(
     "-r", "--sample-rate", type=OutputRate(), help="Of the output, or 'model'. [as it was]"
 )
 @click.option("-d", "--out-dir", type=click.Path(path_type=Path), help="Folder for the outputs.")
-@click.option("--format", "suffix", default="wav", help="With --out-dir: wav, flac, ... [wav]")
+@click.option("--format", "suffix", help="wav, flac, ... [by the output's suffix, else wav]")
 @click.option("-m", "--model", help="Model folder; otherwise the one the stream names.")
 @click.option("-f", "--force", is_flag=True, help="Replace existing files.")
 def decode(
     paths: tuple[str, ...],
-    bitrate: int | None,
-    sample_rate: int | None,
+    bitrate: Bitrate | None,
+    sample_rate: int | Literal["model"] | None,
     out_dir: Path | None,
-    suffix: str,
+    suffix: str | None,
     model: str | None,
     force: bool,
 ) -> None:
     """Decode .codes files to audio files; the format follows the output's suffix."""
     with clear_errors():
-        jobs = list_jobs(paths, out_dir, f".{suffix.lstrip('.')}", is_codes)
+        from codec.audio import FORMATS
         from codec.files import decode_file
+
+        if suffix is not None:
+            suffix = f".{suffix.lower().lstrip('.')}"
+            if suffix not in FORMATS:
+                names = ", ".join(name[1:] for name in FORMATS)
+                raise click.BadParameter(
+                    f"{suffix[1:]!r}: give one of {names}", param_hint="--format"
+                )
+        jobs = list_jobs(paths, out_dir, suffix or ".wav", is_codes)
 
     loaded: dict[bytes, Codec] = {}
 
@@ -168,6 +189,7 @@ def decode(
             target,
             bitrate=bitrate,
             sample_rate=sample_rate,
+            suffix=suffix,
             force=force,
             progress=progress,
         )
@@ -195,9 +217,10 @@ def info(paths: tuple[Path, ...], model: str | None, as_json: bool) -> None:
                 scan = scan_file(path)
         except Failure as failure:
             failed = True
-            click.echo(f"aecodec: {path}: {failure.message}", err=True)
+            click.echo(f"aecodec: {about(path, failure)}", err=True)
             continue
-        show(stream_facts(path, scan), as_json)
+        with clear_errors():
+            show(stream_facts(path, scan), as_json)
         failed = failed or scan.damage() is not None
     if failed:
         sys.exit(1)
@@ -247,18 +270,22 @@ def list_jobs(
             raise click.UsageError(
                 "name one input and one output, or any number of inputs and --out-dir"
             )
+        if paths[1].endswith("/"):
+            raise CodecError(f"{paths[1]} is a folder: name a file in it, or give --out-dir")
         return [(Path(paths[0]), Path(paths[1]))]
+    if out_dir.exists() and not out_dir.is_dir():
+        raise CodecError(f"{out_dir} is a file: give a folder to --out-dir")
     jobs: dict[Path, Path] = {}
     for path in map(Path, paths):
         found = [path]
         if path.is_dir():
-            found = sorted(entry for entry in path.rglob("*") if wanted(entry))
+            found = sorted(entry for entry in path.rglob("*") if entry.is_file() and wanted(entry))
             if not found:
                 raise CodecError(f"{path} holds no file to work on: name files, or another folder")
         for source in found:
             inner = source.relative_to(path) if path.is_dir() else Path(source.name)
             target = out_dir / inner.with_suffix(suffix)
-            if target in jobs:
+            if jobs.get(target, source) != source:
                 raise CodecError(
                     f"{jobs[target]} and {source} would both become {target}: "
                     "use another --out-dir for one of them"
@@ -285,10 +312,15 @@ def run_jobs(
             if len(jobs) == 1:
                 raise
             failures.append(source)
-            click.echo(f"aecodec: {source}: {failure.message}", err=True)
+            click.echo(f"aecodec: {about(source, failure)}", err=True)
     if failures:
         names = ", ".join(map(str, failures))
         raise Failure(f"{len(failures)} of {len(jobs)} files failed: {names}")
+
+
+def about(path: Path, failure: Failure) -> str:
+    """The message, with the file that it is about."""
+    return failure.message if str(path) in failure.message else f"{path}: {failure.message}"
 
 
 @contextmanager

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, get_type_hints
+from typing import Any, TypeAlias, get_type_hints
 
 from codec.errors import ConfigError
 
 MAX_CODEBOOKS = 255  # one byte in the stream header
 MAX_CODEBOOK_SIZE = 2**16
 MAX_HOP_LENGTH = 2**16
+
+Bitrate: TypeAlias = int | Fraction
+"""Bits per second, exact."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +144,7 @@ class CodecConfig:
         """Bits per second and channel of that many codebooks, without container overhead."""
         return self.frame_rate * self.bits_per_code * num_codebooks
 
-    def codebooks_for(self, bitrate: int) -> int:
+    def codebooks_for(self, bitrate: Bitrate) -> int:
         """Most codebooks whose bitrate does not exceed ``bitrate``.
 
         Args:
@@ -153,14 +157,13 @@ class CodecConfig:
             ConfigError: ``bitrate`` is outside what the model can do.
         """
         lowest, highest = self.bitrate(1), self.bitrate(self.num_codebooks)
-        # A whole codebook above the top is a misunderstanding, not a rounding.
-        if not lowest <= bitrate < highest + lowest:
+        if not lowest <= bitrate <= highest:
             raise ConfigError(
-                f"bitrate {bitrate} bit/s is out of range: this model codes "
+                f"bitrate {format_bitrate(bitrate)} is out of range: this model codes "
                 f"{format_bitrate(lowest)} to {format_bitrate(highest)} per channel, "
                 f"in steps of {format_bitrate(lowest)}"
             )
-        return min(int(bitrate / lowest), self.num_codebooks)
+        return int(bitrate / lowest)
 
     def to_dict(self) -> dict[str, Any]:
         """The config as plain JSON-ready values."""
@@ -179,23 +182,19 @@ class CodecConfig:
         return cls(**values)
 
 
-def parse_bitrate(text: str) -> int:
+def parse_bitrate(text: str) -> Fraction:
     """``"6000"``, ``"6k"`` or ``"2.4k"`` as bits per second.
 
     Raises:
         ConfigError: not a positive number.
     """
-    lowered = text.strip().lower()
-    factor = 1000 if lowered.endswith("k") else 1
-    try:
-        bits = float(lowered.removesuffix("k")) * factor
-    except ValueError:
-        bits = math.nan
-    if not 0 < bits < 1e12:
+    match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,12})?)([kK]?)", text.strip())
+    bits = Fraction(match[1]) * (1000 if match[2] else 1) if match else Fraction(0)
+    if bits <= 0:
         raise ConfigError(
             f"bitrate {text!r} is not a positive number of bits per second: write 6000, 6k or 2.4k"
         )
-    return int(bits)
+    return bits
 
 
 def format_bitrate(bits_per_second: Fraction | float) -> str:

@@ -21,6 +21,7 @@ SYNC = 0xAE  # starts a packet
 SYNC_END = 0xAF  # starts the last one
 # Longer packets would make resynchronisation in a damaged file slow, and damage less local.
 MAX_PAYLOAD = 2**16
+MAX_CHANNELS = 255
 MAX_PACKET_SECONDS = 10
 
 _HEADER = struct.Struct("<4sBBBBBxHIII16s")
@@ -60,12 +61,12 @@ class Header:
 
     def __post_init__(self) -> None:
         for name, high in (
-            ("channels", 255),
+            ("channels", MAX_CHANNELS),
             ("num_codebooks", 255),
             ("bits_per_code", 16),
             ("frames_per_packet", 0xFFFF),
             ("sample_rate", 1_000_000),
-            ("original_sample_rate", 1_000_000),
+            ("original_sample_rate", 192_000),
             ("hop_length", 2**16),
         ):
             value = getattr(self, name)
@@ -264,8 +265,8 @@ class PacketReader:
             packet = self._packet_at(position, size) if size else None
             if packet is None:
                 # Damaged: go on to the next byte that could start a packet.
-                position += 1
-                self._skipped += 1
+                start, position = position, self._next_sync(position + 1)
+                self._skipped += position - start
                 continue
             gap = self._gap(packet)
             if gap.num_packets or gap.num_bytes:
@@ -278,6 +279,11 @@ class PacketReader:
             self._skipped += len(buffer) - position
             position = len(buffer)
         del buffer[:position]
+
+    def _next_sync(self, position: int) -> int:
+        """Where the next packet could start, at or after ``position``."""
+        found = (self._buffer.find(sync, position) for sync in (SYNC, SYNC_END))
+        return min((place for place in found if place >= 0), default=len(self._buffer))
 
     def _packet_size(self, position: int) -> int:
         """Size of the packet that starts here, 0 if none can."""
@@ -294,7 +300,7 @@ class PacketReader:
             packet = Packet.from_bytes(bytes(self._buffer[position : position + size]))
         except FormatError:
             self._wasted += size
-            if self._wasted > 256 * self._pushed + 2**20:
+            if self._wasted > 64 * self._pushed + 2**20:
                 raise FormatError("the stream is too damaged to find packets in it") from None
             return None
         return packet

@@ -9,13 +9,14 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
-from codec.audio import Resampler, create_audio, open_audio
-from codec.container import MAX_PAYLOAD, Gap, Header, Packet, PacketWriter
+from codec.audio import Resampler, Samples, create_audio, open_audio
+from codec.config import Bitrate
+from codec.container import MAX_CHANNELS, MAX_PAYLOAD, Gap, Header, Packet, PacketWriter
 from codec.errors import CodecError
 from codec.model import Codec
-from codec.scan import PIPE, Scan, open_codes, read_header, read_packets
+from codec.scan import PIPE, Scan, open_codes, read_header, read_packets, standard_input
 from codec.stream import StreamDecoder, StreamEncoder
 
 PACKET_SECONDS = 2.0
@@ -26,10 +27,10 @@ Progress = Callable[[float], None]
 
 def encode_file(
     codec: Codec,
-    source: Path,
-    target: Path,
+    source: str | Path,
+    target: str | Path,
     *,
-    bitrate: int | None = None,
+    bitrate: Bitrate | None = None,
     mono: bool = False,
     frames_per_packet: int | None = None,
     force: bool = False,
@@ -53,9 +54,14 @@ def encode_file(
     Raises:
         CodecError: with one line that names the remedy; nothing is left half-written.
     """
-    if bitrate is not None:
-        codec.config.codebooks_for(bitrate)  # a wrong bitrate shows before any file is opened
+    source, target = Path(source), Path(target)
+    check_apart(source, target)
     with _audio_input(source) as readable, open_audio(readable, mono=mono) as reader:
+        if reader.channels > MAX_CHANNELS:
+            raise CodecError(
+                f"{source} has {reader.channels} channels, a stream holds {MAX_CHANNELS}: "
+                "mix down with --mono"
+            )
         if frames_per_packet is None:
             frames_per_packet = _default_packet(codec, bitrate, reader.channels)
         encoder = StreamEncoder(
@@ -92,11 +98,12 @@ def encode_file(
 
 def decode_file(
     codec_for: Callable[[Header], Codec],
-    source: Path,
-    target: Path,
+    source: str | Path,
+    target: str | Path,
     *,
-    bitrate: int | None = None,
-    sample_rate: int | None = None,
+    bitrate: Bitrate | None = None,
+    sample_rate: int | Literal["model"] | None = None,
+    suffix: str | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Scan:
@@ -110,15 +117,20 @@ def decode_file(
         source: the stream.
         target: format by suffix; appears by rename when complete.
         bitrate: decode at most this many bits per second and channel.
-        sample_rate: of the output; the original one if None.
+        sample_rate: of the output; ``"model"`` for the model's own, the original one if None.
+        suffix: names the output's format; that of ``target`` if None, wav for pipes.
         force: replace an existing target.
         progress: told the share that is done.
     """
-    suffix = ".wav" if target == PIPE else target.suffix.lower()
+    source, target = Path(source), Path(target)
+    check_apart(source, target)
+    if suffix is None:
+        suffix = ".wav" if is_pipe(target) else target.suffix.lower()
     with open_codes(source) as file:
         header = read_header(file)
         decoder = StreamDecoder(codec_for(header), header, bitrate=bitrate)
-        rate = header.original_sample_rate if sample_rate is None else sample_rate
+        rate = header.sample_rate if sample_rate == "model" else sample_rate
+        rate = rate or header.original_sample_rate
         resampler = Resampler(header.sample_rate, rate, header.channels)
         scan = Scan(header, num_bytes=Header.SIZE)
         size = os.fstat(file.fileno()).st_size
@@ -126,16 +138,23 @@ def decode_file(
             atomic_output(target, force=force, seekable=True) as out,
             create_audio(out, suffix, rate, header.channels) as writer,
         ):
+
+            def write(samples: Samples) -> None:
+                # In pieces: a long packet of many channels at a high rate is large.
+                for start in range(0, samples.shape[1], header.sample_rate):
+                    piece = samples[:, start : start + header.sample_rate]
+                    writer.write(resampler.push(piece))
+
             for item in read_packets(file, scan):
                 if isinstance(item, Gap):
                     for _ in range(item.num_packets):
-                        writer.write(resampler.push(decoder.lost()))
+                        write(decoder.lost())
                 else:
-                    writer.write(resampler.push(decoder.push(item)))
+                    write(decoder.push(item))
                 if progress is not None and size:
                     progress(min(1.0, scan.num_bytes / size))
             if scan.num_samples is None:
-                writer.write(resampler.push(decoder.finish()))
+                write(decoder.finish())
             model_samples = decoder.num_emitted
             num_samples = -(-model_samples * rate // header.sample_rate)
             if scan.num_samples is not None:
@@ -154,7 +173,9 @@ def atomic_output(target: Path, *, force: bool, seekable: bool = False) -> Itera
         force: replace an existing file.
         seekable: the writer seeks, so what goes to a pipe is completed in a temporary file first.
     """
-    if target == PIPE or (target.exists() and not target.is_file() and not target.is_dir()):
+    if is_pipe(target):
+        if target == PIPE and sys.stdout is None:
+            raise CodecError("there is no standard output: name a file instead of '-'")
         with sys.stdout.buffer if target == PIPE else target.open("wb") as pipe:
             if not seekable:
                 yield pipe
@@ -166,7 +187,7 @@ def atomic_output(target: Path, *, force: bool, seekable: bool = False) -> Itera
         return
     if target.is_dir():
         raise CodecError(f"{target} is a folder: name a file in it")
-    if target.exists() and not force:
+    if os.path.lexists(target) and not force:
         raise CodecError(f"{target} exists: give --force to replace it")
     try:
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
@@ -186,6 +207,17 @@ def atomic_output(target: Path, *, force: bool, seekable: bool = False) -> Itera
         raise
 
 
+def is_pipe(path: Path) -> bool:
+    """Whether this is stdin or stdout, a device or a named pipe: not to be replaced by rename."""
+    return path == PIPE or (path.exists() and not path.is_file() and not path.is_dir())
+
+
+def check_apart(source: Path, target: Path) -> None:
+    """Raise a CodecError if the output would replace its own input."""
+    if source.is_file() and target.is_file() and source.samefile(target):
+        raise CodecError(f"{target} is the input itself: give the output another name")
+
+
 @contextmanager
 def _audio_input(source: Path) -> Iterator[Path | BinaryIO]:
     """``source``, or stdin as a temporary file: audio formats need to seek."""
@@ -193,12 +225,12 @@ def _audio_input(source: Path) -> Iterator[Path | BinaryIO]:
         yield source
         return
     with tempfile.TemporaryFile() as file:
-        shutil.copyfileobj(sys.stdin.buffer, file)
+        shutil.copyfileobj(standard_input(), file)
         file.seek(0)
         yield file
 
 
-def _default_packet(codec: Codec, bitrate: int | None, channels: int) -> int:
+def _default_packet(codec: Codec, bitrate: Bitrate | None, channels: int) -> int:
     """Frames of about `PACKET_SECONDS`, fewer if so many channels would not fit a packet."""
     config = codec.config
     num_codebooks = config.num_codebooks if bitrate is None else config.codebooks_for(bitrate)

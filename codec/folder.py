@@ -36,7 +36,7 @@ def find_by_fingerprint(fingerprint: bytes) -> Path | None:
     """The packaged model that a stream names, if there is one."""
     packaged = Path(str(resources.files("codec") / "models"))
     for folder in sorted(packaged.glob("*/")):
-        if read_description(folder).get("fingerprint") == fingerprint.hex():
+        if read_description(folder)["fingerprint"] == fingerprint.hex():
             return folder
     return None
 
@@ -48,6 +48,9 @@ def read_description(folder: Path) -> dict[str, Any]:
         description = json.loads(path.read_text("utf-8"))
         version = description["format"]
         CodecConfig.from_dict(description["codec"])
+        for key in ("name", "fingerprint", "weights_sha256"):
+            if not isinstance(description[key], str):
+                raise TypeError(f"{key} is not a string")
     except (OSError, ValueError, KeyError, TypeError, CodecError) as error:
         raise ModelError(f"{path} is not a model description: {error}") from error
     if version != FOLDER_FORMAT:

@@ -94,7 +94,7 @@ class Codec(nn.Module):
 
     Attributes:
         config: the shape of the model.
-        fingerprint: 16 bytes that name the weights (the head of their SHA-256), empty for a
+        fingerprint: 16 bytes that name what codes mean (`codec.store.fingerprint`), empty for a
             model that was never saved. Streams carry it, so that they find their model.
     """
 
@@ -151,11 +151,13 @@ class Codec(nn.Module):
             raise AudioError(
                 f"audio has shape {list(audio.shape)}: give [B, 1, N], channels as batch items"
             )
+        if not audio.is_floating_point():
+            raise AudioError(f"audio is {audio.dtype}: give floats in [-1, 1]")
         if not audio.isfinite().all():
             raise AudioError("audio holds NaN or infinite samples: repair it before coding")
         padding = -audio.shape[-1] % self.config.hop_length
         state = self.encoder.init_state(len(audio))
-        codes, _ = self.encode_step(F.pad(audio, (0, padding)), state, num_codebooks)
+        codes, _ = self.encode_step(F.pad(audio.float(), (0, padding)), state, num_codebooks)
         return codes
 
     @torch.inference_mode()
@@ -168,9 +170,17 @@ class Codec(nn.Module):
 
         Returns:
             Audio ``[B, 1, num_samples]``.
+
+        Raises:
+            AudioError: the codes are no codes of this model, or do not last that long.
+            ConfigError: there are more codebooks than the model has.
         """
-        if num_samples is None:
-            num_samples = codes.shape[-1] * self.config.hop_length
+        longest = codes.shape[-1] * self.config.hop_length
+        num_samples = longest if num_samples is None else num_samples
+        if not 0 <= num_samples <= longest:
+            raise AudioError(f"num_samples is {num_samples}: these codes hold 0 to {longest}")
+        if codes.numel() and not 0 <= codes.min() <= codes.max() < self.config.codebook_size:
+            raise AudioError(f"a code is outside 0..{self.config.codebook_size - 1}")
         return self.decode_latent(self.quantizer.decode(codes), num_samples)
 
     def encode_step(

@@ -36,7 +36,7 @@ class Quantized(NamedTuple):
 
 
 class Codebooks(NamedTuple):
-    """All stages side by side, ready for looking up. Computed from the weights.
+    """Stages side by side, ready for looking up.
 
     Attributes:
         entries: ``[K, size, d]`` of unit length.
@@ -81,8 +81,6 @@ class ResidualVectorQuantizer(nn.Module):
             VectorQuantizer(latent_dim, codebook_size, codebook_dim) for _ in range(num_codebooks)
         ]
         self.stages = cast("Sequence[VectorQuantizer]", nn.ModuleList(stages))
-        self._weights = tuple(self.parameters())
-        self._codebooks: tuple[object, Codebooks] | None = None
 
     def encode(self, latent: Tensor, num_codebooks: int | None = None) -> Tensor:
         """``[B, T, D] -> [B, K, T]`` int64, with K = ``num_codebooks`` or all."""
@@ -91,7 +89,7 @@ class ResidualVectorQuantizer(nn.Module):
             raise ConfigError(
                 f"{num_codebooks} codebooks asked for: this model has 1 to {len(self.stages)}"
             )
-        codebooks, residual, codes = self.codebooks(), latent, []
+        codebooks, residual, codes = self._side_by_side(num_codebooks), latent, []
         for index in range(num_codebooks):
             codes.append(_nearest(codebooks, index, residual))
             residual = residual - _entry(codebooks, index, codes[-1])
@@ -99,30 +97,28 @@ class ResidualVectorQuantizer(nn.Module):
 
     def decode(self, codes: Tensor) -> Tensor:
         """``[B, K, T]`` codes of the first K codebooks ``-> [B, T, D]``."""
-        count = codes.shape[1]
-        if not 1 <= count <= len(self.stages):
-            raise ConfigError(f"codes of {count} codebooks: this model has 1 to {len(self.stages)}")
-        entries, _, maps, biases = self.codebooks()
-        chosen = entries[torch.arange(count), codes.mT].flatten(-2)  # [B, T, K * d]
-        return chosen @ maps[:count].flatten(0, 1) + biases[:count].sum(0)
+        if not 1 <= codes.shape[1] <= len(self.stages):
+            raise ConfigError(
+                f"codes of {codes.shape[1]} codebooks: this model has 1 to {len(self.stages)}"
+            )
+        stages = self.stages[: codes.shape[1]]
+        chosen = [F.embedding(c, s.codebook) for s, c in zip(stages, codes.unbind(1), strict=True)]
+        entries = F.normalize(torch.stack(chosen, dim=-2), dim=-1).flatten(-2)  # [B, T, K * d]
+        # The stages' maps side by side are one map of their entries side by side.
+        weight = torch.cat([stage.project.weight for stage in stages], dim=1)
+        bias = torch.stack([stage.project.bias for stage in stages]).sum(0)
+        return F.linear(entries, weight, bias)
 
-    def codebooks(self) -> Codebooks:
-        """All stages side by side, without gradients.
-
-        Kept until a weight changes: making them takes longer than a streaming step may.
-        """
-        versions = [(weight.data_ptr(), weight._version) for weight in self._weights]
-        if self._codebooks is None or self._codebooks[0] != versions:
-            # Ordinary tensors, also when first needed inside inference mode.
-            with torch.inference_mode(False), torch.no_grad():
-                entries = F.normalize(torch.stack([s.codebook for s in self.stages]), dim=-1)
-                maps = torch.stack([s.project.weight.T for s in self.stages])
-                biases = torch.stack([s.project.bias for s in self.stages])
-                images = entries @ maps
-                # |r - b - Wc|^2 is least where r^T W c - (|Wc|^2 / 2 + b^T W c) is greatest.
-                offsets = (images * (0.5 * images + biases[:, None])).sum(-1)
-                self._codebooks = versions, Codebooks(entries, offsets, maps, biases)
-        return self._codebooks[1]
+    @torch.no_grad()
+    def _side_by_side(self, num_codebooks: int | None = None) -> Codebooks:
+        stages = self.stages[:num_codebooks]
+        entries = F.normalize(torch.stack([stage.codebook for stage in stages]), dim=-1)
+        maps = torch.stack([stage.project.weight.T for stage in stages])
+        biases = torch.stack([stage.project.bias for stage in stages])
+        # |r - b - Wc|^2 is least where r^T W c - (|Wc|^2 / 2 + b^T W c) is greatest.
+        half_power = 0.5 * (entries @ (maps @ maps.mT) * entries).sum(-1)
+        offsets = half_power + (entries @ (maps @ biases[:, :, None])).squeeze(-1)
+        return Codebooks(entries, offsets, maps, biases)
 
     def forward(self, latent: Tensor, num_codebooks: Tensor | None = None) -> Quantized:
         """Quantize in training.
@@ -132,7 +128,7 @@ class ResidualVectorQuantizer(nn.Module):
             num_codebooks: ``[B]``, how many stages each item of the batch keeps (quantizer
                 dropout, SoundStream section III-C); all if None.
         """
-        codebooks, residual, codes = self.codebooks(), latent.detach(), []
+        codebooks, residual, codes = self._side_by_side(), latent.detach(), []
         total, codebook_loss = torch.zeros_like(latent), latent.new_zeros(())
         for index, stage in enumerate(self.stages):
             codes.append(_nearest(codebooks, index, residual))
@@ -194,7 +190,7 @@ class ResidualVectorQuantizer(nn.Module):
             latent: ``[B, T, D]``, of the current batch.
             is_dead: ``[K, codebook_size]`` booleans.
         """
-        codebooks, residual = self.codebooks(), latent.flatten(0, 1)
+        codebooks, residual = self._side_by_side(), latent.flatten(0, 1)
         for index, (stage, dead) in enumerate(zip(self.stages, is_dead, strict=True)):
             if count := int(dead.sum()):
                 drawn = residual[torch.randint(len(residual), (count,))]

@@ -17,8 +17,9 @@ from codec.errors import CodecError, FormatError
 
 PIPE = Path("-")
 CHUNK_SIZE = 2**16
-# Sound that is made up for lost packets may not outgrow what arrived by more than this.
+# Sound that is made up for lost packets may be this many times what arrived, and some seconds more.
 MAX_CONCEALED = 2
+MAX_CONCEALED_SECONDS = 10
 
 
 @dataclass
@@ -32,6 +33,7 @@ class Scan:
         num_lost: packets damaged or missing, as far as can be told.
         num_bytes: of the whole stream.
         num_samples: per channel at the original rate; None if the stream has no end.
+        num_last_frames: frames in the last packet.
     """
 
     header: Header
@@ -40,6 +42,7 @@ class Scan:
     num_lost: int = 0
     num_bytes: int = 0
     num_samples: int | None = None
+    num_last_frames: int = 0
 
     @property
     def duration_seconds(self) -> float:
@@ -50,14 +53,17 @@ class Scan:
     def damage(self) -> str | None:
         """One line about what is wrong with the stream, None if nothing is."""
         if self.num_samples is None:
-            return "the stream has no end packet: it was cut short" + (
+            return "the stream has no last packet: it was cut short" + (
                 f", and {self.num_lost} packets are damaged or missing" if self.num_lost else ""
             )
         if self.num_lost:
             return f"{self.num_lost} packets are damaged or missing"
         expected = self.header.num_frames(self.num_samples)
         if self.num_frames != expected:
-            return f"the stream has {self.num_frames} frames but its end packet says {expected}"
+            return f"the stream has {self.num_frames} frames but its last packet says {expected}"
+        before_last = (self.num_frames - self.num_last_frames) * self.header.hop_length
+        if before_last > self.header.model_samples(self.num_samples):
+            return f"the last packet says {self.num_samples} samples, but more came before it"
         return None
 
 
@@ -84,13 +90,16 @@ def read_packets(file: BinaryIO, scan: Scan) -> Iterator[Packet | Gap]:
     Raises:
         FormatError: the gaps claim far more sound than arrived.
     """
-    reader = PacketReader(scan.header)
+    header = scan.header
+    reader = PacketReader(header)
+    frames_per_second = header.sample_rate / header.hop_length
+    few = 1 + int(MAX_CONCEALED_SECONDS * frames_per_second / header.frames_per_packet)
 
     def count(items: Iterator[Packet | Gap]) -> Iterator[Packet | Gap]:
         for item in items:
             if isinstance(item, Gap):
                 scan.num_lost += item.num_packets
-                if scan.num_lost > 256 + MAX_CONCEALED * scan.num_packets:
+                if scan.num_lost > few + MAX_CONCEALED * scan.num_packets:
                     raise FormatError(
                         f"{scan.num_lost} of {scan.num_lost + scan.num_packets} packets are "
                         "missing: the stream is too damaged"
@@ -99,6 +108,7 @@ def read_packets(file: BinaryIO, scan: Scan) -> Iterator[Packet | Gap]:
                 scan.num_packets += 1
                 scan.num_frames += item.num_frames
                 scan.num_samples = item.num_samples
+                scan.num_last_frames = item.num_frames
             yield item
 
     while not reader.ended and (data := file.read1(CHUNK_SIZE)):  # type: ignore[attr-defined]
@@ -111,11 +121,24 @@ def read_packets(file: BinaryIO, scan: Scan) -> Iterator[Packet | Gap]:
 def open_codes(source: Path) -> Iterator[BinaryIO]:
     """A stream opened for reading; ``-`` is stdin."""
     if source == PIPE:
-        yield sys.stdin.buffer
+        yield standard_input()
         return
+    if source.is_dir():
+        raise CodecError(f"{source} is a folder: name files, or give --out-dir to take it whole")
     try:
         file = source.open("rb")
     except OSError as error:
-        raise CodecError(f"{source} cannot be opened: {error.strerror}") from error
+        raise CodecError(f"{source} cannot be opened: {error.strerror}; check the path") from error
     with file:
         yield file
+
+
+def standard_input() -> BinaryIO:
+    """The bytes of stdin.
+
+    Raises:
+        CodecError: the process was started without one.
+    """
+    if sys.stdin is None:
+        raise CodecError("there is no standard input: name a file instead of '-'")
+    return sys.stdin.buffer

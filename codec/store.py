@@ -39,10 +39,10 @@ def load_codec(model: str | Path = DEFAULT_MODEL) -> Codec:
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}") from error
     digest = hashlib.sha256(data).hexdigest()
-    if digest != description.get("weights_sha256"):
+    if digest != description["weights_sha256"]:
         raise ModelError(
             f"{path} is damaged or from another model: its SHA-256 is {digest[:16]}, "
-            f"config.json says {str(description.get('weights_sha256'))[:16]}; copy the folder anew"
+            f"config.json says {description['weights_sha256'][:16]}; copy the folder anew"
         )
     codec = Codec(CodecConfig.from_dict(description["codec"]))
     try:
@@ -52,6 +52,11 @@ def load_codec(model: str | Path = DEFAULT_MODEL) -> Codec:
         reason = str(error).splitlines()[0]
         raise ModelError(f"{path} does not fit its config.json: {reason}") from error
     codec.fingerprint = fingerprint(codec.config, tensors)
+    if codec.fingerprint.hex() != description["fingerprint"]:
+        raise ModelError(
+            f"{folder}/config.json names the model {description['fingerprint']}, its weights are "
+            f"{codec.fingerprint.hex()}; copy the folder anew"
+        )
     return codec.eval().requires_grad_(False)
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from codec import bitpack
+from codec.config import Bitrate
 from codec.container import Header, Packet
 from codec.errors import AudioError, FormatError, ModelError
 from codec.model import Codec
@@ -45,7 +46,7 @@ class StreamEncoder:
         self,
         codec: Codec,
         *,
-        bitrate: int | None = None,
+        bitrate: Bitrate | None = None,
         channels: int = 1,
         frames_per_packet: int = 1,
         original_sample_rate: int | None = None,
@@ -85,9 +86,14 @@ class StreamEncoder:
         Raises:
             AudioError: wrong shape, not finite, or the stream is finished.
         """
-        block = np.asarray(samples, dtype=np.float32)
         if self._finished:
             raise AudioError("this stream is finished: start a new StreamEncoder")
+        block = np.asarray(samples)
+        if block.dtype.kind != "f":
+            raise AudioError(
+                f"samples are {block.dtype}: give floats in [-1, 1] (16-bit integers / 32768)"
+            )
+        block = block.astype(np.float32, copy=False)
         if block.ndim != 2 or len(block) != self.header.channels:
             raise AudioError(
                 f"samples have shape {list(block.shape)}, "
@@ -156,7 +162,7 @@ class StreamDecoder:
         ConfigError: ``bitrate`` is below the model's range.
     """
 
-    def __init__(self, codec: Codec, header: Header, *, bitrate: int | None = None) -> None:
+    def __init__(self, codec: Codec, header: Header, *, bitrate: Bitrate | None = None) -> None:
         check_model(codec, header)
         self._codec = codec
         self.header = header
@@ -174,7 +180,9 @@ class StreamDecoder:
     def push(self, packet: Packet) -> Samples:
         """Decode one packet to samples ``[C, n]`` at the model's rate.
 
-        After the last packet of a stream nothing is left inside.
+        Packets are decoded in the order they are given: putting them in sequence, and
+        saying which are `lost`, is the caller's. After the last packet of a stream nothing is
+        left inside.
 
         Raises:
             FormatError: the packet does not fit the header, or the stream is finished.
@@ -205,13 +213,21 @@ class StreamDecoder:
     def lost(self, num_packets: int = 1) -> Samples:
         """Conceal packets that did not arrive: the last frame is held and faded out.
 
+        Args:
+            num_packets: how many, one after the other; packets are as long as the header says.
+
         Returns:
             Samples ``[C, n]`` for the time of the lost packets.
         """
         self._check_running()
-        num_frames = num_packets * self.header.frames_per_packet
+        if num_packets < 0:
+            raise FormatError(f"{num_packets} packets cannot be lost: give 0 or more")
+        pieces = [self._empty()]
         with torch.inference_mode():
-            return self._decode(self._latent.expand(-1, num_frames, -1), target_gain=0.0)
+            for _ in range(num_packets):
+                held = self._latent.expand(-1, self.header.frames_per_packet, -1)
+                pieces.append(self._decode(held, target_gain=0.0))
+        return np.concatenate(pieces, axis=1)
 
     def finish(self) -> Samples:
         """Bring out what is still inside the decoder.
@@ -222,7 +238,8 @@ class StreamDecoder:
         self._finished = True
         with torch.inference_mode():
             audio = self._codec.flush_step(self.header.channels, self._state)[:, 0].numpy()
-        return self._emit(audio[:, self._skip : self._codec.config.delay])
+        # After a loss the gain stays where it is: there is nothing to fade in any more.
+        return self._emit(audio[:, self._skip : self._codec.config.delay] * np.float32(self._gain))
 
     def _decode(self, latent: Tensor, target_gain: float) -> Samples:
         self._latent = latent[:, -1:]

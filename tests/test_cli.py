@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ import soundfile
 from click.testing import CliRunner, Result
 
 from codec.cli import main
-from tests.conftest import sound
+from tests.conftest import RECORDING, sound
 
 
 def run(*arguments: str | Path) -> Result:
@@ -89,10 +91,14 @@ def test_wrong_use_names_the_remedy(wav: Path, model_folder: Path, tmp_path: Pat
     fails(run("encode", wav, tmp_path / "no" / "a.codes", *model), 1, "choose another place")
     fails(run("encode", wav, codes, *model, "-b", "0"), 2, "write 6000, 6k or 2.4k")
     fails(run("encode", wav, codes, *model, "-b", "abc"), 2, "write 6000, 6k or 2.4k")
-    fails(run("encode", wav, codes, *model, "-b", "1e9"), 1, "1 kbit/s to 4 kbit/s")
+    fails(run("encode", wav, codes, *model, "-b", "1000000k"), 1, "1 kbit/s to 4 kbit/s")
     fails(run("encode", wav, codes, *model, "-b", "1"), 1, "1 kbit/s to 4 kbit/s")
     fails(run("encode", wav, codes, "-m", tmp_path), 1, "give a folder with config.json")
     fails(run("encode", wav), 2, "one input and one output")
+    fails(run("encode", wav, f"{tmp_path}/out/", *model), 1, "is a folder")
+    fails(run("encode", wav, "-d", text, *model), 1, "give a folder to --out-dir")
+    fails(run("decode", text, tmp_path / "b.wav", "--format", "exe"), 2, "give one of wav")
+    fails(run("info", tmp_path), 1, "is a folder")
     fails(run("encode", wav, codes, "--frames-per-packet", "60000", *model), 1, "fewer frames")
     fails(run("decode", text, tmp_path / "b.wav"), 1, "not a .codes stream")
     fails(run("decode", tmp_path / "none", tmp_path / "b.wav"), 1, "No such file")
@@ -156,6 +162,66 @@ def test_pipes_both_ways(wav: Path, model_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "b.wav").write_bytes(back.stdout)
     assert soundfile.info(tmp_path / "b.wav").frames == 9_000
     assert aecodec("info", "-", stdin=codes.stdout).returncode == 0
+
+
+def test_a_stream_is_enough(tmp_path: Path) -> None:
+    """Law 2: the process that decodes is told nothing but the file."""
+    assert aecodec("encode", RECORDING, tmp_path / "a.codes", "-b", "1k").returncode == 0
+    result = aecodec("decode", tmp_path / "a.codes", tmp_path / "b.wav", "-r", "model")
+    assert result.returncode == 0, result.stderr
+    facts, original = soundfile.info(tmp_path / "b.wav"), soundfile.info(RECORDING)
+    assert (facts.frames, facts.samplerate) == (original.frames, 24_000)
+
+
+def line(result: subprocess.CompletedProcess[bytes], message: str) -> None:
+    """Exit status 1, and one line with ``message`` on stderr."""
+    text = result.stderr.decode()
+    assert (result.returncode, len(text.splitlines())) == (1, 1), text
+    assert message in text
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_said_in_one_line(wav: Path, model_folder: Path, tmp_path: Path) -> None:
+    codes = tmp_path / "a.codes"
+    line(aecodec("encode", wav, "/dev/full", "-m", model_folder), "No space left")
+    assert aecodec("encode", wav, codes, "-m", model_folder).returncode == 0
+    line(aecodec("decode", codes, "/dev/full", "-m", model_folder), "No space left")
+    # A file that may not grow: the limit is on the process and all that it starts.
+    limited = 'ulimit -f 8; exec "$@"'
+    for target in ("b.wav", "b.flac"):
+        arguments = ["decode", codes, tmp_path / target, "-m", model_folder]
+        command = [sys.executable, "-m", "codec.cli", *map(str, arguments)]
+        result = subprocess.run(
+            ["bash", "-c", limited, "bash", *command], capture_output=True, check=False
+        )
+        line(result, "disk full")
+        assert not list(tmp_path.glob(f"*{target}*"))
+
+
+def test_closed_pipes_and_missing_streams(wav: Path, model_folder: Path) -> None:
+    program = f"{sys.executable} -m codec.cli"
+    for script, message in (
+        (f"{program} info - <&-", "no standard input"),
+        (f"{program} encode - x.codes -m {model_folder} <&-", "no standard input"),
+        (f"{program} encode {wav} - -m {model_folder} >&-", "no standard output"),
+        (f"{program} info /dev/null", "does not start with 'AECD'"),
+    ):
+        result = subprocess.run(["bash", "-c", script], capture_output=True, check=False)
+        line(result, message)
+
+
+def test_a_terminated_run_leaves_nothing(model_folder: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "in.wav", np.zeros(8_000 * 600), 8_000)
+    command = [sys.executable, "-m", "codec.cli", "encode", str(tmp_path / "in.wav")]
+    command += [str(tmp_path / "a.codes"), "-m", str(model_folder)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob(".a.codes*")):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+        process.terminate()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["in.wav"]
 
 
 def test_info_and_help_do_not_import_torch(tmp_path: Path) -> None:

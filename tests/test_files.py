@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,7 @@ from codec.errors import AudioError, CodecError, FormatError
 from codec.files import atomic_output, decode_file, encode_file
 from codec.model import Codec
 from codec.scan import scan_file
-from tests.conftest import sound
+from tests.conftest import REPOSITORY, sound
 
 RATES = [8_000, 16_000, 22_050, 24_000, 44_100, 48_000, 96_000]
 
@@ -167,6 +170,44 @@ def test_an_existing_output_is_kept_unless_forced(lapped: Codec, tmp_path: Path)
     assert scan_file(target).damage() is None
 
 
+def test_an_output_may_not_be_its_own_input(lapped: Codec, tmp_path: Path) -> None:
+    source = write(tmp_path / "in.wav", sound(500), 8_000)
+    before = source.read_bytes()
+    (tmp_path / "link.wav").symlink_to(source)
+    for target in (source, tmp_path / "link.wav"):
+        with pytest.raises(CodecError, match="is the input itself"):
+            encode_file(lapped, source, target, force=True)
+    assert source.read_bytes() == before
+
+
+def test_files_cost_at_most_two_per_cent_more_than_their_codes(tmp_path: Path) -> None:
+    from codec.store import load_codec
+
+    source = write(tmp_path / "in.wav", sound(24_000 * 10), 24_000)
+    scan = encode_file(load_codec(), source, tmp_path / "a.codes", bitrate=6_000)
+    assert (tmp_path / "a.codes").stat().st_size == scan.num_bytes <= 1.02 * 10 * 6_000 / 8
+
+
+def test_memory_does_not_grow_with_length() -> None:
+    """Peak memory of the command, on a few seconds and on some minutes, as the benchmark says."""
+    command = [
+        sys.executable,
+        "benchmarks/memory.py",
+        "--data",
+        "examples",
+        "--minutes",
+        "0.1",
+        "4",
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    output = subprocess.run(
+        command, cwd=REPOSITORY, env=environment, capture_output=True, check=True, text=True
+    ).stdout
+    short, long = ([float(cell) for cell in row.split("|")[1:4]] for row in output.splitlines()[2:])
+    for before, after in zip(short[1:], long[1:], strict=True):
+        assert 0 < after < 1.1 * before
+
+
 def test_a_failure_while_writing_keeps_the_old_file(tmp_path: Path) -> None:
     target = tmp_path / "a"
     target.write_bytes(b"old")
@@ -261,6 +302,20 @@ def test_a_forged_end_does_not_make_up_sound(lapped: Codec, tmp_path: Path) -> N
         data = header.to_bytes() + Packet(0, 0, b"", num_samples).to_bytes()
         kind, audio = outcome(lapped, data, tmp_path)
         assert kind == "partial" and audio is not None and len(audio) <= 40
+
+
+def test_one_forged_packet_does_not_make_up_minutes(lapped: Codec, tmp_path: Path) -> None:
+    header = Header(1, 4, 5, 2000, 8_000, 8_000, 40, lapped.fingerprint)
+    (tmp_path / "x.codes").write_bytes(header.to_bytes() + Packet(255, 0, b"", 1).to_bytes())
+    with pytest.raises(FormatError, match="too damaged"):
+        decode_file(lambda _: lapped, tmp_path / "x.codes", tmp_path / "x.wav")
+
+
+def test_a_last_packet_that_takes_sound_back_is_reported(lapped: Codec, tmp_path: Path) -> None:
+    header = Header(1, 4, 5, 1, 8_000, 8_000, 40, lapped.fingerprint)
+    packets = [Packet(0, 1, bytes(header.payload_size(1))), Packet(1, 0, b"", 5)]
+    data = header.to_bytes() + b"".join(packet.to_bytes() for packet in packets)
+    assert outcome(lapped, data, tmp_path)[0] == "partial"
 
 
 def test_forged_packet_numbers_do_not_make_up_hours(lapped: Codec, tmp_path: Path) -> None:

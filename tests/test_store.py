@@ -82,6 +82,7 @@ def test_damaged_and_mismatched_folders_are_refused(model_folder: Path, tmp_path
 
     description = json.loads((model_folder / "config.json").read_text())
     for name, change, message in (
+        ("named", {"fingerprint": "00" * 16}, "names the model 0000"),
         ("newer", {"format": 2}, "has format 2, this version reads 1: upgrade"),
         ("wider", {"codec": description["codec"] | {"latent_dim": 11}}, "does not fit"),
         ("wrong", {"codec": description["codec"] | {"latent_dim": "x"}}, "whole number"),

@@ -36,9 +36,42 @@ def test_samples_of_the_wrong_shape_are_refused(codec: Codec, shape: tuple[int, 
         StreamEncoder(codec).push(np.zeros(shape, np.float32))
 
 
-def test_integers_and_tensors_are_taken_too(codec: Codec) -> None:
-    zeros = StreamEncoder(codec).push(np.zeros((1, 100), np.int16))
-    assert zeros == StreamEncoder(codec).push(torch.zeros(1, 100))
+def test_any_float_is_taken_and_integers_are_not(codec: Codec) -> None:
+    samples = sound(200)
+    expected = StreamEncoder(codec).push(samples)
+    assert StreamEncoder(codec).push(torch.from_numpy(samples)) == expected
+    assert StreamEncoder(codec).push(samples.astype(np.float64)) == expected
+    with pytest.raises(AudioError, match="32768"):
+        StreamEncoder(codec).push((samples * 32767).astype(np.int16))
+    with pytest.raises(AudioError, match="give floats"):
+        codec.encode(torch.zeros(1, 1, 100, dtype=torch.int16))
+    doubled = codec.encode(torch.from_numpy(samples)[None].double())
+    assert torch.equal(doubled, codec.encode(torch.from_numpy(samples)[None]))
+
+
+def test_losing_nothing_gives_nothing(codec: Codec) -> None:
+    decoder = StreamDecoder(codec, StreamEncoder(codec).header)
+    assert decoder.lost(0).shape == (1, 0)
+    with pytest.raises(FormatError, match="give 0 or more"):
+        decoder.lost(-1)
+    hop = codec.config.hop_length
+    assert decoder.lost(3).shape == (1, 3 * hop - codec.config.delay)
+    assert decoder.finish().shape == (1, codec.config.delay)
+
+
+@pytest.mark.parametrize(
+    ("codes", "num_samples", "message"),
+    [
+        ([[[8000]]], None, "outside"),
+        ([[[-1]]], None, "outside"),
+        ([[[0]]], 10**6, "these codes hold"),
+    ],
+)
+def test_impossible_codes_are_refused(
+    codec: Codec, codes: list[list[list[int]]], num_samples: int | None, message: str
+) -> None:
+    with pytest.raises(AudioError, match=message):
+        codec.decode(torch.tensor(codes), num_samples)
 
 
 def test_a_finished_session_says_so(codec: Codec) -> None:

@@ -52,6 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "broken.wav").write_bytes(b"RIFF" + bytes(40))
     (folder / "text.wav").write_text("no sound")
     (folder / "notes.txt").write_text("not audio at all")
+    (folder / "x.raw").write_bytes(bytes(100))
     return folder
 
 
@@ -79,6 +80,8 @@ def test_a_recipe_survives_plain_values(recipe: TrainConfig) -> None:
         ("optimizer", "lrr", 1.0, "did you mean 'lr'"),
         ("optimizer", "lr", "fast", "optimizer.lr must be a number"),
         ("optimizer", "lr", 0, "optimizer.lr must be positive"),
+        ("optimizer", "lr", float("inf"), "optimizer.lr must be a number"),
+        ("run", "seed", 10**20, "run.seed must be a whole number"),
         ("optimizer", "betas", [0.9, 1.0], "two numbers in"),
         ("run", "steps", 1.5, "run.steps must be a whole number"),
         ("run", "steps", 0, "run.steps must be at least 1"),
@@ -109,6 +112,8 @@ def test_missing_keys_and_files_are_named(recipe: TrainConfig, tmp_path: Path) -
         recipe_from_dict(values)
     with pytest.raises(ConfigError, match=r"one of .*speech24k"):
         load_recipe("nonesuch")
+    with pytest.raises(ConfigError, match="no recipe"):
+        load_recipe(str(RECORDING))
     (tmp_path / "bad.toml").write_text("[model")
     with pytest.raises(ConfigError, match="not valid TOML"):
         load_recipe(str(tmp_path / "bad.toml"))
@@ -196,15 +201,18 @@ def read_log(out: Path) -> list[dict[str, float]]:
     return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
 
 
-@pytest.mark.parametrize("start_step", [0, 3])
+@pytest.mark.parametrize(("start_step", "restart_every"), [(0, 2), (3, 2), (0, 1000)])
 def test_a_resumed_run_equals_one_never_stopped(
     recipe: TrainConfig,
     folder: Path,
     tmp_path: Path,
     start_step: int,
+    restart_every: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    quantizer = dataclasses.replace(recipe.quantizer, start_step=start_step)
+    quantizer = dataclasses.replace(
+        recipe.quantizer, start_step=start_step, restart_every=restart_every
+    )
     recipe = dataclasses.replace(recipe, quantizer=quantizer)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     fit(recipe, folder, whole, valid=folder)
@@ -225,8 +233,8 @@ def test_a_resumed_run_equals_one_never_stopped(
         fit(recipe, folder, parts, valid=folder)
     fit(recipe, folder, parts, valid=folder, resume=True)
     assert read_log(parts) == read_log(whole)
-    for name in ("weights.safetensors",):
-        assert (parts / "model" / name).read_bytes() == (whole / "model" / name).read_bytes()
+    weights = [out / "model" / "weights.safetensors" for out in (whole, parts)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
 def test_a_killed_run_resumes(folder: Path, tmp_path: Path) -> None:

@@ -84,8 +84,8 @@ class RunConfig:
 
     Attributes:
         steps: optimizer steps. `--minutes` replaces this by a wall-clock budget.
-        validate_every: steps between validations, each of which saves the model so far.
-        checkpoint_every: steps between checkpoints of the whole training state.
+        validate_every: steps between validations.
+        checkpoint_every: steps between checkpoints, each of which saves the model so far too.
         seed: every random draw of step n follows from the seed and n.
         precision: ``fp32``, or ``bf16`` for encoder and decoder (fast where the processor has
             bf16 instructions).
@@ -166,7 +166,7 @@ def load_recipe(name_or_path: str) -> TrainConfig:
             text = (packaged / f"{name_or_path}.toml").read_text("utf-8")
         else:
             text = Path(name_or_path).read_text("utf-8")
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise ConfigError(
             f"no recipe {name_or_path!r}: give the path of a TOML file or one of {names}"
         ) from error
@@ -199,7 +199,8 @@ def _section(name: str, values: Any, kind: type) -> Any:
 
 def _value(name: str, value: Any, kind: Any) -> Any:
     def is_number(item: Any) -> bool:
-        return isinstance(item, int | float) and not isinstance(item, bool)
+        is_real = isinstance(item, int | float) and not isinstance(item, bool)
+        return is_real and abs(item) < 2**53  # and so neither infinite nor NaN
 
     if kind is int:
         _require(isinstance(value, int) and is_number(value), f"{name} must be a whole number")

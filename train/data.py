@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from codec.audio import SUFFIXES
 from codec.errors import AudioError
 from train.config import DataConfig
 from train.losses import MEL_WINDOWS
@@ -29,13 +30,12 @@ MIN_CLIP_SAMPLES = max(MEL_WINDOWS)
 
 
 def audio_files(folder: Path) -> list[Path]:
-    """Every file under ``folder`` whose suffix libsndfile knows, sorted.
+    """Every file under ``folder`` with a suffix of audio, sorted.
 
     Raises:
         AudioError: there is none.
     """
-    suffixes = {f".{name.lower()}" for name in soundfile.available_formats()} | {".opus", ".aif"}
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not found:
         raise AudioError(f"no audio files under {folder}: give a folder of wav, flac, mp3 or ogg")
     return found
@@ -47,8 +47,11 @@ def load_mono(path: Path, sample_rate: int) -> np.ndarray:
     A file that cannot be read is named in a warning and comes back empty.
     """
     try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except soundfile.SoundFileError as error:
+        with path.open("rb") as file:
+            samples, rate = soundfile.read(
+                file.fileno(), dtype="float32", always_2d=True, closefd=False
+            )
+    except (OSError, soundfile.SoundFileError) as error:
         logger.warning("skipped %s: %s", path, error)
         return np.zeros(0, np.float32)
     mono: np.ndarray = np.nan_to_num(samples.mean(axis=1)).clip(-1, 1)

@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from codec.errors import CodecError, ModelError
+from codec.folder import write_atomically
 from codec.model import Codec
 from codec.store import load_codec, save_codec
 from train.checkpoint import TrainState, load_checkpoint, save_checkpoint
@@ -40,9 +41,12 @@ class TrainingError(CodecError):
     """The run cannot go on: the message says what to change."""
 
 
+EXPLODED = "resume from the last checkpoint, if there is one, with a lower optimizer.lr"
+
+
 @dataclass(frozen=True)
 class Budget:
-    """How long a run lasts: a number of steps, or minutes if given."""
+    """How long a run lasts: a number of steps, or minutes of training steps if given."""
 
     steps: int
     minutes: float | None = None
@@ -103,7 +107,8 @@ def fit(
         out: folder for ``model/`` (ready for `load_codec`), ``checkpoint.safetensors`` and
             ``log.jsonl``.
         valid: folder of other audio to measure on; without it the training loss is all there is.
-        minutes: wall-clock budget; the learning rate ends annealed when it does.
+        minutes: budget of time spent in training steps (loading, validation and checkpoints come
+            on top); the learning rate ends annealed when it does.
         resume: go on from the checkpoint in ``out``.
         initial_model: start from the weights of this model.
 
@@ -113,18 +118,26 @@ def fit(
     checkpoint = out / "checkpoint.safetensors"
     if checkpoint.exists() and not resume:
         raise TrainingError(f"{checkpoint} exists: resume it with --resume or give another --out")
-    out.mkdir(parents=True, exist_ok=True)
+    if resume and initial_model is not None:
+        raise TrainingError("--resume goes on with its own weights: leave out --init")
     budget = Budget(recipe.run.steps, minutes)
     state = start(recipe, initial_model)
     if resume:
         load_checkpoint(state, checkpoint)
-    corpus = Corpus(data, recipe.model.sample_rate)
-    logger.info("training on %.2f hours of audio", corpus.hours)
     clips = []
     if valid is not None:
         clips = list(
             validation_clips(valid, recipe.model.sample_rate, VALIDATION_SECONDS, VALIDATION_CLIPS)
         )
+        if not clips:
+            raise TrainingError(
+                f"no file under {valid} can be read and is long enough to measure on"
+            )
+    out.mkdir(parents=True, exist_ok=True)
+    if resume:
+        cut_log(out / "log.jsonl", state.step)
+    corpus = Corpus(data, recipe.model.sample_rate)
+    logger.info("training on %.2f hours of audio", corpus.hours)
     losses = SpectralLosses(recipe.model.sample_rate)
 
     def finish_interval() -> None:
@@ -196,14 +209,12 @@ def train_step(
     terms["waveform"] = waveform_loss(decoded, audio)
     total = torch.stack([getattr(recipe.loss, name) * term for name, term in terms.items()]).sum()
     if not total.isfinite():
-        raise TrainingError(
-            f"the loss is {total.item()} at step {state.step + 1}: the last checkpoint is kept; "
-            "resume from it with a lower optimizer.lr"
-        )
-
+        raise TrainingError(f"the loss is {total.item()} at step {state.step + 1}: {EXPLODED}")
     state.optimizer.zero_grad()
     total.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(codec.parameters(), recipe.optimizer.max_grad_norm)
+    norm = torch.nn.utils.clip_grad_norm_(codec.parameters(), recipe.optimizer.max_grad_norm)
+    if not norm.isfinite():
+        raise TrainingError(f"the gradient is {norm.item()} at step {state.step + 1}: {EXPLODED}")
     state.optimizer.step()
     state.step += 1
     # Early on an average over many steps would mostly remember the random start.
@@ -273,6 +284,13 @@ def restart_dead_codes(
         state.codec.quantizer.restart(latent, dead)
         # A restarted code gets the average, so that it has time to find its place.
         state.usage = torch.where(dead, average, state.usage)
+
+
+def cut_log(path: Path, step: int) -> None:
+    """Drop what an interrupted run logged after the checkpoint that it resumes from."""
+    if path.exists():
+        kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
+        write_atomically(path, "".join(f"{line}\n" for line in kept).encode())
 
 
 def _summary(report: dict[str, float]) -> str:
