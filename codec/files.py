@@ -220,12 +220,13 @@ def check_apart(source: Path, target: Path) -> None:
 
 @contextmanager
 def _audio_input(source: Path) -> Iterator[Path | BinaryIO]:
-    """``source``, or stdin as a temporary file: audio formats need to seek."""
-    if source != PIPE:
+    """``source``, or what comes through a pipe as a temporary file: audio formats need to seek."""
+    if not is_pipe(source):
         yield source
         return
     with tempfile.TemporaryFile() as file:
-        shutil.copyfileobj(standard_input(), file)
+        with standard_input() if source == PIPE else source.open("rb") as pipe:
+            shutil.copyfileobj(pipe, file)
         file.seek(0)
         yield file
 
