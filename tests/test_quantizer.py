@@ -26,18 +26,33 @@ def test_a_code_is_the_nearest_entry_in_the_latent_space() -> None:
     assert torch.equal(quantizer.encode(latent)[:, 0], expected)
 
 
-def test_changed_weights_are_seen_at_once() -> None:
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("assign", [True, False])
+def test_loaded_weights_are_seen_at_once(training: bool, assign: bool) -> None:
     quantizer, latent = make()
-    with torch.inference_mode():
-        before = quantizer.decode(quantizer.encode(latent))
+    quantizer.train(training)
+    before = quantizer.decode(quantizer.encode(latent))
     state = {name: tensor.flip(0).clone() for name, tensor in quantizer.state_dict().items()}
-    quantizer.load_state_dict(state)
+    quantizer.load_state_dict(state, assign=assign)
     fresh = ResidualVectorQuantizer(12, num_codebooks=4, codebook_size=32, codebook_dim=6)
     fresh.load_state_dict(state)
-    with torch.inference_mode():
-        after = quantizer.decode(quantizer.encode(latent))
-        assert torch.equal(after, fresh.decode(fresh.encode(latent)))
+    after = quantizer.decode(quantizer.encode(latent))
+    assert torch.equal(after, fresh.decode(fresh.encode(latent)))
     assert not torch.equal(after, before)
+
+
+def test_training_always_searches_the_present_codebooks() -> None:
+    """The optimizer changes weights behind the back of any cache."""
+    quantizer, latent = make()
+    optimizer = torch.optim.AdamW(quantizer.parameters(), 1e-2, fused=True)
+    for _ in range(3):
+        quantized = quantizer(latent)
+        fresh = ResidualVectorQuantizer(12, num_codebooks=4, codebook_size=32, codebook_dim=6)
+        fresh.load_state_dict(quantizer.state_dict())
+        assert torch.equal(quantized.codes, fresh.encode(latent))
+        optimizer.zero_grad()
+        quantized.codebook_loss.backward()
+        optimizer.step()
 
 
 def test_more_codebooks_come_closer() -> None:
