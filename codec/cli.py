@@ -28,6 +28,19 @@ if TYPE_CHECKING:
     from codec.model import Codec
 
 
+class Failure(click.ClickException):
+    """One line on stderr, exit status 1."""
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"aecodec: {self.message}", err=True)
+
+
+class WrongUse(Failure):
+    """One line on stderr, exit status 2."""
+
+    exit_code = 2
+
+
 class BitrateType(click.ParamType[Bitrate]):
     """``6000``, ``6k`` or ``2.4k``."""
 
@@ -37,7 +50,7 @@ class BitrateType(click.ParamType[Bitrate]):
         try:
             return value if isinstance(value, int | Fraction) else parse_bitrate(value)
         except ConfigError as error:
-            self.fail(str(error), param, ctx)
+            raise WrongUse(str(error)) from error
 
 
 class OutputRate(click.ParamType[int | Literal["model"]]):
@@ -49,15 +62,10 @@ class OutputRate(click.ParamType[int | Literal["model"]]):
         if value == "model":
             return "model"
         if not str(value).isdecimal() or not 1000 <= int(value) <= 384_000:
-            self.fail(f"{value!r}: give samples per second (1000 to 384000) or 'model'", param, ctx)
+            raise WrongUse(
+                f"sample rate {value!r}: give samples per second (1000 to 384000) or 'model'"
+            )
         return int(value)
-
-
-class Failure(click.ClickException):
-    """One line on stderr, exit status 1."""
-
-    def show(self, file: Any = None) -> None:
-        click.echo(f"aecodec: {self.message}", err=True)
 
 
 @contextmanager
@@ -166,9 +174,7 @@ def decode(
             suffix = f".{suffix.lower().lstrip('.')}"
             if suffix not in FORMATS:
                 names = ", ".join(name[1:] for name in FORMATS)
-                raise click.BadParameter(
-                    f"{suffix[1:]!r}: give one of {names}", param_hint="--format"
-                )
+                raise WrongUse(f"format {suffix[1:]!r} is unknown: give one of {names}")
         jobs = list_jobs(paths, out_dir, suffix or ".wav", is_codes)
 
     loaded: dict[bytes, Codec] = {}
@@ -267,9 +273,7 @@ def list_jobs(
     """Inputs and outputs that the arguments name; folders are searched for ``wanted`` files."""
     if out_dir is None:
         if len(paths) != 2:
-            raise click.UsageError(
-                "name one input and one output, or any number of inputs and --out-dir"
-            )
+            raise WrongUse("name one input and one output, or any number of inputs and --out-dir")
         if paths[1].endswith("/"):
             raise CodecError(f"{paths[1]} is a folder: name a file in it, or give --out-dir")
         return [(Path(paths[0]), Path(paths[1]))]

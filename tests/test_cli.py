@@ -28,8 +28,7 @@ def run(*arguments: str | Path) -> Result:
 def fails(result: Result, status: int, message: str) -> None:
     assert result.exit_code == status, result.output
     assert message in result.stderr
-    if status == 1:
-        assert len(result.stderr.strip().splitlines()) == 1
+    assert len(result.stderr.strip().splitlines()) == 1
 
 
 @pytest.fixture
