@@ -13,7 +13,7 @@ the power uncoded at a learning rate of 1e-3 and 8.0 % at 2e-4, EMA 7.8 %, the s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Self, cast
 
 import torch
@@ -107,7 +107,9 @@ class ResidualVectorQuantizer(nn.Module):
         if not 1 <= count <= len(self.stages):
             raise ConfigError(f"codes of {count} codebooks: this model has 1 to {len(self.stages)}")
         entries, _, maps, biases = self._codebooks()
-        chosen = entries[torch.arange(count), codes.mT].flatten(-2)  # [B, T, K * d]
+        chosen = entries[torch.arange(count, device=codes.device), codes.mT].flatten(
+            -2
+        )  # [B, T, K * d]
         # The stages' maps side by side are one map of their entries side by side.
         return chosen @ maps[:count].flatten(0, 1) + biases[:count].sum(0)
 
@@ -120,6 +122,10 @@ class ResidualVectorQuantizer(nn.Module):
         super().train(mode)
         self._frozen = None if mode else self._side_by_side()
         return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self.train(self.training)
 
     def _codebooks(self) -> Codebooks:
         return self._side_by_side() if self._frozen is None else self._frozen

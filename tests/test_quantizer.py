@@ -41,6 +41,14 @@ def test_loaded_weights_are_seen_at_once(training: bool, assign: bool) -> None:
     assert not torch.equal(after, before)
 
 
+def test_a_change_of_type_is_seen_at_once() -> None:
+    quantizer, latent = make()
+    codes = quantizer.eval().encode(latent)
+    decoded = quantizer.double().decode(codes)
+    assert decoded.dtype == torch.float64
+    torch.testing.assert_close(decoded.float(), quantizer.float().decode(codes))
+
+
 def test_training_always_searches_the_present_codebooks() -> None:
     """The optimizer changes weights behind the back of any cache."""
     quantizer, latent = make()
