@@ -216,8 +216,11 @@ class PacketWriter:
         self._file = file
         self._file.write(header.to_bytes())
 
-    def write(self, packet: Packet) -> None:
-        self._file.write(packet.to_bytes())
+    def write(self, packet: Packet) -> int:
+        """Write a packet and say how many bytes that took."""
+        data = packet.to_bytes()
+        self._file.write(data)
+        return len(data)
 
 
 class PacketReader:
@@ -308,14 +311,13 @@ class PacketReader:
     def _gap(self, packet: Packet | None) -> Gap:
         """What lies between the last good packet and this one (or the end of the bytes)."""
         full = Packet.HEAD_SIZE + self.header.payload_size(self.header.frames_per_packet)
-        by_size = self._skipped / full
         if packet is None:
             # The last packet is shorter than others, and holds at least its own head and end.
             lost = -(-max(0, self._skipped - Packet.HEAD_SIZE - _END.size) // full)
         else:
             # The sequence number gives the count modulo 256, the bytes skipped say which.
             lost = (packet.sequence - self._expected) % 256
-            lost += 256 * max(0, round((by_size - lost) / 256))
+            lost += 256 * max(0, round((self._skipped / full - lost) / 256))
         gap = Gap(lost, self._skipped)
         self._skipped = 0
         self._expected += lost

@@ -79,10 +79,9 @@ def encode_file(
 
             def write(packets: list[Packet]) -> None:
                 for packet in packets:
-                    writer.write(packet)
+                    scan.num_bytes += writer.write(packet)
                     scan.num_packets += 1
                     scan.num_frames += packet.num_frames
-                    scan.num_bytes += len(packet.to_bytes())
 
             num_samples = 0
             for block in reader.blocks():

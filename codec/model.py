@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,14 +18,7 @@ from codec.layers import (
     ResidualUnit,
     State,
 )
-from codec.quantizer import Quantized, ResidualVectorQuantizer
-
-
-class Reconstruction(NamedTuple):
-    """What training sees: audio ``[B, 1, N]`` as decoded, and the quantizer's account."""
-
-    audio: Tensor
-    quantized: Quantized
+from codec.quantizer import ResidualVectorQuantizer
 
 
 class Encoder(nn.Module):
@@ -107,16 +98,6 @@ class Codec(nn.Module):
             config.latent_dim, config.num_codebooks, config.codebook_size, config.codebook_dim
         )
         self.decoder = Decoder(config)
-
-    def forward(self, audio: Tensor, num_codebooks: Tensor | None = None) -> Reconstruction:
-        """Code and decode in training: audio ``[B, 1, T * hop]``, as long as it came.
-
-        Args:
-            audio: whole frames; `Codec.encode` takes any length.
-            num_codebooks: ``[B]``, stages kept for each item; all if None.
-        """
-        quantized = self.quantizer(self.encode_latent(audio), num_codebooks)
-        return Reconstruction(self.decode_latent(quantized.latent, audio.shape[-1]), quantized)
 
     def encode_latent(self, audio: Tensor) -> Tensor:
         """Audio ``[B, 1, T * hop]`` -> latent ``[B, T, D]``, before quantization."""

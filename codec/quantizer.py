@@ -176,7 +176,7 @@ class ResidualVectorQuantizer(nn.Module):
             iterations: rounds of k-means.
         """
         residual = latent
-        for stage in self.stages:
+        for index, stage in enumerate(self.stages):
             size, dim = stage.codebook.shape
             mean = residual.mean(0)
             _, _, directions = torch.linalg.svd(residual - mean, full_matrices=False)
@@ -200,7 +200,10 @@ class ResidualVectorQuantizer(nn.Module):
             stage.codebook.copy_(entries)
             stage.project.weight.copy_(solution.T)
             stage.project.bias.copy_(mean - code_mean @ solution)
-            residual = residual - stage(torch.argmax(vectors @ entries.T, dim=-1))
+            # What coding leaves, which may pick other codes than k-means on the sphere.
+            codebooks = self._side_by_side()
+            residual = residual - _entry(codebooks, index, _nearest(codebooks, index, residual))
+        self.train(self.training)
 
     @torch.no_grad()
     def restart(self, latent: Tensor, is_dead: Tensor) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from codec import bitpack
@@ -136,8 +137,8 @@ class StreamEncoder:
                 codes, self._state = self._codec.encode_step(
                     audio, self._state, self._num_codebooks
                 )
-            # [C, K, T] -> frame after frame, within it channel after channel.
-            payload = bitpack.pack(codes.permute(2, 0, 1).numpy(), self.header.bits_per_code)
+            in_order = rearrange(codes.numpy(), "channel codebook frame -> frame channel codebook")
+            payload = bitpack.pack(in_order, self.header.bits_per_code)
         sequence = self._num_packets % 256
         self._num_packets += 1
         return Packet(sequence, num_frames, payload, num_samples)
@@ -203,8 +204,9 @@ class StreamDecoder:
         samples = self._empty()
         if packet.num_frames:
             kept = codes.reshape(shape)[:, :, : self._num_codebooks]
+            kept = rearrange(kept, "frame channel codebook -> channel codebook frame")
             with torch.inference_mode():
-                latent = self._codec.quantizer.decode(torch.from_numpy(kept).permute(1, 2, 0))
+                latent = self._codec.quantizer.decode(torch.from_numpy(kept))
                 samples = self._decode(latent, target_gain=1.0)
         if packet.num_samples is not None:
             samples = np.concatenate((samples, self.finish()), axis=1)

@@ -21,7 +21,7 @@ import torch
 
 from codec.errors import AudioError, CodecError, ConfigError, ModelError
 from codec.store import load_codec
-from tests.conftest import LAPPED, RECORDING, sound
+from tests.conftest import LADDER, LAPPED, RECORDING, sound
 from train.config import TrainConfig, load_recipe, recipe_from_dict
 from train.data import Corpus
 from train.loop import TrainingError, draw_num_codebooks, fit, learning_rate, start
@@ -148,6 +148,15 @@ def test_crops_are_drawn_from_everywhere_at_varied_levels(
         corpus.batch(data, 10**7, np.random.default_rng(0))
 
 
+def test_what_overshoots_in_resampling_does_not_wrap_around(tmp_path: Path) -> None:
+    square = np.repeat(np.tile([1.0, -1.0], 50), 400)
+    soundfile.write(tmp_path / "square.wav", square, 48_000, subtype="FLOAT")
+    samples = Corpus(tmp_path, 24_000).samples
+    assert np.array_equal(np.sign(samples[100::200]), np.tile([1, -1], 50))
+    jumps = np.abs(np.diff(samples.astype(int))) > 32767
+    assert jumps.sum() <= 2 * 99
+
+
 def test_folders_without_sound_are_refused(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match="no audio files"):
         Corpus(tmp_path, 24_000)
@@ -169,13 +178,7 @@ def test_a_new_model_passes_low_frequencies(recipe: TrainConfig) -> None:
             decoded = codec.decode_latent(codec.encode_latent(audio), 48_000)
         assert si_sdr(decoded[..., 2000:-2000], audio[..., 2000:-2000]) > 15
     with pytest.raises(AssertionError):
-        start_transparent(start(dataclasses.replace(recipe, model=_ladder())).codec)
-
-
-def _ladder() -> Any:
-    from tests.conftest import LADDER
-
-    return LADDER
+        start_transparent(start(dataclasses.replace(recipe, model=LADDER)).codec)
 
 
 def test_thirty_steps_lower_the_loss(recipe: TrainConfig, tmp_path: Path) -> None:

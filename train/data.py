@@ -56,7 +56,7 @@ def load_mono(path: Path, sample_rate: int) -> np.ndarray:
         return np.zeros(0, np.float32)
     mono: np.ndarray = np.nan_to_num(samples.mean(axis=1)).clip(-1, 1)
     if rate != sample_rate and len(mono):
-        mono = soxr.resample(mono, rate, sample_rate)
+        mono = soxr.resample(mono, rate, sample_rate).clip(-1, 1)  # its filter overshoots
     return mono
 
 
