@@ -1,12 +1,14 @@
-"""The resumable state of a training run: one safetensors file, written atomically.
+"""The resumable state of a training run: safetensors files, written atomically, the last k kept.
 
-Private to ``train``; the model folder that `aecodec encode --model` reads is another thing.
+Private to ``train``; the model folder that `aecodec encode --model` reads is another thing. (Fabric
+could write checkpoints too, but by pickling.)
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from dataclasses import dataclass
+import logging
 from pathlib import Path
 
 import safetensors
@@ -16,79 +18,113 @@ from torch import Tensor
 
 from codec.errors import ModelError
 from codec.folder import write_atomically
-from codec.model import Codec
+from train.schedule import Monitor
+from train.state import TrainState
+
+logger = logging.getLogger(__name__)
 
 
-@dataclass
-class TrainState:
-    """Everything that changes during a run.
-
-    No random state is among it: the draws of step n follow from the recipe's seed and n alone.
-
-    Attributes:
-        codec: the model being trained.
-        average: its weights, averaged over the last steps; this is what gets saved and used.
-        optimizer: AdamW over ``codec``.
-        usage: decayed counts of each code's use, ``[K, codebook_size]``.
-        step: optimizer steps done.
-        seconds: time spent in training, summed over resumptions.
-        fine_tuned: the run started from a trained model, whose codebooks are kept.
-    """
-
-    codec: Codec
-    average: Codec
-    optimizer: torch.optim.AdamW
-    usage: Tensor
-    step: int = 0
-    seconds: float = 0.0
-    fine_tuned: bool = False
+FACTS = ("gradient_norms", "step", "seconds", "typical_loss", "fine_tuned")
 
 
-def save_checkpoint(state: TrainState, path: Path) -> None:
-    """Write ``state`` to ``path``; an interruption leaves the previous checkpoint."""
+def save_checkpoint(state: TrainState, folder: Path, keep: int) -> None:
+    """Write ``folder/step_N.safetensors`` and remove all but the last ``keep`` of them."""
     tensors = {"usage": state.usage}
-    tensors |= {f"codec.{k}": v for k, v in state.codec.state_dict().items()}
-    tensors |= {f"average.{k}": v for k, v in state.average.state_dict().items()}
-    for index, moments in state.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{k}": v for k, v in moments.items()}
-    facts = {
-        "step": state.step,
-        "seconds": state.seconds,
-        "fine_tuned": state.fine_tuned,
-    }
+    tensors |= _prefixed("codec.", state.codec.state_dict())
+    tensors |= _prefixed("average.", state.average.state_dict())
+    tensors |= _moments("optimizer.", state.optimizer)
+    if state.discriminators is not None and state.discriminator_optimizer is not None:
+        tensors |= _prefixed("discriminators.", state.discriminators.state_dict())
+        tensors |= _moments("discriminator_optimizer.", state.discriminator_optimizer)
+    facts = {name: getattr(state, name) for name in FACTS}
+    facts["monitor"] = dataclasses.asdict(state.monitor)
     data = safetensors.torch.save(
-        {k: v.contiguous() for k, v in tensors.items()}, {"facts": json.dumps(facts)}
+        {key: value.contiguous() for key, value in tensors.items()}, {"facts": json.dumps(facts)}
     )
-    write_atomically(path, data)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / f"step_{state.step:09d}.safetensors", data)
+    for old in find_checkpoints(folder)[keep:]:
+        old.unlink()
+
+
+def find_checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints in a folder, the newest first."""
+    return sorted(folder.glob("step_*.safetensors"), reverse=True)
+
+
+def load_newest(state: TrainState, folder: Path) -> None:
+    """Fill ``state`` from the newest checkpoint that is whole.
+
+    Raises:
+        ModelError: there is none, or it is of another recipe.
+    """
+    found = find_checkpoints(folder)
+    if not found:
+        raise ModelError(f"nothing to resume: there is no checkpoint in {folder}")
+    for path in found:
+        try:
+            load_checkpoint(state, path)
+            return
+        except ModelError as error:
+            if path == found[-1]:
+                raise
+            logger.warning("%s; trying the one before", error)
 
 
 def load_checkpoint(state: TrainState, path: Path) -> None:
     """Fill ``state`` from ``path``.
 
     Raises:
-        ModelError: no checkpoint there, or one of another recipe.
+        ModelError: it is damaged, or of another recipe.
     """
     try:
         with safetensors.safe_open(path, "pt") as file:
             facts = json.loads(file.metadata()["facts"])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        moments: dict[int, dict[str, Tensor]] = {}
-        for key in [key for key in tensors if key.startswith("optimizer.")]:
-            _, index, name = key.split(".", 2)
-            moments.setdefault(int(index), {})[name] = tensors[key]
         state.codec.load_state_dict(_part(tensors, "codec."))
         state.average.load_state_dict(_part(tensors, "average."))
-        groups = state.optimizer.state_dict()["param_groups"]
-        state.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        state.usage = tensors["usage"]
-        state.step, state.seconds = int(facts["step"]), float(facts["seconds"])
-        state.fine_tuned = bool(facts["fine_tuned"])
-    except FileNotFoundError as error:
-        raise ModelError(f"nothing to resume: there is no {path}") from error
-    except (safetensors.SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        _load_moments(state.optimizer, _part(tensors, "optimizer."))
+        if state.discriminators is not None and state.discriminator_optimizer is not None:
+            state.discriminators.load_state_dict(_part(tensors, "discriminators."))
+            _load_moments(
+                state.discriminator_optimizer, _part(tensors, "discriminator_optimizer.")
+            )
+        state.usage.copy_(tensors["usage"])
+        state.monitor = Monitor(**facts["monitor"])
+        for name in FACTS:
+            setattr(state, name, facts[name])
+    except (
+        OSError,
+        safetensors.SafetensorError,
+        RuntimeError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"{path} does not fit this recipe, or is damaged: {reason}") from error
 
 
+def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + key: value for key, value in tensors.items()}
+
+
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _moments(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    return {
+        f"{prefix}{index}.{name}": value
+        for index, moments in optimizer.state_dict()["state"].items()
+        for name, value in moments.items()
+    }
+
+
+def _load_moments(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split(".")
+        moments.setdefault(int(index), {})[name] = value
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": moments, "param_groups": groups})

@@ -1,92 +1,35 @@
-"""The training loop, top to bottom: `fit` calls `train_step`, now and then `validate`."""
+"""The training loop, top to bottom: `fit` sets up, `run` steps, now and then measures and saves."""
 
 from __future__ import annotations
 
-import copy
-import json
 import logging
-import math
+import signal
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
-import numpy as np
+import safetensors.torch
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from codec.errors import CodecError, ModelError
+from codec.errors import ConfigError
 from codec.folder import write_atomically
-from codec.model import Codec
-from codec.store import load_codec, save_codec
-from train.checkpoint import TrainState, load_checkpoint, save_checkpoint
-from train.config import TrainConfig
-from train.data import Corpus, validation_clips
-from train.losses import SpectralLosses, waveform_loss
-from train.metrics import code_histogram, perplexity, si_sdr
-from train.start import start_transparent
+from codec.store import save_codec
+from train.checkpoint import find_checkpoints, load_newest, save_checkpoint
+from train.config import TrainConfig, to_toml
+from train.data import Corpus, split, validation_clips
+from train.engine import make_fabric
+from train.health import advice, summary, validate
+from train.index import scan
+from train.journal import Journal
+from train.schedule import Budget
+from train.state import start
+from train.step import Trainer, TrainingError, set_up, train_step
 
 logger = logging.getLogger(__name__)
-
-VALIDATION_CLIPS = 16
-VALIDATION_SECONDS = 5.0
-USAGE_DECAY = 0.98
-# A code used less than this share of the average is dead. Speech is not uniform: 0.1 would
-# restart codes that are merely rare.
-DEAD_BELOW = 0.03
-
-
-class TrainingError(CodecError):
-    """The run cannot go on: the message says what to change."""
-
-
-EXPLODED = "resume from the last checkpoint, if there is one, with a lower optimizer.lr"
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How long a run lasts: a number of steps, or minutes of training steps if given."""
-
-    steps: int
-    minutes: float | None = None
-
-    def progress(self, state: TrainState) -> float:
-        """Share of the run that is done, in [0, 1]; the schedules follow it."""
-        if self.minutes is None:
-            return min(1.0, state.step / self.steps)
-        return min(1.0, state.seconds / (60 * self.minutes))
-
-
-def start(recipe: TrainConfig, initial_model: str | None = None) -> TrainState:
-    """A fresh state: seeded weights, or those of an existing model of the same shape."""
-    torch.manual_seed(recipe.run.seed)
-    codec = Codec(recipe.model)
-    if recipe.model.lapped_transform:
-        start_transparent(codec)
-    if initial_model is not None:
-        source = load_codec(initial_model)
-        if source.config != recipe.model:
-            raise ModelError(f"model {initial_model!r} has another shape than the recipe's [model]")
-        codec.load_state_dict(source.state_dict())
-    # Matrices decay; codes, biases and norms would lose what they stand for.
-    named = dict(codec.named_parameters())
-    decays = {n for n, p in named.items() if p.ndim > 1 and not n.endswith("codebook")}
-    optimizer = torch.optim.AdamW(
-        [
-            {
-                "params": [p for n, p in named.items() if n in decays],
-                "weight_decay": recipe.optimizer.weight_decay,
-            },
-            {"params": [p for n, p in named.items() if n not in decays], "weight_decay": 0.0},
-        ],
-        lr=recipe.optimizer.lr,
-        betas=(recipe.optimizer.betas[0], recipe.optimizer.betas[1]),
-        fused=True,
-    )
-    usage = torch.ones(recipe.model.num_codebooks, recipe.model.codebook_size)
-    average = copy.deepcopy(codec).requires_grad_(False)
-    return TrainState(codec, average, optimizer, usage, fine_tuned=initial_model is not None)
 
 
 def fit(
@@ -98,203 +41,217 @@ def fit(
     minutes: float | None = None,
     resume: bool = False,
     initial_model: str | None = None,
-) -> Path:
+    device: str = "auto",
+    num_devices: int = 1,
+) -> None:
     """Train a codec on a folder of audio.
 
     Args:
         recipe: the recipe, from `load_recipe`.
         data: folder of training audio.
-        out: folder for ``model/`` (ready for `load_codec`), ``checkpoint.safetensors`` and
-            ``log.jsonl``.
-        valid: folder of other audio to measure on; without it the training loss is all there is.
-        minutes: budget of time spent in training steps (loading, validation and checkpoints come
-            on top); the learning rate ends annealed when it does.
-        resume: go on from the checkpoint in ``out``.
-        initial_model: start from the weights of this model.
+        out: becomes a model folder, ready for `load_codec`. What only training needs lies in
+            ``out/training``: checkpoints, ``best`` (the model at its best validation), the
+            recipe, the log, TensorBoard's files, the names of the validation files.
+        valid: folder of other audio to measure on; without it some files of ``data`` are kept
+            from training for that.
+        minutes: wall-clock budget for training and validation, instead of the recipe's steps;
+            the learning rate ends annealed when it does.
+        resume: go on from the newest checkpoint in ``out``.
+        initial_model: start from the weights of this model, and its discriminators if it has any.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        num_devices: how many; processes that ``torchrun`` has started count by themselves.
 
-    Returns:
-        The model folder.
+    Raises:
+        CodecError: with one line that names the remedy.
     """
-    checkpoint = out / "checkpoint.safetensors"
-    if checkpoint.exists() and not resume:
-        raise TrainingError(f"{checkpoint} exists: resume it with --resume or give another --out")
+    home = out / "training"
+    if find_checkpoints(home / "checkpoints") and not resume:
+        raise TrainingError(f"{out} holds a run: go on with it by --resume, or give another --out")
     if resume and initial_model is not None:
-        raise TrainingError("--resume goes on with its own weights: leave out --init")
-    budget = Budget(recipe.run.steps, minutes)
+        raise TrainingError("--resume goes on with its own weights: leave out the initial model")
+    if recipe.optimizer.freeze and initial_model is None and not resume:
+        raise ConfigError("optimizer.freeze keeps what was learned: use it with aecodec finetune")
+    fabric = make_fabric(recipe, device, num_devices)
     state = start(recipe, initial_model)
+    fabric.barrier()  # nobody writes before everybody has looked
+    home.mkdir(parents=True, exist_ok=True)
+    index = scan(data, cache=home / "index.json")
+    if valid is None:
+        index, held_out = split(index, recipe)
+    else:
+        held_out = scan(valid, cache=home / "index_valid.json")
+    clips = [(name, clip.to(fabric.device)) for name, clip in validation_clips(held_out, recipe)]
+    if not clips:
+        raise TrainingError("no recording can be read and is long enough to measure on")
+    trainer = set_up(recipe, fabric, state, Corpus(index, recipe))
     if resume:
-        load_checkpoint(state, checkpoint)
-    clips = []
-    if valid is not None:
-        clips = list(
-            validation_clips(valid, recipe.model.sample_rate, VALIDATION_SECONDS, VALIDATION_CLIPS)
-        )
-        if not clips:
-            raise TrainingError(
-                f"no file under {valid} can be read and is long enough to measure on"
-            )
-    out.mkdir(parents=True, exist_ok=True)
-    if resume:
-        cut_log(out / "log.jsonl", state.step)
-    corpus = Corpus(data, recipe.model.sample_rate)
-    logger.info("training on %.2f hours of audio", corpus.hours)
-    losses = SpectralLosses(recipe.model.sample_rate)
-
-    def finish_interval() -> None:
-        save_checkpoint(state, checkpoint)
-        save_codec(state.average, out / "model", name=out.name)
-
-    bar = tqdm(total=100, desc="training", unit="%", disable=None)
-    frames = recipe.data.batch_size * recipe.data.crop_frames
-    audio_seconds = float(frames / recipe.model.frame_rate)
-    while budget.progress(state) < 1:
-        began = time.perf_counter()
-        report = train_step(state, recipe, corpus, losses, budget.progress(state))
-        state.seconds += time.perf_counter() - began
-        bar.n = round(100 * budget.progress(state), 1)
-        rate = audio_seconds / (time.perf_counter() - began)
-        bar.set_postfix_str(
-            f"step {state.step}, loss {report['total']:.3f}, {rate:.0f} x real time"
-        )
-        if state.step % recipe.run.validate_every == 0 or budget.progress(state) >= 1:
-            report |= {"step": state.step, "seconds": state.seconds}
-            report |= validate(state.average, clips, losses) if clips else {}
-            with (out / "log.jsonl").open("a") as log:
-                log.write(json.dumps({k: round(v, 5) for k, v in report.items()}) + "\n")
-            bar.write(_summary(report))
-        if state.step % recipe.run.checkpoint_every == 0:
-            finish_interval()
-    bar.close()
-    finish_interval()
-    return out / "model"
+        load_newest(state, home / "checkpoints")
+        trainer.balancer.state = state.gradient_norms
+    journal = None
+    if fabric.is_global_zero:
+        write_atomically(home / "recipe.toml", to_toml(recipe).encode())
+        names = "".join(f"{name}\n" for name, _ in clips)
+        write_atomically(home / "validation.txt", names.encode())
+        journal = Journal(home, state.step)
+        hours = trainer.corpus.hours
+        logger.info("training on %.2f hours, measuring on %d files", hours, len(clips))
+    run(trainer, Budget(recipe.run.steps, minutes), clips, journal, out)
 
 
-def train_step(
-    state: TrainState,
-    recipe: TrainConfig,
-    corpus: Corpus,
-    spectral: SpectralLosses,
-    progress: float,
-) -> dict[str, float]:
-    """One optimizer step on one batch; updates ``state`` and returns the losses by name."""
-    # All randomness of this step follows from the seed and its number: resuming is exact.
-    rng = np.random.default_rng((recipe.run.seed, state.step))
-    torch.manual_seed(int(rng.integers(2**62)))
-    crop = recipe.data.crop_frames * recipe.model.hop_length
-    if state.step == recipe.quantizer.start_step and not state.fine_tuned:
-        initialize_codebooks(
-            state, lambda: corpus.batch(recipe.data, crop, rng), recipe.model.codebook_size
-        )
-    for group in state.optimizer.param_groups:
-        group["lr"] = learning_rate(recipe, state.step, progress)
-
-    audio = corpus.batch(recipe.data, crop, rng)
-    codec = state.codec
-    half = torch.autocast("cpu", torch.bfloat16, enabled=recipe.run.precision == "bf16")
-    with half:
-        latent = codec.encode_latent(audio)
-    quantized_latent, terms = latent, {}
-    if state.fine_tuned or state.step >= recipe.quantizer.start_step:
-        kept = draw_num_codebooks(recipe, rng)
-        quantized = codec.quantizer(latent, kept)
-        quantized_latent = quantized.latent
-        terms = {"codebook": quantized.codebook_loss, "commitment": quantized.commitment_loss}
-        if progress < recipe.quantizer.restart_until:
-            restart_dead_codes(state, recipe, latent.detach(), quantized.codes)
-    with half:
-        decoded = codec.decode_latent(quantized_latent, crop).float()
-
-    windows = rng.choice(spectral.windows, recipe.loss.windows_per_step, replace=False)
-    terms |= spectral(decoded, audio, tuple(int(window) for window in windows))
-    terms["waveform"] = waveform_loss(decoded, audio)
-    total = torch.stack([getattr(recipe.loss, name) * term for name, term in terms.items()]).sum()
-    if not total.isfinite():
-        raise TrainingError(f"the loss is {total.item()} at step {state.step + 1}: {EXPLODED}")
-    state.optimizer.zero_grad()
-    total.backward()  # type: ignore[no-untyped-call]
-    norm = torch.nn.utils.clip_grad_norm_(codec.parameters(), recipe.optimizer.max_grad_norm)
-    if not norm.isfinite():
-        raise TrainingError(f"the gradient is {norm.item()} at step {state.step + 1}: {EXPLODED}")
-    state.optimizer.step()
-    state.step += 1
-    # Early on an average over many steps would mostly remember the random start.
-    decay = min(recipe.optimizer.average_decay, state.step / (state.step + 10))
-    with torch.no_grad():
-        torch._foreach_lerp_(list(state.average.parameters()), list(codec.parameters()), 1 - decay)
-    return {name: term.item() for name, term in {"total": total, **terms}.items()}
-
-
-@torch.inference_mode()
-def validate(
-    codec: Codec, clips: list[tuple[str, Tensor]], spectral: SpectralLosses
-) -> dict[str, float]:
-    """SI-SDR and mel distance at a quarter, half and all of the codebooks; use of each codebook."""
-    config = codec.config
-    report: dict[str, float] = {}
-    histogram = torch.zeros(config.num_codebooks, config.codebook_size)
-    codes = {name: codec.encode(audio) for name, audio in clips}
-    for name, _ in clips:
-        histogram += code_histogram(codes[name], config.codebook_size)
-    for count in sorted({max(1, config.num_codebooks // part) for part in (4, 2, 1)}):
-        sdr, mel = [], []
-        for name, audio in clips:
-            decoded = codec.decode(codes[name][:, :count], audio.shape[-1])
-            sdr.append(si_sdr(decoded, audio))
-            mel.append(float(spectral(decoded, audio)["mel"]))
-        report |= {f"si_sdr_{count}": float(np.mean(sdr)), f"mel_{count}": float(np.mean(mel))}
-    effective = perplexity(histogram)
-    report |= {f"perplexity_{i}": float(value) for i, value in enumerate(effective)}
-    return report
-
-
-def learning_rate(recipe: TrainConfig, step: int, progress: float) -> float:
-    """Linear warm-up, then half a cosine down to the final rate."""
-    peak, final = recipe.optimizer.lr, recipe.optimizer.final_lr
-    warmup = min(1.0, (step + 1) / (recipe.optimizer.warmup_steps + 1))
-    return warmup * (final + (peak - final) * 0.5 * (1 + math.cos(math.pi * progress)))
-
-
-def draw_num_codebooks(recipe: TrainConfig, rng: np.random.Generator) -> Tensor:
-    """How many codebooks each crop keeps: all, or with the dropout's chance any number."""
-    total, batch = recipe.model.num_codebooks, recipe.data.batch_size
-    dropped = rng.random(batch) < recipe.quantizer.dropout
-    return torch.from_numpy(np.where(dropped, rng.integers(1, total + 1, batch), total))
-
-
-@torch.no_grad()
-def initialize_codebooks(state: TrainState, draw: Callable[[], Tensor], codebook_size: int) -> None:
-    """Start the quantizer from the latents of a few batches."""
-    latents: list[Tensor] = []
-    while sum(map(len, latents)) < 32 * codebook_size:
-        latents.append(state.codec.encode_latent(draw()).flatten(0, 1))
-    state.codec.quantizer.initialize(torch.cat(latents))
-    state.average.load_state_dict(state.codec.state_dict())
-
-
-@torch.no_grad()
-def restart_dead_codes(
-    state: TrainState, recipe: TrainConfig, latent: Tensor, codes: Tensor
+def run(
+    trainer: Trainer,
+    budget: Budget,
+    clips: list[tuple[str, Tensor]],
+    journal: Journal | None,
+    out: Path,
 ) -> None:
-    """Count the use of codes; every so often replace the dead ones from the current batch."""
-    histogram = code_histogram(codes, recipe.model.codebook_size)
-    state.usage.mul_(USAGE_DECAY).add_(histogram, alpha=1 - USAGE_DECAY)
-    if (state.step + 1) % recipe.quantizer.restart_every == 0:
-        average = state.usage.mean(dim=1, keepdim=True)
-        dead = state.usage < DEAD_BELOW * average
-        state.codec.quantizer.restart(latent, dead)
-        # A restarted code gets the average, so that it has time to find its place.
-        state.usage = torch.where(dead, average, state.usage)
+    """Train until the budget is spent. ``journal`` is None in all processes but the first."""
+    recipe, fabric, state = trainer.recipe, trainer.fabric, trainer.state
+    batches = trainer.corpus.batches(state.step, fabric.global_rank, fabric.world_size)
+    bar = ProgressBar(trainer, visible=journal is not None)
+    averages = Averages()
+    clock = time.monotonic() - state.seconds
+    stop = False
+    with stopped_by_signals() as stopped:
+        done = budget.progress(state.step, state.seconds)
+        while done < 1 and not stop:
+            validates = (state.step + 1) % recipe.run.validate_every == 0
+            figures = train_step(trainer, next(batches), done, with_shares=validates)
+            averages.add(figures)
+            # All processes must agree when to end.
+            told = torch.tensor([time.monotonic() - clock, float(stopped())], dtype=torch.float64)
+            state.seconds, stop = fabric.all_reduce(told, reduce_op="max").tolist()  # type: ignore[union-attr]
+            done = budget.progress(state.step, state.seconds)
+            bar.update(done, figures["loss"])
+            if validates or done >= 1:
+                measure(trainer, averages.take(), clips, journal, done, out)
+                stop = stop or state.monitor.should_stop(recipe)
+            if state.step % recipe.run.checkpoint_every == 0:
+                save(trainer, out)
+        save(trainer, out)
+    bar.close()
+    if journal is not None:
+        journal.close()
+    if stopped():
+        raise TrainingError(f"stopped at step {state.step}: nothing is lost, go on with --resume")
+    if state.monitor.best_step < state.step:
+        best = out / "training" / "best"
+        logger.info("%s was best at step %d: %s", recipe.run.metric, state.monitor.best_step, best)
 
 
-def cut_log(path: Path, step: int) -> None:
-    """Drop what an interrupted run logged after the checkpoint that it resumes from."""
-    if path.exists():
-        kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
-        write_atomically(path, "".join(f"{line}\n" for line in kept).encode())
+def measure(
+    trainer: Trainer,
+    figures: dict[str, float],
+    clips: list[tuple[str, Tensor]],
+    journal: Journal | None,
+    progress: float,
+    out: Path,
+) -> None:
+    """Validate the averaged model in the first process, and tell all how it went."""
+    recipe, state = trainer.recipe, trainer.state
+    value = 0.0
+    if journal is not None:
+        report = {"step": state.step, "seconds": state.seconds} | figures
+        state.average.eval()
+        report |= validate(state.average, clips, trainer.spectral, recipe)
+        journal.add(report)
+        journal.show(state.average, clips, state.step)
+        state.average.train()
+        tqdm.write(summary(report, recipe))
+        for line in advice(journal.history, recipe, progress):
+            tqdm.write(f"  note: {line}")
+        if recipe.run.metric not in report:
+            raise TrainingError(
+                f"{recipe.run.metric} cannot be told on the validation files: set run.metric=mel"
+            )
+        value = report[recipe.run.metric]
+    value = trainer.fabric.broadcast(value)
+    if state.monitor.update(recipe, value, state.step) and journal is not None:
+        save_codec(state.average, out / "training" / "best", name=out.name)
 
 
-def _summary(report: dict[str, float]) -> str:
-    shown = {k: v for k, v in report.items() if not k.startswith("perplexity")}
-    text = ", ".join(f"{name} {value:.3f}" for name, value in shown.items())
-    used = [value for name, value in report.items() if name.startswith("perplexity")]
-    return f"{text}, perplexity {min(used):.0f} to {max(used):.0f}" if used else text
+def save(trainer: Trainer, out: Path) -> None:
+    """Write the checkpoint and the model so far, in the first process."""
+    state, keep = trainer.state, trainer.recipe.run.keep_checkpoints
+    if trainer.fabric.is_global_zero:
+        save_checkpoint(state, out / "training" / "checkpoints", keep)
+        save_codec(state.average, out, name=out.name)
+        if state.discriminators is not None:
+            tensors = {k: v.contiguous() for k, v in state.discriminators.state_dict().items()}
+            write_atomically(out / "discriminators.safetensors", safetensors.torch.save(tensors))
+    trainer.fabric.barrier()
+
+
+class Averages:
+    """Means of the figures of many steps, each over the steps that told it."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, list[float]] = {}
+
+    def add(self, figures: dict[str, float]) -> None:
+        """Note the figures of a step."""
+        for name, value in figures.items():
+            self._told.setdefault(name, []).append(value)
+
+    def take(self) -> dict[str, float]:
+        """The means since this was last asked."""
+        means = {name: sum(values) / len(values) for name, values in self._told.items()}
+        self._told = {}
+        return means
+
+
+class ProgressBar:
+    """How far, how fast and how much longer; nothing where nobody looks."""
+
+    def __init__(self, trainer: Trainer, *, visible: bool) -> None:
+        recipe, world = trainer.recipe, trainer.fabric.world_size
+        frames = recipe.data.batch_size * recipe.data.crop_frames * world
+        self._audio_seconds = float(frames / recipe.model.frame_rate)
+        self._state = trainer.state
+        self._last = (trainer.state.step, time.monotonic())
+        layout = "{desc} {percentage:3.0f}%|{bar:20}|{postfix}"
+        self._bar = tqdm(
+            total=100, desc="training", disable=None if visible else True, bar_format=layout
+        )
+
+    def update(self, progress: float, loss: float) -> None:
+        """Show the present state, now and then."""
+        step, now = self._state.step, time.monotonic()
+        last_step, last = self._last
+        if self._bar.disable or now - last < 1:
+            return
+        speed = (step - last_step) * self._audio_seconds / (now - last)
+        left = self._state.seconds * (1 / progress - 1) if progress else 0.0
+        self._bar.n = round(100 * progress, 1)
+        self._bar.set_postfix_str(
+            f"step {step}, loss {loss:.3f}, {speed:.0f} audio-s/s, "
+            f"{left // 60:.0f}:{left % 60:02.0f} left"
+        )
+        self._last = (step, now)
+
+    def close(self) -> None:
+        """Leave the last state on the terminal."""
+        self._bar.close()
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C and SIGTERM end the run after the step at hand; asked twice, at once."""
+    caught: list[int] = []
+
+    def catch(number: int, frame: FrameType | None) -> None:
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    before = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, catch)
+    except ValueError:
+        pass  # not in the main thread, where signals are somebody else's
+    try:
+        yield lambda: bool(caught)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

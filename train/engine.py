@@ -1,0 +1,66 @@
+"""Devices, precision and processes: all left to Lightning Fabric.
+
+Under ``torchrun`` or ``fabric run`` the processes exist already and are used as they are; otherwise
+more than one device starts them. A recipe's batch size is that of each device.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
+
+from codec.errors import ConfigError
+from train.config import TrainConfig
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def make_fabric(recipe: TrainConfig, device: str = "auto", num_devices: int = 1) -> Fabric:
+    """An engine that is launched: on return every process has its rank.
+
+    Args:
+        recipe: for its precision, and whether some weights rest at first.
+        device: one of `DEVICES`.
+        num_devices: in this machine.
+
+    Raises:
+        ConfigError: there is no such device, or there are fewer.
+    """
+    if device not in DEVICES:
+        raise ConfigError(f"device {device!r} is unknown: give one of {', '.join(DEVICES)}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("there is no CUDA device that this PyTorch can use: give --device cpu")
+    num_nodes = 1
+    if torch.distributed.is_available() and torch.distributed.is_torchelastic_launched():
+        num_devices = int(os.environ["LOCAL_WORLD_SIZE"])
+        num_nodes = int(os.environ["WORLD_SIZE"]) // num_devices
+    strategy: Any = "auto"
+    if num_devices * num_nodes > 1:
+        # Codebooks rest until the quantizer starts.
+        strategy = DDPStrategy(find_unused_parameters=recipe.quantizer.start_step > 0)
+    warnings.filterwarnings("ignore", category=UserWarning, module="lightning_fabric")
+    try:
+        fabric = Fabric(
+            accelerator="gpu" if device == "cuda" else device,
+            devices=num_devices,
+            num_nodes=num_nodes,
+            strategy=strategy,
+            precision="bf16-mixed" if recipe.run.precision == "bf16" else "32-true",
+        )
+    except (RuntimeError, ValueError) as error:
+        raise ConfigError(f"cannot use {num_devices} x {device}: {error}") from error
+    fabric.launch()
+    return fabric
+
+
+def share_tensors(fabric: Fabric, tensors: list[torch.Tensor]) -> None:
+    """Give every process the first one's values, in place."""
+    if fabric.world_size > 1:
+        with torch.no_grad():
+            for tensor in tensors:
+                tensor.copy_(fabric.broadcast(tensor))

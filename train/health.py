@@ -1,0 +1,169 @@
+"""Validation, and a health report that says in plain words what is wrong and what to change."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from codec.config import CodecConfig
+from codec.model import Codec
+from train.config import TrainConfig
+from train.losses import SpectralLosses, waveform_loss
+from train.metrics import code_histogram, perplexity, short_time_intelligibility, si_sdr
+
+LOW_USE = 0.5
+CLEAR_SHARE = 0.9
+TREND = 3
+"""Validations over which a trend is told."""
+
+Report = dict[str, float]
+
+
+def rungs(config: CodecConfig) -> list[int]:
+    """Numbers of codebooks to measure at: a quarter, half and all. None for continuous latents."""
+    if config.bottleneck == "vae":
+        return []
+    total = config.num_codebooks
+    return sorted({max(1, total // part) for part in (4, 2, 1)})
+
+
+@torch.inference_mode()
+def reconstruct(codec: Codec, audio: Tensor) -> Tensor:
+    """Audio ``[1, 1, N]`` through the whole codec, whatever its bottleneck."""
+    if codec.config.bottleneck == "vae":
+        return codec.synthesize(codec.embed(audio), audio.shape[-1])
+    return codec.decode(codec.encode(audio), audio.shape[-1])
+
+
+@torch.inference_mode()
+def validate(
+    codec: Codec, clips: list[tuple[str, Tensor]], spectral: SpectralLosses, recipe: TrainConfig
+) -> Report:
+    """Measure a model on clips ``[1, 1, N]``.
+
+    Returns:
+        ``si_sdr_K``, ``mel_K`` and ``stoi_K`` with K codebooks (means; STOI where it can be told),
+        the same without a number at the top bitrate, ``validation_loss`` there, and of every codebook
+        ``used_k`` (share of entries), ``perplexity_k``; ``efficiency``, the information in the codes
+        as a share of their bits.
+    """
+    config = codec.config
+    counts = rungs(config)
+    figures: dict[str, list[float]] = {}
+    histogram = torch.zeros(config.num_codebooks, config.codebook_size)
+    for _, audio in clips:
+        num_samples = audio.shape[-1]
+        if counts:
+            codes = codec.encode(audio)
+            histogram += code_histogram(codes, config.codebook_size).cpu()
+            decoded = {f"_{n}": codec.decode(codes[:, :n], num_samples) for n in counts}
+            decoded[""] = decoded[f"_{counts[-1]}"]
+        else:
+            decoded = {"": reconstruct(codec, audio)}
+        for rung, sound in decoded.items():
+            for name, value in _measure(sound, audio, spectral, recipe).items():
+                if rung == "" or name != "validation_loss":
+                    figures.setdefault(f"{name}{rung}", []).append(value)
+    report = {name: float(np.mean(values)) for name, values in figures.items()}
+    if counts:
+        effective = perplexity(histogram)
+        used = (histogram > 0).double().mean(1)
+        for k in range(config.num_codebooks):
+            report |= {f"used_{k + 1}": float(used[k]), f"perplexity_{k + 1}": float(effective[k])}
+        bits = config.num_codebooks * config.bits_per_code
+        report["efficiency"] = float(effective.log2().sum()) / bits
+    return report
+
+
+def _measure(
+    decoded: Tensor, original: Tensor, spectral: SpectralLosses, recipe: TrainConfig
+) -> Report:
+    terms = spectral(decoded, original) | {"waveform": waveform_loss(decoded, original)}
+    loss = sum(getattr(recipe.loss, name) * float(term) for name, term in terms.items())
+    figures = {
+        "si_sdr": si_sdr(decoded, original),
+        "mel": float(terms["mel"]),
+        "validation_loss": loss,
+    }
+    arrays = (decoded.flatten().cpu().numpy(), original.flatten().cpu().numpy())
+    stoi = short_time_intelligibility(*arrays, recipe.model.sample_rate)
+    return figures if stoi is None else figures | {"stoi": stoi}
+
+
+def advice(history: list[Report], recipe: TrainConfig, progress: float) -> list[str]:
+    """What the reports so far, the newest last, tell to change; nothing if all is well."""
+    now, found = history[-1], []
+    for k in range(1, recipe.model.num_codebooks + 1):
+        if now.get(f"used_{k}", 1.0) < LOW_USE and progress > 0.1:
+            found.append(
+                f"codebook {k} uses {100 * now[f'used_{k}']:.0f} % of its entries: lower "
+                "quantizer.restart_every, raise quantizer.restart_until, or take a smaller "
+                "model.codebook_size; a small validation set shows less too"
+            )
+    counts = rungs(recipe.model)
+    if progress > 0.25 and now.get("si_sdr", 0.0) < 0:
+        found.append(
+            f"SI-SDR is {now['si_sdr']:.1f} dB: phase is not learned; raise loss.waveform or "
+            "loss.complex, or train longer"
+        )
+    if len(history) > TREND and {"si_sdr", "mel"} <= now.keys() & history[-1 - TREND].keys():
+        before = history[-1 - TREND]
+        if now["si_sdr"] < before["si_sdr"] - 0.3 and now["mel"] < before["mel"]:
+            found.append(
+                "SI-SDR falls while mel improves: raise loss.waveform or loss.complex, "
+                "or lower loss.mel"
+            )
+        if now["validation_loss"] > 1.02 * before["validation_loss"] and progress > 0.3:
+            found.append(
+                f"the validation loss rose from {before['validation_loss']:.3f} to "
+                f"{now['validation_loss']:.3f}: lower optimizer.lr, or give more data or "
+                "augmentation"
+            )
+    if len(counts) > 1 and progress > 0.5:
+        half, full = now[f"mel_{counts[-2]}"], now[f"mel_{counts[-1]}"]
+        if full > 0.99 * half:
+            found.append(
+                f"the upper {counts[-1] - counts[-2]} codebooks improve mel by "
+                f"{100 * (1 - full / half):.1f} % only: lower quantizer.dropout, or widen "
+                "model.decoder_channels"
+            )
+    for name, share in now.items():
+        if name.startswith("share_") and share > CLEAR_SHARE:
+            loss = name.removeprefix("share_")
+            found.append(
+                f"{100 * share:.0f} % of the gradient comes from {loss}: lower its weight, or set "
+                "loss.balancer=true"
+            )
+    if now.get("clipped", 0.0) > CLEAR_SHARE and now.get("gradient_norm", 0.0) > (
+        10 * recipe.optimizer.max_grad_norm
+    ):
+        found.append(
+            f"the gradient's norm is about {now['gradient_norm']:.0f} and cut to "
+            f"{recipe.optimizer.max_grad_norm:g} in nearly every step: lower the loss weights or "
+            "raise optimizer.max_grad_norm"
+        )
+    return found
+
+
+def summary(report: Report, recipe: TrainConfig) -> str:
+    """One line for people: quality at each bitrate, use of the codebooks."""
+    parts = [f"step {report['step']:.0f}", f"loss {report['loss']:.3f}"]
+    if "validation_loss" in report:
+        parts.append(f"validation {report['validation_loss']:.3f}")
+    for count in rungs(recipe.model) or [0]:
+        rung, rate = (f"_{count}", recipe.model.bitrate(count)) if count else ("", None)
+        if f"mel{rung}" in report:
+            stoi = report.get(f"stoi{rung}", math.nan)
+            label = f"{float(rate) / 1000:g} kbit/s" if rate is not None else "continuous"
+            parts.append(
+                f"{label}: SI-SDR {report[f'si_sdr{rung}']:.2f} dB, "
+                f"mel {report[f'mel{rung}']:.3f}, STOI {stoi:.3f}"
+            )
+    if used := [value for name, value in report.items() if name.startswith("used_")]:
+        least, most = 100 * min(used), 100 * max(used)
+        parts.append(f"codebooks {least:.0f} to {most:.0f} % used")
+        parts.append(f"efficiency {100 * report['efficiency']:.0f} %")
+    return " | ".join(parts)
