@@ -27,9 +27,9 @@ CODEC = [
 ]
 TRAIN = [
     {"loop"},
-    {"checkpoint", "start", "data"},
+    {"checkpoint", "start", "data", "discriminators"},
     {"config", "metrics"},
-    {"losses"},
+    {"losses", "balancer"},
 ]
 WITHOUT_TORCH = {"config", "container", "bitpack", "errors", "scan", "folder"}
 
