@@ -26,6 +26,10 @@ from codec.scan import Scan, scan_file
 if TYPE_CHECKING:
     from codec.container import Header
     from codec.model import Codec
+    from train.config import TrainConfig
+
+# What `pip install "aecodec[train]"` adds.
+EXTRA_MODULES = {"lightning_fabric", "librosa", "pystoi", "scipy", "tensorboard"}
 
 
 class Failure(click.ClickException):
@@ -231,39 +235,102 @@ def info(paths: tuple[Path, ...], model: str | None, as_json: bool) -> None:
         sys.exit(1)
 
 
+def training_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What `train` and `finetune` have in common."""
+    folder = click.Path(path_type=Path)
+    options = [
+        click.option("--data", required=True, type=folder, help="Folder of training audio."),
+        click.option("--out", type=folder, help="Folder for the model, and for all of the run."),
+        click.option("--valid", type=folder, help="Audio to measure on. [some files of --data]"),
+        click.option(
+            "--minutes", type=click.FloatRange(min=0, min_open=True), help="Wall-clock budget."
+        ),
+        click.option(
+            "-s", "--set", "overrides", multiple=True, help="Replace a value: optimizer.lr=3e-4."
+        ),
+        click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out."),
+        click.option("--dry-run", is_flag=True, help="Show what would be trained, and on what."),
+        click.option("--device", default="auto", help="auto, cpu, cuda or mps."),
+        click.option("--devices", type=click.IntRange(min=1), default=1, help="How many of them."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @main.command()
 @click.argument("recipe")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="Training audio.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the run.")
-@click.option("--valid", type=click.Path(path_type=Path), help="Audio to measure on.")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Wall-clock budget.")
-@click.option("--init", "initial_model", help="Start from this model's weights.")
-@click.option("--resume", is_flag=True, help="Go on from the checkpoint in --out.")
-def train(
-    recipe: str,
-    data: Path,
-    out: Path,
-    valid: Path | None,
-    minutes: float | None,
-    initial_model: str | None,
-    resume: bool,
-) -> None:
+@training_options
+def train(recipe: str, overrides: tuple[str, ...], **options: Any) -> None:
     """Train a codec by RECIPE, a packaged name or a TOML file."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    with clear_errors():
+    with clear_errors(), training_packages():
         from train.config import load_recipe
-        from train.loop import fit
 
-        folder = fit(
-            load_recipe(recipe),
-            data,
-            out,
-            valid=valid,
-            minutes=minutes,
-            resume=resume,
-            initial_model=initial_model,
-        )
-    click.echo(folder)
+        run_training(load_recipe(recipe, overrides), **options)
+
+
+@main.command()
+@click.argument("model")
+@click.option("--recipe", help="Train by this one. [the recipe that made the model]")
+@click.option("--freeze", multiple=True, help="Keep encoder, quantizer or decoder as they are.")
+@training_options
+def finetune(
+    model: str,
+    recipe: str | None,
+    freeze: tuple[str, ...],
+    overrides: tuple[str, ...],
+    **options: Any,
+) -> None:
+    """Train MODEL on, a packaged name or a folder.
+
+    With --freeze encoder --freeze quantizer only the decoder changes, and every file that MODEL
+    has coded stays valid.
+    """
+    with clear_errors(), training_packages():
+        from train.config import recipe_of_model
+
+        loaded = recipe_of_model(model, recipe, overrides, freeze)
+        run_training(loaded, initial_model=None if options["resume"] else model, **options)
+
+
+def run_training(
+    recipe: TrainConfig,
+    *,
+    data: Path,
+    out: Path | None,
+    devices: int,
+    dry_run: bool,
+    **options: Any,
+) -> None:
+    """Train, or only tell what would be."""
+    if dry_run:
+        from train.index import scan
+
+        from train.describe import describe
+
+        click.echo(describe(recipe, scan(data)))
+        return
+    if out is None:
+        raise WrongUse("give --out, a folder for the model and for all of the run")
+    from train.loop import fit
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    fit(recipe, data, out, num_devices=devices, **options)
+    click.echo(out)
+
+
+@contextmanager
+def training_packages() -> Iterator[None]:
+    """Say how to install what only training needs."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] not in EXTRA_MODULES:
+            raise
+        raise Failure(
+            f'training needs {error.name}, which is not installed: pip install "aecodec[train]"'
+        ) from error
 
 
 def list_jobs(

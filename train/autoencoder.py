@@ -37,9 +37,7 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.codec = codec
         self.regularization = recipe.regularization
-        self.trains = {
-            part: part not in recipe.optimizer.freeze for part in ("encoder", "quantizer")
-        }
+        self.trains_encoder = "encoder" not in recipe.optimizer.freeze
 
     def forward(
         self, audio: Tensor, *, quantized: bool = True, num_codebooks: Tensor | None = None
@@ -51,7 +49,7 @@ class Autoencoder(nn.Module):
             quantized: False lets the latent pass as it is.
             num_codebooks: ``[B]``, how many codebooks each item keeps; all if None.
         """
-        with torch.set_grad_enabled(self.trains["encoder"]):
+        with torch.set_grad_enabled(self.trains_encoder):
             latent = self.codec.encode_latent(audio).float()
         decodable, codes, losses = latent, None, {}
         if quantized:

@@ -86,9 +86,7 @@ def load_checkpoint(state: TrainState, path: Path) -> None:
         _load_moments(state.optimizer, _part(tensors, "optimizer."))
         if state.discriminators is not None and state.discriminator_optimizer is not None:
             state.discriminators.load_state_dict(_part(tensors, "discriminators."))
-            _load_moments(
-                state.discriminator_optimizer, _part(tensors, "discriminator_optimizer.")
-            )
+            _load_moments(state.discriminator_optimizer, _part(tensors, "discriminator_optimizer."))
         state.usage.copy_(tensors["usage"])
         state.monitor = Monitor(**facts["monitor"])
         for name in FACTS:

@@ -18,6 +18,7 @@ from typing import Any, get_type_hints
 
 from codec.config import CodecConfig
 from codec.errors import ConfigError
+from codec.folder import find_model, read_description
 from train.losses import MEL_WINDOWS
 
 PARTS = ("encoder", "quantizer", "decoder")
@@ -363,7 +364,7 @@ class TrainConfig:
         _one_of("run.precision", self.run.precision, ("fp32", "bf16"))
 
 
-def load_recipe(name_or_path: str, overrides: tuple[str, ...] = ()) -> TrainConfig:
+def load_recipe(name_or_path: str | Path, overrides: tuple[str, ...] = ()) -> TrainConfig:
     """Read a packaged recipe by name, or any TOML file by path.
 
     Args:
@@ -373,23 +374,63 @@ def load_recipe(name_or_path: str, overrides: tuple[str, ...] = ()) -> TrainConf
     Raises:
         ConfigError: there is no such recipe, or a value in it is wrong.
     """
-    packaged = resources.files("train") / "recipes"
-    names = sorted(Path(entry.name).stem for entry in packaged.iterdir())
-    try:
-        if name_or_path in names:
-            text = (packaged / f"{name_or_path}.toml").read_text("utf-8")
-        else:
-            text = Path(name_or_path).read_text("utf-8")
-        values = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"no recipe {name_or_path!r}: give a TOML file, or one of {names}"
-        ) from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{name_or_path} is not valid TOML: {error}") from error
+    values = _read(name_or_path)
     for override in overrides:
         _override(values, override)
     return recipe_from_dict(values)
+
+
+def recipe_of_model(
+    model: str,
+    recipe: str | None = None,
+    overrides: tuple[str, ...] = (),
+    freeze: tuple[str, ...] = (),
+) -> TrainConfig:
+    """A recipe for training a model on.
+
+    Args:
+        model: a packaged model or a model folder, whose shape replaces the recipe's.
+        recipe: a recipe; if None the one that made the model.
+        overrides: as for `load_recipe`.
+        freeze: replaces ``optimizer.freeze``, unless empty.
+
+    Raises:
+        ConfigError: there is no recipe, or a value in it is wrong.
+        ModelError: there is no such model.
+    """
+    folder = find_model(model)
+    description = read_description(folder)
+    own = folder / "training" / "recipe.toml"
+    if recipe is None and not own.exists() and description["name"] not in packaged_recipes():
+        raise ConfigError(f"{folder} does not hold the recipe that made it: give one by --recipe")
+    values = _read(recipe or (own if own.exists() else description["name"]))
+    values["model"] = description["codec"]
+    if freeze:
+        values.setdefault("optimizer", {})["freeze"] = list(freeze)
+    for override in overrides:
+        _override(values, override)
+    return recipe_from_dict(values)
+
+
+def packaged_recipes() -> list[str]:
+    """Names of the recipes that come with the package."""
+    packaged = resources.files("train") / "recipes"
+    return sorted(Path(entry.name).stem for entry in packaged.iterdir())
+
+
+def _read(name_or_path: str | Path) -> dict[str, Any]:
+    names = packaged_recipes()
+    try:
+        if name_or_path in names:
+            packaged = resources.files("train") / "recipes" / f"{name_or_path}.toml"
+            return tomllib.loads(packaged.read_text("utf-8"))
+        return tomllib.loads(Path(name_or_path).read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"no recipe {str(name_or_path)!r}: give a TOML file, or one of {names}"
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name_or_path} is not valid TOML: {error}") from error
 
 
 def recipe_from_dict(values: dict[str, Any]) -> TrainConfig:

@@ -24,7 +24,7 @@ Report = dict[str, float]
 
 def rungs(config: CodecConfig) -> list[int]:
     """Numbers of codebooks to measure at: a quarter, half and all. None for continuous latents."""
-    if config.bottleneck == "vae":
+    if not config.has_codes:
         return []
     total = config.num_codebooks
     return sorted({max(1, total // part) for part in (4, 2, 1)})
@@ -33,9 +33,9 @@ def rungs(config: CodecConfig) -> list[int]:
 @torch.inference_mode()
 def reconstruct(codec: Codec, audio: Tensor) -> Tensor:
     """Audio ``[1, 1, N]`` through the whole codec, whatever its bottleneck."""
-    if codec.config.bottleneck == "vae":
-        return codec.synthesize(codec.embed(audio), audio.shape[-1])
-    return codec.decode(codec.encode(audio), audio.shape[-1])
+    if codec.config.has_codes:
+        return codec.decode(codec.encode(audio), audio.shape[-1])
+    return codec.synthesize(codec.embed(audio), audio.shape[-1])
 
 
 @torch.inference_mode()
@@ -45,10 +45,10 @@ def validate(
     """Measure a model on clips ``[1, 1, N]``.
 
     Returns:
-        ``si_sdr_K``, ``mel_K`` and ``stoi_K`` with K codebooks (means; STOI where it can be told),
-        the same without a number at the top bitrate, ``validation_loss`` there, and of every codebook
-        ``used_k`` (share of entries), ``perplexity_k``; ``efficiency``, the information in the codes
-        as a share of their bits.
+        Means of ``si_sdr_K``, ``mel_K`` and ``stoi_K`` with K codebooks (STOI where it can be
+        told), the same without a number at the top bitrate, and ``validation_loss`` there; of
+        every codebook ``used_k`` (share of its entries) and ``perplexity_k``; ``efficiency``, the
+        information in the codes as a share of their bits.
     """
     config = codec.config
     counts = rungs(config)

@@ -25,7 +25,7 @@ class Journal:
         self._log = folder / "log.jsonl"
         self.history = cut_log(self._log, step)
         # What an interrupted run showed after its last checkpoint is shown anew.
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)  # type: ignore[no-untyped-call]
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
 
     def add(self, report: Report) -> None:
         """Log a report that holds its ``step``."""
@@ -36,7 +36,7 @@ class Journal:
         for name, value in report.items():
             group = name.rstrip("0123456789").rstrip("_")
             label = f"{group}/{name}" if group != name else name
-            self._board.add_scalar(label, value, int(report["step"]))  # type: ignore[no-untyped-call]
+            self._board.add_scalar(label, value, int(report["step"]))
 
     def show(self, codec: Codec, clips: list[tuple[str, Tensor]], step: int) -> None:
         """Sound and spectrograms of a few clips, with the originals at the first time."""
@@ -46,13 +46,13 @@ class Journal:
                 sounds["original"] = audio
             for kind, sound in sounds.items():
                 samples, tag = sound.flatten().cpu().clamp(-1, 1), f"{kind}/{name}"
-                self._board.add_audio(tag, samples, step, codec.config.sample_rate)  # type: ignore[no-untyped-call]
+                self._board.add_audio(tag, samples, step, codec.config.sample_rate)
                 picture = spectrogram(samples.numpy())
-                self._board.add_image(tag, picture, step, dataformats="HW")  # type: ignore[no-untyped-call]
+                self._board.add_image(tag, picture, step, dataformats="HW")
 
     def close(self) -> None:
         """Bring everything to the disk."""
-        self._board.close()  # type: ignore[no-untyped-call]
+        self._board.close()
 
 
 def spectrogram(samples: np.ndarray) -> np.ndarray:

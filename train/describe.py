@@ -1,0 +1,70 @@
+"""What a recipe makes, told without training it: ``aecodec train --dry-run``."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from codec.config import format_bitrate
+from codec.model import Codec
+from train.config import TrainConfig, to_toml
+from train.index import Index
+
+COUNTED_SECONDS = 4
+
+
+def describe(recipe: TrainConfig, index: Index | None = None) -> str:
+    """The recipe with every value, size and cost of its model, and what data there is for it."""
+    config = recipe.model
+    codec = Codec(config).eval()
+    parts = {name: getattr(codec, name) for name in ("encoder", "quantizer", "decoder")}
+    sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+    macs = multiply_accumulates(codec)
+    field = config.receptive_field
+    rates = [format_bitrate(rate).removesuffix(" kbit/s") for rate in config.bitrates]
+    facts = {
+        "parameters": f"{sum(sizes.values()):,} ("
+        + ", ".join(f"{name} {size:,}" for name, size in sizes.items())
+        + ")",
+        "multiply-accumulates": f"{sum(macs.values()) / 1e6:.1f} M per second of audio ("
+        + ", ".join(f"{side} {count / 1e6:.1f}" for side, count in macs.items())
+        + ")",
+        "frames": f"{float(config.frame_rate):g} per second",
+        "bitrates": f"{' '.join(rates)} kbit/s" if rates else "none: its latents are continuous",
+        "latency": f"{1000 * config.latency_seconds:g} ms",
+        "receptive field": (
+            f"{1000 * field / config.sample_rate:.0f} ms" if field else "without limit"
+        ),
+        "a step": (
+            f"{recipe.data.batch_size} crops of {recipe.crop_samples / config.sample_rate:.2f} s"
+        ),
+    }
+    if index is not None:
+        hours = ", ".join(f"{kind} {value:.2f}" for kind, value in sorted(index.hours().items()))
+        facts["data"] = f"{sum(index.hours().values()):.2f} hours ({hours})"
+        facts["skipped"] = f"{len(index.skipped)} files"
+    width = max(map(len, facts))
+    return to_toml(recipe) + "\n" + "\n".join(f"{k:<{width}}  {v}" for k, v in facts.items())
+
+
+def multiply_accumulates(codec: Codec) -> dict[str, float]:
+    """Multiply-accumulates per second of audio of each side, counted as they are run."""
+    audio = torch.zeros(1, 1, COUNTED_SECONDS * codec.config.sample_rate)
+    embedding = codec.embed(audio)
+    decode: Callable[[], object] = lambda: codec.synthesize(embedding)  # noqa: E731
+    encode: Callable[[], object] = lambda: codec.embed(audio)  # noqa: E731
+    if codec.config.has_codes:
+        codes = codec.encode(audio)
+        encode, decode = lambda: codec.encode(audio), lambda: codec.decode(codes)
+    counts = {}
+    for side, work in (("encode", encode), ("decode", decode)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the flags below touch TF32, wherever we are
+            # What oneDNN does at one stroke, as an LSTM, would not be counted.
+            with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as seen:
+                work()
+        counts[side] = seen.get_total_flops() / 2 / COUNTED_SECONDS
+    return counts
