@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from codec.config import CodecConfig
 from codec.model import Codec
 from codec.store import load_codec, save_codec
+from train.config import TrainConfig, load_recipe
 
 torch.set_num_threads(1)
 
@@ -126,3 +128,32 @@ def sound(num_samples: int, channels: int = 1, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     level = 0.1 + 0.1 * np.sin(np.arange(num_samples) / 97)
     return (rng.standard_normal((channels, num_samples)) * level).clip(-1, 1).astype(np.float32)
+
+
+@pytest.fixture
+def training_recipe() -> TrainConfig:
+    """The tiny recipe on the smallest model, for a few steps."""
+    tiny = load_recipe("tiny")
+    return dataclasses.replace(
+        tiny,
+        model=dataclasses.replace(LAPPED, sample_rate=24_000),
+        run=dataclasses.replace(tiny.run, steps=6, validate_every=3, checkpoint_every=2),
+        data=dataclasses.replace(tiny.data, crop_frames=60, batch_size=2, validation_files=2),
+        quantizer=dataclasses.replace(tiny.quantizer, restart_every=2),
+    )
+
+
+@pytest.fixture(scope="session")
+def training_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Training audio, good and bad: what a real folder looks like."""
+    folder = tmp_path_factory.mktemp("audio")
+    recording, rate = soundfile.read(RECORDING)
+    for number, start in enumerate(range(0, 120_000, 40_000)):
+        soundfile.write(folder / f"speech_{number}.flac", recording[start:][:40_000], rate)
+    soundfile.write(folder / "music_five.wav", sound(30_000, 5).T, 96_000)
+    soundfile.write(folder / "sound_short.wav", sound(800)[0], 8_000)
+    soundfile.write(folder / "none.wav", np.zeros(0), 8_000)
+    (folder / "broken.wav").write_bytes(b"RIFF" + bytes(40))
+    (folder / "text.wav").write_text("no sound")
+    (folder / "notes.txt").write_text("not audio at all")
+    return folder

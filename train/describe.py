@@ -43,8 +43,8 @@ def describe(recipe: TrainConfig, index: Index | None = None) -> str:
         ),
     }
     if index is not None:
-        hours = ", ".join(f"{kind} {value:.2f}" for kind, value in sorted(index.hours().items()))
-        facts["data"] = f"{sum(index.hours().values()):.2f} hours ({hours})"
+        hours = ", ".join(f"{kind} {value:.2f}" for kind, value in index.hours_by_kind.items())
+        facts["data"] = f"{index.hours:.2f} hours ({hours})"
         facts["skipped"] = f"{len(index.skipped)} files"
     width = max(map(len, facts))
     return to_toml(recipe) + "\n" + "\n".join(f"{k:<{width}}  {v}" for k, v in facts.items())
