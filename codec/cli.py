@@ -125,8 +125,7 @@ def encode(
         from codec.store import load_codec
 
         loaded = load_codec(model or DEFAULT_MODEL)
-        if bitrate is not None:
-            loaded.config.codebooks_for(bitrate)
+        loaded.config.codebooks_for(bitrate)
 
     def run(source: Path, target: Path, progress: Callable[[float], None]) -> None:
         scan = encode_file(
@@ -391,7 +390,8 @@ def model_facts(model: str) -> dict[str, Any]:
         "fingerprint": description["fingerprint"],
         "sample_rate": config.sample_rate,
         "frame_rate": float(config.frame_rate),
-        "bitrates": [float(config.bitrate(n + 1)) for n in range(config.num_codebooks)],
+        "bottleneck": config.bottleneck,
+        "bitrates": [float(bitrate) for bitrate in config.bitrates],
         "algorithmic_latency_ms": round(1000 * config.latency_seconds, 3),
         "weights_bytes": (folder / "weights.safetensors").stat().st_size,
     }
@@ -404,7 +404,7 @@ def show(facts: dict[str, Any], as_json: bool) -> None:
     width = max(map(len, facts))
     for name, value in facts.items():
         if isinstance(value, list):
-            value = " ".join(f"{item:g}" for item in value)
+            value = " ".join(f"{item:g}" for item in value) or None
         click.echo(f"{name.replace('_', ' '):<{width}}  {'-' if value is None else value}")
 
 

@@ -6,6 +6,7 @@ No torch here, so that asking for a bitrate costs no second of import time.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 import re
 from dataclasses import dataclass
@@ -17,6 +18,14 @@ from codec.errors import ConfigError
 MAX_CODEBOOKS = 255  # one byte in the stream header
 MAX_CODEBOOK_SIZE = 2**16
 MAX_HOP_LENGTH = 2**16
+
+BOTTLENECKS = ("vq", "fsq", "vae")
+RECURRENT = ("none", "gru", "lstm")
+
+NO_CODES = (
+    "this model has continuous latents and no codes: use Codec.embed() and Codec.synthesize(), "
+    'or train one with bottleneck = "vq" or "fsq"'
+)
 
 Bitrate: TypeAlias = int | Fraction
 """Bits per second, exact."""
@@ -46,7 +55,12 @@ class CodecConfig:
         latent_dim: width of the frame-rate latent between encoder, quantizer and decoder.
         num_codebooks: stages of the residual quantizer.
         codebook_size: entries per codebook, a power of two.
-        codebook_dim: dimensions in which a code is looked up.
+        codebook_dim: dimensions in which a code is looked up; of a VAE's latents.
+        bottleneck: ``vq`` and ``fsq`` quantize the latent, to vectors of codebooks or to levels of
+            scalars; ``vae`` keeps it continuous and has no codes (the numbers of codebooks and
+            of their entries mean nothing to it).
+        recurrent: ``gru`` or ``lstm`` puts one such layer at the frame rate into encoder and
+            decoder; ``none`` leaves both with a finite memory.
 
     Raises:
         ConfigError: a value is of the wrong type, out of range, or does not fit the others.
@@ -65,6 +79,9 @@ class CodecConfig:
     num_codebooks: int
     codebook_size: int
     codebook_dim: int
+    # What came later has the value that models had before as its default.
+    bottleneck: str = "vq"
+    recurrent: str = "none"
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
@@ -107,6 +124,8 @@ class CodecConfig:
                 "so that a code is a whole number of bits"
             )
         _in_range("codebook_dim", self.codebook_dim, 1, self.latent_dim)
+        _one_of("bottleneck", self.bottleneck, BOTTLENECKS)
+        _one_of("recurrent", self.recurrent, RECURRENT)
 
     @property
     def hop_length(self) -> int:
@@ -136,6 +155,57 @@ class CodecConfig:
         """Empty frames the decoder is given at the end, to bring out the delayed samples."""
         return -(-self.delay // self.hop_length)
 
+    @property
+    def encoder_receptive_field(self) -> int | None:
+        """Samples that can influence one frame of the latent, the last of them its own last.
+
+        None with a recurrent layer: it forgets nothing for good.
+        """
+        if self.recurrent != "none":
+            return None
+        samples, frame = 1, 1
+        for stride, dilations in zip(self.strides, self.encoder_dilations, strict=True):
+            samples += (2 * stride - 1) * frame
+            frame *= stride
+            samples += (self.kernel_size - 1) * sum(dilations) * frame
+        return samples
+
+    @property
+    def decoder_receptive_field(self) -> int | None:
+        """Most frames of the latent that can influence one decoded sample; see above for None."""
+        if self.recurrent != "none":
+            return None
+        frames = 1
+        for stride, dilations in zip(self.strides, self.decoder_dilations, strict=True):
+            # What a run of outputs hears if it begins in an earlier frame than it has to, and
+            # one frame more, whose second half it overlaps.
+            frames = -(-(frames - 1) // stride) + 2
+            frames += (self.kernel_size - 1) * sum(dilations)
+        return frames + self.kernel_size - 1
+
+    @property
+    def receptive_field(self) -> int | None:
+        """Samples of input that can influence one decoded sample; None if there is no limit."""
+        if self.encoder_receptive_field is None or self.decoder_receptive_field is None:
+            return None
+        return (self.decoder_receptive_field - 1) * self.hop_length + self.encoder_receptive_field
+
+    @property
+    def has_codes(self) -> bool:
+        """Whether frames become codes, and so can be streamed. The latents of a VAE do not."""
+        return self.bottleneck != "vae"
+
+    @property
+    def embedding_dim(self) -> int:
+        """Channels of what `Codec.embed` gives."""
+        return self.latent_dim if self.has_codes else self.codebook_dim
+
+    @property
+    def bitrates(self) -> list[Fraction]:
+        """Every bitrate that the model can code, rising; none for a VAE."""
+        counts = range(1, self.num_codebooks + 1) if self.has_codes else ()
+        return [self.bitrate(count) for count in counts]
+
     def num_frames(self, num_samples: int) -> int:
         """Frames that hold ``num_samples`` samples: the last one may be partly padding."""
         return -(-num_samples // self.hop_length)
@@ -144,18 +214,23 @@ class CodecConfig:
         """Bits per second and channel of that many codebooks, without container overhead."""
         return self.frame_rate * self.bits_per_code * num_codebooks
 
-    def codebooks_for(self, bitrate: Bitrate) -> int:
+    def codebooks_for(self, bitrate: Bitrate | None) -> int:
         """Most codebooks whose bitrate does not exceed ``bitrate``.
 
         Args:
-            bitrate: target in bits per second and channel, without container overhead.
+            bitrate: target in bits per second and channel, without container overhead; None for
+                the model's highest.
 
         Returns:
             A count in ``[1, num_codebooks]``.
 
         Raises:
-            ConfigError: ``bitrate`` is outside what the model can do.
+            ConfigError: ``bitrate`` is outside what the model can do, or it has no codes at all.
         """
+        if not self.has_codes:
+            raise ConfigError(NO_CODES)
+        if bitrate is None:
+            return self.num_codebooks
         lowest, highest = self.bitrate(1), self.bitrate(self.num_codebooks)
         if not lowest <= bitrate <= highest:
             raise ConfigError(
@@ -171,14 +246,21 @@ class CodecConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> CodecConfig:
-        """Build from plain values; unknown and missing keys are errors, never defaults."""
+        """Build from plain values.
+
+        Unknown keys are errors, and so are missing ones, but for fields that have a default.
+        """
         if not isinstance(values, dict):
             raise ConfigError(f"a codec config must be a table of values, not {values!r}")
-        names = {field.name for field in dataclasses.fields(cls)}
-        if unknown := sorted(set(values) - names):
-            raise ConfigError(f"unknown codec setting {unknown[0]!r}; known: {sorted(names)}")
-        if missing := sorted(names - set(values)):
-            raise ConfigError(f"codec setting {missing[0]!r} is missing")
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        for name in values:
+            if name not in fields:
+                near = difflib.get_close_matches(str(name), fields, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known: {sorted(fields)}"
+                raise ConfigError(f"unknown codec setting {name!r}: {hint}")
+        for name, field in fields.items():
+            if name not in values and field.default is dataclasses.MISSING:
+                raise ConfigError(f"codec setting {name!r} is missing")
         return cls(**values)
 
 
@@ -206,6 +288,12 @@ def _in_range(name: str, value: int, low: int, high: int) -> None:
         raise ConfigError(f"{name} is {value}: it must lie in {low}..{high}")
 
 
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        names = ", ".join(f'"{item}"' for item in known)
+        raise ConfigError(f"{name} is {value!r}: it must be one of {names}")
+
+
 def _typed(name: str, value: Any, kind: str) -> Any:
     """``value`` with lists turned into tuples, or a ConfigError if it is not of ``kind``."""
 
@@ -219,6 +307,10 @@ def _typed(name: str, value: Any, kind: str) -> Any:
             raise ConfigError(f"{name} holds {items!r}: it must be a list of whole numbers")
         return tuple(integer(item) for item in items)
 
+    if "str" in kind:
+        if not isinstance(value, str):
+            raise ConfigError(f"{name} is {value!r}: it must be a string")
+        return value
     if "bool" in kind:
         if not isinstance(value, bool):
             raise ConfigError(f"{name} is {value!r}: it must be true or false")

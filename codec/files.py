@@ -233,7 +233,6 @@ def _audio_input(source: Path) -> Iterator[Path | BinaryIO]:
 def _default_packet(codec: Codec, bitrate: Bitrate | None, channels: int) -> int:
     """Frames of about `PACKET_SECONDS`, fewer if so many channels would not fit a packet."""
     config = codec.config
-    num_codebooks = config.num_codebooks if bitrate is None else config.codebooks_for(bitrate)
-    bits_per_frame = channels * num_codebooks * config.bits_per_code
+    bits_per_frame = channels * config.codebooks_for(bitrate) * config.bits_per_code
     longest = 8 * MAX_PAYLOAD // bits_per_frame
     return max(1, min(int(PACKET_SECONDS * config.frame_rate), longest))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Protocol, TypeAlias, cast
+from typing import Literal, Protocol, TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +35,7 @@ class CausalConv1d(nn.Module):
 
     With a stride, the kernel covers ``kernel_size`` whole strides: input is cut into patches of
     ``stride`` frames and the kernel runs over patches. The state is the left context: the last
-    ``(kernel_size - 1) * dilation`` patches.
+    ``(kernel_size - 1) * dilation`` patches. ``before`` names the activation that follows.
 
     Shapes: ``[B, T * stride, C_in] -> [B, T, C_out]``.
     """
@@ -48,6 +48,7 @@ class CausalConv1d(nn.Module):
         *,
         stride: int = 1,
         dilation: int = 1,
+        before: Activation = "none",
     ) -> None:
         super().__init__()
         self.patch = in_channels * stride
@@ -55,7 +56,7 @@ class CausalConv1d(nn.Module):
         self.dilation = dilation
         self.context = (kernel_size - 1) * dilation
         self.linear = nn.Linear(kernel_size * self.patch, out_channels)
-        _init_linear(self.linear, fan_in=kernel_size * self.patch)
+        init_linear(self.linear, fan_in=kernel_size * self.patch, before=before)
 
     def init_state(self, batch: int) -> State:
         if not self.context:
@@ -88,7 +89,7 @@ class CausalConvTranspose1d(nn.Module):
         self.patch = out_channels * stride
         self.linear = nn.Linear(in_channels, 2 * self.patch, bias=False)
         self.bias = nn.Parameter(torch.zeros(out_channels))
-        _init_linear(self.linear, fan_in=2 * in_channels)
+        init_linear(self.linear, fan_in=2 * in_channels, before="none")
 
     def init_state(self, batch: int) -> State:
         return self.bias.new_zeros(batch, 1, self.patch)
@@ -126,10 +127,9 @@ class ResidualUnit(nn.Module):
     def __init__(self, channels: int, kernel_size: int, dilation: int) -> None:
         super().__init__()
         self.norm = RMSNorm(channels)
-        self.conv = CausalConv1d(channels, channels, kernel_size, dilation=dilation)
+        self.conv = CausalConv1d(channels, channels, kernel_size, dilation=dilation, before="silu")
         self.project = nn.Linear(channels, channels)
-        nn.init.zeros_(self.project.weight)
-        nn.init.zeros_(self.project.bias)
+        _init_zero(self.project)
 
     def init_state(self, batch: int) -> State:
         return self.conv.init_state(batch)
@@ -137,6 +137,44 @@ class ResidualUnit(nn.Module):
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         y, state = self.conv(self.norm(x), state)
         return x + self.project(F.silu(y)), state
+
+
+class RecurrentUnit(nn.Module):
+    """``x + project(recurrence(norm(x)))``: memory without an end.
+
+    One GRU (arXiv:1406.1078) or LSTM (Hochreiter and Schmidhuber, 1997), whose state is this
+    layer's: the hidden vector, with the cell's beside it in an LSTM. The projection starts
+    at zero, as in `ResidualUnit`.
+
+    Shapes: ``[B, T, C] -> [B, T, C]``.
+    """
+
+    def __init__(self, channels: int, kind: str) -> None:
+        super().__init__()
+        self.norm = RMSNorm(channels)
+        self.recurrence = _RECURRENCES[kind](channels, channels, batch_first=True)
+        self.project = nn.Linear(channels, channels)
+        _init_zero(self.project)
+
+    def init_state(self, batch: int) -> State:
+        hidden = self.project.weight.new_zeros(batch, 1, self.recurrence.hidden_size)
+        return (hidden, hidden) if isinstance(self.recurrence, nn.LSTM) else hidden
+
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        if not x.shape[1]:  # which torch's recurrences refuse
+            return x, state
+        y, state = self.recurrence(self.norm(x), _swap_batch(state))
+        return x + self.project(y), _swap_batch(state)
+
+
+_RECURRENCES: dict[str, type[nn.GRU] | type[nn.LSTM]] = {"gru": nn.GRU, "lstm": nn.LSTM}
+
+
+def _swap_batch(state: State) -> State:
+    """To and from torch's order, which has the batch second."""
+    if isinstance(state, tuple):
+        return tuple(map(_swap_batch, state))
+    return state.transpose(0, 1).contiguous()
 
 
 class Chain(nn.Module):
@@ -174,7 +212,7 @@ class LappedAnalysis(nn.Module):
         super().__init__()
         self.transform = CausalConv1d(1, stride, 2, stride=stride)
         self.project = nn.Linear(stride, channels)
-        _init_linear(self.project, fan_in=stride)
+        init_linear(self.project, fan_in=stride, before="none")
         with torch.no_grad():
             self.transform.linear.weight.copy_(mdct(stride))
 
@@ -248,8 +286,22 @@ def mdct(stride: int) -> Tensor:
     return (phase.cos() * window).float()
 
 
-def _init_linear(linear: nn.Linear, *, fan_in: int) -> None:
-    """Keep the variance of a signal through the layer (Xavier, by inputs)."""
-    nn.init.normal_(linear.weight, std=fan_in**-0.5)
+Activation: TypeAlias = Literal["none", "silu"]
+
+
+def init_linear(linear: nn.Linear, *, fan_in: int, before: Activation) -> None:
+    """Keep the power of a signal through a layer and the activation that it stands ``before``.
+
+    By inputs, as He et al. (arXiv:1502.01852): with a gain of the square root of two before
+    SiLU, which like ReLU lets about half of the power through; without (Glorot and Bengio,
+    2010, "Xavier") where no activation follows.
+    """
+    gain = nn.init.calculate_gain("relu" if before == "silu" else "linear")
+    nn.init.normal_(linear.weight, std=gain * fan_in**-0.5)
     if linear.bias is not None:
         nn.init.zeros_(linear.bias)
+
+
+def _init_zero(linear: nn.Linear) -> None:
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)

@@ -14,45 +14,57 @@ the power uncoded at a learning rate of 1e-3 and 8.0 % at 2e-4, EMA 7.8 %, the s
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, Self, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codec.errors import ConfigError
+from codec.bottleneck import Coder, ResidualQuantizer, principal_directions, set_to_best_map
 
 
-class Quantized(NamedTuple):
-    """What the quantizer makes of a latent.
-
-    Attributes:
-        latent: ``[B, T, D]``, quantized; its gradient reaches the input latent (straight through).
-        codes: ``[B, K, T]`` int64.
-        codebook_loss: scalar, pulls entries towards the latents they stand for.
-        commitment_loss: scalar, pulls latents towards their quantized value.
-    """
-
-    latent: Tensor
-    codes: Tensor
-    codebook_loss: Tensor
-    commitment_loss: Tensor
-
-
-class Codebooks(NamedTuple):
-    """Stages side by side, ready for looking up.
+@dataclass(frozen=True)
+class Codebook:
+    """A stage ready for looking up.
 
     Attributes:
-        entries: ``[K, size, d]`` of unit length.
-        offsets: ``[K, size]``, the part of an entry's score that no input changes.
-        maps: ``[K, d, D]`` from entries to the latent.
-        biases: ``[K, D]``.
+        entries: ``[size, d]`` of unit length.
+        offsets: ``[size]``, the part of an entry's score that no input changes.
+        map: ``[d, D]`` from entries to the latent.
+        bias: ``[D]``.
     """
 
     entries: Tensor
     offsets: Tensor
+    map: Tensor
+    bias: Tensor
+
+    def nearest(self, residual: Tensor) -> Tensor:
+        """Code of the nearest entry, ``[..., D] -> [...]``."""
+        scores = residual @ self.map.T @ self.entries.T
+        return torch.argmax(scores - self.offsets, dim=-1)
+
+    def __call__(self, residual: Tensor) -> tuple[Tensor, Tensor]:
+        codes = self.nearest(residual)
+        return codes, self.entries[codes] @ self.map + self.bias
+
+
+class Codebooks(NamedTuple):
+    """All stages side by side.
+
+    Attributes:
+        entries: ``[K, size, d]``.
+        maps: ``[K, d, D]``.
+        biases: ``[K, D]``.
+        each: views of them by stage.
+    """
+
+    entries: Tensor
     maps: Tensor
     biases: Tensor
+    each: list[Codebook]
 
 
 class VectorQuantizer(nn.Module):
@@ -69,11 +81,8 @@ class VectorQuantizer(nn.Module):
         return out
 
 
-class ResidualVectorQuantizer(nn.Module):
-    """A cascade of quantizers, each coding what the ones before it left over.
-
-    The number of codebooks in use is an argument or the shape of the codes, never a mode.
-    """
+class ResidualVectorQuantizer(ResidualQuantizer):
+    """A cascade of codebooks."""
 
     stages: Sequence[VectorQuantizer]
 
@@ -88,28 +97,20 @@ class ResidualVectorQuantizer(nn.Module):
         self._frozen: Codebooks | None = None
         self.register_load_state_dict_post_hook(_weights_loaded)  # type: ignore[no-untyped-call]
 
-    def encode(self, latent: Tensor, num_codebooks: int | None = None) -> Tensor:
-        """``[B, T, D] -> [B, K, T]`` int64, with K = ``num_codebooks`` or all."""
-        num_codebooks = len(self.stages) if num_codebooks is None else num_codebooks
-        if not 1 <= num_codebooks <= len(self.stages):
-            raise ConfigError(
-                f"{num_codebooks} codebooks asked for: this model has 1 to {len(self.stages)}"
-            )
-        codebooks, residual, codes = self._codebooks(), latent, []
-        for index in range(num_codebooks):
-            codes.append(_nearest(codebooks, index, residual))
-            residual = residual - _entry(codebooks, index, codes[-1])
-        return torch.stack(codes, dim=1)
+    def coders(self) -> Sequence[Coder]:
+        codebooks = self._codebooks()
+        if not self.training:
+            return codebooks.each
+        return [
+            partial(_learn, stage, book)
+            for stage, book in zip(self.stages, codebooks.each, strict=True)
+        ]
 
-    def decode(self, codes: Tensor) -> Tensor:
-        """``[B, K, T]`` codes of the first K codebooks ``-> [B, T, D]``."""
+    def _values(self, codes: Tensor) -> Tensor:
         count = codes.shape[1]
-        if not 1 <= count <= len(self.stages):
-            raise ConfigError(f"codes of {count} codebooks: this model has 1 to {len(self.stages)}")
-        entries, _, maps, biases = self._codebooks()
-        chosen = entries[torch.arange(count, device=codes.device), codes.mT].flatten(
-            -2
-        )  # [B, T, K * d]
+        entries, maps, biases, _ = self._codebooks()
+        chosen = entries[torch.arange(count, device=codes.device), codes.mT]
+        chosen = chosen.flatten(-2)  # [B, T, K * d]
         # The stages' maps side by side are one map of their entries side by side.
         return chosen @ maps[:count].flatten(0, 1) + biases[:count].sum(0)
 
@@ -138,30 +139,8 @@ class ResidualVectorQuantizer(nn.Module):
         # |r - b - Wc|^2 is least where r^T W c - (|Wc|^2 / 2 + b^T W c) is greatest.
         half_power = 0.5 * (entries @ (maps @ maps.mT) * entries).sum(-1)
         offsets = half_power + (entries @ (maps @ biases[:, :, None])).squeeze(-1)
-        return Codebooks(entries, offsets, maps, biases)
-
-    def forward(self, latent: Tensor, num_codebooks: Tensor | None = None) -> Quantized:
-        """Quantize in training.
-
-        Args:
-            latent: ``[B, T, D]``.
-            num_codebooks: ``[B]``, how many stages each item of the batch keeps (quantizer
-                dropout, SoundStream section III-C); all if None.
-        """
-        codebooks, residual, codes = self._codebooks(), latent.detach(), []
-        total, codebook_loss = torch.zeros_like(latent), latent.new_zeros(())
-        for index, stage in enumerate(self.stages):
-            codes.append(_nearest(codebooks, index, residual))
-            quantized = stage(codes[-1])
-            kept = latent.new_ones(latent.shape[0])
-            if num_codebooks is not None:
-                kept = (num_codebooks > index).to(latent.dtype)
-            codebook_loss = codebook_loss + _distance(residual, quantized, kept)
-            residual = residual - quantized.detach()
-            total = total + quantized.detach() * kept[:, None, None]
-        commitment_loss = (latent - total).square().mean()
-        straight_through = total + (latent - latent.detach())
-        return Quantized(straight_through, torch.stack(codes, 1), codebook_loss, commitment_loss)
+        each = [Codebook(*parts) for parts in zip(entries, offsets, maps, biases, strict=True)]
+        return Codebooks(entries, maps, biases, each)
 
     @torch.no_grad()
     def initialize(self, latent: Tensor, iterations: int = 10) -> None:
@@ -178,8 +157,7 @@ class ResidualVectorQuantizer(nn.Module):
         residual = latent
         for index, stage in enumerate(self.stages):
             size, dim = stage.codebook.shape
-            mean = residual.mean(0)
-            _, _, directions = torch.linalg.svd(residual - mean, full_matrices=False)
+            mean, directions = principal_directions(residual)
             vectors = (residual - mean) @ directions[: dim - 1].T
             # 1.5 of the mean length: the best of the few values tried.
             axis = 1.5 * vectors.square().sum(-1).mean().sqrt()
@@ -192,55 +170,30 @@ class ResidualVectorQuantizer(nn.Module):
                 sums[empty] = vectors[torch.randint(len(vectors), (int(empty.sum()),))]
                 entries = F.normalize(sums, dim=-1)
             code = entries[torch.argmax(vectors @ entries.T, dim=-1)]
-            code_mean = code.mean(0)
-            # By the normal equations: torch.linalg.lstsq differs in the last bit from run to run.
-            centred = code - code_mean
-            gram = torch.linalg.pinv(centred.T @ centred, hermitian=True)
-            solution = gram @ (centred.T @ (residual - mean))
             stage.codebook.copy_(entries)
-            stage.project.weight.copy_(solution.T)
-            stage.project.bias.copy_(mean - code_mean @ solution)
+            set_to_best_map(stage.project, code, residual)
             # What coding leaves, which may pick other codes than k-means on the sphere.
-            codebooks = self._side_by_side()
-            residual = residual - _entry(codebooks, index, _nearest(codebooks, index, residual))
+            residual = residual - self._side_by_side().each[index](residual)[1]
         self.train(self.training)
 
     @torch.no_grad()
     def restart(self, latent: Tensor, is_dead: Tensor) -> None:
-        """Move dead codes to where a batch of latents needs them.
-
-        Args:
-            latent: ``[B, T, D]``, of the current batch.
-            is_dead: ``[K, codebook_size]`` booleans.
-        """
-        codebooks, residual = self._codebooks(), latent.flatten(0, 1)
-        for index, (stage, dead) in enumerate(zip(self.stages, is_dead, strict=True)):
+        residual = latent.flatten(0, 1)
+        for stage, book, dead in zip(self.stages, self._codebooks().each, is_dead, strict=True):
             if count := int(dead.sum()):
                 drawn = residual[torch.randint(len(residual), (count,))]
                 # The point of the sphere whose image is nearest, up to its length.
                 pseudo_inverse = torch.linalg.pinv(stage.project.weight)
                 code = (drawn - stage.project.bias) @ pseudo_inverse.T
                 stage.codebook[dead] = F.normalize(code, dim=-1)
-            residual = residual - _entry(codebooks, index, _nearest(codebooks, index, residual))
+            residual = residual - book(residual)[1]
 
 
 def _weights_loaded(quantizer: ResidualVectorQuantizer, _: object) -> None:
     quantizer.train(quantizer.training)
 
 
-def _nearest(codebooks: Codebooks, index: int, residual: Tensor) -> Tensor:
-    """Code of the nearest entry of one codebook, ``[..., D] -> [...]``."""
-    scores = residual @ codebooks.maps[index].T @ codebooks.entries[index].T
-    return torch.argmax(scores - codebooks.offsets[index], dim=-1)
-
-
-def _entry(codebooks: Codebooks, index: int, codes: Tensor) -> Tensor:
-    """What codes of one codebook stand for, ``[...] -> [..., D]``."""
-    chosen = codebooks.entries[index][codes]
-    return chosen @ codebooks.maps[index] + codebooks.biases[index]
-
-
-def _distance(a: Tensor, b: Tensor, kept: Tensor) -> Tensor:
-    """Mean squared distance of ``[B, T, D]`` over the items that are kept."""
-    per_item = (a - b).square().mean((1, 2))
-    return (per_item * kept).sum() / kept.sum().clamp(min=1)
+def _learn(stage: VectorQuantizer, book: Codebook, residual: Tensor) -> tuple[Tensor, Tensor]:
+    """`Codebook.__call__`, with gradients for the weights of the stage."""
+    codes = book.nearest(residual)
+    return codes, stage(codes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -96,11 +97,14 @@ def fingerprint(config: CodecConfig, tensors: dict[str, Tensor]) -> bytes:
     """16 bytes that name what codes mean: encoder, quantizer, and the shape of the stream.
 
     The decoder is left out on purpose: one that was trained further against the same codes
-    decodes every stream made before.
+    decodes every stream made before. Settings at their default are left out too: they came
+    after models whose streams must go on to be found.
     """
     digest = hashlib.sha256()
     shape = {
-        key: value for key, value in config.to_dict().items() if not key.startswith("decoder_")
+        field.name: getattr(config, field.name)
+        for field in dataclasses.fields(config)
+        if not field.name.startswith("decoder_") and getattr(config, field.name) != field.default
     }
     digest.update(json.dumps(shape, sort_keys=True).encode())
     for key in sorted(tensors):

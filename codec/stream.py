@@ -38,7 +38,7 @@ class StreamEncoder:
         header: to be given to the decoder once, before the packets.
 
     Raises:
-        ConfigError: the bitrate is out of the model's range.
+        ConfigError: the bitrate is out of the model's range, or the model has no codes.
         FormatError: more channels or frames than a packet can hold.
         ModelError: the model was never saved, so a stream could not name it.
     """
@@ -56,9 +56,7 @@ class StreamEncoder:
         if not codec.fingerprint:
             raise ModelError("this model has no fingerprint yet: save_codec() and load_codec() it")
         self._codec = codec
-        self._num_codebooks = (
-            config.num_codebooks if bitrate is None else config.codebooks_for(bitrate)
-        )
+        self._num_codebooks = config.codebooks_for(bitrate)
         self.header = Header(
             channels=channels,
             num_codebooks=self._num_codebooks,

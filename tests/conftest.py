@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -87,9 +88,35 @@ def ladder(tmp_path_factory: pytest.TempPathFactory) -> Codec:
     return make_codec(LADDER, tmp_path_factory.mktemp("models") / "ladder")
 
 
-@pytest.fixture(params=["lapped", "ladder"])
+FSQ = dataclasses.replace(LADDER, bottleneck="fsq", codebook_dim=2)
+GRU = dataclasses.replace(LADDER, recurrent="gru")
+LSTM = dataclasses.replace(LAPPED, bottleneck="fsq", recurrent="lstm")
+VAE = dataclasses.replace(LAPPED, bottleneck="vae")
+
+
+@pytest.fixture(scope="session")
+def fsq(tmp_path_factory: pytest.TempPathFactory) -> Codec:
+    return make_codec(FSQ, tmp_path_factory.mktemp("models") / "fsq")
+
+
+@pytest.fixture(scope="session")
+def gru(tmp_path_factory: pytest.TempPathFactory) -> Codec:
+    return make_codec(GRU, tmp_path_factory.mktemp("models") / "gru")
+
+
+@pytest.fixture(scope="session")
+def lstm(tmp_path_factory: pytest.TempPathFactory) -> Codec:
+    return make_codec(LSTM, tmp_path_factory.mktemp("models") / "lstm")
+
+
+@pytest.fixture(scope="session")
+def vae(tmp_path_factory: pytest.TempPathFactory) -> Codec:
+    return make_codec(VAE, tmp_path_factory.mktemp("models") / "vae")
+
+
+@pytest.fixture(params=["lapped", "ladder", "fsq", "gru", "lstm"])
 def codec(request: pytest.FixtureRequest) -> Codec:
-    """Each test of the codec runs on both kinds of ladder."""
+    """Each test of the codec runs on both kinds of ladder, and on every kind of code and memory."""
     codec: Codec = request.getfixturevalue(request.param)
     return codec
 

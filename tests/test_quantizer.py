@@ -59,7 +59,7 @@ def test_training_always_searches_the_present_codebooks() -> None:
         fresh.load_state_dict(quantizer.state_dict())
         assert torch.equal(quantized.codes, fresh.encode(latent))
         optimizer.zero_grad()
-        quantized.codebook_loss.backward()
+        quantized.losses["codebook"].backward()
         optimizer.step()
 
 
@@ -106,15 +106,15 @@ def test_gradients_go_where_they_should() -> None:
     (straight,) = torch.autograd.grad((quantized.latent * weights).sum(), latent, retain_graph=True)
     assert torch.equal(straight, weights)  # straight through
     books = list(quantizer.parameters())
-    for gradient in torch.autograd.grad(quantized.codebook_loss, books, retain_graph=True):
+    for gradient in torch.autograd.grad(quantized.losses["codebook"], books, retain_graph=True):
         assert gradient.isfinite().all() and gradient.any()
     assert not any(
         g is not None and g.any()
         for g in torch.autograd.grad(
-            quantized.codebook_loss, [latent], retain_graph=True, allow_unused=True
+            quantized.losses["codebook"], [latent], retain_graph=True, allow_unused=True
         )
     )
-    (pull,) = torch.autograd.grad(quantized.commitment_loss, latent)
+    (pull,) = torch.autograd.grad(quantized.losses["commitment"], latent)
     torch.testing.assert_close(pull, 2 * (latent - quantized.latent).detach() / latent.numel())
 
 
@@ -124,7 +124,7 @@ def test_the_codebook_loss_teaches() -> None:
     optimizer = torch.optim.Adam(quantizer.parameters(), 1e-2)
     losses = []
     for _ in range(40):
-        loss = quantizer(shifted).codebook_loss
+        loss = quantizer(shifted).losses["codebook"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -197,8 +197,7 @@ def train_step(
     if state.fine_tuned or state.step >= recipe.quantizer.start_step:
         kept = draw_num_codebooks(recipe, rng)
         quantized = codec.quantizer(latent, kept)
-        quantized_latent = quantized.latent
-        terms = {"codebook": quantized.codebook_loss, "commitment": quantized.commitment_loss}
+        quantized_latent, terms = quantized.latent, dict(quantized.losses)
         if progress < recipe.quantizer.restart_until:
             restart_dead_codes(state, recipe, latent.detach(), quantized.codes)
     with half:

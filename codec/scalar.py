@@ -1,0 +1,124 @@
+"""Residual finite scalar quantization: latent <-> codes without a codebook to learn.
+
+FSQ (arXiv:2309.15505): a few dimensions are bounded, each is rounded to one of its levels, and the
+code is the number of the cell. No entry has to be searched for, and none can die. In place of
+entries a stage learns two affine maps, to the few dimensions and back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from codec.bottleneck import Coder, ResidualQuantizer, principal_directions, set_to_best_map
+from codec.layers import init_linear
+
+# Standard deviations to choose from, at the start, for what is bounded. For a Gaussian .55 is best
+# with 4 levels, .45 with 8, .35 with 16, and less with more.
+START_SCALES = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.45, 0.55)
+
+
+class ScalarQuantizer(nn.Module):
+    """One stage: down to a few dimensions, rounding there, and back.
+
+    The bits of a code are spread over the dimensions as evenly as can be; with fewer bits than
+    dimensions, only as many dimensions are used. Levels lie evenly and symmetrically in (-1, 1),
+    so that one bit is a sign.
+    """
+
+    num_levels: Tensor
+    shifts: Tensor
+
+    def __init__(self, latent_dim: int, codebook_size: int, codebook_dim: int) -> None:
+        super().__init__()
+        bits = _spread(codebook_size.bit_length() - 1, codebook_dim)
+        self.reduce = nn.Linear(latent_dim, len(bits))
+        self.expand = nn.Linear(len(bits), latent_dim)
+        init_linear(self.reduce, fan_in=latent_dim, before="none")
+        init_linear(self.expand, fan_in=len(bits), before="none")
+        self.register_buffer("num_levels", 2**bits, persistent=False)
+        self.register_buffer("shifts", bits.cumsum(0) - bits, persistent=False)
+
+    def forward(self, residual: Tensor) -> tuple[Tensor, Tensor]:
+        """``[..., D]`` -> codes ``[...]`` and their values ``[..., D]``.
+
+        The values have gradients for both maps, straight through the rounding.
+        """
+        bounded = torch.tanh(self.reduce(residual))
+        levels = self._levels(bounded.detach())
+        rounded = self._rounded(levels) + (bounded - bounded.detach())
+        return (levels << self.shifts).sum(-1), self.expand(rounded)
+
+    def rounded(self, codes: Tensor) -> Tensor:
+        """Codes ``[...]`` -> what was rounded ``[..., d]``, before the map back."""
+        return self._rounded((codes[..., None] >> self.shifts) % self.num_levels)
+
+    @torch.no_grad()
+    def initialize(self, residual: Tensor) -> None:
+        """Start from ``[N, D]``: principal directions, each at its best scale, and the map back."""
+        mean, directions = principal_directions(residual)
+        directions = directions[: len(self.shifts)]
+        coordinates = (residual - mean) @ directions.T
+        deviation = coordinates.square().mean(0).sqrt().clamp(min=1e-6)
+        explained = []
+        for scale in START_SCALES:
+            rounded = self._rounded(self._levels(torch.tanh(coordinates * (scale / deviation))))
+            power = rounded.square().mean(0)
+            explained.append((rounded * coordinates).mean(0).square() / power)
+        scales = coordinates.new_tensor(START_SCALES)[torch.stack(explained).argmax(0)]
+        self.reduce.weight.copy_(directions * (scales / deviation)[:, None])
+        self.reduce.bias.copy_(-self.reduce.weight @ mean)
+        rounded = self._rounded(self._levels(torch.tanh(self.reduce(residual))))
+        set_to_best_map(self.expand, rounded, residual)
+
+    def _levels(self, bounded: Tensor) -> Tensor:
+        """[-1, 1] -> 0 to ``num_levels - 1``. Not a number becomes some level, too."""
+        levels = ((bounded + 1) * (self.num_levels / 2)).long()
+        return torch.minimum(levels.clamp(min=0), self.num_levels - 1)
+
+    def _rounded(self, levels: Tensor) -> Tensor:
+        return ((2 * levels + 1) / self.num_levels - 1).to(self.expand.weight.dtype)
+
+
+class ResidualScalarQuantizer(ResidualQuantizer):
+    """A cascade of scalar quantizers."""
+
+    stages: Sequence[ScalarQuantizer]
+
+    def __init__(
+        self, latent_dim: int, num_codebooks: int, codebook_size: int, codebook_dim: int
+    ) -> None:
+        super().__init__()
+        stages = [
+            ScalarQuantizer(latent_dim, codebook_size, codebook_dim) for _ in range(num_codebooks)
+        ]
+        self.stages = cast("Sequence[ScalarQuantizer]", nn.ModuleList(stages))
+
+    def coders(self) -> Sequence[Coder]:
+        return self.stages
+
+    def _values(self, codes: Tensor) -> Tensor:
+        stages = self.stages[: codes.shape[1]]
+        # The stages' maps side by side are one map of their values side by side.
+        rounded = stages[0].rounded(codes.mT).flatten(-2)  # [B, T, K * d]
+        weight = torch.cat([stage.expand.weight for stage in stages], dim=1)
+        bias = torch.stack([stage.expand.bias for stage in stages]).sum(0)
+        return F.linear(rounded, weight, bias)
+
+    @torch.no_grad()
+    def initialize(self, latent: Tensor) -> None:
+        """Stage after stage, each from what the ones before it leave."""
+        residual = latent
+        for stage in self.stages:
+            stage.initialize(residual)
+            residual = residual - stage(residual)[1]
+
+
+def _spread(num_bits: int, num_dims: int) -> Tensor:
+    """Bits of each dimension; the first dimensions, which hold the most, get what is over."""
+    dims = torch.arange(min(num_bits, num_dims))
+    return num_bits // len(dims) + (dims < num_bits % len(dims)).long()
