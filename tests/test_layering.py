@@ -27,8 +27,10 @@ CODEC = [
 ]
 TRAIN = [
     {"loop"},
-    {"checkpoint", "start", "data", "discriminators"},
-    {"config", "metrics"},
+    {"journal", "step", "checkpoint"},
+    {"state", "health"},
+    {"autoencoder", "data", "describe", "discriminators", "engine", "schedule", "start"},
+    {"config", "index", "metrics"},
     {"losses", "balancer"},
 ]
 WITHOUT_TORCH = {"config", "container", "bitpack", "errors", "scan", "folder"}

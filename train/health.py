@@ -12,7 +12,13 @@ from codec.config import CodecConfig
 from codec.model import Codec
 from train.config import TrainConfig
 from train.losses import SpectralLosses, waveform_loss
-from train.metrics import code_histogram, perplexity, short_time_intelligibility, si_sdr
+from train.metrics import (
+    bitrate_efficiency,
+    code_histogram,
+    perplexity,
+    short_time_intelligibility,
+    si_sdr,
+)
 
 LOW_USE = 0.5
 CLEAR_SHARE = 0.9
@@ -73,8 +79,7 @@ def validate(
         used = (histogram > 0).double().mean(1)
         for k in range(config.num_codebooks):
             report |= {f"used_{k + 1}": float(used[k]), f"perplexity_{k + 1}": float(effective[k])}
-        bits = config.num_codebooks * config.bits_per_code
-        report["efficiency"] = float(effective.log2().sum()) / bits
+        report["efficiency"] = bitrate_efficiency(histogram)
     return report
 
 
