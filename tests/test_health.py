@@ -61,7 +61,7 @@ def test_validation_measures_every_bitrate(training_recipe: TrainConfig, bottlen
             assert 1 <= report[f"perplexity_{k + 1}"] <= len(codes[k].unique()) + 1e-3
         assert 0 <= report["efficiency"] <= 1
     text = summary(report | {"step": 5, "loss": 1.0}, recipe)
-    assert "step 5" in text and "SI-SDR" in text
+    assert "step 5" in text and text.count("SI-SDR") == max(1, len(rungs(model)))
 
 
 def test_a_healthy_run_needs_no_advice(training_recipe: TrainConfig) -> None:
@@ -78,7 +78,6 @@ def test_a_healthy_run_needs_no_advice(training_recipe: TrainConfig) -> None:
         ({"validation_loss": 1.1}, "validation loss rose from 1.000 to 1.100"),
         ({"mel_4": 0.399}, "the upper 2 codebooks improve mel by 0.2 %"),
         ({"share_mel": 0.95}, "95 % of the gradient comes from mel"),
-        ({"clipped": 1.0, "gradient_norm": 90.0}, "norm is about 90"),
     ],
 )
 def test_what_is_wrong_is_said_with_a_remedy(

@@ -23,8 +23,7 @@ from train.state import TrainState
 
 logger = logging.getLogger(__name__)
 
-
-FACTS = ("gradient_norms", "step", "seconds", "typical_loss", "fine_tuned")
+FACTS = ("gradient_norms", "step", "seconds", "typical_loss", "noted", "fine_tuned")
 
 
 def save_checkpoint(state: TrainState, folder: Path, keep: int) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from codec.config import CodecConfig
+from codec.config import CodecConfig, format_bitrate
 from codec.model import Codec
 from train.config import TrainConfig
 from train.losses import SpectralLosses, waveform_loss
@@ -142,33 +140,22 @@ def advice(history: list[Report], recipe: TrainConfig, progress: float) -> list[
                 f"{100 * share:.0f} % of the gradient comes from {loss}: lower its weight, or set "
                 "loss.balancer=true"
             )
-    if now.get("clipped", 0.0) > CLEAR_SHARE and now.get("gradient_norm", 0.0) > (
-        10 * recipe.optimizer.max_grad_norm
-    ):
-        found.append(
-            f"the gradient's norm is about {now['gradient_norm']:.0f} and cut to "
-            f"{recipe.optimizer.max_grad_norm:g} in nearly every step: lower the loss weights or "
-            "raise optimizer.max_grad_norm"
-        )
     return found
 
 
 def summary(report: Report, recipe: TrainConfig) -> str:
-    """One line for people: quality at each bitrate, use of the codebooks."""
-    parts = [f"step {report['step']:.0f}", f"loss {report['loss']:.3f}"]
-    if "validation_loss" in report:
-        parts.append(f"validation {report['validation_loss']:.3f}")
-    for count in rungs(recipe.model) or [0]:
-        rung, rate = (f"_{count}", recipe.model.bitrate(count)) if count else ("", None)
-        if f"mel{rung}" in report:
-            stoi = report.get(f"stoi{rung}", math.nan)
-            label = f"{float(rate) / 1000:g} kbit/s" if rate is not None else "continuous"
-            parts.append(
-                f"{label}: SI-SDR {report[f'si_sdr{rung}']:.2f} dB, "
-                f"mel {report[f'mel{rung}']:.3f}, STOI {stoi:.3f}"
-            )
+    """Some lines for people: losses, use of the codebooks, quality at each bitrate."""
+    head = [f"step {report['step']:.0f}", f"loss {report['loss']:.3f}"]
+    head.append(f"validation {report['validation_loss']:.3f}")
     if used := [value for name, value in report.items() if name.startswith("used_")]:
-        least, most = 100 * min(used), 100 * max(used)
-        parts.append(f"codebooks {least:.0f} to {most:.0f} % used")
-        parts.append(f"efficiency {100 * report['efficiency']:.0f} %")
-    return " | ".join(parts)
+        head.append(f"codebooks {100 * min(used):.0f} to {100 * max(used):.0f} % used")
+        head.append(f"efficiency {100 * report['efficiency']:.0f} %")
+    lines = [", ".join(head)]
+    for count in rungs(recipe.model) or [0]:
+        rung = f"_{count}" if count else ""
+        label = format_bitrate(recipe.model.bitrate(count)) if count else "continuous latents"
+        line = f"  {label}: SI-SDR {report[f'si_sdr{rung}']:.2f} dB, mel {report[f'mel{rung}']:.3f}"
+        if f"stoi{rung}" in report:
+            line += f", STOI {report[f'stoi{rung}']:.3f}"
+        lines.append(line)
+    return "\n".join(lines)

@@ -16,6 +16,7 @@ from codec.model import Codec
 from train.health import Report, reconstruct
 
 CLIPS_TO_SHOW = 4
+GROUPS = ("si_sdr", "mel", "stoi", "used", "perplexity", "share")
 
 
 class Journal:
@@ -34,9 +35,8 @@ class Journal:
         with self._log.open("a") as log:
             log.write(json.dumps(finite) + "\n")
         for name, value in report.items():
-            group = name.rstrip("0123456789").rstrip("_")
-            label = f"{group}/{name}" if group != name else name
-            self._board.add_scalar(label, value, int(report["step"]))
+            group = next((each for each in GROUPS if name.startswith(f"{each}_")), "losses")
+            self._board.add_scalar(f"{group}/{name}", value, int(report["step"]))
 
     def show(self, codec: Codec, clips: list[tuple[str, Tensor]], step: int) -> None:
         """Sound and spectrograms of a few clips, with the originals at the first time."""

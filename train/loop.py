@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -109,7 +110,6 @@ def run(
     recipe, fabric, state = trainer.recipe, trainer.fabric, trainer.state
     batches = trainer.corpus.batches(state.step, fabric.global_rank, fabric.world_size)
     bar = ProgressBar(trainer, visible=journal is not None)
-    averages = Averages()
     clock = time.monotonic() - state.seconds
     stop = False
     with stopped_by_signals() as stopped:
@@ -117,14 +117,14 @@ def run(
         while done < 1 and not stop:
             validates = (state.step + 1) % recipe.run.validate_every == 0
             figures = train_step(trainer, next(batches), done, with_shares=validates)
-            averages.add(figures)
+            state.note(figures)
             # All processes must agree when to end.
             told = torch.tensor([time.monotonic() - clock, float(stopped())], dtype=torch.float64)
             state.seconds, stop = fabric.all_reduce(told, reduce_op="max").tolist()  # type: ignore[union-attr]
             done = budget.progress(state.step, state.seconds)
             bar.update(done, figures["loss"])
             if validates or done >= 1:
-                measure(trainer, averages.take(), clips, journal, done, out)
+                measure(trainer, clips, journal, done, out)
                 stop = stop or state.monitor.should_stop(recipe)
             if state.step % recipe.run.checkpoint_every == 0:
                 save(trainer, out)
@@ -141,7 +141,6 @@ def run(
 
 def measure(
     trainer: Trainer,
-    figures: dict[str, float],
     clips: list[tuple[str, Tensor]],
     journal: Journal | None,
     progress: float,
@@ -149,7 +148,7 @@ def measure(
 ) -> None:
     """Validate the averaged model in the first process, and tell all how it went."""
     recipe, state = trainer.recipe, trainer.state
-    value = 0.0
+    value, figures = 0.0, state.take_means()
     if journal is not None:
         report = {"step": state.step, "seconds": state.seconds} | figures
         state.average.eval()
@@ -157,9 +156,8 @@ def measure(
         journal.add(report)
         journal.show(state.average, clips, state.step)
         state.average.train()
-        tqdm.write(summary(report, recipe))
-        for line in advice(journal.history, recipe, progress):
-            tqdm.write(f"  note: {line}")
+        notes = [f"  note: {line}" for line in advice(journal.history, recipe, progress)]
+        tqdm.write("\n".join([summary(report, recipe), *notes]), file=sys.stderr)
         if recipe.run.metric not in report:
             raise TrainingError(
                 f"{recipe.run.metric} cannot be told on the validation files: set run.metric=mel"
@@ -180,24 +178,6 @@ def save(trainer: Trainer, out: Path) -> None:
             tensors = {k: v.contiguous() for k, v in state.discriminators.state_dict().items()}
             write_atomically(out / "discriminators.safetensors", safetensors.torch.save(tensors))
     trainer.fabric.barrier()
-
-
-class Averages:
-    """Means of the figures of many steps, each over the steps that told it."""
-
-    def __init__(self) -> None:
-        self._told: dict[str, list[float]] = {}
-
-    def add(self, figures: dict[str, float]) -> None:
-        """Note the figures of a step."""
-        for name, value in figures.items():
-            self._told.setdefault(name, []).append(value)
-
-    def take(self) -> dict[str, float]:
-        """The means since this was last asked."""
-        means = {name: sum(values) / len(values) for name, values in self._told.items()}
-        self._told = {}
-        return means
 
 
 class ProgressBar:

@@ -39,6 +39,7 @@ class TrainState:
         step: optimizer steps done.
         seconds: wall-clock time, summed over resumptions.
         typical_loss: running mean of the total loss, to tell an explosion by.
+        noted: sum and count of each figure of the steps since the last report.
         fine_tuned: the run started from a trained model, whose codebooks are kept.
     """
 
@@ -53,7 +54,20 @@ class TrainState:
     step: int = 0
     seconds: float = 0.0
     typical_loss: float | None = None
+    noted: dict[str, list[float]] = field(default_factory=dict)
     fine_tuned: bool = False
+
+    def note(self, figures: dict[str, float]) -> None:
+        """Keep the figures of a step for the next report."""
+        for name, value in figures.items():
+            total, count = self.noted.get(name, (0.0, 0))
+            self.noted[name] = [total + value, count + 1]
+
+    def take_means(self) -> dict[str, float]:
+        """Means of what was noted, each over the steps that told it; begins anew."""
+        means = {name: total / count for name, (total, count) in self.noted.items()}
+        self.noted = {}
+        return means
 
 
 def start(recipe: TrainConfig, initial_model: str | None = None) -> TrainState:

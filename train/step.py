@@ -166,7 +166,7 @@ def train_step(
     state.gradient_norms = trainer.balancer.state
     kept = 0.0 if state.typical_loss is None else LOSS_DECAY
     state.typical_loss = kept * (state.typical_loss or 0.0) + (1 - kept) * values["loss"]
-    may_restart = "quantizer" not in recipe.optimizer.freeze
+    may_restart = recipe.model.has_codes and "quantizer" not in recipe.optimizer.freeze
     if output.codes is not None and may_restart and progress < recipe.quantizer.restart_until:
         restart_dead_codes(trainer, output.latent, output.codes)
     # Early on an average over many steps would mostly remember the random start.
