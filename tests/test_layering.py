@@ -27,7 +27,9 @@ CODEC = [
 TRAIN = [
     {"loop"},
     {"checkpoint", "start", "data"},
-    {"config", "metrics"},
+    {"augment"},
+    {"crops"},
+    {"config", "metrics", "index"},
     {"losses"},
 ]
 WITHOUT_TORCH = {"config", "container", "bitpack", "errors", "scan", "folder"}

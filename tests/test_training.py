@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -19,11 +18,10 @@ import pytest
 import soundfile
 import torch
 
-from codec.errors import AudioError, CodecError, ConfigError, ModelError
+from codec.errors import CodecError, ConfigError, ModelError
 from codec.store import load_codec
 from tests.conftest import LADDER, LAPPED, RECORDING, sound
-from train.config import TrainConfig, load_recipe, recipe_from_dict
-from train.data import Corpus
+from train.config import AugmentConfig, TrainConfig, load_recipe, recipe_from_dict
 from train.loop import TrainingError, draw_num_codebooks, fit, learning_rate, start
 from train.metrics import code_histogram, perplexity, si_sdr
 from train.start import start_transparent
@@ -89,7 +87,7 @@ def test_a_recipe_survives_plain_values(recipe: TrainConfig) -> None:
         ("loss", "mel", -1, "loss.mel must not be negative"),
         ("loss", "windows_per_step", 8, "windows_per_step must lie in"),
         ("data", "crop_frames", 1, "spectral losses need more"),
-        ("data", "gain_db", [1], "gain_db must be"),
+        ("augment", "gain_db", [1], "gain_db must be"),
         ("model", "strides", [0, 2], "strides is 0"),
         ("model", "codebook_size", 1_000_000, "codebook_size is 1000000"),
         ("quantizer", "dropout", 2, "dropout must lie in 0..1"),
@@ -119,52 +117,6 @@ def test_missing_keys_and_files_are_named(recipe: TrainConfig, tmp_path: Path) -
         load_recipe(str(tmp_path / "bad.toml"))
 
 
-# Data
-
-
-def test_bad_files_are_named_and_skipped(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        corpus = Corpus(folder, 24_000)
-    skipped = {
-        name for name in ("broken.wav", "text.wav") if f"skipped {folder / name}" in caplog.text
-    }
-    assert skipped == {"broken.wav", "text.wav"}
-    assert "notes.txt" not in caplog.text
-    expected = soundfile.info(RECORDING).frames + 30_000 // 4 + 800 * 3
-    assert abs(len(corpus.samples) - expected) < 10
-
-
-def test_crops_are_drawn_from_everywhere_at_varied_levels(
-    folder: Path, recipe: TrainConfig
-) -> None:
-    corpus = Corpus(folder, 24_000)
-    data = dataclasses.replace(recipe.data, batch_size=500, gain_db=(-12.0, 4.0))
-    batch = corpus.batch(data, 2_000, np.random.default_rng(0))
-    assert batch.shape == (500, 1, 2_000) and batch.dtype == torch.float32
-    again = corpus.batch(data, 2_000, np.random.default_rng(0))
-    assert torch.equal(batch, again)
-    assert len({tuple(row[0, :5].tolist()) for row in batch}) > 450
-    with pytest.raises(AudioError, match=r"set data\.crop_frames lower"):
-        corpus.batch(data, 10**7, np.random.default_rng(0))
-
-
-def test_what_overshoots_in_resampling_does_not_wrap_around(tmp_path: Path) -> None:
-    square = np.repeat(np.tile([1.0, -1.0], 50), 400)
-    soundfile.write(tmp_path / "square.wav", square, 48_000, subtype="FLOAT")
-    samples = Corpus(tmp_path, 24_000).samples
-    assert np.array_equal(np.sign(samples[100::200]), np.tile([1, -1], 50))
-    jumps = np.abs(np.diff(samples.astype(int))) > 32767
-    assert jumps.sum() <= 2 * 99
-
-
-def test_folders_without_sound_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(AudioError, match="no audio files"):
-        Corpus(tmp_path, 24_000)
-    (tmp_path / "text.wav").write_text("no sound")
-    with pytest.raises(AudioError, match="none of the 1 files"):
-        Corpus(tmp_path, 24_000)
-
-
 # The start, and learning
 
 
@@ -190,7 +142,8 @@ def test_thirty_steps_lower_the_loss(recipe: TrainConfig, tmp_path: Path) -> Non
         run=dataclasses.replace(recipe.run, steps=30, validate_every=1),
         optimizer=dataclasses.replace(recipe.optimizer, lr=2e-3, warmup_steps=0),
         loss=dataclasses.replace(recipe.loss, windows_per_step=7),
-        data=dataclasses.replace(recipe.data, crop_frames=300, gain_db=(0.0, 0.0)),
+        data=dataclasses.replace(recipe.data, crop_frames=300),
+        augment=AugmentConfig(),
     )
     fit(recipe, tmp_path / "data", tmp_path / "run")
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]

@@ -23,14 +23,13 @@ from codec.store import load_codec, save_codec
 from train.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from train.config import TrainConfig
 from train.data import Corpus, validation_clips
+from train.index import scan
 from train.losses import SpectralLosses, waveform_loss
 from train.metrics import code_histogram, perplexity, si_sdr
 from train.start import start_transparent
 
 logger = logging.getLogger(__name__)
 
-VALIDATION_CLIPS = 16
-VALIDATION_SECONDS = 5.0
 USAGE_DECAY = 0.98
 # A code used less than this share of the average is dead. Speech is not uniform: 0.1 would
 # restart codes that are merely rare.
@@ -126,17 +125,11 @@ def fit(
         load_checkpoint(state, checkpoint)
     clips = []
     if valid is not None:
-        clips = list(
-            validation_clips(valid, recipe.model.sample_rate, VALIDATION_SECONDS, VALIDATION_CLIPS)
-        )
-        if not clips:
-            raise TrainingError(
-                f"no file under {valid} can be read and is long enough to measure on"
-            )
+        clips = validation_clips(scan(valid), recipe)
     out.mkdir(parents=True, exist_ok=True)
     if resume:
         cut_log(out / "log.jsonl", state.step)
-    corpus = Corpus(data, recipe.model.sample_rate)
+    corpus = Corpus(scan(data, out / "training" / "index.json"), recipe)
     logger.info("training on %.2f hours of audio", corpus.hours)
     losses = SpectralLosses(recipe.model.sample_rate)
 
@@ -182,17 +175,15 @@ def train_step(
     torch.manual_seed(int(rng.integers(2**62)))
     crop = recipe.data.crop_frames * recipe.model.hop_length
     if state.step == recipe.quantizer.start_step and not state.fine_tuned:
-        initialize_codebooks(
-            state, lambda: corpus.batch(recipe.data, crop, rng), recipe.model.codebook_size
-        )
+        initialize_codebooks(state, lambda: corpus.batch(rng).degraded, recipe.model.codebook_size)
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(recipe, state.step, progress)
 
-    audio = corpus.batch(recipe.data, crop, rng)
+    degraded, audio = corpus.batch(rng)
     codec = state.codec
     half = torch.autocast("cpu", torch.bfloat16, enabled=recipe.run.precision == "bf16")
     with half:
-        latent = codec.encode_latent(audio)
+        latent = codec.encode_latent(degraded)
     quantized_latent, terms = latent, {}
     if state.fine_tuned or state.step >= recipe.quantizer.start_step:
         kept = draw_num_codebooks(recipe, rng)
