@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from fractions import Fraction
 from functools import partial
 from math import ceil
@@ -17,7 +19,6 @@ from multiprocessing.sharedctypes import RawArray
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import soxr
 from tqdm import tqdm
 
@@ -38,6 +39,8 @@ TOLERATED_SECONDS = 0.1
 LOADED_SECONDS = 60
 # So many draws in a row that cannot be read are no accident.
 MAX_FAILURES = 100
+
+_stderr_lock = threading.Lock()
 
 
 class Crops:
@@ -66,16 +69,16 @@ class Crops:
         class_weights: Mapping[str, float] | None = None,
         memory_gb: float = 0.0,
     ) -> None:
-        self._folder, self._clips = index.folder, index.clips
-        self._sample_rate = sample_rate
+        weights = _weights(index, class_weights or {})
+        self._folder, self._sample_rate = index.folder, sample_rate
+        self._clips = tuple(clip for clip in index.clips if weights[clip.kind])
         self._lengths = np.array([clip_length(clip, sample_rate) for clip in self._clips])
         # In shared memory, so that one of several workers names a clip for all.
         self._named = RawArray("B", len(self._clips))
-        weights = _weights(index, class_weights or {})
         self.in_memory = 2 * int(self._lengths.sum()) <= memory_gb * 1e9
         if self.in_memory:
             self._load()
-        shares = np.cumsum(self._lengths * weights)
+        shares = np.cumsum([n * weights[clip.kind] for n, clip in zip(self._lengths, self._clips)])
         if not shares[-1]:
             raise AudioError(f"nothing under {self._folder} can be decoded: give other audio")
         self._cumulative = shares / shares[-1]
@@ -95,7 +98,8 @@ class Crops:
         Raises:
             AudioError: one draw after another cannot be read.
         """
-        for _ in range(MAX_FAILURES):
+
+        def choose() -> tuple[int, int, int]:
             number = int(np.searchsorted(self._cumulative, rng.random(), side="right"))
             room = int(self._lengths[number]) - num_samples
             # Starts are counted from the first one possible, and parted into runs.
@@ -103,26 +107,28 @@ class Crops:
             position = int(rng.integers(possible))
             position -= position % num_starts
             size = num_samples + min(num_starts, possible - position) - 1
-            try:
-                return self._cut(number, min(room, 0) + position, size)
-            except AudioError as error:
-                self._report(number, str(error))
-        raise AudioError(
-            f"{MAX_FAILURES} crops in a row could not be read from {self._folder}: "
-            "is its disk still there?"
-        )
+            return number, min(room, 0) + position, size
+
+        return self._first_readable(choose)
 
     def draw_whole(self, rng: np.random.Generator, max_samples: int) -> Samples:
         """Any clip from its beginning, all clips equally likely; at most ``max_samples``."""
+
+        def choose() -> tuple[int, int, int]:
+            number = int(rng.choice(np.flatnonzero(self._lengths)))
+            return number, 0, min(int(self._lengths[number]), max_samples)
+
+        return self._first_readable(choose)
+
+    def _first_readable(self, choose: Callable[[], tuple[int, int, int]]) -> Samples:
         for _ in range(MAX_FAILURES):
-            number = int(rng.integers(len(self._clips)))
+            number, start, size = choose()
             try:
-                if length := min(int(self._lengths[number]), max_samples):
-                    return self._cut(number, 0, length)
-            except AudioError as error:
+                return self._cut(number, start, size)
+            except (AudioError, OSError) as error:
                 self._report(number, str(error))
         raise AudioError(
-            f"{MAX_FAILURES} files in a row could not be read from {self._folder}: "
+            f"{MAX_FAILURES} crops in a row could not be read from {self._folder}: "
             "is its disk still there?"
         )
 
@@ -162,7 +168,7 @@ class Crops:
                 end = min(begin + LOADED_SECONDS * self._sample_rate, length)
                 try:
                     piece = self._read(number, begin, end)
-                except AudioError as error:
+                except (AudioError, OSError) as error:
                     self._report(number, str(error))
                     return begin
                 self._memory[offset + begin : offset + end] = (piece * FULL_SCALE).round()
@@ -201,7 +207,7 @@ def read_clip(
     reach = ceil(FILTER_REACH * max(1.0, grid / step)) if step != grid else 0
     origin = max(0, begin - reach) // grid * grid
     first, last = origin // grid * step, min(-(-(end + reach) * step // grid), clip.num_samples)
-    with open_clip(folder, clip, mono=True) as reader:
+    with _without_chatter(clip), open_clip(folder, clip, mono=True) as reader:
         if first:
             reader.seek(first)
         audio: Samples = reader.read(last - first)[0]
@@ -219,7 +225,26 @@ def read_clip(
     return np.pad(audio, (0, end - begin - len(audio)))
 
 
-def _weights(index: Index, class_weights: Mapping[str, float]) -> npt.NDArray[np.float64]:
+@contextmanager
+def _without_chatter(clip: Clip) -> Iterator[None]:
+    """Keep mpg123 from writing to stderr that after a seek it lacks what came before.
+
+    It can be told so only by taking stderr from the whole process for the moment.
+    """
+    if not clip.name.lower().endswith(".mp3"):
+        yield
+        return
+    with _stderr_lock, Path(os.devnull).open("wb") as nowhere:
+        stderr = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+def _weights(index: Index, class_weights: Mapping[str, float]) -> dict[str, float]:
     kinds = sorted({clip.kind for clip in index.clips})
     for name in class_weights:
         if name not in kinds:
@@ -227,7 +252,7 @@ def _weights(index: Index, class_weights: Mapping[str, float]) -> npt.NDArray[np
                 f"data.class_weights names {name!r}, but the classes under {index.folder} are "
                 f"{', '.join(kinds)}"
             )
-    weights = np.array([class_weights.get(clip.kind, 1.0) for clip in index.clips])
-    if not weights.any():
+    weights = {kind: class_weights.get(kind, 1.0) for kind in kinds}
+    if not any(weights.values()):
         raise ConfigError("data.class_weights leaves no class to draw from: raise one above 0")
     return weights

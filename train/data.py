@@ -58,7 +58,7 @@ class Corpus:
         self.hours = index.hours
         data, rate = recipe.data, recipe.model.sample_rate
         self._crops = Crops(index, rate, class_weights=data.class_weights, memory_gb=data.memory_gb)
-        self._augment = Augmenter(recipe.augment, rate, recipe.crop_samples)
+        self._augment = Augmenter(recipe.augment, rate, recipe.crop_samples, data.memory_gb)
 
     @property
     def in_memory(self) -> bool:
@@ -88,7 +88,8 @@ class Corpus:
             runs = self._runs_by_workers(first_step // length, rank)
         else:
             runs = (self._run(number, rank) for number in itertools.count(first_step // length))
-        return itertools.islice(itertools.chain.from_iterable(runs), first_step % length, None)
+        # Itself a generator, so that closing or dropping it ends the workers.
+        yield from itertools.islice(itertools.chain.from_iterable(runs), first_step % length, None)
 
     @property
     def _steps_per_run(self) -> int:
@@ -135,8 +136,8 @@ class Corpus:
             collate_fn=list,
             # Forked processes share the audio in memory.
             multiprocessing_context="fork" if sys.platform == "linux" else None,
+            generator=torch.Generator(),  # else the workers' start would draw from the global one
         )
-        # A generator, so that closing it ends the workers at once.
         yield from loader
 
 
