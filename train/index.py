@@ -138,7 +138,7 @@ def scan(folder: Path, cache: Path | None = None) -> Index:
             else:
                 skipped[clip.name] = result
                 faulty.add(file.path)
-    for reason in skipped.values():
+    for _, reason in sorted(skipped.items()):
         logger.warning("skipped: %s", reason)
 
     found = known | fresh
@@ -218,14 +218,16 @@ def _candidates(folder: Path, file: _File, skipped: dict[str, str]) -> list[Clip
     try:
         with tarfile.open(folder / file.path, "r:") as shard:
             for member in shard:
-                if (
-                    member.isreg()
-                    and not member.issparse()
-                    and PurePosixPath(member.name).suffix.lower() in SUFFIXES
-                ):
-                    kind = _kind(folder, _place(file.path, member.name))
-                    place = (member.name, member.offset_data, member.size)
-                    members.append(Clip(file.path, *place, 0, 0, 0, kind))
+                suffix = PurePosixPath(member.name).suffix.lower()
+                if not member.isreg() or member.issparse() or suffix not in SUFFIXES:
+                    continue
+                kind = _kind(folder, _place(file.path, member.name))
+                place = (member.name, member.offset_data, member.size)
+                clip = Clip(file.path, *place, 0, 0, 0, kind)
+                if member.offset_data + member.size > file.size:
+                    skipped[clip.name] = f"{clip.name} is cut short, with its shard"
+                else:
+                    members.append(clip)
     except (OSError, tarfile.TarError) as error:
         # What was found before the fault stays.
         reason = error.strerror if isinstance(error, OSError) else error
@@ -261,7 +263,7 @@ def _kind(folder: Path, path: PurePosixPath) -> str:
     if len(path.parts) > 1:
         return path.parts[0]
     start, underscore, _ = path.name.partition("_")
-    return start if underscore else folder.resolve().name
+    return start if start and underscore else folder.resolve().name
 
 
 def _read_cache(cache: Path, folder: Path) -> dict[_File, list[Clip]]:
