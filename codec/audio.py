@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -69,8 +71,38 @@ class Resampler:
         return np.pad(tail, ((0, 0), (0, max(0, missing - tail.shape[1]))))
 
 
+class FileSection(io.RawIOBase):
+    """A stretch of an open file, as a file of its own: a member of an archive, read in place."""
+
+    def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
+        self._file, self._offset, self._size = file, offset, size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        wanted = max(0, min(len(buffer), self._size - self._position))
+        self._file.seek(self._offset + self._position)
+        data = self._file.read(wanted)
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+
 class AudioReader:
-    """A file opened for reading in blocks.
+    """A file opened for reading, in blocks or from any point.
 
     Attributes:
         sample_rate: in samples per second.
@@ -92,32 +124,44 @@ class AudioReader:
     def blocks(self) -> Iterator[Samples]:
         """The audio as ``[C, n]`` blocks of about a second."""
         size = round(BLOCK_SECONDS * self.sample_rate)
-        while True:
-            try:
-                block = self._file.read(size, dtype="float32", always_2d=True).T
-            except soundfile.SoundFileError as error:
-                raise AudioError(f"{self._name} cannot be read to its end: {error}") from error
-            if not block.shape[1]:
-                return
+        while (block := self.read(size)).shape[1]:
             if not np.isfinite(block).all():
                 raise AudioError(
                     f"{self._name} holds NaN or infinite samples: repair it before coding"
                 )
-            yield block.mean(axis=0, keepdims=True) if self._mono else block
+            yield block
+
+    def read(self, num_samples: int) -> Samples:
+        """The next samples, ``[C, n]``; fewer where the file ends. They may not be finite."""
+        try:
+            block: Samples = self._file.read(num_samples, dtype="float32", always_2d=True).T
+        except soundfile.SoundFileError as error:
+            raise AudioError(f"{self._name} cannot be read to its end: {error}") from error
+        return block.mean(axis=0, keepdims=True) if self._mono else block
+
+    def seek(self, sample: int) -> None:
+        """Go on reading from there."""
+        try:
+            self._file.seek(sample)
+        except soundfile.SoundFileError as error:
+            raise AudioError(f"{self._name} cannot be read from {sample}: {error}") from error
 
 
 @contextmanager
-def open_audio(source: Path | BinaryIO, *, mono: bool = False) -> Iterator[AudioReader]:
+def open_audio(
+    source: Path | BinaryIO | FileSection, *, mono: bool = False, name: str | None = None
+) -> Iterator[AudioReader]:
     """Open a file that libsndfile reads.
 
     Args:
         source: path, or a seekable binary file.
         mono: mix all channels to one.
+        name: what messages call it; its path if None.
 
     Raises:
         AudioError: missing, empty, not audio, or of a rate that cannot be coded.
     """
-    name = str(source) if isinstance(source, Path) else "the input"
+    name = name or (str(source) if isinstance(source, Path) else "the input")
     if isinstance(source, Path):
         if source.is_dir():
             raise AudioError(f"{name} is a folder: name files, or give --out-dir to take it whole")
@@ -130,7 +174,8 @@ def open_audio(source: Path | BinaryIO, *, mono: bool = False) -> Iterator[Audio
             handle = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
             # By its descriptor, so that the content counts and not the suffix (libsndfile takes
             # ".raw" as headerless), and reading fails in C, not in a callback.
-            file = stack.enter_context(soundfile.SoundFile(handle.fileno(), closefd=False))
+            readable = handle if isinstance(handle, FileSection) else handle.fileno()
+            file = stack.enter_context(soundfile.SoundFile(readable, closefd=False))
         except OSError as error:
             raise AudioError(f"{name} cannot be opened: {error.strerror}") from error
         except soundfile.SoundFileError as error:

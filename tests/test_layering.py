@@ -30,6 +30,8 @@ TRAIN = [
     {"journal", "step", "checkpoint"},
     {"state", "health"},
     {"autoencoder", "data", "describe", "discriminators", "engine", "schedule", "start"},
+    {"augment"},
+    {"crops"},
     {"config", "index", "metrics"},
     {"losses", "balancer"},
 ]

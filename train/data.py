@@ -1,123 +1,225 @@
-"""Random crops from a folder of audio.
-
-The folder is decoded once, to 16-bit samples in memory (an hour at 24 kHz takes 173 MB), so that
-a crop costs a copy whatever the file format.
-"""
+"""Batches of training crops, and the recordings to validate on."""
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import logging
 import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
-import soundfile
-import soxr
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from torch.utils.data import DataLoader, Dataset
 
-from codec.audio import SUFFIXES
+from codec.audio import Samples
 from codec.errors import AudioError
-from train.config import DataConfig
+from train.augment import Augmenter
+from train.config import TrainConfig
+from train.crops import Crops, clip_length, read_clip
+from train.index import Clip, Index
 from train.losses import MEL_WINDOWS
 
 logger = logging.getLogger(__name__)
 
 MIN_CLIP_SAMPLES = max(MEL_WINDOWS)
+VALIDATION_SHARE = 0.02
+# When crops come from files, most of the work is to find and decode a place in a compressed file.
+# So each place serves a run of steps, one crop in each, cut from a stretch of this many crops.
+STEPS_PER_READ = 8
+CROPS_PER_READ = 5
 
 
-def audio_files(folder: Path) -> list[Path]:
-    """Every file under ``folder`` with a suffix of audio, sorted.
+class Batch(NamedTuple):
+    """What a step learns from, both ``[B, 1, N]``: the same tensor unless inputs are spoiled."""
 
-    Raises:
-        AudioError: there is none.
-    """
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not found:
-        raise AudioError(f"no audio files under {folder}: give a folder of wav, flac, mp3 or ogg")
-    return found
-
-
-def load_mono(path: Path, sample_rate: int) -> np.ndarray:
-    """A whole file, mixed to mono and resampled: float32 ``[N]``.
-
-    A file that cannot be read is named in a warning and comes back empty.
-    """
-    try:
-        with path.open("rb") as file:
-            samples, rate = soundfile.read(
-                file.fileno(), dtype="float32", always_2d=True, closefd=False
-            )
-    except (OSError, soundfile.SoundFileError) as error:
-        logger.warning("skipped %s: %s", path, error)
-        return np.zeros(0, np.float32)
-    mono: np.ndarray = np.nan_to_num(samples.mean(axis=1)).clip(-1, 1)
-    if rate != sample_rate and len(mono):
-        mono = soxr.resample(mono, rate, sample_rate).clip(-1, 1)  # its filter overshoots
-    return mono
+    degraded: Tensor
+    clean: Tensor
 
 
 class Corpus:
-    """All audio of a folder, end to end in memory.
-
-    Files that cannot be read are named in a warning and skipped.
+    """Training audio as batches.
 
     Args:
-        folder: searched through all its subfolders.
-        sample_rate: what everything is resampled to.
+        index: of the training audio.
+        recipe: says how it is drawn and augmented.
+
+    Raises:
+        ConfigError: class weights name a class that there is not.
+        AudioError: nothing of it can be decoded.
     """
 
-    def __init__(self, folder: Path, sample_rate: int) -> None:
-        def load(path: Path) -> np.ndarray:
-            scaled: np.ndarray = load_mono(path, sample_rate) * 32767
-            return scaled.round().astype(np.int16)
-
-        files = audio_files(folder)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            loading = tqdm(
-                pool.map(load, files), "reading audio", len(files), disable=None, leave=False
-            )
-            self.samples = np.concatenate(list(loading))
-        self.sample_rate = sample_rate
-        if not len(self.samples):
-            raise AudioError(f"none of the {len(files)} files under {folder} could be read")
+    def __init__(self, index: Index, recipe: TrainConfig) -> None:
+        self._recipe = recipe
+        self.hours = index.hours
+        data, rate = recipe.data, recipe.model.sample_rate
+        self._crops = Crops(index, rate, class_weights=data.class_weights, memory_gb=data.memory_gb)
+        self._augment = Augmenter(recipe.augment, rate, recipe.crop_samples, data.memory_gb)
 
     @property
-    def hours(self) -> float:
-        return len(self.samples) / self.sample_rate / 3600
+    def in_memory(self) -> bool:
+        """Whether the audio is held in memory; else it is read from its files."""
+        return self._crops.in_memory
 
-    def batch(self, config: DataConfig, crop: int, rng: np.random.Generator) -> Tensor:
-        """Random crops ``[B, 1, crop]``, with random gain and polarity.
+    def batch(self, rng: np.random.Generator) -> Batch:
+        """Independent random crops; depends on ``rng`` alone."""
+        size = self._recipe.data.batch_size
+        return self._batch([self._draw(rng) for _ in range(size)], rng)
 
-        Every second of audio is as likely as any other; a crop may run from one file into the
-        next, as a cut in a programme does.
+    def batches(self, first_step: int, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
+        """The batches of ``first_step`` and all steps after it, without end.
+
+        That of step n depends on the recipe, ``rank`` and n alone: not on where the iteration
+        began, nor on whether ``data.workers`` processes prepare it. They end with the iterator.
+
+        Args:
+            first_step: where to begin, from 0.
+            rank: which of ``world_size`` training processes asks; each gets its own batches.
+            world_size: how many there are.
         """
-        if len(self.samples) <= crop:
-            raise AudioError(
-                f"the training audio lasts {len(self.samples)} samples, a crop {crop}: "
-                "give more audio or set data.crop_frames lower"
-            )
-        starts = rng.integers(0, len(self.samples) - crop, config.batch_size)
-        audio = np.stack([self.samples[start : start + crop] for start in starts]) / 32767
-        low, high = config.gain_db
-        gain = 10 ** (rng.uniform(low, high, (len(audio), 1)) / 20)
-        polarity = rng.choice([-1, 1], (len(audio), 1))
-        audio = (audio * gain * polarity).clip(-1, 1).astype(np.float32)
-        return torch.from_numpy(audio)[:, None]
+        assert 0 <= rank < world_size
+        length = self._steps_per_run
+        runs: Iterable[Iterable[Batch]]
+        if self._recipe.data.workers:
+            runs = self._runs_by_workers(first_step // length, rank)
+        else:
+            runs = (self._run(number, rank) for number in itertools.count(first_step // length))
+        # Itself a generator, so that closing or dropping it ends the workers.
+        yield from itertools.islice(itertools.chain.from_iterable(runs), first_step % length, None)
+
+    @property
+    def _steps_per_run(self) -> int:
+        return 1 if self.in_memory else STEPS_PER_READ
+
+    def _run(self, number: int, rank: int) -> Iterator[Batch]:
+        """The batches of the steps that share what is read from files."""
+        seed, length = self._recipe.run.seed, self._steps_per_run
+        pieces: list[Samples] = []
+        if length > 1:
+            rng = np.random.default_rng((seed, rank, number, 1))
+            spread = (CROPS_PER_READ - 1) * self._augment.num_source_samples
+            pieces = [self._draw(rng, spread) for _ in range(self._recipe.data.batch_size)]
+        for step in range(number * length, (number + 1) * length):
+            rng = np.random.default_rng((seed, rank, step))
+            if length == 1:
+                yield self.batch(rng)
+            else:
+                yield self._batch([self._cut(piece, rng) for piece in pieces], rng)
+
+    def _draw(self, rng: np.random.Generator, spread: int = 0) -> Samples:
+        return self._crops.draw(rng, self._augment.num_source_samples, spread + 1)
+
+    def _cut(self, piece: Samples, rng: np.random.Generator) -> Samples:
+        size = self._augment.num_source_samples
+        start = int(rng.integers(len(piece) - size + 1))
+        return piece[start : start + size]
+
+    def _batch(self, sources: list[Samples], rng: np.random.Generator) -> Batch:
+        pairs = [self._augment(source, rng, lambda: self._draw(rng)) for source in sources]
+        clean = torch.from_numpy(np.stack([clean for _, clean in pairs]))[:, None]
+        if all(degraded is clean for degraded, clean in pairs):
+            return Batch(clean, clean)
+        return Batch(
+            torch.from_numpy(np.stack([degraded for degraded, _ in pairs]))[:, None], clean
+        )
+
+    def _runs_by_workers(self, first: int, rank: int) -> Iterator[list[Batch]]:
+        loader = DataLoader(
+            _Runs(self, rank),
+            batch_size=None,
+            sampler=itertools.count(first),
+            num_workers=self._recipe.data.workers,
+            collate_fn=list,
+            # Forked processes share the audio in memory.
+            multiprocessing_context="fork" if sys.platform == "linux" else None,
+            generator=torch.Generator(),  # else the workers' start would draw from the global one
+        )
+        yield from loader
 
 
-def validation_clips(
-    folder: Path, sample_rate: int, seconds: float, limit: int
-) -> Iterator[tuple[str, Tensor]]:
-    """Names and openings ``[1, 1, N]`` of at most ``limit`` files, evenly spread.
+class _Runs(Dataset[Iterable[Batch]]):
+    """Runs of batches by number, for the workers; torch limits each of them to one thread."""
 
-    Files that cannot be read or are shorter than a spectral window are left out.
+    def __init__(self, corpus: Corpus, rank: int) -> None:
+        self._corpus, self._rank = corpus, rank
+
+    def __getitem__(self, number: int) -> Iterable[Batch]:
+        return self._corpus._run(number, self._rank)
+
+
+def split(index: Index, recipe: TrainConfig) -> tuple[Index, Index]:
+    """Hold out about 2 % of the clips to validate on: training index, validation index.
+
+    Which ones follows from their names. The classes take part in turn, none with more than half
+    of its clips. A corpus of one clip is validated on itself, with a warning.
     """
-    files = audio_files(folder)
-    for path in files[:: max(1, -(-len(files) // limit))]:
-        audio = load_mono(path, sample_rate)[: round(seconds * sample_rate)]
-        if len(audio) > MIN_CLIP_SAMPLES:
-            yield path.name, torch.from_numpy(audio)[None, None]
+    if len(index.clips) == 1:
+        logger.warning("there is only %s: it is trained and validated on", index.clips[0].name)
+        return index, index
+    wanted = max(1, round(VALIDATION_SHARE * len(index.clips)))
+    usable = [clip for clip in index.clips if _long_enough(clip, recipe)] or index.clips
+    spare = {kind: count // 2 for kind, count in Counter(c.kind for c in index.clips).items()}
+    held: set[Clip] = set()
+    for clip in _spread(usable):
+        if spare[clip.kind] and len(held) < min(wanted, recipe.data.validation_files):
+            spare[clip.kind] -= 1
+            held.add(clip)
+    held = held or {next(_spread(usable))}  # every class has but one clip
+    return (
+        Index(index.folder, tuple(c for c in index.clips if c not in held), index.skipped),
+        Index(index.folder, tuple(c for c in index.clips if c in held), index.skipped),
+    )
+
+
+def validation_clips(index: Index, recipe: TrainConfig) -> list[tuple[str, Tensor]]:
+    """Names and beginnings ``[1, 1, N]`` of some clips, evenly spread over the classes.
+
+    Which ones follows from their names. Those that are too short or cannot be read are named in a
+    warning, and others take their place.
+
+    Raises:
+        AudioError: there is none to measure on.
+    """
+    rate = recipe.model.sample_rate
+    found: list[tuple[str, Tensor]] = []
+    for clip in _spread(index.clips):
+        if len(found) == recipe.data.validation_files:
+            break
+        if not _long_enough(clip, recipe):
+            logger.warning("%s is too short to validate on", clip.name)
+            continue
+        end = min(clip_length(clip, rate), round(recipe.data.validation_seconds * rate))
+        try:
+            audio = read_clip(index.folder, clip, rate, 0, end)
+        except AudioError as error:
+            logger.warning("not validated on: %s", error)
+            continue
+        found.append((clip.name, torch.from_numpy(audio)[None, None]))
+    if not found:
+        raise AudioError(
+            f"nothing under {index.folder} can be read and is long enough to validate on"
+        )
+    return sorted(found, key=lambda pair: pair[0])
+
+
+def _long_enough(clip: Clip, recipe: TrainConfig) -> bool:
+    return clip_length(clip, recipe.model.sample_rate) > MIN_CLIP_SAMPLES
+
+
+def _digest(clip: Clip) -> bytes:
+    return hashlib.sha256(os.fsencode(clip.name)).digest()
+
+
+def _spread(clips: Iterable[Clip]) -> Iterator[Clip]:
+    """One clip of every class in turn, in an order that follows from names alone."""
+    by_kind: dict[str, list[Clip]] = {}
+    for clip in sorted(clips, key=_digest):
+        by_kind.setdefault(clip.kind, []).append(clip)
+    # The classes with most clips first: there may be more classes than turns.
+    classes = sorted(by_kind.values(), key=lambda each: (-len(each), each[0].kind))
+    for turn in itertools.zip_longest(*classes):
+        yield from (clip for clip in turn if clip is not None)
