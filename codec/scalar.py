@@ -30,7 +30,8 @@ class ScalarQuantizer(nn.Module):
     so that one bit is a sign.
     """
 
-    num_levels: Tensor
+    half_levels: Tensor
+    top_level: Tensor
     shifts: Tensor
 
     def __init__(self, latent_dim: int, codebook_size: int, codebook_dim: int) -> None:
@@ -40,7 +41,8 @@ class ScalarQuantizer(nn.Module):
         self.expand = nn.Linear(len(bits), latent_dim)
         init_linear(self.reduce, fan_in=latent_dim, before="none")
         init_linear(self.expand, fan_in=len(bits), before="none")
-        self.register_buffer("num_levels", 2**bits, persistent=False)
+        self.register_buffer("half_levels", 2.0 ** (bits - 1), persistent=False)
+        self.register_buffer("top_level", 2**bits - 1, persistent=False)
         self.register_buffer("shifts", bits.cumsum(0) - bits, persistent=False)
 
     def forward(self, residual: Tensor) -> tuple[Tensor, Tensor]:
@@ -49,13 +51,15 @@ class ScalarQuantizer(nn.Module):
         The values have gradients for both maps, straight through the rounding.
         """
         bounded = torch.tanh(self.reduce(residual))
-        levels = self._levels(bounded.detach())
-        rounded = self._rounded(levels) + (bounded - bounded.detach())
+        levels = self._levels(bounded)
+        rounded = self._rounded(levels)
+        if bounded.requires_grad:
+            rounded = rounded + (bounded - bounded.detach())
         return (levels << self.shifts).sum(-1), self.expand(rounded)
 
     def rounded(self, codes: Tensor) -> Tensor:
         """Codes ``[...]`` -> what was rounded ``[..., d]``, before the map back."""
-        return self._rounded((codes[..., None] >> self.shifts) % self.num_levels)
+        return self._rounded((codes[..., None] >> self.shifts) & self.top_level)
 
     @torch.no_grad()
     def initialize(self, residual: Tensor) -> None:
@@ -76,12 +80,12 @@ class ScalarQuantizer(nn.Module):
         set_to_best_map(self.expand, rounded, residual)
 
     def _levels(self, bounded: Tensor) -> Tensor:
-        """[-1, 1] -> 0 to ``num_levels - 1``. Not a number becomes some level, too."""
-        levels = ((bounded + 1) * (self.num_levels / 2)).long()
-        return torch.minimum(levels.clamp(min=0), self.num_levels - 1)
+        """[-1, 1] -> 0 to ``top_level``; what is not a number becomes some level, too."""
+        levels = ((bounded + 1) * self.half_levels).long()
+        return levels.clamp(min=0).minimum(self.top_level)
 
     def _rounded(self, levels: Tensor) -> Tensor:
-        return ((2 * levels + 1) / self.num_levels - 1).to(self.expand.weight.dtype)
+        return (levels + 0.5) / self.half_levels - 1
 
 
 class ResidualScalarQuantizer(ResidualQuantizer):
@@ -99,10 +103,10 @@ class ResidualScalarQuantizer(ResidualQuantizer):
         self.stages = cast("Sequence[ScalarQuantizer]", nn.ModuleList(stages))
 
     def coders(self) -> Sequence[Coder]:
-        return self.stages
+        return list(self.stages)
 
     def _values(self, codes: Tensor) -> Tensor:
-        stages = self.stages[: codes.shape[1]]
+        stages = list(self.stages)[: codes.shape[1]]
         # The stages' maps side by side are one map of their values side by side.
         rounded = stages[0].rounded(codes.mT).flatten(-2)  # [B, T, K * d]
         weight = torch.cat([stage.expand.weight for stage in stages], dim=1)

@@ -9,7 +9,7 @@ import pytest
 
 from codec.config import CodecConfig, parse_bitrate
 from codec.errors import ConfigError
-from tests.conftest import LADDER, LAPPED
+from tests.conftest import LADDER, LAPPED, VAE
 
 
 @pytest.mark.parametrize("config", [LAPPED, LADDER])
@@ -82,17 +82,38 @@ def test_what_is_no_bitrate_is_refused(text: str) -> None:
         ({"lapped_transform": 1}, "true or false"),
         ({"encoder_dilations": (1, 2)}, "list of whole numbers"),
         ({"decoder_dilations": ((1,), (0,))}, "decoder_dilations is 0"),
+        ({"bottleneck": "vqq"}, 'bottleneck is \'vqq\': it must be one of "vq", "fsq", "vae"'),
+        ({"bottleneck": 1}, "bottleneck is 1: it must be a string"),
+        ({"recurrent": "rnn"}, 'it must be one of "none", "gru", "lstm"'),
+        ({"recurrent": None}, "it must be a string"),
     ],
 )
 def test_an_impossible_config_is_refused(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message) as caught:
         dataclasses.replace(LAPPED, **changes)
+    assert "\n" not in str(caught.value)
 
 
 def test_unknown_and_missing_keys_are_errors() -> None:
     values = LAPPED.to_dict()
-    with pytest.raises(ConfigError, match="unknown codec setting 'stride'"):
+    with pytest.raises(ConfigError, match="setting 'stride': did you mean 'strides'"):
         CodecConfig.from_dict(values | {"stride": 2})
+    with pytest.raises(ConfigError, match=r"setting 'xyz': known: .*'bottleneck'"):
+        CodecConfig.from_dict(values | {"xyz": 2})
     del values["delay"]
     with pytest.raises(ConfigError, match="'delay' is missing"):
         CodecConfig.from_dict(values)
+
+
+def test_what_came_later_may_be_missing() -> None:
+    values = LAPPED.to_dict()
+    for name, default in (("bottleneck", "vq"), ("recurrent", "none")):
+        assert values.pop(name) == default
+    assert CodecConfig.from_dict(values) == LAPPED
+
+
+def test_a_vae_has_no_bitrates() -> None:
+    assert LAPPED.bitrates == [1000, 2000, 3000, 4000] and LAPPED.has_codes
+    assert VAE.bitrates == [] and not VAE.has_codes
+    assert (LAPPED.embedding_dim, VAE.embedding_dim) == (10, 4)
+    assert LAPPED.codebooks_for(None) == 4

@@ -16,9 +16,11 @@ from codec.layers import (
     LappedAnalysis,
     LappedSynthesis,
     Layer,
+    RecurrentUnit,
     ResidualUnit,
     compand,
     expand,
+    init_linear,
     mdct,
 )
 from codec.model import Codec
@@ -36,10 +38,15 @@ LAYERS: dict[str, tuple[Layer, int, int]] = {
     "strided and dilated": (CausalConv1d(2, 5, 3, stride=3, dilation=2), 2, 3),
     "transposed": (CausalConvTranspose1d(3, 5, stride=4), 3, 1),
     "residual": (ResidualUnit(6, 3, 5), 6, 1),
+    "gru": (RecurrentUnit(6, "gru"), 6, 1),
+    "lstm": (RecurrentUnit(6, "lstm"), 6, 1),
     "analysis": (LappedAnalysis(7, stride=6), 1, 6),
     "synthesis": (LappedSynthesis(7, stride=6), 7, 1),
     "chain": (Chain([CausalConv1d(2, 4, 2, stride=2), ResidualUnit(4, 3, 2)]), 2, 2),
 }
+
+
+KINDS = ("gru", "lstm")
 
 
 def in_pieces(layer: Layer, x: Tensor, lengths: list[int], step: int) -> Tensor:
@@ -107,6 +114,32 @@ def test_convolutions_equal_those_of_torch() -> None:
     kernel = up.linear.weight.reshape(8, 5, 3).permute(2, 1, 0)
     expected = torch.nn.functional.conv_transpose1d(x.mT, kernel, up.bias, stride=4).mT[:, :-4]
     torch.testing.assert_close(up(x, up.init_state(2))[0], expected, **TOLERANCE)
+
+
+@pytest.mark.parametrize("layer", [ResidualUnit(6, 3, 2), *(RecurrentUnit(6, k) for k in KINDS)])
+def test_a_unit_starts_as_the_identity(layer: ResidualUnit | RecurrentUnit) -> None:
+    x = torch.randn(2, 7, 6)
+    assert torch.equal(layer(x, layer.init_state(2))[0], x)
+
+
+@torch.no_grad()
+def test_a_start_keeps_the_power_of_a_signal() -> None:
+    """Through a layer, and through one with a rectifier after it; the rectifier halves power."""
+    torch.manual_seed(0)
+    x = torch.randn(100, 400)
+    layer = torch.nn.Linear(400, 500)
+    init_linear(layer, fan_in=400, before="none")
+    assert 0.95 < layer(x).square().mean() < 1.05
+    init_linear(layer, fan_in=400, before="silu")
+    assert 0.95 < layer(x).relu().square().mean() < 1.05
+    assert not layer.bias.any()
+    widths = {
+        "plain": CausalConv1d(20, 500, 5).linear,
+        "unit": ResidualUnit(100, 5, 1).conv.linear,
+    }
+    for name, gain in (("plain", 1), ("unit", 2**0.5)):
+        deviation = float(widths[name].weight.std()) * widths[name].in_features ** 0.5
+        assert deviation == pytest.approx(gain, rel=0.05)
 
 
 @pytest.mark.parametrize("stride", [1, 6, 240])

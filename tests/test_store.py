@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from codec.errors import ModelError
 from codec.folder import find_by_fingerprint, find_model
 from codec.model import Codec
-from codec.store import load_codec, save_codec
+from codec.store import fingerprint, load_codec, save_codec
 from tests.conftest import LADDER, LAPPED, make_codec, sound
 
 
@@ -48,6 +49,37 @@ def test_the_fingerprint_names_what_codes_mean_and_not_the_decoder(tmp_path: Pat
         prints.append(load_codec(tmp_path / "b").fingerprint)
     assert prints[0] == original
     assert len({*prints}) == 3
+
+
+def test_the_packaged_model_keeps_its_fingerprint() -> None:
+    """Every stream made with it names it by this."""
+    description = json.loads((find_model("speech24k") / "config.json").read_text())
+    assert description["fingerprint"] == "1daee83ffb460a2ffb3a61101b03662d"
+    assert load_codec("speech24k").fingerprint.hex() == description["fingerprint"]
+
+
+def test_settings_that_came_later_count_once_they_are_used() -> None:
+    tensors: dict[str, torch.Tensor] = {}
+    configs = [LAPPED, dataclasses.replace(LAPPED, bottleneck="vq", recurrent="none")]
+    configs += [dataclasses.replace(LAPPED, recurrent=kind) for kind in ("gru", "lstm")]
+    configs += [dataclasses.replace(LAPPED, bottleneck=kind) for kind in ("fsq", "vae")]
+    prints = [fingerprint(config, tensors) for config in configs]
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 5
+
+
+@pytest.mark.parametrize("name", ["fsq", "gru", "lstm", "vae"])
+def test_every_kind_of_model_survives_its_folder(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    codec: Codec = request.getfixturevalue(name)
+    save_codec(codec, tmp_path, name="again")
+    again = load_codec(tmp_path)
+    assert (again.config, again.fingerprint) == (codec.config, codec.fingerprint)
+    audio = torch.from_numpy(sound(500))[None]
+    embedding = codec.embed(audio)
+    assert torch.equal(again.embed(audio), embedding)
+    assert torch.equal(again.synthesize(embedding), codec.synthesize(embedding))
 
 
 def test_damaged_and_mismatched_folders_are_refused(model_folder: Path, tmp_path: Path) -> None:
