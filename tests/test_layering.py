@@ -26,7 +26,9 @@ CODEC = [
     {"errors", "bitpack"},
 ]
 TRAIN = [
-    {"loop"},
+    {"inspect"},
+    {"evaluate", "loop"},
+    {"recordings"},
     {"checkpoint", "start", "data", "discriminators"},
     {"config", "metrics"},
     {"losses", "balancer"},
