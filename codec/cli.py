@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
 
 # What `pip install "aecodec[train]"` adds.
 EXTRA_MODULES = {"lightning_fabric", "librosa", "pystoi", "scipy", "tensorboard"}
+
+# What `pip install "aecodec[train]"` adds.
+EXTRA_MODULES = {"lightning_fabric", "librosa", "matplotlib", "pystoi", "scipy", "tensorboard"}
+
+POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
 class Failure(click.ClickException):
@@ -318,6 +324,97 @@ def run_training(
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     fit(recipe, data, out, num_devices=devices, **options)
     click.echo(out)
+
+
+@contextmanager
+def training_packages() -> Iterator[None]:
+    """Say how to install what only training needs."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] not in EXTRA_MODULES:
+            raise
+        raise Failure(
+            f'training needs {error.name}, which is not installed: pip install "aecodec[train]"'
+        ) from error
+
+
+@main.command()
+@click.argument("model")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "-b", "--bitrates", help="Per channel: 1.5k,3k,6k. [the lowest, a quarter, half and all]"
+)
+@click.option("--seconds", type=POSITIVE, default=30.0, help="Take so much of each file. [30]")
+@click.option("--every", type=click.IntRange(1), default=1, help="Take every n-th file only.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write JSON, too.")
+@click.option("-f", "--force", is_flag=True, help="Replace an existing file.")
+def evaluate(
+    model: str,
+    folder: Path,
+    bitrates: str | None,
+    seconds: float,
+    every: int,
+    json_path: Path | None,
+    force: bool,
+) -> None:
+    """Measure MODEL on the recordings in DIR, by class of sound and bitrate.
+
+    The class of a file is the folder that it lies in, or else its name up to the first
+    underscore. STOI is about speech, and says little of other sounds.
+    """
+    convert = BitrateType().convert
+    wanted = [convert(each, None, None) for each in bitrates.split(",")] if bitrates else None
+    with clear_errors(), training_packages():
+        from codec.files import atomic_output
+        from codec.store import load_codec
+        from train.evaluate import evaluate as measure
+
+        if json_path is not None and json_path.exists() and not force:
+            raise CodecError(f"{json_path} exists: give --force to replace it")
+        found = measure(
+            load_codec(model),
+            folder,
+            wanted,
+            seconds=seconds,
+            every=every,
+            processes=os.cpu_count() or 1,
+        )
+        for item in found.skipped:
+            click.echo(f"aecodec: skipped: {item.reason}", err=True)
+        click.echo(found.table())
+        if json_path is not None:
+            with atomic_output(json_path, force=force) as file:
+                file.write(json.dumps(found.to_dict(), indent=1).encode() + b"\n")
+
+
+@main.command()
+@click.argument("model")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="For the pictures.")
+@click.option("--seconds", type=POSITIVE, default=30.0, help="Take so much of each file. [30]")
+@click.option("--every", type=click.IntRange(1), default=1, help="Take every n-th file only.")
+@click.option("-f", "--force", is_flag=True, help="Replace existing files.")
+def inspect(model: str, folder: Path, out: Path, seconds: float, every: int, force: bool) -> None:
+    """Draw how MODEL does on the recordings in DIR.
+
+    Use of the codebooks, a map of the latents, and the error of every file, the worst first.
+    """
+    with clear_errors(), training_packages():
+        from codec.store import load_codec
+        from train.inspect import inspect as draw
+
+        written = draw(
+            load_codec(model),
+            folder,
+            out,
+            seconds=seconds,
+            every=every,
+            force=force,
+            processes=os.cpu_count() or 1,
+        )
+    for path in written:
+        click.echo(path)
 
 
 @contextmanager

@@ -26,9 +26,9 @@ CODEC = [
     {"errors", "bitpack"},
 ]
 TRAIN = [
-    {"loop"},
-    {"journal", "step", "checkpoint"},
-    {"state", "health"},
+    {"loop", "inspect"},
+    {"evaluate", "journal", "step", "checkpoint"},
+    {"recordings", "state", "health"},
     {"autoencoder", "data", "describe", "discriminators", "engine", "schedule", "start"},
     {"augment"},
     {"crops"},

@@ -1,0 +1,106 @@
+"""Tell classes of sound apart by the latents of a codec that was never told of classes.
+
+    python examples/classify.py TRAIN VALID [--model MODEL] [--seconds 5] [--every 1]
+
+The class of a recording is the folder that it lies in, or else its name up to the first
+underscore. The codec stays as it is: each recording becomes the mean and the deviation of its
+latents over time, and a network with one hidden layer learns to tell classes from those.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from codec.errors import AudioError
+from codec.folder import DEFAULT_MODEL
+from codec.model import Codec
+from codec.store import load_codec
+from train.recordings import Recording, load_opening, map_recordings, recordings
+
+HIDDEN = 128
+EPOCHS = 200
+
+
+def describe(codec: Codec, recording: Recording, *, seconds: float) -> Tensor | None:
+    """Mean and deviation of a recording's latents over time, ``[2 * E]``; None if unreadable."""
+    try:
+        audio = load_opening(recording.path, codec.config.sample_rate, seconds)
+    except AudioError as error:
+        print(f"skipped: {error}")
+        return None
+    latents = codec.embed(torch.from_numpy(audio)[None, None])[0]  # [E, T]
+    return torch.cat((latents.mean(1), latents.std(1, correction=0)))
+
+
+def describe_folder(
+    codec: Codec, folder: Path, *, seconds: float, every: int = 1
+) -> tuple[Tensor, list[str]]:
+    """Descriptions ``[files, 2 * E]`` of the recordings in a folder, and their classes."""
+    files = recordings(folder, every)
+    work = partial(describe, seconds=seconds)
+    rows = list(map_recordings(codec, work, files, title=folder.name))
+    kinds = [file.kind for file, row in zip(files, rows, strict=True) if row is not None]
+    return torch.stack([row for row in rows if row is not None]), kinds
+
+
+def learn(features: Tensor, labels: Tensor, num_classes: int) -> nn.Module:
+    """A classifier of features ``[files, F]``, trained on all of them at once."""
+    torch.manual_seed(0)
+    scale = nn.BatchNorm1d(
+        features.shape[1], affine=False, momentum=None
+    )  # to zero mean, unit variance
+    network = nn.Sequential(
+        scale,
+        nn.Dropout(0.3),
+        nn.Linear(features.shape[1], HIDDEN),
+        nn.ReLU(),
+        nn.Dropout(0.3),
+        nn.Linear(HIDDEN, num_classes),
+    )
+    # Rare classes count as much as frequent ones.
+    counts = labels.bincount(minlength=num_classes).clamp(min=1)
+    loss = nn.CrossEntropyLoss(weight=len(labels) / (num_classes * counts))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=0.05)
+    for _ in range(EPOCHS):
+        optimizer.zero_grad()
+        loss(network(features), labels).backward()
+        optimizer.step()
+    return network.eval()
+
+
+def main() -> None:
+    """Learn from one folder, and say how well it goes on the other."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("train", type=Path)
+    parser.add_argument("valid", type=Path)
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--seconds", type=float, default=5.0, help="take so much of each file")
+    parser.add_argument("--every", type=int, default=1, help="take every n-th file of TRAIN only")
+    arguments = parser.parse_args()
+
+    codec = load_codec(arguments.model)
+    features, kinds = describe_folder(
+        codec, arguments.train, seconds=arguments.seconds, every=arguments.every
+    )
+    classes = sorted(set(kinds))
+    network = learn(features, torch.tensor([classes.index(kind) for kind in kinds]), len(classes))
+
+    features, actual = describe_folder(codec, arguments.valid, seconds=arguments.seconds)
+    with torch.inference_mode():
+        guessed = [classes[index] for index in network(features).argmax(1)]
+    right = Counter(kind for kind, guess in zip(actual, guessed, strict=True) if kind == guess)
+    majority = Counter(kinds).most_common(1)[0][0]
+    for kind, count in sorted(Counter(actual).items()):
+        print(f"{kind}: {right[kind]} of {count}")
+    print(f"accuracy: {right.total() / len(actual):.3f}")
+    print(f"always {majority!r}: {actual.count(majority) / len(actual):.3f}")
+
+
+if __name__ == "__main__":
+    main()

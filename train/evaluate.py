@@ -1,0 +1,309 @@
+"""How well a codec does on a folder of recordings, by class of sound and bitrate."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from codec import bitpack
+from codec.config import Bitrate, CodecConfig
+from codec.errors import AudioError
+from codec.model import Codec
+from train.metrics import (
+    Samples,
+    bitrate_efficiency,
+    code_histogram,
+    level,
+    mel_distance,
+    short_time_intelligibility,
+    si_sdr,
+)
+from train.recordings import Recording, load_opening, map_recordings, recordings
+
+OPENING_SECONDS = 30.0
+"""How much of each file is measured, if not told otherwise."""
+
+ALL_KINDS = "(all)"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """How well one recording was decoded; None for what cannot be told of it.
+
+    Attributes:
+        payload_bitrate: bits per second that its codes take, packed; None without codes.
+        si_sdr: in dB, higher is better; of silence it cannot be told.
+        mel: `mel_distance`, lower is better.
+        stoi: `short_time_intelligibility`, higher is better.
+        level: of the decoded sound relative to the original, in dB.
+    """
+
+    payload_bitrate: float | None
+    si_sdr: float | None
+    mel: float
+    stoi: float | None
+    level: float | None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One recording at several bitrates.
+
+    Attributes:
+        recording: which.
+        seconds: how much of it was measured.
+        figures: one for each number of codebooks; a single one without codes.
+        histogram: counts of the codes, ``[K, codebook_size]``; None without codes.
+    """
+
+    recording: Recording
+    seconds: float
+    figures: list[Figures]
+    histogram: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that could not be measured, and why."""
+
+    recording: Recording
+    reason: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """Means over the recordings of one class at one bitrate, each recording counting the same.
+
+    None where none of the recordings could tell. The first columns are those of `Figures`.
+
+    Attributes:
+        kind: class of sound, `ALL_KINDS` for the mean over all of them.
+        num_codebooks: in use; None without codes.
+        files: how many.
+        seconds: of audio, in all.
+        entries_used: share of the entries that occur, mean over codebooks. Little audio cannot
+            show all of a large codebook.
+        efficiency: `bitrate_efficiency`.
+    """
+
+    kind: str
+    num_codebooks: int | None
+    files: int
+    seconds: float
+    payload_bitrate: float | None
+    si_sdr: float | None
+    mel: float | None
+    stoi: float | None
+    level: float | None
+    entries_used: float | None
+    efficiency: float | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found.
+
+    Attributes:
+        fingerprint: of the model, in hexadecimal digits.
+        opening_seconds: how much of each file was measured at most.
+        rows: by class, then by rising bitrate; over all classes at the end if there are several.
+        skipped: what could not be measured.
+    """
+
+    fingerprint: str
+    opening_seconds: float
+    rows: tuple[Row, ...]
+    skipped: tuple[Skipped, ...]
+
+    def table(self) -> str:
+        """The rows in Markdown."""
+        titles = (
+            "sound | files | minutes | kbit/s | SI-SDR dB | mel distance | STOI | level dB "
+            "| entries used | efficiency"
+        )
+        lines = [f"| {titles} |", "|" + "---|" * (titles.count("|") + 1)]
+        for row in self.rows:
+            rate = None if row.payload_bitrate is None else row.payload_bitrate / 1000
+            cells = [
+                row.kind.replace("|", "\\|"),
+                str(row.files),
+                f"{row.seconds / 60:.1f}",
+                _cell(rate, ".2f"),
+                _cell(row.si_sdr, ".1f"),
+                _cell(row.mel, ".2f"),
+                _cell(row.stoi, ".3f"),
+                _cell(row.level, "+.1f"),
+                _cell(row.entries_used, ".0%").replace("%", " %"),
+                _cell(row.efficiency, ".0%").replace("%", " %"),
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as plain JSON-ready values."""
+        return {
+            "fingerprint": self.fingerprint,
+            "opening_seconds": self.opening_seconds,
+            "rows": [dataclasses.asdict(row) for row in self.rows],
+            "skipped": {item.recording.name: item.reason for item in self.skipped},
+        }
+
+
+def evaluate(
+    codec: Codec,
+    folder: Path,
+    bitrates: Sequence[Bitrate] | None = None,
+    *,
+    seconds: float = OPENING_SECONDS,
+    every: int = 1,
+    processes: int = 1,
+) -> Evaluation:
+    """Code every recording of a folder and compare.
+
+    Args:
+        codec: the model. One with continuous latents is measured without bitrates.
+        folder: searched through all its subfolders; what cannot be read is skipped.
+        bitrates: bits per second, each rounded down to whole codebooks; the lowest, a quarter,
+            half and all of the codebooks if None.
+        seconds: how much of each file is measured, from its beginning: it bounds the memory.
+        every: take every n-th file only.
+        processes: see `map_recordings`.
+
+    Raises:
+        AudioError: no file under ``folder`` can be read.
+        ConfigError: a bitrate is out of the model's range, or it has none.
+    """
+    counts = codebook_counts(codec.config, bitrates)
+    work = partial(measure_file, counts=counts, seconds=seconds)
+    files = recordings(folder, every)
+    members: dict[str, list[Measured]] = {}
+    histograms: dict[str, Tensor] = {}
+    skipped = []
+    for result in map_recordings(codec, work, files, processes=processes, title="measuring"):
+        if isinstance(result, Skipped):
+            skipped.append(result)
+            continue
+        for kind in (result.recording.kind, ALL_KINDS):
+            if result.histogram is not None:
+                counted = torch.from_numpy(result.histogram)
+                histograms[kind] = histograms.get(kind, torch.zeros_like(counted)) + counted
+            members.setdefault(kind, []).append(dataclasses.replace(result, histogram=None))
+    if not members:
+        raise AudioError(f"none of the {len(files)} files under {folder} could be read")
+    kinds = sorted(members.keys() - {ALL_KINDS})
+    if len(kinds) > 1:
+        kinds.append(ALL_KINDS)
+    rows = [
+        _row(kind, members[kind], index, count, histograms.get(kind))
+        for kind in kinds
+        for index, count in enumerate(counts or [None])
+    ]
+    return Evaluation(codec.fingerprint.hex(), seconds, tuple(rows), tuple(skipped))
+
+
+def codebook_counts(config: CodecConfig, bitrates: Sequence[Bitrate] | None) -> list[int]:
+    """Numbers of codebooks to measure, rising; none for a model with continuous latents."""
+    if bitrates is not None:
+        return sorted({config.codebooks_for(bitrate) for bitrate in bitrates})
+    if not config.has_codes:
+        return []
+    total = config.num_codebooks
+    return sorted({1, max(1, total // 4), max(1, total // 2), total})
+
+
+def measure_file(
+    codec: Codec, recording: Recording, *, counts: Sequence[int], seconds: float
+) -> Measured | Skipped:
+    """Measure the beginning of a recording."""
+    try:
+        original = load_opening(recording.path, codec.config.sample_rate, seconds)
+    except AudioError as error:
+        return Skipped(recording, str(error))
+    return measure(codec, recording, original, counts)
+
+
+def measure(
+    codec: Codec, recording: Recording, original: Samples, counts: Sequence[int]
+) -> Measured:
+    """Code what was read of a recording, ``[N]``, with each number of codebooks, and compare."""
+    config = codec.config
+    device = next(codec.parameters()).device
+    audio = torch.from_numpy(original)[None, None].to(device)
+    duration = len(original) / config.sample_rate
+    if not config.has_codes:
+        decoded = codec.synthesize(codec.embed(audio), len(original))
+        figures = [compare(_samples(decoded), original, config.sample_rate, None)]
+        return Measured(recording, duration, figures, None)
+    codes = codec.encode(audio, max(counts))
+    figures = []
+    for count in counts:
+        num_bytes = bitpack.packed_size(config.bits_per_code, codes[:, :count].numel())
+        decoded = codec.decode(codes[:, :count], len(original))
+        rate = 8 * num_bytes / duration
+        figures.append(compare(_samples(decoded), original, config.sample_rate, rate))
+    histogram = code_histogram(codes.cpu(), config.codebook_size).numpy()
+    return Measured(recording, duration, figures, histogram)
+
+
+def compare(
+    decoded: Samples, original: Samples, sample_rate: int, payload_bitrate: float | None
+) -> Figures:
+    """All figures of one decoded sound ``[N]``."""
+    before, after = level(original), level(decoded)
+    distortion = si_sdr(torch.from_numpy(decoded), torch.from_numpy(original))
+    return Figures(
+        payload_bitrate=payload_bitrate,
+        si_sdr=None if before is None else distortion,
+        mel=mel_distance(decoded, original, sample_rate),
+        stoi=short_time_intelligibility(decoded, original, sample_rate),
+        level=None if before is None or after is None else after - before,
+    )
+
+
+def _row(
+    kind: str,
+    members: list[Measured],
+    index: int,
+    num_codebooks: int | None,
+    histogram: Tensor | None,
+) -> Row:
+    used, efficiency = None, None
+    if histogram is not None:
+        in_use = histogram[:num_codebooks]
+        used = float((in_use > 0).double().mean())
+        efficiency = bitrate_efficiency(in_use)
+    means = {
+        field.name: _mean([getattr(member.figures[index], field.name) for member in members])
+        for field in dataclasses.fields(Figures)
+    }
+    return Row(
+        kind=kind,
+        num_codebooks=num_codebooks,
+        files=len(members),
+        seconds=sum(member.seconds for member in members),
+        entries_used=used,
+        efficiency=efficiency,
+        **means,
+    )
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _samples(audio: Tensor) -> Samples:
+    samples: Samples = audio.flatten().cpu().numpy()
+    return samples
