@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from train.config import TrainConfig
 
 # What `pip install "aecodec[train]"` adds.
-EXTRA_MODULES = {"lightning_fabric", "librosa", "pystoi", "scipy", "tensorboard"}
-
-# What `pip install "aecodec[train]"` adds.
 EXTRA_MODULES = {"lightning_fabric", "librosa", "matplotlib", "pystoi", "scipy", "tensorboard"}
 
 POSITIVE = click.FloatRange(min=0, min_open=True)
@@ -310,9 +307,8 @@ def run_training(
 ) -> None:
     """Train, or only tell what would be."""
     if dry_run:
-        from train.index import scan
-
         from train.describe import describe
+        from train.index import scan
 
         click.echo(describe(recipe, scan(data)))
         return
@@ -320,10 +316,15 @@ def run_training(
         raise WrongUse("give --out, a folder for the model and for all of the run")
     from train.loop import fit
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    log_to_stderr()
     fit(recipe, data, out, num_devices=devices, **options)
     click.echo(out)
+
+
+def log_to_stderr() -> None:
+    """Let people see what training and measuring have to say, and nothing of their machinery."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 
 @contextmanager
@@ -365,6 +366,7 @@ def evaluate(
     """
     convert = BitrateType().convert
     wanted = [convert(each, None, None) for each in bitrates.split(",")] if bitrates else None
+    log_to_stderr()
     with clear_errors(), training_packages():
         from codec.files import atomic_output
         from codec.store import load_codec
@@ -380,8 +382,6 @@ def evaluate(
             every=every,
             processes=os.cpu_count() or 1,
         )
-        for item in found.skipped:
-            click.echo(f"aecodec: skipped: {item.reason}", err=True)
         click.echo(found.table())
         if json_path is not None:
             with atomic_output(json_path, force=force) as file:
@@ -400,6 +400,7 @@ def inspect(model: str, folder: Path, out: Path, seconds: float, every: int, for
 
     Use of the codebooks, a map of the latents, and the error of every file, the worst first.
     """
+    log_to_stderr()
     with clear_errors(), training_packages():
         from codec.store import load_codec
         from train.inspect import inspect as draw
@@ -415,19 +416,6 @@ def inspect(model: str, folder: Path, out: Path, seconds: float, every: int, for
         )
     for path in written:
         click.echo(path)
-
-
-@contextmanager
-def training_packages() -> Iterator[None]:
-    """Say how to install what only training needs."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] not in EXTRA_MODULES:
-            raise
-        raise Failure(
-            f'training needs {error.name}, which is not installed: pip install "aecodec[train]"'
-        ) from error
 
 
 def list_jobs(

@@ -21,7 +21,8 @@ from codec.errors import AudioError
 from codec.folder import DEFAULT_MODEL
 from codec.model import Codec
 from codec.store import load_codec
-from train.recordings import Recording, load_opening, map_recordings, recordings
+from train.index import scan
+from train.recordings import Recording, load_opening, map_recordings
 
 HIDDEN = 128
 EPOCHS = 200
@@ -30,7 +31,7 @@ EPOCHS = 200
 def describe(codec: Codec, recording: Recording, *, seconds: float) -> Tensor | None:
     """Mean and deviation of a recording's latents over time, ``[2 * E]``; None if unreadable."""
     try:
-        audio = load_opening(recording.path, codec.config.sample_rate, seconds)
+        audio = load_opening(recording, codec.config.sample_rate, seconds)
     except AudioError as error:
         print(f"skipped: {error}")
         return None
@@ -42,7 +43,7 @@ def describe_folder(
     codec: Codec, folder: Path, *, seconds: float, every: int = 1
 ) -> tuple[Tensor, list[str]]:
     """Descriptions ``[files, 2 * E]`` of the recordings in a folder, and their classes."""
-    files = recordings(folder, every)
+    files = [Recording(folder, clip) for clip in scan(folder).clips[::every]]
     work = partial(describe, seconds=seconds)
     rows = list(map_recordings(codec, work, files, title=folder.name))
     kinds = [file.kind for file, row in zip(files, rows, strict=True) if row is not None]

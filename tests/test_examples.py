@@ -33,7 +33,6 @@ def test_latents_tell_tones_from_noises(
     script = REPOSITORY / "examples" / "classify.py"
     monkeypatch.setattr(sys, "argv", [str(script), *folders, "--model", str(model_folder)])
     runpy.run_path(str(script), run_name="__main__")
-    skipped, *_, accuracy, majority = capsys.readouterr().out.splitlines()
-    assert "tone_broken.wav" in skipped
+    *_, accuracy, majority = capsys.readouterr().out.splitlines()
     assert float(accuracy.split()[-1]) > 0.9
     assert majority == "always 'tone': 0.600"

@@ -28,9 +28,9 @@ CODEC = [
 TRAIN = [
     {"loop", "inspect"},
     {"evaluate", "journal", "step", "checkpoint"},
-    {"recordings", "state", "health"},
+    {"state", "health"},
     {"autoencoder", "data", "describe", "discriminators", "engine", "schedule", "start"},
-    {"augment"},
+    {"augment", "recordings"},
     {"crops"},
     {"config", "index", "metrics"},
     {"losses", "balancer"},

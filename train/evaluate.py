@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ from codec import bitpack
 from codec.config import Bitrate, CodecConfig
 from codec.errors import AudioError
 from codec.model import Codec
+from train.index import scan
 from train.metrics import (
     Samples,
     bitrate_efficiency,
@@ -26,7 +28,9 @@ from train.metrics import (
     short_time_intelligibility,
     si_sdr,
 )
-from train.recordings import Recording, load_opening, map_recordings, recordings
+from train.recordings import Recording, load_opening, map_recordings
+
+logger = logging.getLogger(__name__)
 
 OPENING_SECONDS = 30.0
 """How much of each file is measured, if not told otherwise."""
@@ -72,9 +76,9 @@ class Measured:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file that could not be measured, and why."""
+    """What could not be measured, and why."""
 
-    recording: Recording
+    name: str
     reason: str
 
 
@@ -153,7 +157,7 @@ class Evaluation:
             "fingerprint": self.fingerprint,
             "opening_seconds": self.opening_seconds,
             "rows": [dataclasses.asdict(row) for row in self.rows],
-            "skipped": {item.recording.name: item.reason for item in self.skipped},
+            "skipped": {item.name: item.reason for item in self.skipped},
         }
 
 
@@ -183,12 +187,14 @@ def evaluate(
     """
     counts = codebook_counts(codec.config, bitrates)
     work = partial(measure_file, counts=counts, seconds=seconds)
-    files = recordings(folder, every)
+    index = scan(folder)
+    files = [Recording(folder, clip) for clip in index.clips[::every]]
     members: dict[str, list[Measured]] = {}
     histograms: dict[str, Tensor] = {}
-    skipped = []
+    skipped = [Skipped(name, reason) for name, reason in index.skipped.items()]
     for result in map_recordings(codec, work, files, processes=processes, title="measuring"):
         if isinstance(result, Skipped):
+            logger.warning("skipped: %s", result.reason)
             skipped.append(result)
             continue
         for kind in (result.recording.kind, ALL_KINDS):
@@ -224,9 +230,9 @@ def measure_file(
 ) -> Measured | Skipped:
     """Measure the beginning of a recording."""
     try:
-        original = load_opening(recording.path, codec.config.sample_rate, seconds)
+        original = load_opening(recording, codec.config.sample_rate, seconds)
     except AudioError as error:
-        return Skipped(recording, str(error))
+        return Skipped(recording.name, str(error))
     return measure(codec, recording, original, counts)
 
 

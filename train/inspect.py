@@ -23,8 +23,9 @@ from codec.errors import AudioError, CodecError
 from codec.folder import write_atomically
 from codec.model import Codec
 from train.evaluate import OPENING_SECONDS, Measured, Skipped, codebook_counts, measure
+from train.index import scan
 from train.metrics import bitrate_efficiency, perplexity
-from train.recordings import Recording, load_opening, map_recordings, recordings
+from train.recordings import Recording, load_opening, map_recordings
 
 Floats = npt.NDArray[np.float32]
 
@@ -92,7 +93,8 @@ def inspect(
     for name in names:
         if (out / name).exists() and not force:
             raise CodecError(f"{out / name} exists: give --force to replace it")
-    files = recordings(folder, every)
+    index = scan(folder)
+    files = [Recording(folder, clip) for clip in index.clips[::every]]
     results = list(
         map_recordings(
             codec,
@@ -102,7 +104,8 @@ def inspect(
             title="inspecting",
         )
     )
-    skipped = [result for result in results if isinstance(result, Skipped)]
+    skipped = [Skipped(name, reason) for name, reason in index.skipped.items()]
+    skipped += [result for result in results if isinstance(result, Skipped)]
     found = [result for result in results if isinstance(result, Inspected)]
     found.sort(key=lambda result: -result.error)
     if not found:
@@ -124,9 +127,9 @@ def inspect_file(codec: Codec, recording: Recording, *, seconds: float) -> Inspe
     """Measure a recording at the top bitrate, and take frames of its latent."""
     config = codec.config
     try:
-        original = load_opening(recording.path, config.sample_rate, seconds)
+        original = load_opening(recording, config.sample_rate, seconds)
     except AudioError as error:
-        return Skipped(recording, str(error))
+        return Skipped(recording.name, str(error))
     measured = measure(codec, recording, original, codebook_counts(config, None)[-1:])
     audio = torch.from_numpy(original)[None, None].to(next(codec.parameters()).device)
     frames = codec.embed(audio)[0].T.cpu().numpy()
@@ -262,7 +265,7 @@ def list_errors(found: Sequence[Inspected], skipped: Sequence[Skipped]) -> bytes
         cells = ["" if value is None else f"{value:.4g}" for value in values]
         writer.writerow([recording.name, recording.kind, *cells, ""])
     for item in skipped:
-        writer.writerow([item.recording.name, item.recording.kind, *[""] * 5, item.reason])
+        writer.writerow([item.name, *[""] * 6, item.reason])
     return text.getvalue().encode()
 
 

@@ -11,75 +11,47 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
 import safetensors.torch
-import soxr
 import torch
 from tqdm import tqdm
 
-from codec.audio import Samples, open_audio
+from codec.audio import Samples
 from codec.config import CodecConfig
-from codec.errors import AudioError, CodecError
+from codec.errors import CodecError
 from codec.model import Codec
-from train.data import audio_files
+from train.crops import clip_length, read_clip
+from train.index import Clip
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A file of audio.
+    """A clip, and the folder that it was found in."""
 
-    Attributes:
-        path: where it is.
-        name: its path within the folder, with ``/``.
-        kind: class of sound: the first folder that it lies in, or else its name up to the first
-            underscore, or else the name of the whole folder.
-    """
+    folder: Path
+    clip: Clip
 
-    path: Path
-    name: str
-    kind: str
+    @property
+    def name(self) -> str:
+        """Its path within the folder, with ``/``."""
+        return self.clip.name
 
-
-def recordings(folder: Path, every: int = 1) -> list[Recording]:
-    """Every ``every``-th file of audio under ``folder``, sorted by path.
-
-    Raises:
-        AudioError: there is none.
-    """
-    found = []
-    for path in audio_files(folder)[::every]:
-        inner = path.relative_to(folder)
-        start, underscore, _ = inner.name.partition("_")
-        kind = inner.parts[0] if len(inner.parts) > 1 else start
-        if len(inner.parts) == 1 and not underscore:
-            kind = folder.resolve().name
-        found.append(Recording(path, inner.as_posix(), kind))
-    return found
+    @property
+    def kind(self) -> str:
+        """Its class of sound, see `Clip`."""
+        return self.clip.kind
 
 
-def load_opening(path: Path, sample_rate: int, seconds: float) -> Samples:
-    """The first ``seconds`` of a file, mixed to mono and resampled: ``[N]``. The rest stays unread.
+def load_opening(recording: Recording, sample_rate: int, seconds: float) -> Samples:
+    """The first ``seconds`` of a recording, mono at ``sample_rate``: ``[N]``.
 
     Raises:
-        AudioError: it cannot be read, holds no samples, or such that are not finite.
+        AudioError: it cannot be read.
     """
-    blocks, num_samples = [], 0
-    with open_audio(path, mono=True) as reader:
-        wanted = max(1, round(seconds * reader.sample_rate))
-        for block in reader.blocks():
-            blocks.append(block[0])
-            num_samples += block.shape[1]
-            if num_samples >= wanted:
-                break
-        rate = reader.sample_rate
-    if not num_samples:
-        raise AudioError(f"{path} holds no samples")
-    mono: Samples = np.concatenate(blocks)[:wanted]
-    if rate != sample_rate:
-        mono = np.asarray(soxr.resample(mono, rate, sample_rate), np.float32)
-    return mono
+    wanted = max(1, round(seconds * sample_rate))
+    length = min(wanted, clip_length(recording.clip, sample_rate))
+    return read_clip(recording.folder, recording.clip, sample_rate, 0, length)
 
 
 def map_recordings(
