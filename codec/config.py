@@ -55,7 +55,8 @@ class CodecConfig:
         latent_dim: width of the frame-rate latent between encoder, quantizer and decoder.
         num_codebooks: stages of the residual quantizer.
         codebook_size: entries per codebook, a power of two.
-        codebook_dim: dimensions in which a code is looked up; of a VAE's latents.
+        codebook_dim: dimensions in which a code is looked up (``fsq`` uses at most as many as a
+            code has bits), or those of a VAE's latents.
         bottleneck: ``vq`` and ``fsq`` quantize the latent, to vectors of codebooks or to levels of
             scalars; ``vae`` keeps it continuous and has no codes (the numbers of codebooks and
             of their entries mean nothing to it).
@@ -157,7 +158,7 @@ class CodecConfig:
 
     @property
     def encoder_receptive_field(self) -> int | None:
-        """Samples that can influence one frame of the latent, the last of them its own last.
+        """Samples that can influence one frame of the latent, up to the last of that frame.
 
         None with a recurrent layer: it forgets nothing for good.
         """
@@ -177,8 +178,8 @@ class CodecConfig:
             return None
         frames = 1
         for stride, dilations in zip(self.strides, self.decoder_dilations, strict=True):
-            # What a run of outputs hears if it begins in an earlier frame than it has to, and
-            # one frame more, whose second half it overlaps.
+            # A run of samples touches most frames if it ends with the first sample of one; and
+            # the frame before the first that it touches reaches into it by half.
             frames = -(-(frames - 1) // stride) + 2
             frames += (self.kernel_size - 1) * sum(dilations)
         return frames + self.kernel_size - 1

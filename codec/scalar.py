@@ -18,8 +18,9 @@ from codec.bottleneck import Coder, ResidualQuantizer, principal_directions, set
 from codec.layers import init_linear
 
 # Standard deviations to choose from, at the start, for what is bounded. For a Gaussian .55 is best
-# with 4 levels, .45 with 8, .35 with 16, and less with more.
-START_SCALES = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.45, 0.55)
+# with 4 levels, .45 with 8, .35 with 16, and less with more. With 2 all are as good, and the first
+# is taken: there the bounded values are about as large as the rounded ones.
+START_SCALES = (0.55, 0.45, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1)
 
 
 class ScalarQuantizer(nn.Module):
@@ -53,7 +54,7 @@ class ScalarQuantizer(nn.Module):
         bounded = torch.tanh(self.reduce(residual))
         levels = self._levels(bounded)
         rounded = self._rounded(levels)
-        if bounded.requires_grad:
+        if bounded.requires_grad:  # in a streaming step every operation counts
             rounded = rounded + (bounded - bounded.detach())
         return (levels << self.shifts).sum(-1), self.expand(rounded)
 

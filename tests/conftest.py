@@ -90,6 +90,7 @@ def ladder(tmp_path_factory: pytest.TempPathFactory) -> Codec:
     return make_codec(LADDER, tmp_path_factory.mktemp("models") / "ladder")
 
 
+# The other kinds of code and memory, each on one of the two ladders.
 FSQ = dataclasses.replace(LADDER, bottleneck="fsq", codebook_dim=2)
 GRU = dataclasses.replace(LADDER, recurrent="gru")
 LSTM = dataclasses.replace(LAPPED, bottleneck="fsq", recurrent="lstm")
