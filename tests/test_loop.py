@@ -85,6 +85,7 @@ def test_thirty_steps_lower_the_loss(
 
 KINDS: dict[str, dict[str, dict[str, Any]]] = {
     "plain": {},
+    "half precision": {"run": {"precision": "bf16"}},
     "late codebooks": {"quantizer": {"start_step": 3}},
     "adversarial, balanced": {
         "adversarial": {"weight": 0.5, "start_step": 1, "channels": 2, "stft_windows": (256,)},

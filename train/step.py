@@ -132,17 +132,19 @@ def train_step(
         quantized=quantized,
         num_codebooks=draw_num_codebooks(recipe, rng).to(fabric.device),
     )
+    # Gradients go first from the losses back to the audio, where they can be weighed, then on to
+    # the weights: the graph is cut here.
+    decoded = output.decoded.detach().requires_grad_()
     windows = rng.choice(trainer.spectral.windows, recipe.loss.windows_per_step, replace=False)
-    on_audio = trainer.spectral(output.decoded, clean, tuple(map(int, windows)))
-    on_audio["waveform"] = waveform_loss(output.decoded, clean)
+    on_audio = trainer.spectral(decoded, clean, tuple(map(int, windows)))
+    on_audio["waveform"] = waveform_loss(decoded, clean)
     on_judges: dict[str, Tensor] = {}
     if trainer.judges is not None and state.step >= recipe.adversarial.start_step:
         judges_rate = rate * recipe.adversarial.lr / recipe.optimizer.lr
-        on_judges["discriminator"] = train_judges(trainer, clean, output.decoded, judges_rate)
-        on_audio |= ask_judges(trainer, clean, output.decoded)
+        on_judges["discriminator"] = train_judges(trainer, clean, decoded, judges_rate)
+        on_audio |= ask_judges(trainer, clean, decoded)
+    gradient, shares = weigh(trainer, on_audio, decoded, with_shares)
 
-    # First from the losses back to the audio, where they can be weighed, then to the weights.
-    gradient, shares = weigh(trainer, on_audio, output.decoded, with_shares)
     on_latent = {name: weight_of(recipe, name) * loss for name, loss in output.losses.items()}
     everything = on_audio | output.losses | on_judges
     values = dict(zip(everything, torch.stack(list(everything.values())).tolist(), strict=True))
