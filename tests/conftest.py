@@ -1,8 +1,11 @@
-"""Shared fixtures: tiny seeded models, and sounds of awkward lengths."""
+"""Shared fixtures: tiny seeded models, sounds of awkward lengths, folders of them."""
 
 from __future__ import annotations
 
 import dataclasses
+import io
+import os
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -157,4 +160,46 @@ def training_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "broken.wav").write_bytes(b"RIFF" + bytes(40))
     (folder / "text.wav").write_text("no sound")
     (folder / "notes.txt").write_text("not audio at all")
+
+
+def wav(num_samples: int, rate: int = 24_000, channels: int = 1) -> bytes:
+    """A file of `sound`."""
+    file = io.BytesIO()
+    soundfile.write(file, sound(num_samples, channels).T, rate, format="WAV")
+    return file.getvalue()
+
+
+def make_shard(path: Path, members: dict[str, bytes]) -> None:
+    """A tar archive of files by name."""
+    with tarfile.open(path, "w") as shard:
+        for name, data in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            shard.addfile(member, io.BytesIO(data))
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> Path:
+    """Training audio as real folders hold it: `tests.test_index` says what is good and bad."""
+    folder = tmp_path / "data"
+    for name in ("music", "voices/anna", "x.wav"):
+        (folder / name).mkdir(parents=True)
+    (folder / "speech_a.wav").write_bytes(wav(10_007))
+    (folder / "music" / "tiny.wav").write_bytes(wav(800, 8_000))
+    soundfile.write(folder / "music" / "high.FLAC", sound(9_000)[0], 96_000, format="FLAC")
+    (folder / "voices" / "anna" / "five.wav").write_bytes(wav(3_000, channels=5))
+    (folder / "x.wav" / "ключ und müsli.wav").write_bytes(wav(4_000))
+    (folder / "broken.wav").write_bytes(b"RIFF" + bytes(40))
+    (folder / "text.wav").write_text("no sound")
+    (folder / "empty.ogg").write_bytes(b"")
+    (folder / "silent.wav").write_bytes(wav(0))
+    (folder / "notes.txt").write_text("not audio at all")
+    os.mkfifo(folder / "pipe.wav")
+    (folder / "gone.wav").symlink_to(folder / "nowhere")
+    (folder / "music" / "loop").symlink_to(folder)
+    good = {"a/k1.wav": wav(5_000), "a/k1.json": b"{}", "sound_k2.wav": wav(6_000, 8_000)}
+    make_shard(folder / "shard.tar", good | {"bad.flac": b"no sound", "k3.wav": b""})
+    make_shard(folder / "cut.tar", {"sound_whole.wav": wav(700), "sound_cut.wav": wav(90_000)})
+    os.truncate(folder / "cut.tar", 60_000)
+    (folder / "nonsense.tar").write_bytes(b"no tar" * 1000)
     return folder

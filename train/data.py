@@ -82,7 +82,7 @@ class Corpus:
             world_size: how many there are.
         """
         assert 0 <= rank < world_size
-        length = self._steps_per_run
+        length = self.steps_per_run
         runs: Iterable[Iterable[Batch]]
         if self._recipe.data.workers:
             runs = self._runs_by_workers(first_step // length, rank)
@@ -92,12 +92,12 @@ class Corpus:
         yield from itertools.islice(itertools.chain.from_iterable(runs), first_step % length, None)
 
     @property
-    def _steps_per_run(self) -> int:
+    def steps_per_run(self) -> int:
         return 1 if self.in_memory else STEPS_PER_READ
 
     def _run(self, number: int, rank: int) -> Iterator[Batch]:
         """The batches of the steps that share what is read from files."""
-        seed, length = self._recipe.run.seed, self._steps_per_run
+        seed, length = self._recipe.run.seed, self.steps_per_run
         pieces: list[Samples] = []
         if length > 1:
             rng = np.random.default_rng((seed, rank, number, 1))
