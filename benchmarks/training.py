@@ -22,11 +22,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from train.index import scan
 
 from train.config import load_recipe
 from train.data import Corpus
 from train.engine import make_fabric
+from train.index import scan
 from train.losses import waveform_loss
 from train.state import start
 from train.step import Trainer, set_up, train_step, weigh

@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from train.config import TrainConfig
 
 # What `pip install "aecodec[train]"` adds.
-EXTRA_MODULES = {"lightning_fabric", "librosa", "pystoi", "scipy", "tensorboard"}
-
-# What `pip install "aecodec[train]"` adds.
 EXTRA_MODULES = {"lightning_fabric", "librosa", "matplotlib", "pystoi", "scipy", "tensorboard"}
 
 POSITIVE = click.FloatRange(min=0, min_open=True)
@@ -310,9 +307,8 @@ def run_training(
 ) -> None:
     """Train, or only tell what would be."""
     if dry_run:
-        from train.index import scan
-
         from train.describe import describe
+        from train.index import scan
 
         click.echo(describe(recipe, scan(data)))
         return
@@ -324,19 +320,6 @@ def run_training(
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     fit(recipe, data, out, num_devices=devices, **options)
     click.echo(out)
-
-
-@contextmanager
-def training_packages() -> Iterator[None]:
-    """Say how to install what only training needs."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] not in EXTRA_MODULES:
-            raise
-        raise Failure(
-            f'training needs {error.name}, which is not installed: pip install "aecodec[train]"'
-        ) from error
 
 
 @main.command()
@@ -380,8 +363,6 @@ def evaluate(
             every=every,
             processes=os.cpu_count() or 1,
         )
-        for item in found.skipped:
-            click.echo(f"aecodec: skipped: {item.reason}", err=True)
         click.echo(found.table())
         if json_path is not None:
             with atomic_output(json_path, force=force) as file:
