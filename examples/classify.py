@@ -11,53 +11,41 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from codec.errors import AudioError
+from codec.audio import Samples
 from codec.folder import DEFAULT_MODEL
 from codec.model import Codec
 from codec.store import load_codec
-from train.index import scan
-from train.recordings import Recording, load_opening, map_recordings
+from train.recordings import Recordings
 
 HIDDEN = 128
 EPOCHS = 200
 
 
-def describe(codec: Codec, recording: Recording, *, seconds: float) -> Tensor | None:
-    """Mean and deviation of a recording's latents over time, ``[2 * E]``; None if unreadable."""
-    try:
-        audio = load_opening(recording, codec.config.sample_rate, seconds)
-    except AudioError as error:
-        print(f"skipped: {error}")
-        return None
+def describe(codec: Codec, audio: Samples) -> Tensor:
+    """Mean and deviation over time of the latents of audio ``[N]``: ``[2 * E]``."""
     latents = codec.embed(torch.from_numpy(audio)[None, None])[0]  # [E, T]
     return torch.cat((latents.mean(1), latents.std(1, correction=0)))
 
 
-def describe_folder(
-    codec: Codec, folder: Path, *, seconds: float, every: int = 1
-) -> tuple[Tensor, list[str]]:
-    """Descriptions ``[files, 2 * E]`` of the recordings in a folder, and their classes."""
-    files = [Recording(folder, clip) for clip in scan(folder).clips[::every]]
-    work = partial(describe, seconds=seconds)
-    rows = list(map_recordings(codec, work, files, title=folder.name))
-    kinds = [file.kind for file, row in zip(files, rows, strict=True) if row is not None]
-    return torch.stack([row for row in rows if row is not None]), kinds
+def describe_all(codec: Codec, recordings: Recordings) -> tuple[Tensor, list[str]]:
+    """Descriptions ``[files, 2 * E]`` of all recordings, and their classes."""
+    kinds, rows = [], []
+    for clip, row in recordings.each(codec, describe, title="embedding"):
+        kinds.append(clip.kind)
+        rows.append(row)
+    return torch.stack(rows), kinds
 
 
 def learn(features: Tensor, labels: Tensor, num_classes: int) -> nn.Module:
     """A classifier of features ``[files, F]``, trained on all of them at once."""
     torch.manual_seed(0)
-    scale = nn.BatchNorm1d(
-        features.shape[1], affine=False, momentum=None
-    )  # to zero mean, unit variance
     network = nn.Sequential(
-        scale,
+        nn.BatchNorm1d(features.shape[1], affine=False, momentum=None),
         nn.Dropout(0.3),
         nn.Linear(features.shape[1], HIDDEN),
         nn.ReLU(),
@@ -86,13 +74,13 @@ def main() -> None:
     arguments = parser.parse_args()
 
     codec = load_codec(arguments.model)
-    features, kinds = describe_folder(
-        codec, arguments.train, seconds=arguments.seconds, every=arguments.every
-    )
+    known = Recordings(arguments.train, seconds=arguments.seconds, every=arguments.every)
+    features, kinds = describe_all(codec, known)
     classes = sorted(set(kinds))
     network = learn(features, torch.tensor([classes.index(kind) for kind in kinds]), len(classes))
 
-    features, actual = describe_folder(codec, arguments.valid, seconds=arguments.seconds)
+    unknown = Recordings(arguments.valid, seconds=arguments.seconds)
+    features, actual = describe_all(codec, unknown)
     with torch.inference_mode():
         guessed = [classes[index] for index in network(features).argmax(1)]
     right = Counter(kind for kind, guess in zip(actual, guessed, strict=True) if kind == guess)

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from codec import bitpack
 from codec.config import Bitrate, CodecConfig
-from codec.errors import AudioError
 from codec.model import Codec
 from train.index import scan
 from train.metrics import (
@@ -28,12 +27,7 @@ from train.metrics import (
     short_time_intelligibility,
     si_sdr,
 )
-from train.recordings import Recording, load_opening, map_recordings
-
-logger = logging.getLogger(__name__)
-
-OPENING_SECONDS = 30.0
-"""How much of each file is measured, if not told otherwise."""
+from train.recordings import OPENING_SECONDS, Recordings
 
 ALL_KINDS = "(all)"
 
@@ -62,24 +56,14 @@ class Measured:
     """One recording at several bitrates.
 
     Attributes:
-        recording: which.
         seconds: how much of it was measured.
         figures: one for each number of codebooks; a single one without codes.
         histogram: counts of the codes, ``[K, codebook_size]``; None without codes.
     """
 
-    recording: Recording
     seconds: float
     figures: list[Figures]
     histogram: np.ndarray | None
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """What could not be measured, and why."""
-
-    name: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -117,15 +101,15 @@ class Evaluation:
 
     Attributes:
         fingerprint: of the model, in hexadecimal digits.
-        opening_seconds: how much of each file was measured at most.
+        opening_seconds: how much of each recording was measured at most.
         rows: by class, then by rising bitrate; over all classes at the end if there are several.
-        skipped: what could not be measured.
+        skipped: for each name that is not usable, one line that says why.
     """
 
     fingerprint: str
     opening_seconds: float
     rows: tuple[Row, ...]
-    skipped: tuple[Skipped, ...]
+    skipped: dict[str, str]
 
     def table(self) -> str:
         """The rows in Markdown."""
@@ -137,7 +121,7 @@ class Evaluation:
         for row in self.rows:
             rate = None if row.payload_bitrate is None else row.payload_bitrate / 1000
             cells = [
-                row.kind.replace("|", "\\|"),
+                _printable(row.kind),
                 str(row.files),
                 f"{row.seconds / 60:.1f}",
                 _cell(rate, ".2f"),
@@ -153,12 +137,7 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as plain JSON-ready values."""
-        return {
-            "fingerprint": self.fingerprint,
-            "opening_seconds": self.opening_seconds,
-            "rows": [dataclasses.asdict(row) for row in self.rows],
-            "skipped": {item.name: item.reason for item in self.skipped},
-        }
+        return dataclasses.asdict(self)
 
 
 def evaluate(
@@ -177,33 +156,25 @@ def evaluate(
         folder: searched through all its subfolders; what cannot be read is skipped.
         bitrates: bits per second, each rounded down to whole codebooks; the lowest, a quarter,
             half and all of the codebooks if None.
-        seconds: how much of each file is measured, from its beginning: it bounds the memory.
-        every: take every n-th file only.
-        processes: see `map_recordings`.
+        seconds: how much of each recording is measured, from its beginning.
+        every: take every n-th recording only.
+        processes: see `Recordings.each`.
 
     Raises:
-        AudioError: no file under ``folder`` can be read.
+        AudioError: nothing in ``folder`` can be read.
         ConfigError: a bitrate is out of the model's range, or it has none.
     """
     counts = codebook_counts(codec.config, bitrates)
-    work = partial(measure_file, counts=counts, seconds=seconds)
-    index = scan(folder)
-    files = [Recording(folder, clip) for clip in index.clips[::every]]
+    recordings = Recordings(folder, seconds=seconds, every=every)
+    work = partial(measure, counts=counts)
     members: dict[str, list[Measured]] = {}
     histograms: dict[str, Tensor] = {}
-    skipped = [Skipped(name, reason) for name, reason in index.skipped.items()]
-    for result in map_recordings(codec, work, files, processes=processes, title="measuring"):
-        if isinstance(result, Skipped):
-            logger.warning("skipped: %s", result.reason)
-            skipped.append(result)
-            continue
-        for kind in (result.recording.kind, ALL_KINDS):
-            if result.histogram is not None:
-                counted = torch.from_numpy(result.histogram)
+    for clip, measured in recordings.each(codec, work, processes=processes, title="measuring"):
+        for kind in (clip.kind, ALL_KINDS):
+            if measured.histogram is not None:
+                counted = torch.from_numpy(measured.histogram)
                 histograms[kind] = histograms.get(kind, torch.zeros_like(counted)) + counted
-            members.setdefault(kind, []).append(dataclasses.replace(result, histogram=None))
-    if not members:
-        raise AudioError(f"none of the {len(files)} files under {folder} could be read")
+            members.setdefault(kind, []).append(dataclasses.replace(measured, histogram=None))
     kinds = sorted(members.keys() - {ALL_KINDS})
     if len(kinds) > 1:
         kinds.append(ALL_KINDS)
@@ -212,7 +183,7 @@ def evaluate(
         for kind in kinds
         for index, count in enumerate(counts or [None])
     ]
-    return Evaluation(codec.fingerprint.hex(), seconds, tuple(rows), tuple(skipped))
+    return Evaluation(codec.fingerprint.hex(), seconds, tuple(rows), recordings.skipped)
 
 
 def codebook_counts(config: CodecConfig, bitrates: Sequence[Bitrate] | None) -> list[int]:
@@ -225,21 +196,8 @@ def codebook_counts(config: CodecConfig, bitrates: Sequence[Bitrate] | None) -> 
     return sorted({1, max(1, total // 4), max(1, total // 2), total})
 
 
-def measure_file(
-    codec: Codec, recording: Recording, *, counts: Sequence[int], seconds: float
-) -> Measured | Skipped:
-    """Measure the beginning of a recording."""
-    try:
-        original = load_opening(recording, codec.config.sample_rate, seconds)
-    except AudioError as error:
-        return Skipped(recording.name, str(error))
-    return measure(codec, recording, original, counts)
-
-
-def measure(
-    codec: Codec, recording: Recording, original: Samples, counts: Sequence[int]
-) -> Measured:
-    """Code what was read of a recording, ``[N]``, with each number of codebooks, and compare."""
+def measure(codec: Codec, original: Samples, *, counts: Sequence[int]) -> Measured:
+    """Code a recording ``[N]`` with each number of codebooks, and compare."""
     config = codec.config
     device = next(codec.parameters()).device
     audio = torch.from_numpy(original)[None, None].to(device)
@@ -247,7 +205,7 @@ def measure(
     if not config.has_codes:
         decoded = codec.synthesize(codec.embed(audio), len(original))
         figures = [compare(_samples(decoded), original, config.sample_rate, None)]
-        return Measured(recording, duration, figures, None)
+        return Measured(duration, figures, None)
     codes = codec.encode(audio, max(counts))
     figures = []
     for count in counts:
@@ -256,7 +214,7 @@ def measure(
         rate = 8 * num_bytes / duration
         figures.append(compare(_samples(decoded), original, config.sample_rate, rate))
     histogram = code_histogram(codes.cpu(), config.codebook_size).numpy()
-    return Measured(recording, duration, figures, histogram)
+    return Measured(duration, figures, histogram)
 
 
 def compare(
@@ -308,6 +266,11 @@ def _mean(values: list[float | None]) -> float | None:
 
 def _cell(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
+
+
+def _printable(name: str) -> str:
+    """A name as a cell of a table; what is no UTF-8 in it becomes a question mark."""
+    return name.encode(errors="replace").decode().replace("|", "\\|")
 
 
 def _samples(audio: Tensor) -> Samples:

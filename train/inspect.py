@@ -7,9 +7,10 @@ worst: often it is not the codec that is odd there but the recording.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,21 +19,22 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
-from codec.errors import AudioError, CodecError
+from codec.errors import CodecError
 from codec.folder import write_atomically
 from codec.model import Codec
-from train.evaluate import OPENING_SECONDS, Measured, Skipped, codebook_counts, measure
-from train.index import scan
-from train.metrics import bitrate_efficiency, perplexity
-from train.recordings import Recording, load_opening, map_recordings
+from train.evaluate import Measured, codebook_counts, measure
+from train.index import Clip
+from train.metrics import Samples, bitrate_efficiency, perplexity
+from train.recordings import OPENING_SECONDS, Recordings
 
 Floats = npt.NDArray[np.float32]
 
 CODEBOOKS, LATENTS, ERRORS, LIST = "codebooks.png", "latents.png", "errors.png", "errors.csv"
 
-FRAMES_PER_FILE = 200
-MAX_FRAMES = 20_000
+MAX_FRAMES, MAX_FRAMES_EACH = 20_000, 200
+"""Of the map of latents: in all, and of one recording."""
 WORST_SHOWN = 30
 COLOURS = 9
 """Classes with a colour of their own; the smaller ones share grey."""
@@ -44,16 +46,18 @@ class Inspected:
     """What is drawn of one recording.
 
     Attributes:
+        clip: which.
         measured: at the top bitrate.
         embedding: frames of `Codec.embed`, evenly spread, ``[n, E]``.
     """
 
+    clip: Clip
     measured: Measured
     embedding: Floats
 
     @property
     def error(self) -> float:
-        """Mel distance: unlike SI-SDR it compares a whisper and a drum fairly."""
+        """Mel distance: unlike SI-SDR it is no stricter with sounds that have no clear phase."""
         return self.measured.figures[0].mel
 
 
@@ -74,48 +78,43 @@ def inspect(
 
     Args:
         codec: the model.
-        folder: searched through all its subfolders; what cannot be read stands at the list's end.
+        folder: searched through all its subfolders; what cannot be read ends the list.
         out: folder for the pictures, made if missing.
-        seconds: how much of each file is looked at, from its beginning.
-        every: take every n-th file only.
+        seconds: how much of each recording is looked at, from its beginning.
+        every: take every n-th recording only.
         force: replace what is in ``out``.
-        processes: see `train.recordings.map_recordings`.
+        processes: see `Recordings.each`.
 
     Returns:
         The files that were written.
 
     Raises:
-        CodecError: the pictures exist, or no file under ``folder`` can be read.
+        CodecError: the pictures exist, or nothing in ``folder`` can be read.
     """
-    names = (
-        [CODEBOOKS, LATENTS, ERRORS, LIST] if codec.config.has_codes else [LATENTS, ERRORS, LIST]
-    )
+    names = [LATENTS, ERRORS, LIST]
+    if codec.config.has_codes:
+        names.insert(0, CODEBOOKS)
     for name in names:
         if (out / name).exists() and not force:
             raise CodecError(f"{out / name} exists: give --force to replace it")
-    index = scan(folder)
-    files = [Recording(folder, clip) for clip in index.clips[::every]]
-    results = list(
-        map_recordings(
-            codec,
-            partial(inspect_file, seconds=seconds),
-            files,
-            processes=processes,
-            title="inspecting",
-        )
-    )
-    skipped = [Skipped(name, reason) for name, reason in index.skipped.items()]
-    skipped += [result for result in results if isinstance(result, Skipped)]
-    found = [result for result in results if isinstance(result, Inspected)]
+    recordings = Recordings(folder, seconds=seconds, every=every)
+    frames = max(1, min(MAX_FRAMES_EACH, MAX_FRAMES // len(recordings)))
+    work = partial(examine, max_frames=frames)
+    found, histogram = [], torch.zeros(codec.config.num_codebooks, codec.config.codebook_size)
+    for clip, (measured, embedding) in recordings.each(
+        codec, work, processes=processes, title="inspecting"
+    ):
+        if measured.histogram is not None:
+            histogram += torch.from_numpy(measured.histogram)
+        measured = dataclasses.replace(measured, histogram=None)  # a thousand of them fill memories
+        found.append(Inspected(clip, measured, embedding))
     found.sort(key=lambda result: -result.error)
-    if not found:
-        raise AudioError(f"none of the {len(files)} files under {folder} could be read")
-    colours = class_colours([result.measured.recording.kind for result in found])
+    colours = class_colours([result.clip.kind for result in found])
     contents: dict[str, Callable[[], bytes]] = {
-        CODEBOOKS: lambda: draw_codebooks(codec, found),
+        CODEBOOKS: lambda: draw_codebooks(histogram),
         LATENTS: lambda: draw_latents(found, colours),
         ERRORS: lambda: draw_errors(found, colours),
-        LIST: lambda: list_errors(found, skipped),
+        LIST: lambda: list_errors(found, recordings.skipped),
     }
     out.mkdir(parents=True, exist_ok=True)
     for name in names:
@@ -123,17 +122,12 @@ def inspect(
     return [out / name for name in names]
 
 
-def inspect_file(codec: Codec, recording: Recording, *, seconds: float) -> Inspected | Skipped:
-    """Measure a recording at the top bitrate, and take frames of its latent."""
-    config = codec.config
-    try:
-        original = load_opening(recording, config.sample_rate, seconds)
-    except AudioError as error:
-        return Skipped(recording.name, str(error))
-    measured = measure(codec, recording, original, codebook_counts(config, None)[-1:])
+def examine(codec: Codec, original: Samples, *, max_frames: int) -> tuple[Measured, Floats]:
+    """Measure a recording ``[N]`` at the top bitrate; its latents too, ``[n, E]``."""
+    measured = measure(codec, original, counts=codebook_counts(codec.config, None)[-1:])
     audio = torch.from_numpy(original)[None, None].to(next(codec.parameters()).device)
     frames = codec.embed(audio)[0].T.cpu().numpy()
-    return Inspected(measured, _spread(frames, FRAMES_PER_FILE))
+    return measured, frames[:: -(-len(frames) // max_frames)]
 
 
 def principal_components(frames: Floats, count: int = 2) -> tuple[Floats, npt.NDArray[np.float64]]:
@@ -162,12 +156,8 @@ def class_colours(kinds: Sequence[str]) -> dict[str, str]:
     }
 
 
-def draw_codebooks(codec: Codec, found: Sequence[Inspected]) -> bytes:
-    """Entries that occur, and perplexity, of each codebook."""
-    counts = [
-        result.measured.histogram for result in found if result.measured.histogram is not None
-    ]
-    histogram = torch.from_numpy(np.sum(counts, axis=0, dtype=np.float64))
+def draw_codebooks(histogram: Tensor) -> bytes:
+    """Entries that occur, and perplexity, of each codebook, from counts ``[K, codebook_size]``."""
     levels = np.arange(1, len(histogram) + 1)
     used = (histogram > 0).sum(1).numpy()
     effective = perplexity(histogram).numpy()
@@ -194,11 +184,11 @@ def draw_latents(found: Sequence[Inspected], colours: dict[str, str]) -> bytes:
     """Frames of the latent space along its two directions of most variance."""
     frames = np.concatenate([result.embedding for result in found])
     kinds = np.repeat(
-        [result.measured.recording.kind for result in found],
+        [result.clip.kind for result in found],
         [len(result.embedding) for result in found],
     )
     # In random order, so that no class lies on top of the others.
-    order = np.random.default_rng(0).permutation(len(frames))[:MAX_FRAMES]
+    order = np.random.default_rng(0).permutation(len(frames))
     points, shares = principal_components(frames[order])
     figure = _figure(8.0, 6.5)
     axes = figure.add_subplot()
@@ -230,7 +220,7 @@ def draw_errors(found: Sequence[Inspected], colours: dict[str, str]) -> bytes:
     median = float(np.median([result.error for result in found]))
     figure = _figure(9.0, 2.0 + 0.24 * len(worst))
     axes = figure.add_subplot()
-    kinds = [result.measured.recording.kind for result in worst]
+    kinds = [result.clip.kind for result in worst]
     axes.barh(places, [result.error for result in worst], color=[colours[kind] for kind in kinds])
     axes.axvline(median, color="black", linewidth=1, linestyle=":")
     axes.annotate(
@@ -242,9 +232,7 @@ def draw_errors(found: Sequence[Inspected], colours: dict[str, str]) -> bytes:
         ha="center",
         fontsize="small",
     )
-    axes.set_yticks(
-        places, [_short(result.measured.recording.name) for result in worst], fontsize="small"
-    )
+    axes.set_yticks(places, [_short(result.clip.name) for result in worst], fontsize="small")
     axes.set_ylim(len(worst) - 0.4, -0.6)
     axes.set_xlabel("mel distance (log10, sum of seven windows)")
     axes.set_title(f"Worst {len(worst)} of {len(found)} recordings", fontsize="medium", pad=18)
@@ -252,7 +240,7 @@ def draw_errors(found: Sequence[Inspected], colours: dict[str, str]) -> bytes:
     return _png(figure)
 
 
-def list_errors(found: Sequence[Inspected], skipped: Sequence[Skipped]) -> bytes:
+def list_errors(found: Sequence[Inspected], skipped: Mapping[str, str]) -> bytes:
     """All recordings as CSV, the worst first; those that could not be read at the end."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -260,19 +248,13 @@ def list_errors(found: Sequence[Inspected], skipped: Sequence[Skipped]) -> bytes
         ["file", "class", "seconds", "mel_distance", "si_sdr_db", "stoi", "level_db", "skipped"]
     )
     for result in found:
-        recording, figures = result.measured.recording, result.measured.figures[0]
+        clip, figures = result.clip, result.measured.figures[0]
         values = (result.measured.seconds, figures.mel, figures.si_sdr, figures.stoi, figures.level)
         cells = ["" if value is None else f"{value:.4g}" for value in values]
-        writer.writerow([recording.name, recording.kind, *cells, ""])
-    for item in skipped:
-        writer.writerow([item.name, *[""] * 6, item.reason])
-    return text.getvalue().encode()
-
-
-def _spread(frames: Floats, limit: int) -> Floats:
-    """At most ``limit`` of the frames, evenly spread."""
-    chosen: Floats = frames[:: -(-len(frames) // limit)]
-    return chosen
+        writer.writerow([clip.name, clip.kind, *cells, ""])
+    for name, reason in skipped.items():
+        writer.writerow([name, *[""] * 6, reason])
+    return text.getvalue().encode("utf-8", "surrogateescape")
 
 
 def _class_legend(figure: Figure, colours: dict[str, str]) -> None:
@@ -290,6 +272,7 @@ def _class_legend(figure: Figure, colours: dict[str, str]) -> None:
 
 def _short(name: str, limit: int = 48) -> str:
     """A name without its middle if it is long; ``$`` would start mathematics."""
+    name = name.encode(errors="replace").decode()  # a file's name may be no UTF-8
     if len(name) > limit:
         name = f"{name[: limit // 2 - 1]}…{name[-limit // 2 :]}"
     return name.replace("$", r"\$")
