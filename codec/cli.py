@@ -321,6 +321,25 @@ def run_training(
     click.echo(out)
 
 
+def log_to_stderr() -> None:
+    """Let people see what training and measuring have to say, and nothing of their machinery."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+
+
+@contextmanager
+def training_packages() -> Iterator[None]:
+    """Say how to install what only training needs."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] not in EXTRA_MODULES:
+            raise
+        raise Failure(
+            f'training needs {error.name}, which is not installed: pip install "aecodec[train]"'
+        ) from error
+
+
 @main.command()
 @click.argument("model")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))

@@ -160,6 +160,7 @@ def training_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "broken.wav").write_bytes(b"RIFF" + bytes(40))
     (folder / "text.wav").write_text("no sound")
     (folder / "notes.txt").write_text("not audio at all")
+    return folder
 
 
 def wav(num_samples: int, rate: int = 24_000, channels: int = 1) -> bytes:

@@ -16,7 +16,6 @@ from codec.errors import CodecError
 from codec.model import Codec
 from tests.conftest import LAPPED, REPOSITORY, make_codec, sound
 from tests.test_layering import imports
-from train.index import scan
 from train.inspect import (
     class_colours,
     examine,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +16,6 @@ from torch import Tensor
 from codec import bitpack
 from codec.config import Bitrate, CodecConfig
 from codec.model import Codec
-from train.index import scan
 from train.metrics import (
     Samples,
     bitrate_efficiency,

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from codec.audio import Samples
 from codec.config import CodecConfig
-from codec.errors import CodecError
+from codec.errors import AudioError, CodecError
 from codec.model import Codec
 from train.crops import clip_length, read_clip
 from train.index import Clip, scan
