@@ -145,8 +145,10 @@ class ResidualQuantizer(Bottleneck):
 def principal_directions(vectors: Tensor) -> tuple[Tensor, Tensor]:
     """Mean ``[D]`` of vectors ``[N, D]``, and their principal directions, one a row."""
     mean = vectors.mean(0)
-    _, _, directions = torch.linalg.svd(vectors - mean, full_matrices=False)
-    return mean, directions
+    centred = vectors - mean
+    # Of the covariance, which is small: an SVD of all vectors takes 25 times as long.
+    _, directions = torch.linalg.eigh((centred.T @ centred).cpu().double())
+    return mean, directions.flip(1).T.to(vectors)
 
 
 def set_to_best_map(linear: nn.Linear, inputs: Tensor, targets: Tensor) -> None:
