@@ -58,6 +58,15 @@ def make_fabric(recipe: TrainConfig, device: str = "auto", num_devices: int = 1)
     return fabric
 
 
+def largest(fabric: Fabric, values: list[float]) -> list[float]:
+    """The largest of each value over all processes."""
+    if fabric.world_size == 1:
+        return values
+    reduced = fabric.all_reduce(torch.tensor(values, device=fabric.device), reduce_op="max")
+    assert isinstance(reduced, torch.Tensor)
+    return reduced.tolist()
+
+
 def share_tensors(fabric: Fabric, tensors: list[torch.Tensor]) -> None:
     """Give every process the first one's values, in place."""
     if fabric.world_size > 1:

@@ -12,7 +12,6 @@ from pathlib import Path
 from types import FrameType
 
 import safetensors.torch
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -22,7 +21,7 @@ from codec.store import save_codec
 from train.checkpoint import find_checkpoints, load_newest, save_checkpoint
 from train.config import TrainConfig, to_toml
 from train.data import Corpus, split, validation_clips
-from train.engine import make_fabric
+from train.engine import largest, make_fabric
 from train.health import advice, summary, validate
 from train.index import scan
 from train.journal import Journal
@@ -111,7 +110,7 @@ def run(
     batches = trainer.corpus.batches(state.step, fabric.global_rank, fabric.world_size)
     bar = ProgressBar(trainer, visible=journal is not None)
     clock = time.monotonic() - state.seconds
-    stop = False
+    stop = 0.0
     with stopped_by_signals() as stopped:
         done = budget.progress(state.step, state.seconds)
         while done < 1 and not stop:
@@ -119,8 +118,7 @@ def run(
             figures = train_step(trainer, next(batches), done, with_shares=validates)
             state.note(figures)
             # All processes must agree when to end.
-            told = torch.tensor([time.monotonic() - clock, float(stopped())], dtype=torch.float64)
-            state.seconds, stop = fabric.all_reduce(told, reduce_op="max").tolist()  # type: ignore[union-attr]
+            state.seconds, stop = largest(fabric, [time.monotonic() - clock, stopped()])
             done = budget.progress(state.step, state.seconds)
             bar.update(done, figures["loss"])
             if validates or done >= 1:
