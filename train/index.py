@@ -281,8 +281,8 @@ def _read_cache(cache: Path, folder: Path) -> dict[_File, list[Clip]]:
                 for facts in clips
             ]
         for clip in (clip for clips in found.values() for clip in clips):
-            numbers = (clip.size, clip.num_samples, clip.sample_rate, clip.channels)
-            numbers += () if clip.offset is None else (clip.offset,)
+            numbers = [clip.size, clip.num_samples, clip.sample_rate, clip.channels]
+            numbers += [] if clip.offset is None else [clip.offset]
             if not all(isinstance(number, int) and number > 0 for number in numbers):
                 return {}
         return found
