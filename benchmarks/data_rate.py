@@ -117,7 +117,7 @@ def main() -> None:
     for name, cost in costs.items():
         print(f"{name}: {cost:.2f} ms a crop")
     for name, rate in rates.items():
-        print(f"{name}: {rate:.0f} audio-seconds per second")
+        print(f"{name}: {rate:.0f} audio-seconds per second", flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps({"rates": rates, "costs": costs}, indent=1))
 

@@ -198,6 +198,7 @@ def test_a_damaged_or_foreign_cache_is_made_anew(
     assert json.loads(cache.read_text()) == json.loads(text)
 
 
-def test_scanning_needs_no_torch() -> None:
-    script = "import sys, train.index; assert 'torch' not in sys.modules"
+@pytest.mark.parametrize("name", ["index", "crops"])
+def test_audio_is_found_and_read_without_torch(name: str) -> None:
+    script = f"import sys, train.{name}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import ceil
+from math import ceil, log
 from pathlib import Path
 
 import numpy as np
@@ -155,10 +155,10 @@ def synthetic_room(
         direct_db: ratio of the direct sound's energy to that of the noise.
         sample_rate: of the response.
     """
-    time = np.arange(1, ceil(seconds * sample_rate) + 1) / sample_rate
-    tail = rng.standard_normal(len(time)) * 10 ** (-3 * time / seconds)
-    tail *= (10 ** (-direct_db / 10) / np.square(tail).sum()) ** 0.5
-    return np.concatenate(([1.0], tail)).astype(np.float32)
+    time = np.arange(1, ceil(seconds * sample_rate) + 1, dtype=np.float32) / sample_rate
+    tail = rng.standard_normal(len(time), np.float32) * np.exp(time * (-3 * log(10) / seconds))
+    tail *= np.float32((10 ** (-direct_db / 10) / np.square(tail).sum()) ** 0.5)
+    return np.concatenate((np.ones(1, np.float32), tail))
 
 
 def reverberate(audio: Samples, response: Samples) -> Samples:

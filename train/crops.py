@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from fractions import Fraction
 from functools import partial
 from math import ceil
@@ -207,7 +207,11 @@ def read_clip(
     reach = ceil(FILTER_REACH * max(1.0, grid / step)) if step != grid else 0
     origin = max(0, begin - reach) // grid * grid
     first, last = origin // grid * step, min(-(-(end + reach) * step // grid), clip.num_samples)
-    with _without_chatter(clip), open_clip(folder, clip, mono=True) as reader:
+    noisy = first > 0 and clip.name.lower().endswith(".mp3")
+    with (
+        _muted_stderr() if noisy else nullcontext(),
+        open_clip(folder, clip, mono=True) as reader,
+    ):
         if first:
             reader.seek(first)
         audio: Samples = reader.read(last - first)[0]
@@ -226,16 +230,18 @@ def read_clip(
 
 
 @contextmanager
-def _without_chatter(clip: Clip) -> Iterator[None]:
-    """Keep mpg123 from writing to stderr that after a seek it lacks what came before.
+def _muted_stderr() -> Iterator[None]:
+    """Keep C code from writing to stderr.
 
-    It can be told so only by taking stderr from the whole process for the moment.
+    libsndfile's mp3 decoder, mpg123, reports after every seek that it lacks what came before, and
+    cannot be told otherwise.
     """
-    if not clip.name.lower().endswith(".mp3"):
-        yield
-        return
     with _stderr_lock, Path(os.devnull).open("wb") as nowhere:
-        stderr = os.dup(2)
+        try:
+            stderr = os.dup(2)
+        except OSError:  # closed: nobody hears
+            yield
+            return
         os.dup2(nowhere.fileno(), 2)
         try:
             yield

@@ -8,7 +8,8 @@ import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -67,8 +68,8 @@ class Corpus:
 
     def batch(self, rng: np.random.Generator) -> Batch:
         """Independent random crops; depends on ``rng`` alone."""
-        size = self._recipe.data.batch_size
-        return self._batch([self._draw(rng) for _ in range(size)], rng)
+        sources = [self._draw(rng) for _ in range(self._recipe.data.batch_size)]
+        return self._batch(sources, rng, lambda _: self._draw(rng))
 
     def batches(self, first_step: int, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
         """The batches of ``first_step`` and all steps after it, without end.
@@ -93,22 +94,30 @@ class Corpus:
 
     @property
     def steps_per_run(self) -> int:
+        """How many steps share what was read for them."""
         return 1 if self.in_memory else STEPS_PER_READ
 
     def _run(self, number: int, rank: int) -> Iterator[Batch]:
         """The batches of the steps that share what is read from files."""
         seed, length = self._recipe.run.seed, self.steps_per_run
-        pieces: list[Samples] = []
-        if length > 1:
-            rng = np.random.default_rng((seed, rank, number, 1))
-            spread = (CROPS_PER_READ - 1) * self._augment.num_source_samples
-            pieces = [self._draw(rng, spread) for _ in range(self._recipe.data.batch_size)]
+        if length == 1:
+            yield self.batch(np.random.default_rng((seed, rank, number)))
+            return
+        rng = np.random.default_rng((seed, rank, number, 1))
+        spread = (CROPS_PER_READ - 1) * self._augment.num_source_samples
+        pieces = [self._draw(rng, spread) for _ in range(self._recipe.data.batch_size)]
         for step in range(number * length, (number + 1) * length):
             rng = np.random.default_rng((seed, rank, step))
-            if length == 1:
-                yield self.batch(rng)
-            else:
-                yield self._batch([self._cut(piece, rng) for piece in pieces], rng)
+            yield self._batch(
+                [self._cut(piece, rng) for piece in pieces], rng, partial(self._mixed, pieces, rng)
+            )
+
+    def _mixed(self, pieces: list[Samples], rng: np.random.Generator, slot: int) -> Samples:
+        """Something to mix into the crop from ``pieces[slot]``: from one of the others."""
+        if len(pieces) == 1:
+            return self._draw(rng)
+        away = 1 + int(rng.integers(len(pieces) - 1))
+        return self._cut(pieces[(slot + away) % len(pieces)], rng)
 
     def _draw(self, rng: np.random.Generator, spread: int = 0) -> Samples:
         return self._crops.draw(rng, self._augment.num_source_samples, spread + 1)
@@ -118,8 +127,16 @@ class Corpus:
         start = int(rng.integers(len(piece) - size + 1))
         return piece[start : start + size]
 
-    def _batch(self, sources: list[Samples], rng: np.random.Generator) -> Batch:
-        pairs = [self._augment(source, rng, lambda: self._draw(rng)) for source in sources]
+    def _batch(
+        self,
+        sources: list[Samples],
+        rng: np.random.Generator,
+        draw_other: Callable[[int], Samples],
+    ) -> Batch:
+        pairs = [
+            self._augment(source, rng, partial(draw_other, slot))
+            for slot, source in enumerate(sources)
+        ]
         clean = torch.from_numpy(np.stack([clean for _, clean in pairs]))[:, None]
         if all(degraded is clean for degraded, clean in pairs):
             return Batch(clean, clean)
@@ -195,7 +212,7 @@ def validation_clips(index: Index, recipe: TrainConfig) -> list[tuple[str, Tenso
         end = min(clip_length(clip, rate), round(recipe.data.validation_seconds * rate))
         try:
             audio = read_clip(index.folder, clip, rate, 0, end)
-        except AudioError as error:
+        except (AudioError, OSError) as error:
             logger.warning("not validated on: %s", error)
             continue
         found.append((clip.name, torch.from_numpy(audio)[None, None]))

@@ -187,11 +187,11 @@ def _walk(folder: Path, skipped: dict[str, str]) -> Iterator[_File]:
 
     entered = set()
     for root, folders, names in os.walk(folder, followlinks=True, onerror=note):
-        status = Path(root).stat()
-        if (status.st_dev, status.st_ino) in entered:
+        place = os.path.realpath(root)
+        if place in entered:
             folders.clear()
             continue
-        entered.add((status.st_dev, status.st_ino))
+        entered.add(place)
         folders.sort()  # so that of two links to a folder always the same one is taken
         for name in names:
             path = Path(root) / name
@@ -247,6 +247,8 @@ def _measure(folder: Path, clip: Clip) -> Clip | str:
             )
     except AudioError as error:
         return str(error)
+    except OSError as error:
+        return f"{clip.name} cannot be opened: {error.strerror}"
     if not clip.num_samples:
         return f"{clip.name} holds no samples"
     if clip.seconds > clip.size / MIN_BYTES_PER_SECOND:
@@ -256,7 +258,7 @@ def _measure(folder: Path, clip: Clip) -> Clip | str:
 
 def _place(path: str, member: str) -> PurePosixPath:
     """Where audio lies, shards seen as the folders that they were made from."""
-    return PurePosixPath(path).parent / member if member else PurePosixPath(path)
+    return PurePosixPath(path).parent / member.lstrip("/") if member else PurePosixPath(path)
 
 
 def _kind(folder: Path, path: PurePosixPath) -> str:
@@ -279,7 +281,8 @@ def _read_cache(cache: Path, folder: Path) -> dict[_File, list[Clip]]:
                 for facts in clips
             ]
         for clip in (clip for clips in found.values() for clip in clips):
-            numbers = (clip.size, clip.num_samples, clip.sample_rate, clip.channels)
+            numbers = [clip.size, clip.num_samples, clip.sample_rate, clip.channels]
+            numbers += [] if clip.offset is None else [clip.offset]
             if not all(isinstance(number, int) and number > 0 for number in numbers):
                 return {}
         return found
