@@ -142,6 +142,16 @@ def test_hidden_layers_start_with_the_variance_that_he_asks_for() -> None:
             assert 0.2 < feature.square().mean() < 5
 
 
+def test_weak_frequencies_are_not_drowned_by_loud_ones() -> None:
+    """What lies 40 dB below the loudest still moves the spectral judges by a fair share."""
+    judges = build(dataclasses.replace(SMALL, periods=()))
+    time = torch.arange(4_000)
+    loud, weak = (0.5 * torch.sin(time / 20))[None, None], (0.005 * torch.sin(2 * time))[None, None]
+    with torch.no_grad():
+        change = feature_loss(judges(loud), judges(loud + weak))
+    assert change > 0.05
+
+
 def test_discriminators_survive_a_checkpoint() -> None:
     first, second = build(seed=0), build(seed=1)
     assert not torch.equal(first(audio())[0].score, second(audio())[0].score)

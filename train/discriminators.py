@@ -19,12 +19,15 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from train.config import AdversarialConfig
+from train.losses import SPECTRUM_COMPRESSION
 
 SLOPE = 0.2
 """Of the leaky ReLU below zero."""
 
 TIME_DILATIONS = (1, 2, 4)
 PERIOD_WIDTHS = (1, 2, 4, 4)
+# Of spectra in which noise of full scale has unit power. It lets gradients pass at silence.
+POWER_FLOOR = 1e-6
 # Features of silence are as small as the biases: relative to them any sound would be infinite.
 FEATURE_FLOOR = 1e-3
 
@@ -63,6 +66,10 @@ class Discriminators(nn.Module):
 class SpectrumDiscriminator(nn.Module):
     """2-D convolutions over a complex spectrum, real and imaginary part as channels.
 
+    Magnitudes are compressed as in the complex loss, or weak high frequencies would go unseen. On
+    crops coded at 6 kbit/s the longest window then told real from decoded with an area under the
+    curve of 1.00 after 100 steps; without compression it was .66 after 400.
+
     The first layer takes patches of two hops and four bins, as many numbers as it has channels
     by default; after it strides halve the frequency axis, and dilations widen the view of time.
     """
@@ -99,6 +106,8 @@ class SpectrumDiscriminator(nn.Module):
             pad_mode="constant",
             return_complex=True,
         )
+        power = spectrum.real.square() + spectrum.imag.square()
+        spectrum = spectrum * (power + POWER_FLOOR) ** ((SPECTRUM_COMPRESSION - 1) / 2)
         return _judge(rearrange(torch.view_as_real(spectrum), "b f t c -> b c t f"), self)
 
 

@@ -127,7 +127,7 @@ def examine(codec: Codec, original: Samples, *, max_frames: int) -> tuple[Measur
     measured = measure(codec, original, counts=codebook_counts(codec.config, None)[-1:])
     audio = torch.from_numpy(original)[None, None].to(next(codec.parameters()).device)
     frames = codec.embed(audio)[0].T.cpu().numpy()
-    return measured, frames[:: -(-len(frames) // max_frames)]
+    return measured, frames[:: -(-len(frames) // max_frames)].copy()  # not a view of them all
 
 
 def principal_components(frames: Floats, count: int = 2) -> tuple[Floats, npt.NDArray[np.float64]]:
