@@ -88,7 +88,13 @@ KINDS: dict[str, dict[str, dict[str, Any]]] = {
     "half precision": {"run": {"precision": "bf16"}},
     "late codebooks": {"quantizer": {"start_step": 3}},
     "adversarial, balanced": {
-        "adversarial": {"weight": 0.5, "start_step": 1, "channels": 2, "stft_windows": (256,)},
+        "adversarial": {
+            "weight": 0.5,
+            "start_step": 1,
+            "head_start": 1,
+            "channels": 2,
+            "stft_windows": (256,),
+        },
         "loss": {"balancer": True},
     },
     "fsq": {"model": {"bottleneck": "fsq"}},
@@ -198,7 +204,13 @@ def test_two_processes_train_one_model(
         training_recipe,
         run={"steps": 20, "validate_every": 10},
         quantizer={"start_step": 2, "restart_every": 3},
-        adversarial={"weight": 0.5, "start_step": 5, "channels": 2, "stft_windows": (256,)},
+        adversarial={
+            "weight": 0.5,
+            "start_step": 5,
+            "head_start": 3,
+            "channels": 2,
+            "stft_windows": (256,),
+        },
         loss={"balancer": True},
     )
     toml = tmp_path / "r.toml"
@@ -245,7 +257,8 @@ def test_a_trained_model_can_be_trained_on(
     training_recipe: TrainConfig, training_folder: Path, tmp_path: Path
 ) -> None:
     recipe = changed(
-        training_recipe, adversarial={"weight": 1.0, "channels": 2, "stft_windows": (256,)}
+        training_recipe,
+        adversarial={"weight": 1.0, "head_start": 0, "channels": 2, "stft_windows": (256,)},
     )
     first = tmp_path / "first"
     fit(recipe, training_folder, first)
@@ -295,6 +308,7 @@ def test_an_upgraded_decoder_decodes_files_made_before(
             *("finetune", str(first), "--data", str(training_folder), "--out", str(second)),
             *("--freeze", "encoder", "--freeze", "quantizer"),
             *("--set", "adversarial.weight=1", "--set", "adversarial.channels=2"),
+            *("--set", "adversarial.head_start=2"),
             *("--set", "optimizer.weight_decay=0.1", "--set", "optimizer.lr=1e-3"),
         ],
     )

@@ -124,8 +124,9 @@ class AdversarialConfig:
         weight: of the adversarial loss of the codec.
         feature_weight: of feature matching.
         loss: ``hinge`` or ``least_squares``.
-        start_step: step from which discriminators are trained and heard.
-        lr: learning rate of the discriminators, constant after the warm-up.
+        start_step: step from which discriminators are trained.
+        head_start: steps that they learn before the codec hears them; untaught they mislead it.
+        lr: highest learning rate of the discriminators; it follows the codec's schedule.
         channels: width of each discriminator's first layer.
         stft_windows: windows of the complex STFT discriminators.
         periods: periods of the multi-period discriminators.
@@ -135,6 +136,7 @@ class AdversarialConfig:
     feature_weight: float = 2.0
     loss: str = "hinge"
     start_step: int = 0
+    head_start: int = 500
     lr: float = 2e-4
     channels: int = 16
     stft_windows: tuple[int, ...] = (2048, 1024, 512, 256, 128)
@@ -305,6 +307,7 @@ class TrainConfig:
         _at_least("adversarial.feature_weight", adversarial.feature_weight, 0)
         _one_of("adversarial.loss", adversarial.loss, ("hinge", "least_squares"))
         _at_least("adversarial.start_step", adversarial.start_step, 0)
+        _at_least("adversarial.head_start", adversarial.head_start, 0)
         _require(adversarial.lr > 0, "adversarial.lr must be positive")
         _require(1 <= adversarial.channels <= 1024, "adversarial.channels must lie in 1..1024")
         for window in adversarial.stft_windows:

@@ -142,7 +142,8 @@ def train_step(
     if trainer.judges is not None and state.step >= recipe.adversarial.start_step:
         judges_rate = rate * recipe.adversarial.lr / recipe.optimizer.lr
         on_judges["discriminator"] = train_judges(trainer, clean, decoded, judges_rate)
-        on_audio |= ask_judges(trainer, clean, decoded)
+        if state.step >= recipe.adversarial.start_step + recipe.adversarial.head_start:
+            on_audio |= ask_judges(trainer, clean, decoded)
     gradient, shares = weigh(trainer, on_audio, decoded, with_shares)
 
     on_latent = {name: weight_of(recipe, name) * loss for name, loss in output.losses.items()}
@@ -203,9 +204,10 @@ def ask_judges(trainer: Trainer, clean: Tensor, decoded: Tensor) -> dict[str, Te
     # The plain module: gradients go to the audio and no further.
     judges = trainer.state.discriminators
     assert judges is not None
-    with torch.no_grad():
-        real = judges(clean)
-    made = judges(decoded)
+    with trainer.fabric.autocast():
+        with torch.no_grad():
+            real = judges(clean)
+        made = judges(decoded)
     return {
         "adversarial": adversarial_loss(made, trainer.recipe.adversarial.loss),
         "feature": feature_loss(real, made),
