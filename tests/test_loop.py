@@ -85,9 +85,8 @@ def test_thirty_steps_lower_the_loss(
 
 KINDS: dict[str, dict[str, dict[str, Any]]] = {
     "plain": {},
-    "half precision": {"run": {"precision": "bf16"}},
     "late codebooks": {"quantizer": {"start_step": 3}},
-    "adversarial, balanced": {
+    "adversarial, balanced, half precision": {
         "adversarial": {
             "weight": 0.5,
             "start_step": 1,
@@ -96,6 +95,7 @@ KINDS: dict[str, dict[str, dict[str, Any]]] = {
             "stft_windows": (256,),
         },
         "loss": {"balancer": True},
+        "run": {"precision": "bf16"},
     },
     "fsq": {"model": {"bottleneck": "fsq"}},
     "vae": {"model": {"bottleneck": "vae"}},

@@ -209,8 +209,8 @@ def ask_judges(trainer: Trainer, clean: Tensor, decoded: Tensor) -> dict[str, Te
             real = judges(clean)
         made = judges(decoded)
     return {
-        "adversarial": adversarial_loss(made, trainer.recipe.adversarial.loss),
-        "feature": feature_loss(real, made),
+        "adversarial": adversarial_loss(made, trainer.recipe.adversarial.loss).float(),
+        "feature": feature_loss(real, made).float(),
     }
 
 
