@@ -19,8 +19,8 @@ WELL = {
     "step": 100.0,
     "loss": 1.0,
     "validation_loss": 1.0,
-    "si_sdr": 5.0,
-    "mel": 0.3,
+    "validation_si_sdr": 5.0,
+    "validation_mel": 0.3,
     "mel_1": 0.5,
     "mel_2": 0.4,
     "mel_4": 0.3,
@@ -49,12 +49,13 @@ def test_validation_measures_every_bitrate(training_recipe: TrainConfig, bottlen
     codec = Codec(model).eval()
     report = validate(codec, clips(), SpectralLosses(24_000), recipe)
     assert all(map(math.isfinite, report.values()))
-    assert {"si_sdr", "mel", "stoi", "validation_loss"} <= report.keys()
+    told = {f"validation_{name}" for name in ("si_sdr", "mel", "stoi", "loss")}
+    assert told <= report.keys()
     if bottleneck == "vae":
         assert rungs(model) == [] and not any(name.startswith("used") for name in report)
     else:
         assert rungs(model) == [1, 2, 4]
-        assert report["mel"] == report["mel_4"] != report["mel_1"]
+        assert report["validation_mel"] == report["mel_4"] != report["mel_1"]
         codes = torch.cat([codec.encode(audio)[0] for _, audio in clips()], dim=1)
         for k in range(4):
             assert report[f"used_{k + 1}"] == len(codes[k].unique()) / 32
@@ -73,8 +74,11 @@ def test_a_healthy_run_needs_no_advice(training_recipe: TrainConfig) -> None:
     ("change", "words"),
     [
         ({"used_3": 0.04}, "codebook 3 uses 4 % of its entries"),
-        ({"si_sdr": -2.0, "mel": 0.4}, "SI-SDR is -2.0 dB: phase is not learned"),
-        ({"si_sdr": 4.0, "mel": 0.25}, "SI-SDR falls while mel improves"),
+        (
+            {"validation_si_sdr": -2.0, "validation_mel": 0.4},
+            "SI-SDR is -2.0 dB: phase is not learned",
+        ),
+        ({"validation_si_sdr": 4.0, "validation_mel": 0.25}, "SI-SDR falls while mel improves"),
         ({"validation_loss": 1.1}, "validation loss rose from 1.000 to 1.100"),
         ({"mel_4": 0.399}, "the upper 2 codebooks improve mel by 0.2 %"),
         ({"share_mel": 0.95}, "95 % of the gradient comes from mel"),

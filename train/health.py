@@ -8,7 +8,7 @@ from torch import Tensor
 
 from codec.config import CodecConfig, format_bitrate
 from codec.model import Codec
-from train.config import TrainConfig
+from train.config import METRICS, TrainConfig
 from train.losses import SpectralLosses, waveform_loss
 from train.metrics import (
     bitrate_efficiency,
@@ -50,9 +50,9 @@ def validate(
 
     Returns:
         Means of ``si_sdr_K``, ``mel_K`` and ``stoi_K`` with K codebooks (STOI where it can be
-        told), the same without a number at the top bitrate, and ``validation_loss`` there; of
-        every codebook ``used_k`` (share of its entries) and ``perplexity_k``; ``efficiency``, the
-        information in the codes as a share of their bits.
+        told); at the top bitrate the same as ``validation_si_sdr`` and so on, and
+        ``validation_loss``; of every codebook ``used_k`` (share of its entries) and
+        ``perplexity_k``; ``efficiency``, the information in the codes as a share of their bits.
     """
     config = codec.config
     counts = rungs(config)
@@ -63,14 +63,16 @@ def validate(
         if counts:
             codes = codec.encode(audio)
             histogram += code_histogram(codes, config.codebook_size).cpu()
-            decoded = {f"_{n}": codec.decode(codes[:, :n], num_samples) for n in counts}
-            decoded[""] = decoded[f"_{counts[-1]}"]
+            decoded = {n: codec.decode(codes[:, :n], num_samples) for n in counts}
         else:
-            decoded = {"": reconstruct(codec, audio)}
-        for rung, sound in decoded.items():
-            for name, value in _measure(sound, audio, spectral, recipe).items():
-                if rung == "" or name != "validation_loss":
-                    figures.setdefault(f"{name}{rung}", []).append(value)
+            decoded = {0: reconstruct(codec, audio)}
+        for count, sound in decoded.items():
+            measured = _measure(sound, audio, spectral, recipe)
+            for name, value in measured.items():
+                if count and name != "loss":
+                    figures.setdefault(f"{name}_{count}", []).append(value)
+                if count == max(decoded):
+                    figures.setdefault(f"validation_{name}", []).append(value)
     report = {name: float(np.mean(values)) for name, values in figures.items()}
     if counts:
         effective = perplexity(histogram)
@@ -89,7 +91,7 @@ def _measure(
     figures = {
         "si_sdr": si_sdr(decoded, original),
         "mel": float(terms["mel"]),
-        "validation_loss": loss,
+        "loss": loss,
     }
     arrays = (decoded.flatten().cpu().numpy(), original.flatten().cpu().numpy())
     stoi = short_time_intelligibility(*arrays, recipe.model.sample_rate)
@@ -107,14 +109,15 @@ def advice(history: list[Report], recipe: TrainConfig, progress: float) -> list[
                 "model.codebook_size; a small validation set shows less too"
             )
     counts = rungs(recipe.model)
-    if progress > 0.25 and now.get("si_sdr", 0.0) < 0:
+    if progress > 0.25 and now["validation_si_sdr"] < 0:
         found.append(
-            f"SI-SDR is {now['si_sdr']:.1f} dB: phase is not learned; raise loss.waveform or "
-            "loss.complex, or train longer"
+            f"SI-SDR is {now['validation_si_sdr']:.1f} dB: phase is not learned; raise "
+            "loss.waveform or loss.complex, or train longer"
         )
-    if len(history) > TREND and {"si_sdr", "mel"} <= now.keys() & history[-1 - TREND].keys():
+    if len(history) > TREND:
         before = history[-1 - TREND]
-        if now["si_sdr"] < before["si_sdr"] - 0.3 and now["mel"] < before["mel"]:
+        lost = before["validation_si_sdr"] - now["validation_si_sdr"]
+        if lost > 0.3 and now["validation_mel"] < before["validation_mel"]:
             found.append(
                 "SI-SDR falls while mel improves: raise loss.waveform or loss.complex, "
                 "or lower loss.mel"
@@ -152,10 +155,11 @@ def summary(report: Report, recipe: TrainConfig) -> str:
         head.append(f"efficiency {100 * report['efficiency']:.0f} %")
     lines = [", ".join(head)]
     for count in rungs(recipe.model) or [0]:
-        rung = f"_{count}" if count else ""
+        names = [f"{name}_{count}" if count else f"validation_{name}" for name in METRICS]
+        mel, distortion, stoi = (report.get(name) for name in names)
         label = format_bitrate(recipe.model.bitrate(count)) if count else "continuous latents"
-        line = f"  {label}: SI-SDR {report[f'si_sdr{rung}']:.2f} dB, mel {report[f'mel{rung}']:.3f}"
-        if f"stoi{rung}" in report:
-            line += f", STOI {report[f'stoi{rung}']:.3f}"
+        line = f"  {label}: SI-SDR {distortion:.2f} dB, mel {mel:.3f}"
+        if stoi is not None:
+            line += f", STOI {stoi:.3f}"
         lines.append(line)
     return "\n".join(lines)

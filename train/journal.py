@@ -16,7 +16,7 @@ from codec.model import Codec
 from train.health import Report, reconstruct
 
 CLIPS_TO_SHOW = 4
-GROUPS = ("si_sdr", "mel", "stoi", "used", "perplexity", "share")
+GROUPS = ("validation", "si_sdr", "mel", "stoi", "used", "perplexity", "share")
 
 
 class Journal:

@@ -156,11 +156,11 @@ def measure(
         state.average.train()
         notes = [f"  note: {line}" for line in advice(journal.history, recipe, progress)]
         tqdm.write("\n".join([summary(report, recipe), *notes]), file=sys.stderr)
-        if recipe.run.metric not in report:
+        if f"validation_{recipe.run.metric}" not in report:
             raise TrainingError(
                 f"{recipe.run.metric} cannot be told on the validation files: set run.metric=mel"
             )
-        value = report[recipe.run.metric]
+        value = report[f"validation_{recipe.run.metric}"]
     value = trainer.fabric.broadcast(value)
     if state.monitor.update(recipe, value, state.step) and journal is not None:
         save_codec(state.average, out / "training" / "best", name=out.name)
