@@ -40,9 +40,9 @@ def origin(models: Sequence[str] = (), seed: int = 0) -> dict[str, Any]:
 
 
 def command_line() -> str:
-    """The command of this process, from the repository's root."""
-    script = Path(sys.argv[0]).name
-    return shlex.join(["python", f"benchmarks/{script}", *sys.argv[1:]])
+    """The command of this process; of absolute paths only the last part, which is what counts."""
+    words = [Path(word).name if word.startswith("/") else word for word in sys.argv]
+    return shlex.join(["python", f"benchmarks/{Path(words[0]).name}", *words[1:]])
 
 
 def machine() -> str:
