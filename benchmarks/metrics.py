@@ -22,7 +22,6 @@ os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 import librosa
 import numpy as np
 import torch
-from scipy.signal import stft
 
 from benchmarks.codecs import resample
 from train.losses import MEL_BANDS, MEL_WINDOWS
@@ -82,8 +81,10 @@ def measure(
 
     Returns:
         Values by name. What a measure cannot tell (PESQ finds no speech, the sound is too short)
-        is missing.
+        is missing; of a silent original that is everything.
     """
+    if rms(original) < SILENCE:
+        return {}
     gain = level_difference(decoded, original)
     decoded = decoded * np.float32(10 ** (gain / 20))
     figures: dict[str, float | None] = {}
@@ -105,13 +106,18 @@ def measure(
     return {name: value for name, value in figures.items() if value is not None}
 
 
+def rms(audio: np.ndarray) -> float:
+    """Root of the mean square."""
+    return math.sqrt(float(np.mean(np.square(audio, dtype=np.float64)))) if len(audio) else 0.0
+
+
 def level_difference(decoded: np.ndarray, original: np.ndarray) -> float:
     """Gain in dB that brings ``decoded`` to the RMS of ``original``; 0 if either is silent.
 
     Matching RMS, rather than the least-squares gain, keeps a decoder from being made quieter the
     worse its waveform fits.
     """
-    levels = [float(np.sqrt(np.mean(np.square(audio)))) for audio in (original, decoded)]
+    levels = (rms(original), rms(decoded))
     return 0.0 if min(levels) < SILENCE else 20 * math.log10(levels[0] / levels[1])
 
 
@@ -148,11 +154,15 @@ def mel_distance(decoded: np.ndarray, original: np.ndarray, sample_rate: int) ->
     return total
 
 
+SPECTRUM_WINDOW = 1024
+
+
 def _spectrum(audio: np.ndarray, window: int) -> np.ndarray:
-    return librosa.stft(np.asarray(audio, np.float32), n_fft=window, hop_length=window // 4)
+    """Short-time spectrum ``[window / 2 + 1, frames]``, Hann, hop a quarter."""
+    audio = np.pad(np.asarray(audio, np.float32), (0, max(0, window - len(audio))))
+    return librosa.stft(audio, n_fft=window, hop_length=window // 4)
 
 
-LSD_WINDOW = 1024
 LSD_FLOOR = 1e-4
 """Of a full-scale sine, -80 dB: what lies below is equal."""
 
@@ -160,7 +170,7 @@ LSD_FLOOR = 1e-4
 def log_spectral_distance(
     decoded: np.ndarray, original: np.ndarray, sample_rate: int
 ) -> float | None:
-    """Log-spectral distance (Gray and Markel, 1976), dB, lower is better; None if all is silent.
+    """Log-spectral distance (Gray and Markel, 1976), dB, lower is better; None: all silent.
 
     Root of the mean over frequency of the squared difference of the spectra in dB, averaged over
     the frames (1024 samples, hop 256) in which the original is above the floor somewhere.
@@ -168,7 +178,8 @@ def log_spectral_distance(
     Limits: all frequencies count alike, so what is cut off above costs a lot; blind to phase.
     """
     a, b = (
-        np.abs(_spectrum(audio, LSD_WINDOW)) / (LSD_WINDOW / 4) for audio in (decoded, original)
+        np.abs(_spectrum(audio, SPECTRUM_WINDOW)) / (SPECTRUM_WINDOW / 4)
+        for audio in (decoded, original)
     )
     heard = b.max(axis=0) > LSD_FLOOR
     if not heard.any():
@@ -191,16 +202,16 @@ def bandwidth(decoded: np.ndarray, original: np.ndarray, sample_rate: int) -> fl
 
     Limits: energy of any kind in a band counts as kept, noise too.
     """
-    power = []
-    for audio in (decoded, original):
-        frequencies, _, spectrum = stft(audio, sample_rate, nperseg=1024)
-        edges = np.searchsorted(frequencies, np.arange(0, sample_rate / 2, BAND_HZ))
-        power.append(np.add.reduceat(np.square(np.abs(spectrum)).mean(axis=1), edges))
-    levels = [10 * np.log10(np.maximum(part, 1e-20)) for part in power]
-    if levels[1].max() < 20 * math.log10(SILENCE):
+    frequencies = np.arange(SPECTRUM_WINDOW // 2 + 1) * sample_rate / SPECTRUM_WINDOW
+    edges = np.searchsorted(frequencies, np.arange(0, sample_rate / 2, BAND_HZ))
+    a, b = (
+        np.add.reduceat(np.square(np.abs(_spectrum(audio, SPECTRUM_WINDOW))).mean(axis=1), edges)
+        for audio in (decoded, original)
+    )
+    if not b.any():
         return None
-    held = levels[1] > levels[1].max() + BAND_FLOOR_DB
-    kept = np.flatnonzero(held & (levels[0] > levels[1] - BAND_LOSS_DB))
+    held = b > b.max() * 10 ** (BAND_FLOOR_DB / 10)
+    kept = np.flatnonzero(held & (a > b * 10 ** (-BAND_LOSS_DB / 10)))
     return float((kept.max() + 1) * BAND_HZ / 1000) if len(kept) else 0.0
 
 
@@ -237,7 +248,7 @@ def pesq_wb(decoded: np.ndarray, original: np.ndarray, sample_rate: int) -> floa
         return float(
             pesq(16_000, *(resample(x, sample_rate, 16_000) for x in (original, decoded)), "wb")
         )
-    except PesqError:
+    except (PesqError, ValueError):  # the latter for a silent decoded sound
         return None
 
 
