@@ -80,8 +80,8 @@ def measure(
         visqol: leave it out to save most of the time.
 
     Returns:
-        Values by name. What a measure cannot tell (PESQ finds no speech, the sound is too short)
-        is missing; of a silent original that is everything.
+        Values by name. What a measure cannot tell (PESQ finds no speech, the sound is too short
+        or the decoded one silent) is missing; of a silent original that is everything.
     """
     if rms(original) < SILENCE:
         return {}
@@ -244,11 +244,13 @@ def pesq_wb(decoded: np.ndarray, original: np.ndarray, sample_rate: int) -> floa
     """
     from pesq import PesqError, pesq
 
+    if rms(decoded) < SILENCE:
+        return None
     try:
         return float(
             pesq(16_000, *(resample(x, sample_rate, 16_000) for x in (original, decoded)), "wb")
         )
-    except (PesqError, ValueError):  # the latter for a silent decoded sound
+    except PesqError:
         return None
 
 
@@ -287,6 +289,8 @@ def _visqol_api(mode: str) -> Any:
 def _visqol(
     mode: str, rate: int, decoded: np.ndarray, original: np.ndarray, sample_rate: int
 ) -> float | None:
+    if rms(decoded) < SILENCE:
+        return None
     pair = (resample(audio, sample_rate, rate).astype(float) for audio in (original, decoded))
     try:
         return float(_visqol_api(mode).measure_from_arrays(*pair, rate).moslqo)
