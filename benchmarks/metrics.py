@@ -121,12 +121,16 @@ def level_difference(decoded: np.ndarray, original: np.ndarray) -> float:
     return 0.0 if min(levels) < SILENCE else 20 * math.log10(levels[0] / levels[1])
 
 
-def si_sdr(decoded: np.ndarray, original: np.ndarray) -> float:
-    """Scale-invariant signal-to-distortion ratio, dB, higher is better (arXiv:1811.02508).
+def si_sdr(decoded: np.ndarray, original: np.ndarray) -> float | None:
+    """Scale-invariant signal-to-distortion ratio (arXiv:1811.02508), dB, higher is better.
+
+    None if either is silent, which has no ratio.
 
     Limits: it asks for the waveform. A codec that keeps the sound but not the phase, such as a
     vocoder or Opus with its high-pass filter for speech, scores low and may sound well.
     """
+    if min(rms(decoded), rms(original)) < SILENCE:
+        return None
     return si_sdr_of_tensors(torch.from_numpy(decoded), torch.from_numpy(original))
 
 
