@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -133,7 +134,7 @@ def _label_axes(axes: Axes) -> list[Text]:
         extent = text.get_window_extent()
         size = np.array((extent.width, extent.height))
         best, best_cost = np.zeros(2), float("inf")
-        anchors = axes.transData.transform(np.column_stack(line.get_data()))
+        anchors = _pixels(axes, line)
         for corner in _corners(anchors, size):
             box = Bbox.from_bounds(*corner, *size)
             cost = 1000.0 * sum(_overlap(box, other) for other in placed)
@@ -167,15 +168,19 @@ def _corners(anchors: np.ndarray, size: np.ndarray) -> list[np.ndarray]:
     return corners
 
 
+def _pixels(axes: Axes, line: Any) -> np.ndarray:
+    return axes.transData.transform(np.column_stack(line.get_data()).astype(float))
+
+
 def _trace(axes: Axes, container: Any) -> np.ndarray:
     """Pixels that a line and its error bars cover, every three pixels or so: ``[n, 2]``."""
-    polylines = [axes.transData.transform(np.column_stack(container[0].get_data()))]
+    polylines = [_pixels(axes, container[0])]
     for bars in container[2]:
         polylines += [axes.transData.transform(segment) for segment in bars.get_segments()]
     pieces = []
     for polyline in polylines:
         pieces.append(polyline)
-        for start, end in zip(polyline[:-1], polyline[1:], strict=True):
+        for start, end in itertools.pairwise(polyline):
             steps = np.linspace(0, 1, max(2, int(np.hypot(*(end - start)) / 3)))[:, None]
             pieces.append(start + steps * (end - start))
     return np.concatenate(pieces)
