@@ -55,7 +55,13 @@ SPEECH_ONLY = ("codec2", "speex")
 AUTO_BITRATES = 6
 QUICK_BITRATES = 3
 PLOTTED = [name for name, metric in METRICS.items() if metric.better]
+CLOSE = 1.25
+"""Ratio of two bitrates that may still be compared."""
+ENOUGH = 5
+"""Files without which nothing is called better or worse."""
 LISTEN_SECONDS, LISTEN_BITRATES = 5.0, 3
+ARROWS = {"higher": " ↑", "lower": " ↓", "": ""}
+"""Behind a measure's title: where better lies."""
 OVERVIEW = (
     ("speech", "pesq_wb"),
     ("speech", "stoi"),
@@ -229,7 +235,9 @@ def run(tasks: Sequence[Task], cache_folder: Path, jobs: int) -> list[dict[str, 
     """Results of all tasks in order, from the cache where they are there."""
     cache_folder.mkdir(parents=True, exist_ok=True)
     places = [cache_folder / f"{task.cache_key}.json" for task in tasks]
+    # In the order of the keys, which is none: so the time that is left can be told early.
     missing = [number for number, place in enumerate(places) if not place.exists()]
+    missing.sort(key=lambda number: tasks[number].cache_key)
     shown = tqdm(total=len(tasks), initial=len(tasks) - len(missing), unit="task", disable=None)
     with shown:
         for number, result in _results([tasks[number] for number in missing], jobs):
@@ -293,6 +301,80 @@ def summarise(rows: Sequence[dict[str, Any]], seed: int) -> list[dict[str, Any]]
     return summary
 
 
+def pairs(rows: Sequence[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
+    """Ours beside each peer where their bitrates come closest, file by file.
+
+    Returns:
+        A line per class, model and peer, with the mean difference of every measure, ours less
+        theirs, and its interval. Peers that come no closer than `CLOSE` are left out.
+    """
+    found = []
+    for kind in sorted({row["class"] for row in rows}, key=_class_order):
+        members = [row for row in rows if row["class"] == kind]
+        spent = {
+            (codec, bitrate): float(np.mean([_figures(row, codec, bitrate)[0] for row in members]))
+            for codec, figures in members[0]["codecs"].items()
+            for bitrate in figures
+        }
+        ours = [key for key in spent if key[0].startswith("aecodec")]
+        for model in dict.fromkeys(codec for codec, _ in ours):
+            for peer in dict.fromkeys(codec for codec, _ in spent if codec != model):
+                ratio, own, other = min(
+                    (max(spent[own], spent[other]) / min(spent[own], spent[other]), own, other)
+                    for own in ours
+                    for other in spent
+                    if (own[0], other[0]) == (model, peer)
+                )
+                if ratio > CLOSE:
+                    continue
+                line: dict[str, Any] = {"class": kind, "codec": model, "beside": peer}
+                line |= {"payload_bitrate": spent[own], "beside_payload_bitrate": spent[other]}
+                for name in METRICS:
+                    differences = [
+                        own_figures[name] - other_figures[name]
+                        for row in members
+                        for own_figures in [_figures(row, *own)[1]]
+                        for other_figures in [_figures(row, *other)[1]]
+                        if name in own_figures and name in other_figures
+                    ]
+                    if differences:
+                        mean, low, high = mean_with_interval(differences, seed=seed)
+                        line[name] = {"mean": mean, "low": low, "high": high}
+                        line[name]["files"] = len(differences)
+                found.append(line)
+    return found
+
+
+def _figures(row: dict[str, Any], codec: str, bitrate: str) -> tuple[float, dict[str, float]]:
+    figures = row["codecs"][codec][bitrate]
+    return figures["payload_bitrate"], figures
+
+
+def pair_table(found: Sequence[dict[str, Any]]) -> str:
+    """In what we are better and worse than a peer at about the same bitrate, as Markdown."""
+    parts = [
+        "| sound | codec | kbit/s | beside | kbit/s | better in | worse in | undecided |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for line in found:
+        verdicts: dict[str, list[str]] = {"better": [], "worse": [], "undecided": []}
+        for name, metric in METRICS.items():
+            if name in line and metric.better:
+                figure = line[name]
+                sign = 1 if metric.better == "higher" else -1
+                decided = figure["low"] * figure["high"] > 0 and figure["files"] >= ENOUGH
+                verdict = "better" if sign * figure["mean"] > 0 else "worse"
+                said = f"{metric.title.partition(' (')[0]} {figure['mean']:+.{metric.decimals}f}"
+                verdicts[verdict if decided else "undecided"].append(said)
+        rates = [
+            f"{line[name] / 1000:.2f}" for name in ("payload_bitrate", "beside_payload_bitrate")
+        ]
+        cells = [line["class"], line["codec"], rates[0], line["beside"], rates[1]]
+        cells += ["; ".join(verdict) or "-" for verdict in verdicts.values()]
+        parts.append(f"| {' | '.join(cells)} |")
+    return "\n".join(parts)
+
+
 def _class_order(kind: str) -> tuple[bool, str]:
     return kind != "speech", kind
 
@@ -308,8 +390,7 @@ def tables(summary: Sequence[dict[str, Any]]) -> str:
     for kind in dict.fromkeys(line["class"] for line in summary):
         lines = [line for line in summary if line["class"] == kind]
         shown = measures_of(lines)
-        arrows = {"higher": " ↑", "lower": " ↓", "": ""}
-        titles = [metric.title + arrows[metric.better] for metric in shown.values()]
+        titles = [metric.title + ARROWS[metric.better] for metric in shown.values()]
         parts += [f"#### {kind.capitalize()} ({_files(lines[0])})", ""]
         parts.append("| codec | payload kbit/s | file kbit/s | " + " | ".join(titles) + " |")
         parts.append("|---|" + "---|" * (2 + len(titles)))
@@ -370,7 +451,7 @@ def draw(summary: Sequence[dict[str, Any]], out: Path) -> list[str]:
                 panel,
                 rate_lines([line for line in summary if line["class"] == kind], name),
                 x_title="payload (kbit/s)",
-                y_title=METRICS[name].title,
+                y_title=METRICS[name].title + ARROWS[METRICS[name].better],
                 log_x=True,
             )
             if not title:
@@ -398,6 +479,7 @@ def section(summary: Sequence[dict[str, Any]], facts: dict[str, Any]) -> str:
             "",
             *([f"Not compared: {absent}.", ""] if absent else []),
             tables(summary),
+            *(_beside(facts["pairs"]) if facts["pairs"] else []),
         ]
     )
 
@@ -426,6 +508,17 @@ def make_clips(
                     versions.append(listen.Version(contender.name, f"{kbits:.1f} kbit/s", audio))
             clips.append(listen.Clip(kind, path.stem, versions))
     return clips
+
+
+def _beside(found: Sequence[dict[str, Any]]) -> list[str]:
+    return [
+        "#### Beside each codec at about the same bitrate",
+        "",
+        "Mean difference, ours less theirs, over the same files; better or worse where the 95 % "
+        "interval of the differences excludes zero.",
+        "",
+        pair_table(found),
+    ]
 
 
 def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
@@ -507,6 +600,7 @@ def compare(arguments: argparse.Namespace) -> None:
         "original_bandwidth": original_bandwidths(paths, seconds),
         "processor_seconds": sum(result["seconds_taken"] for result in results),
         "summary": summary,
+        "pairs": pairs(rows, arguments.seed),
         "files": rows,
     }
     text = section(summary, facts)
