@@ -39,6 +39,7 @@ from torch.utils.flop_counter import FlopCounterMode
 # Run as a script, the repository itself is not among the places to import from.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks import recordings
 from benchmarks.codecs import PACKET_SECONDS, Aecodec, open_peer, random_transformer, resample
 from benchmarks.report import installed, origin, write_report
 from codec.container import Header, Packet
@@ -48,7 +49,6 @@ from codec.store import load_codec
 from codec.stream import StreamDecoder, StreamEncoder
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-RECORDING = REPOSITORY / "examples" / "speech.flac"
 PUSHES_MS = (20, 40, 100, 1000)
 NEURAL_PEERS = ("encodec", "dac", "mimi")
 PEERS = ("opus", *NEURAL_PEERS)
@@ -139,8 +139,8 @@ def open_contender(name: str, bitrate: int) -> Contender:
 
 def speech(sample_rate: int, num_samples: int) -> np.ndarray:
     """``[N]`` float32: the recording of the repository, over and over."""
-    audio, rate = soundfile.read(RECORDING, dtype="float32")
-    return np.resize(resample(audio, rate, sample_rate), num_samples)
+    audio = resample(recordings.load(recordings.EXAMPLE), recordings.SAMPLE_RATE, sample_rate)
+    return np.resize(audio, num_samples)
 
 
 def count_macs(work: Callable[[], object]) -> float:
@@ -499,7 +499,7 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def main(command_line: Sequence[str] | None = None) -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default=DEFAULT_MODEL)
@@ -508,7 +508,7 @@ def main(command_line: Sequence[str] | None = None) -> None:
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS)
     parser.add_argument("--minutes", type=float, nargs="*", help="for memory; default: 1 10 60")
     parser.add_argument("--out", type=Path, help="folder for speed.json")
-    arguments = parser.parse_args(command_line)
+    arguments = parser.parse_args(words)
     if arguments.threads is None:
         arguments.threads = [1] if arguments.quick else [1, 2]
     if arguments.minutes is None:
@@ -519,7 +519,7 @@ def main(command_line: Sequence[str] | None = None) -> None:
     try:
         figures = origin([arguments.model]) | measure(arguments)
     except CodecError as error:
-        sys.exit(f"speed: {error}")
+        sys.exit(f"error: {error}")
     print(report(figures))
     if arguments.out:
         write_report(arguments.out, "speed", figures, report(figures))
