@@ -37,8 +37,8 @@ PACKET_SECONDS = 2.0
 """Of our own files, as the command writes them."""
 
 MAX_DELAY_SECONDS = 0.1
-DELAY_EVIDENCE = 0.05
-"""By how much the correlation must rise for a delay to be believed (see `align`)."""
+DELAY_EVIDENCE = 0.1
+"""How much of what a correlation lacks to 1 it must gain for a delay to be believed."""
 
 
 class Coded(NamedTuple):
@@ -114,7 +114,8 @@ def align(decoded: np.ndarray, original: np.ndarray, sample_rate: int) -> tuple[
 
     The delay is the lag, within `MAX_DELAY_SECONDS` either way, at which the two correlate most.
     A codec that does not keep the waveform has no clear maximum, so a lag must beat no lag at all
-    by `DELAY_EVIDENCE` (of a normalised correlation, at most 1) to be believed.
+    by `DELAY_EVIDENCE` of what its normalised correlation lacks to 1: of a waveform that is kept
+    one sample is believed, of noise none.
 
     Returns:
         ``decoded`` moved by the delay and cut or padded to the length of ``original``; the delay
@@ -128,7 +129,8 @@ def align(decoded: np.ndarray, original: np.ndarray, sample_rate: int) -> tuple[
         reach = min(round(MAX_DELAY_SECONDS * sample_rate), length - 1)
         correlation = correlate(a, b, method="fft")[length - 1 - reach : length + reach] / scale
         best = int(correlation.argmax())
-        if correlation[best] > correlation[reach] + DELAY_EVIDENCE:
+        gained, lacking = correlation[best] - correlation[reach], 1 - correlation[best]
+        if gained > DELAY_EVIDENCE * lacking:
             delay = best - reach
     moved = decoded[delay:] if delay >= 0 else np.pad(decoded, (-delay, 0))
     moved = moved[: len(original)]
@@ -231,11 +233,11 @@ class FFmpegCodec(BaseCodec):
     def decode(self, file: bytes) -> np.ndarray:
         """A file's sound, ``[N]`` float32 at `sample_rate`."""
         with av.open(io.BytesIO(file)) as source:
-            frames = list(source.decode(audio=0))
-        rate = frames[0].sample_rate
-        return resample(
-            np.concatenate([frame.to_ndarray()[0] for frame in frames]), rate, self.sample_rate
-        )
+            rate = source.streams.audio[0].rate
+            frames = [frame.to_ndarray()[0] for frame in source.decode(audio=0)]
+        # A sound of a few samples may come back as none.
+        decoded = np.concatenate([np.zeros(0, np.float32), *frames])
+        return resample(decoded, rate, self.sample_rate)
 
 
 def _float_format(encoder: str) -> str:

@@ -161,10 +161,10 @@ def mel_distance(decoded: np.ndarray, original: np.ndarray, sample_rate: int) ->
 SPECTRUM_WINDOW = 1024
 
 
-def _spectrum(audio: np.ndarray, window: int) -> np.ndarray:
+def _spectrum(audio: np.ndarray, window: int, *, center: bool = True) -> np.ndarray:
     """Short-time spectrum ``[window / 2 + 1, frames]``, Hann, hop a quarter."""
     audio = np.pad(np.asarray(audio, np.float32), (0, max(0, window - len(audio))))
-    return librosa.stft(audio, n_fft=window, hop_length=window // 4)
+    return librosa.stft(audio, n_fft=window, hop_length=window // 4, center=center)
 
 
 LSD_FLOOR = 1e-4
@@ -208,9 +208,11 @@ def bandwidth(decoded: np.ndarray, original: np.ndarray, sample_rate: int) -> fl
     """
     frequencies = np.arange(SPECTRUM_WINDOW // 2 + 1) * sample_rate / SPECTRUM_WINDOW
     edges = np.searchsorted(frequencies, np.arange(0, sample_rate / 2, BAND_HZ))
+    # Not centred: frames that begin before the sound would see its start as a click.
     a, b = (
-        np.add.reduceat(np.square(np.abs(_spectrum(audio, SPECTRUM_WINDOW))).mean(axis=1), edges)
+        np.add.reduceat(np.square(np.abs(spectrum)).mean(axis=1), edges)
         for audio in (decoded, original)
+        for spectrum in [_spectrum(audio, SPECTRUM_WINDOW, center=False)]
     )
     if not b.any():
         return None
