@@ -9,11 +9,11 @@ once, one after the other, so that all meet the same moods of the machine, and t
 counts, because whatever else runs there only adds time. Among them is a plain matrix product: the
 share of its rate that a network reaches is what to compare between machines.
 
-Multiply-accumulates are counted as they are run. Networks of others have random weights, on which
-speed does not depend, and run as Hugging Face's ``transformers`` runs them, their weight norm
-folded; they take a whole clip at once, where ours goes through a stream, packing and checksums
-included. Opus includes writing and reading an Ogg file. All code speech at the nearest bitrate they
-have to ours.
+All code speech at the bitrate nearest to our highest. Ours goes through a stream, packing and
+checksums included. The networks of others have random weights, on which speed does not depend, and
+run as Hugging Face's ``transformers`` runs them, on a whole clip at once, their weight norm folded.
+Opus, by PyAV, includes its Ogg file and resampling from 48 kHz. Multiply-accumulates are counted as
+they are run, those of looking up codes included.
 """
 
 from __future__ import annotations
@@ -395,7 +395,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Everything, part after part."""
     quick, model = arguments.quick, arguments.model
     figures: dict[str, Any] = {"offline": [], "streaming": []}
-    seconds, neural_seconds, rounds = (6.0, 1.0, 1) if quick else (60.0, 5.0, 5)
+    seconds, neural_seconds, rounds = (6.0, 1.0, 1) if quick else (60.0, 3.0, 5)
     for threads in arguments.threads:
         # The slow networks of others run on one thread only.
         peers = [name for name in arguments.peers if threads == 1 or name not in NEURAL_PEERS]
@@ -417,7 +417,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def say(what: str) -> None:
     """Progress, where it does not get between the results."""
-    print(f"measuring: {what}", file=sys.stderr, flush=True)
+    print(f"speed: {what}", file=sys.stderr, flush=True)
 
 
 def report(figures: dict[str, Any]) -> str:
@@ -514,10 +514,13 @@ def main(words: Sequence[str] | None = None) -> None:
     if arguments.minutes is None:
         arguments.minutes = [0.1, 0.5] if arguments.quick else [1, 10, 60]
     if set(arguments.peers) & set(NEURAL_PEERS) and not installed("transformers"):
-        say(f"no {', '.join(NEURAL_PEERS)}: they need `pip install transformers`")
+        say(f"without {', '.join(NEURAL_PEERS)}, which need `pip install transformers`")
         arguments.peers = [name for name in arguments.peers if name not in NEURAL_PEERS]
     try:
-        figures = origin([arguments.model]) | measure(arguments)
+        figures = origin([arguments.model])
+        if set(arguments.peers) & set(NEURAL_PEERS):
+            figures["versions"]["transformers"] = installed("transformers")
+        figures |= measure(arguments)
     except CodecError as error:
         sys.exit(f"error: {error}")
     print(report(figures))
