@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -119,22 +120,42 @@ def test_the_page_is_one_file_of_modest_size(quick: Run) -> None:
     assert not re.search(r'(src|href)="(?!data:)', page)
 
 
-def test_the_page_opens_in_a_browser(quick: Run, tmp_path: Path) -> None:
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Browser]:
     program = find_browser()
     if program is None:
         pytest.skip("no chromium or chrome on this machine")
-    with Browser(program, tmp_path) as browser:
-        browser.open(quick.out / "listen.html")
-        players = browser.evaluate(READY)
-        assert len(players) == 30
-        assert all(player["ready"] >= 1 and not player["error"] for player in players), players
-        assert [player["seconds"] for player in players] == pytest.approx([2.0] * 30, abs=0.05)
-        pictures = browser.evaluate("[...document.images].map(i => [i.complete, i.naturalWidth])")
-        assert pictures == [[True, listen.WIDTH]] * 30
-        # Starting a second version stops the first, and goes on from where it was.
-        assert browser.evaluate(SWITCH) == [True, False, True]
-        assert browser.complaints == []
-        assert browser.requests == [(quick.out / "listen.html").as_uri()]
+    with Browser(program, tmp_path / "profile") as browser:
+        yield browser
+
+
+def test_the_browser_notices_what_is_wrong(browser: Browser, tmp_path: Path) -> None:
+    page = tmp_path / "faulty.html"
+    page.write_text(
+        '<audio src="data:audio/flac;base64,AAAA"></audio><img src="missing.png">'
+        "<script>console.error('oops'); undefined.nothing</script>"
+    )
+    browser.open(page)
+    (player,) = browser.evaluate(READY)
+    assert player["error"]
+    assert browser.evaluate("document.images[0].naturalWidth") == 0
+    complaints = " ".join(browser.complaints)
+    assert all(word in complaints for word in ("oops", "nothing", "ERR_FILE_NOT_FOUND"))
+    assert browser.requests == [page.as_uri(), (tmp_path / "missing.png").as_uri()]
+
+
+def test_the_page_opens_in_a_browser(quick: Run, browser: Browser) -> None:
+    browser.open(quick.out / "listen.html")
+    players = browser.evaluate(READY)
+    assert len(players) == 30
+    assert all(player["ready"] >= 1 and not player["error"] for player in players), players
+    assert [player["seconds"] for player in players] == pytest.approx([2.0] * 30, abs=0.05)
+    pictures = browser.evaluate("[...document.images].map(i => [i.complete, i.naturalWidth])")
+    assert pictures == [[True, listen.WIDTH]] * 30
+    # Starting a second version stops the first, and goes on from where it was.
+    assert browser.evaluate(SWITCH) == [True, False, True]
+    assert browser.complaints == []
+    assert browser.requests == [(quick.out / "listen.html").as_uri()]
 
 
 READY = """Promise.all([...document.querySelectorAll("audio")].map(async player => {
