@@ -3,11 +3,11 @@
     pip install -e ".[bench]"
     python benchmarks/speed.py [--model M] [--quick] [--out OUT]
 
-Prints Markdown tables; with --out, writes every figure to OUT/speed.json. Each part runs in a fresh
-process with its number of threads set. What is compared is interleaved: every round runs each codec
-once, one after the other, so that all meet the same moods of the machine, and the best round
-counts, because whatever else runs there only adds time. Among them is a plain matrix product: the
-share of its rate that a network reaches is what to compare between machines.
+Prints Markdown tables; with --out, writes every figure to OUT/speed.json. Each number of threads
+has a fresh process, and so has each command. Codecs are interleaved: every round runs each of them
+once, so that all meet the same moods of the machine, and the best round counts, because whatever
+else runs there only adds time. In every round there is a plain matrix product as well: the share of
+its rate that a network reaches is what to compare between machines.
 
 All code speech at the bitrate nearest to our highest. Ours goes through a stream, packing and
 checksums included. The networks of others have random weights, on which speed does not depend, and
@@ -25,8 +25,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -297,12 +298,13 @@ def first_packet(model: str) -> dict[str, float]:
 
     cold, *warm = (session() for _ in range(21))
     return {
+        "threads": torch.get_num_threads(),
         "latency_ms": 1000 * config.latency_seconds,
         "load_ms": 1000 * load_seconds,
-        "first_session_encode_ms": 1000 * cold[0],
-        "first_session_decode_ms": 1000 * cold[1],
-        "next_sessions_encode_ms": 1000 * float(np.median([encode for encode, _ in warm])),
-        "next_sessions_decode_ms": 1000 * float(np.median([decode for _, decode in warm])),
+        "first_encode_ms": 1000 * cold[0],
+        "first_decode_ms": 1000 * cold[1],
+        "later_encode_ms": 1000 * float(np.median([encode for encode, _ in warm])),
+        "later_decode_ms": 1000 * float(np.median([decode for _, decode in warm])),
     }
 
 
@@ -333,13 +335,12 @@ def start_up(model: str, rounds: int) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as name:
         wav, codes, out = (Path(name) / file for file in ("in.wav", "a.codes", "out.wav"))
         soundfile.write(wav, speech(24_000, 24_000), 24_000)
-        run_command(*aecodec, "encode", wav, codes, "--model", model)
         commands: dict[str, list[str | Path]] = {
             "python -c pass": [sys.executable, "-c", "pass"],
             "python -c 'import torch'": [sys.executable, "-c", "import torch"],
             "aecodec --help": [*aecodec, "--help"],
-            "aecodec info": [*aecodec, "info", codes],
             "aecodec encode (1 s)": [*aecodec, "encode", wav, codes, "--force", "--model", model],
+            "aecodec info": [*aecodec, "info", codes],
             "aecodec decode (1 s)": [*aecodec, "decode", codes, out, "--force", "--model", model],
         }
         runs = [
@@ -380,11 +381,12 @@ def memory(model: str, minutes: Sequence[float]) -> list[dict[str, float]]:
     return rows
 
 
-def in_fresh_process(threads: int, work: Callable[..., Any], *arguments: Any) -> Any:
-    """``work(*arguments)`` in a process of its own with that many threads."""
+@contextmanager
+def fresh_process(threads: int) -> Iterator[Callable[..., Any]]:
+    """A new process with that many threads: what it is given with arguments, it runs."""
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, spawn, _set_threads, (threads,)) as pool:
-        return pool.submit(work, *arguments).result()
+        yield lambda work, *arguments: pool.submit(work, *arguments).result()
 
 
 def _set_threads(threads: int) -> None:
@@ -394,20 +396,19 @@ def _set_threads(threads: int) -> None:
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Everything, part after part."""
     quick, model = arguments.quick, arguments.model
-    figures: dict[str, Any] = {"offline": [], "streaming": []}
+    figures: dict[str, Any] = {"first_packet": [], "offline": [], "streaming": []}
     seconds, neural_seconds, rounds = (6.0, 1.0, 1) if quick else (60.0, 3.0, 5)
     for threads in arguments.threads:
         # The slow networks of others run on one thread only.
         peers = [name for name in arguments.peers if threads == 1 or name not in NEURAL_PEERS]
-        say(f"whole clips, {threads} thread(s)")
-        lengths = (seconds, neural_seconds)
-        figures["offline"].append(
-            in_fresh_process(threads, offline, model, peers, *lengths, rounds)
-        )
-        say(f"streaming, {threads} thread(s)")
-        figures["streaming"] += in_fresh_process(threads, streaming, model, seconds)
-    say("first packet")
-    figures["first_packet"] = in_fresh_process(1, first_packet, model)
+        with fresh_process(threads) as run:
+            say(f"first packet, {threads} thread(s)")  # before anything has warmed the process up
+            figures["first_packet"].append(run(first_packet, model))
+            say(f"streaming, {threads} thread(s)")
+            figures["streaming"] += run(streaming, model, seconds)
+            say(f"whole clips, {threads} thread(s)")
+            clips = run(offline, model, peers, seconds, neural_seconds, rounds)
+            figures["offline"].append(clips)
     say("start-up")
     figures["start_up"] = start_up(model, rounds)
     say("memory")
@@ -422,16 +423,9 @@ def say(what: str) -> None:
 
 def report(figures: dict[str, Any]) -> str:
     """All results as Markdown."""
-    first = figures["first_packet"]
     parts = ["### Whole clips", *map(_offline_section, figures["offline"])]
     parts += ["### Streaming", _streaming_section(figures["streaming"])]
-    parts.append(
-        f"Algorithmic latency is {first['latency_ms']:g} ms with one-frame packets. Loading the "
-        f"model takes {first['load_ms']:.0f} ms. Until the first packet is out, the work takes "
-        f"{first['first_session_encode_ms']:.1f} ms in a new process and "
-        f"{first['next_sessions_encode_ms']:.1f} ms in later sessions; until its sound is out, "
-        f"{first['first_session_decode_ms']:.1f} and {first['next_sessions_decode_ms']:.1f} ms."
-    )
+    parts.append(_first_packet_section(figures["first_packet"]))
     rows = [
         (f"`{row['command']}`", f"{row['seconds']:.2f}", f"{row['peak_mib']:.0f}")
         for row in figures["start_up"]
@@ -491,6 +485,21 @@ def _streaming_section(results: list[dict[str, Any]]) -> str:
     for side in ("encode", "decode"):
         header += [f"{side}, ms: median / p99 / worst", "x real time"]
     return f"A packet is as long as the push that fills it.\n\n{markdown(header, rows)}"
+
+
+def _first_packet_section(results: list[dict[str, Any]]) -> str:
+    names = ("load", "first_encode", "later_encode", "first_decode", "later_decode")
+    rows = [
+        (f"{row['threads']}", *(f"{row[f'{name}_ms']:.1f}" for name in names)) for row in results
+    ]
+    first, later = "ms in a new process", "ms in later sessions"
+    header = ["threads", "loading the model, ms", f"packet, {first}", f"packet, {later}"]
+    header += [f"sound, {first}", f"sound, {later}"]
+    return (
+        f"The algorithmic latency is {results[0]['latency_ms']:g} ms with one-frame packets. To it "
+        "comes the work for a session's first packet, and for its first sound:\n\n"
+        f"{markdown(header, rows)}"
+    )
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
