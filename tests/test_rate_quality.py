@@ -17,7 +17,8 @@ from PIL import Image
 from benchmarks import listen, rate_quality, recordings, results
 from benchmarks.metrics import METRICS
 from benchmarks.plots import Line, draw_lines, label_lines, new_figure
-from benchmarks.rate_quality import main, meaning, pair_table, pairs, spread, summarise
+from benchmarks.rate_quality import main, meaning, spread
+from benchmarks.rate_tables import pair_table, pairs, summarise
 from tests.browser import Browser, find_browser
 from tests.conftest import REPOSITORY
 
