@@ -94,7 +94,7 @@ class Subject(NamedTuple):
         audio: ``[N]`` float32 at the model's rate.
         noise: ``[N]``, likewise.
         ours: our codec.
-            opus: Opus.
+        opus: Opus.
         seed: of everything random, by file.
         quick: only the mildest and the worst of conditions.
     """
@@ -339,6 +339,8 @@ def experiments_on(path: Path, settings: Settings) -> list[dict[str, Any]]:
     assert isinstance(opus, FFmpegCodec)
     seed = zlib.crc32(path.name.encode())
     audio = load(path, settings.seconds, ours.sample_rate)
+    if rms(audio) < SILENCE:
+        raise CodecError(f"{path} starts with {settings.seconds:g} s of silence: leave it out")
     noise = make_noise(settings.noises, len(audio), ours.sample_rate, seed)
     subject = Subject(audio, noise, ours, opus, seed, settings.quick)
     return [

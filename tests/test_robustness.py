@@ -16,6 +16,7 @@ from benchmarks import robustness
 from benchmarks.codecs import Aecodec, Coded, FFmpegCodec, open_peer
 from benchmarks.metrics import rms
 from codec.container import Packet
+from codec.errors import CodecError
 from codec.stream import StreamEncoder
 from tests.conftest import RECORDING, sound
 
@@ -216,3 +217,10 @@ def test_a_folder_without_speech_is_named(tmp_path: Path) -> None:
     shutil.copy(RECORDING, tmp_path / "music_a.flac")
     with pytest.raises(SystemExit, match=f"error: {tmp_path} holds no speech"):
         robustness.main(["--data", str(tmp_path)])
+
+
+def test_a_silent_recording_is_named(tmp_path: Path, model_folder: Path) -> None:
+    soundfile.write(tmp_path / "speech_silent.wav", np.zeros(24_000), 24_000)
+    settings = robustness.Settings(str(model_folder), 0.5, (), quick=True)
+    with pytest.raises(CodecError, match=r"speech_silent.wav starts with 0.5 s of silence"):
+        robustness.experiments_on(tmp_path / "speech_silent.wav", settings)
