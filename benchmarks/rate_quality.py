@@ -155,12 +155,15 @@ def find_contenders(
     """
     limit = QUICK_BITRATES if quick else AUTO_BITRATES
     contenders = []
+    names = [_model(model).name for model in models]
     for model in models:
         ours = _model(model)
+        same = names.count(ours.name) > 1
+        name = f"{ours.name} {ours.fingerprint[:6]}" if same else ours.name
         chosen = spread(ours.bitrates(), limit)
         if bitrates is not None:
             chosen = tuple(dict.fromkeys(_at_most(ours, bitrate) for bitrate in bitrates))
-        contenders.append(Contender(ours.name, "aecodec", model, chosen))
+        contenders.append(Contender(name, "aecodec", model, chosen))
     absent = {}
     for name in [*peers, *folders]:
         try:
@@ -329,7 +332,7 @@ def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--clips", type=int, help="to listen to, per class (default: 2; quick: 1)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
-    parser.add_argument("--out", type=Path, default=Path("rate_quality"), help="folder")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder")
     arguments = parser.parse_args(words)
     if arguments.every < 1 or arguments.jobs < 1:
         parser.error("--every and --jobs are at least 1")

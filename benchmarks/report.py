@@ -27,14 +27,18 @@ PACKAGES = ("torch", "numpy", "soxr", "librosa", "av", "pesq", "pystoi", "visqol
 
 def origin(models: Sequence[str] = (), seed: int = 0) -> dict[str, Any]:
     """How, when, where and of which models a run's figures are made."""
-    described = [read_description(find_model(model)) for model in models]
+    fingerprints: dict[str, str] = {}
+    for model in models:
+        described = read_description(find_model(model))
+        name, fingerprint = described["name"], described["fingerprint"]
+        fingerprints[f"{name} {fingerprint[:6]}" if name in fingerprints else name] = fingerprint
     return {
         "command": command_line(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": machine(),
         "versions": {"aecodec": codec.__version__, "python": platform.python_version()}
         | {name: version for name in PACKAGES if (version := installed(name))},
-        "models": {model["name"]: model["fingerprint"] for model in described},
+        "models": fingerprints,
         "seed": seed,
     }
 

@@ -1,6 +1,6 @@
 """The results page, from what the other benchmarks wrote.
 
-    python benchmarks/results.py OUT [OUT ...]
+    python benchmarks/results.py [OUT ...]
 
 Looks in these folders for rate_quality.json, speed.json and robustness.json, and writes those that
 are there into ``benchmarks/RESULTS.md``, with their pictures in ``benchmarks/results``. Every
@@ -75,7 +75,9 @@ def make_page(folders: Sequence[Path], page: Path) -> list[Path]:
 def how(figures: dict[str, Any]) -> list[str]:
     """Command, date, machine, models and versions, as Markdown."""
     versions = ", ".join(f"{name} {version}" for name, version in figures["versions"].items())
-    models = ", ".join(f"{name} (`{print_}`)" for name, print_ in figures["models"].items())
+    models = ", ".join(
+        f"{name} (`{fingerprint}`)" for name, fingerprint in figures["models"].items()
+    )
     return [
         "```bash",
         figures["command"],
@@ -99,7 +101,9 @@ def _shrink(source: Path, folder: Path) -> Path:
 def main(words: Sequence[str] | None = None) -> None:
     """Write, and say how large the pictures are."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("folders", type=Path, nargs="+", help="where the benchmarks wrote")
+    parser.add_argument(
+        "folders", type=Path, nargs="*", default=[Path("runs/benchmarks")], help="where they wrote"
+    )
     parser.add_argument("--page", type=Path, default=Path(__file__).parent / "RESULTS.md")
     arguments = parser.parse_args(words)
     try:

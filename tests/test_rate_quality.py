@@ -17,10 +17,12 @@ from PIL import Image
 from benchmarks import listen, rate_quality, recordings, results
 from benchmarks.metrics import METRICS
 from benchmarks.plots import Line, draw_lines, label_lines, new_figure
-from benchmarks.rate_quality import main, meaning, spread
+from benchmarks.rate_quality import find_contenders, main, meaning, spread
 from benchmarks.rate_tables import pair_table, pairs, summarise
+from benchmarks.report import origin
+from codec.store import load_codec
 from tests.browser import Browser, find_browser
-from tests.conftest import REPOSITORY
+from tests.conftest import LAPPED, REPOSITORY, make_codec
 
 KINDS = ("speech", "music", "sound")
 
@@ -57,7 +59,7 @@ def test_quick_runs_on_a_fresh_clone(quick: Run) -> None:
     figures = quick.figures
     assert [row["class"] for row in figures["files"]] == list(KINDS)
     assert {line["codec"] for line in figures["summary"]} == {"aecodec speech24k", "opus", "mp3"}
-    assert set(figures["models"]) == {"speech24k"}
+    assert figures["models"] == {"speech24k": load_codec().fingerprint.hex()}
     assert figures["versions"]["pesq"]
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", figures["date"])
     assert "install codec2" in figures["absent"]["codec2"]
@@ -210,6 +212,18 @@ def test_absolute_paths_stay_out_of_what_is_published(quick: Run) -> None:
 def test_wrong_use_is_told_in_one_line(words: list[str], said: str, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=said):
         main([*words, "--out", str(tmp_path)])
+
+
+def test_two_models_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        make_codec(LAPPED, tmp_path / str(seed), seed)
+    folders = [str(tmp_path / name) for name in "01"]
+    contenders, _ = find_contenders(folders, [2000], [], {}, quick=True)
+    names = {contender.name for contender in contenders}
+    assert len(names) == 2
+    assert len(origin(folders)["models"]) == 2
+    assert all(name.startswith("aecodec test ") for name in names)
+    assert {contender.bitrates for contender in contenders} == {(2000,)}
 
 
 def test_bitrates_are_spread_over_their_logarithm() -> None:
