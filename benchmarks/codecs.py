@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -57,8 +57,8 @@ class Coded(NamedTuple):
     delay: int = 0
 
 
-class CodecUnderTest(Protocol):
-    """A codec of the comparison.
+class CodecUnderTest(ABC):
+    """A codec of the comparison; what it shares with the others is resampling and alignment.
 
     Attributes:
         name: for tables.
@@ -68,28 +68,20 @@ class CodecUnderTest(Protocol):
     name: str
     sample_rate: int
 
+    @abstractmethod
     def bitrates(self) -> tuple[int, ...]:
         """The bits per second it can run at, ascending."""
-
-    def code(self, audio: np.ndarray, sample_rate: int, bitrate: int) -> Coded:
-        """Encode and decode ``[N]`` float32 in [-1, 1]."""
-
-
-class BaseCodec(ABC):
-    """The part that is the same for all: resampling and alignment."""
-
-    name: str
-    sample_rate: int
-
-    @abstractmethod
-    def bitrates(self) -> tuple[int, ...]: ...
 
     @abstractmethod
     def _code(self, audio: np.ndarray, bitrate: int) -> tuple[np.ndarray, int, int | None]:
         """Audio at the codec's rate -> audio of about its length, payload bits, file bytes."""
 
     def code(self, audio: np.ndarray, sample_rate: int, bitrate: int) -> Coded:
-        """Encode and decode ``[N]`` float32 in [-1, 1]; see `Coded`."""
+        """Encode and decode ``[N]`` float32 in [-1, 1].
+
+        Raises:
+            ConfigError: it does not run at this bitrate.
+        """
         if bitrate not in self.bitrates():
             offered = ", ".join(f"{value / 1000:g}" for value in self.bitrates())
             raise ConfigError(
@@ -137,7 +129,7 @@ def align(decoded: np.ndarray, original: np.ndarray, sample_rate: int) -> tuple[
     return np.pad(moved, (0, len(original) - len(moved))).astype(np.float32), delay
 
 
-class Aecodec(BaseCodec):
+class Aecodec(CodecUnderTest):
     """A model of ours, through a real stream: its bits are the bytes that were written.
 
     Args:
@@ -175,7 +167,7 @@ class Aecodec(BaseCodec):
         return decoded, payload_bits, Header.SIZE + sum(len(p.to_bytes()) for p in packets)
 
 
-class FFmpegCodec(BaseCodec):
+class FFmpegCodec(CodecUnderTest):
     """A codec inside PyAV's wheel, written to a real file in memory and read back from it.
 
     Reading the file removes the delay that its container announces, as any player does.
@@ -246,7 +238,7 @@ def _float_format(encoder: str) -> str:
     return next(name for name in ("fltp", "flt") if name in formats)
 
 
-class Codec2(BaseCodec):
+class Codec2(CodecUnderTest):
     """Codec 2, a vocoder for speech at 8 kHz, through its programs ``c2enc`` and ``c2dec``."""
 
     name = "codec2"
@@ -274,7 +266,7 @@ class Codec2(BaseCodec):
         return decoded, 8 * size, size
 
 
-class Speex(BaseCodec):
+class Speex(CodecUnderTest):
     """Speex, wideband at 16 kHz, through its programs ``speexenc`` and ``speexdec``."""
 
     name = "speex"
@@ -324,7 +316,7 @@ def run_program(*command: str | Path) -> None:
         raise CodecError(f"{Path(command[0]).name} failed: {said[-1]}")
 
 
-class TransformersCodec(BaseCodec):
+class TransformersCodec(CodecUnderTest):
     """EnCodec, DAC or Mimi as Hugging Face's ``transformers`` runs them.
 
     They have no file format of their own; the payload is codes times the bits of a code.

@@ -14,6 +14,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 # Work is spread over files, one process each; threads inside would only get in the way.
@@ -235,10 +236,10 @@ def stoi(
     import pystoi
 
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.filterwarnings("error", "Not enough STFT frames", RuntimeWarning)
         try:
             return float(pystoi.stoi(original, decoded, sample_rate, extended=extended))
-        except (RuntimeWarning, ValueError):  # too short; pystoi would return 1e-5
+        except (RuntimeWarning, ValueError):  # too short: it would return 1e-5, or finds no frame
             return None
 
 
@@ -265,7 +266,7 @@ def visqol_speech(decoded: np.ndarray, original: np.ndarray, sample_rate: int) -
 
     At 16 kHz, with the deep-lattice mapping that the C++ program uses by default.
 
-    Limits: speech only, to 8 kHz; it rates codecs it was not made for, such as neural ones, low.
+    Limits: speech only, to 8 kHz; it was fitted to the faults of telephony, not of neural codecs.
     """
     return _visqol("speech", 16_000, decoded, original, sample_rate)
 
@@ -308,7 +309,7 @@ def _visqol(
 def _quiet_stderr() -> Iterator[None]:
     """The lattice's runtime announces itself on the descriptor, past Python."""
     kept = os.dup(2)
-    with open(os.devnull, "wb") as nothing:  # noqa: PTH123
+    with Path(os.devnull).open("wb") as nothing:
         os.dup2(nothing.fileno(), 2)
     try:
         yield
