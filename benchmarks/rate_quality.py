@@ -55,7 +55,7 @@ from codec.folder import DEFAULT_MODEL
 SPEECH_ONLY = ("codec2", "speex")
 AUTO_BITRATES = 6
 QUICK_BITRATES = 3
-LISTEN_SECONDS, LISTEN_BITRATES = 5.0, 3
+LISTEN_SECONDS, LISTEN_BITRATES = 4.0, 3
 
 
 class Contender(NamedTuple):
