@@ -211,12 +211,19 @@ def plan(
         for contender in contenders:
             if not contender.takes(kind_of(path)):
                 continue
-            identity = _model(contender.place).fingerprint if contender.kind == "aecodec" else ""
-            facts = [file_digest, contender, identity, seconds, visqol, kind_of(path)]
+            facts = [file_digest, contender, _identity(contender), seconds, visqol, kind_of(path)]
             key = json.dumps([*facts, packages, sources], default=str).encode()
             digest = hashlib.sha256(key).hexdigest()
             tasks.append(Task(path, contender, seconds, visqol, digest))
     return tasks
+
+
+def _identity(contender: Contender) -> str:
+    """What tells other weights in the same place."""
+    if contender.kind == "aecodec":
+        return _model(contender.place).fingerprint
+    place = contender.place
+    return recordings.digest(Path(place) / "model.safetensors") if place else ""
 
 
 def meaning(path: Path) -> str:
