@@ -21,7 +21,17 @@ from typing import Any
 import codec
 from codec.folder import find_model, read_description
 
-PACKAGES = ("torch", "numpy", "soxr", "librosa", "av", "pesq", "pystoi", "visqol-python")
+PACKAGES = (
+    "torch",
+    "numpy",
+    "soxr",
+    "librosa",
+    "av",
+    "pesq",
+    "pystoi",
+    "visqol-python",
+    "transformers",
+)
 """Whose versions the figures may depend on; `origin` adds those that are installed."""
 
 
