@@ -269,10 +269,13 @@ def _results(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[int, dict[str, 
         return
     # The threads of a process that was forked after torch had started some may hang.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(tasks)) or 1, mp_context=context) as pool:
+    pool = ProcessPoolExecutor(min(jobs, len(tasks)) or 1, mp_context=context)
+    try:
         waiting = {pool.submit(code_and_measure, task): n for n, task in enumerate(tasks)}
         for future in as_completed(waiting):
             yield waiting[future], future.result()
+    finally:  # when interrupted, what has not begun is left
+        pool.shutdown(cancel_futures=True)
 
 
 def by_file(
