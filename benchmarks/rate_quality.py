@@ -359,6 +359,8 @@ def main(words: Sequence[str] | None = None) -> None:
         compare(arguments)
     except CodecError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted: the same command goes on where this one was")
 
 
 def compare(arguments: argparse.Namespace) -> None:
