@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +15,7 @@ from codec.errors import AudioError, CodecError, FormatError
 from codec.files import atomic_output, decode_file, encode_file
 from codec.model import Codec
 from codec.scan import scan_file
-from tests.conftest import REPOSITORY, sound
+from tests.conftest import sound
 
 RATES = [8_000, 16_000, 22_050, 24_000, 44_100, 48_000, 96_000]
 
@@ -186,26 +183,6 @@ def test_files_cost_at_most_two_per_cent_more_than_their_codes(tmp_path: Path) -
     source = write(tmp_path / "in.wav", sound(24_000 * 10), 24_000)
     scan = encode_file(load_codec(), source, tmp_path / "a.codes", bitrate=6_000)
     assert (tmp_path / "a.codes").stat().st_size == scan.num_bytes <= 1.02 * 10 * 6_000 / 8
-
-
-def test_memory_does_not_grow_with_length() -> None:
-    """Peak memory of the command, on a few seconds and on some minutes, as the benchmark says."""
-    command = [
-        sys.executable,
-        "benchmarks/memory.py",
-        "--data",
-        "examples",
-        "--minutes",
-        "0.1",
-        "4",
-    ]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    output = subprocess.run(
-        command, cwd=REPOSITORY, env=environment, capture_output=True, check=True, text=True
-    ).stdout
-    short, long = ([float(cell) for cell in row.split("|")[1:4]] for row in output.splitlines()[2:])
-    for before, after in zip(short[1:], long[1:], strict=True):
-        assert 0 < after < 1.1 * before
 
 
 def test_a_failure_while_writing_keeps_the_old_file(tmp_path: Path) -> None:

@@ -1,0 +1,139 @@
+"""A headless Chromium, driven over a pipe by the DevTools protocol: no driver, no packages."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+TIMEOUT_SECONDS = 60.0
+
+
+def find_browser() -> str | None:
+    """Path of a Chromium or Chrome, None if there is none."""
+    return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+class Browser:
+    """One page in one process; a context manager.
+
+    Args:
+        program: path of the browser.
+        profile: an empty folder.
+
+    Attributes:
+        complaints: errors that the page wrote to the console or raised.
+        requests: addresses that the page asked for, data excepted.
+    """
+
+    def __init__(self, program: str, profile: Path) -> None:
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self._number = 0
+        self._buffer = b""
+        self._loaded = False
+        self._session: str | None = None
+        to_browser, self._out = os.pipe()
+        self._in, from_browser = os.pipe()
+
+        options = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--autoplay-policy=no-user-gesture-required",
+            f"--user-data-dir={profile}",
+            "--remote-debugging-pipe",
+        ]
+        # The protocol is spoken on descriptors 3 and 4.
+        script = f'exec "$@" 3</dev/fd/{to_browser} 4>/dev/fd/{from_browser}'
+        self._process = subprocess.Popen(
+            ["sh", "-c", script, "sh", program, *options, "about:blank"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=(to_browser, from_browser),
+        )
+        os.close(to_browser)
+        os.close(from_browser)
+        targets = self._call("Target.getTargets")["targetInfos"]
+        page = next(target["targetId"] for target in targets if target["type"] == "page")
+        attached = self._call("Target.attachToTarget", targetId=page, flatten=True)
+        self._session = attached["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self._call(f"{domain}.enable")
+
+    def __enter__(self) -> Browser:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._in)
+        os.close(self._out)
+
+    def open(self, page: Path) -> None:
+        """Load a file and wait until it is there."""
+        self._loaded = False
+        self._call("Page.navigate", url=page.resolve().as_uri())
+        while not self._loaded:
+            self._receive()
+
+    def evaluate(self, script: str) -> Any:
+        """Value of a JavaScript expression; a promise is waited for."""
+        answer = self._call(
+            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True
+        )
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
+
+    def _call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": parameters}
+        if self._session is not None:
+            message["sessionId"] = self._session
+        os.write(self._out, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._receive()
+            if answer.get("id") == self._number:
+                assert "error" not in answer, answer["error"]
+                result: dict[str, Any] = answer["result"]
+                return result
+
+    def _receive(self) -> dict[str, Any]:
+        """The next message; what happened to the page is noted on the way."""
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while b"\0" not in self._buffer:
+            ready, _, _ = select.select([self._in], [], [], max(0.0, deadline - time.monotonic()))
+            assert ready, "the browser does not answer"
+            piece = os.read(self._in, 2**20)
+            assert piece, "the browser has ended"
+            self._buffer += piece
+        line, _, self._buffer = self._buffer.partition(b"\0")
+        message: dict[str, Any] = json.loads(line)
+        parameters = message.get("params", {})
+        match message.get("method"):
+            case "Page.loadEventFired":
+                self._loaded = True
+            case "Runtime.exceptionThrown":
+                self.complaints.append(str(parameters["exceptionDetails"]))
+            case "Runtime.consoleAPICalled" if parameters["type"] in {"error", "warning"}:
+                self.complaints.append(str(parameters["args"]))
+            case "Log.entryAdded" if parameters["entry"]["level"] in {"error", "warning"}:
+                self.complaints.append(parameters["entry"]["text"])
+            case "Network.requestWillBeSent":
+                address = parameters["request"]["url"]
+                if not address.startswith("data:"):
+                    self.requests.append(address)
+        return message
