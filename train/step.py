@@ -31,6 +31,10 @@ USAGE_DECAY = 0.98
 # restart codes that are merely rare.
 DEAD_BELOW = 0.03
 
+# Latents that codebooks start from: enough of each entry to be a mean, in all what fits memories.
+STARTS_PER_ENTRY = 32
+MAX_STARTS = 2**17
+
 LOSS_DECAY = 0.99
 # The loss of a single batch never came near so many times its running mean in a run that was well.
 EXPLOSION = 30.0
@@ -247,10 +251,12 @@ def initialize_codebooks(trainer: Trainer) -> None:
     recipe, state, fabric = trainer.recipe, trainer.state, trainer.fabric
     rng = np.random.default_rng((recipe.run.seed, fabric.global_rank, state.step, 2))
     latents: list[Tensor] = []
-    while sum(map(len, latents)) < 32 * recipe.model.codebook_size:
+    wanted = min(STARTS_PER_ENTRY * recipe.model.codebook_size, MAX_STARTS)
+    while wanted > 0:
         audio = trainer.corpus.batch(rng).degraded.to(fabric.device)
         latent = _as_tensor(fabric.all_gather(state.codec.encode_latent(audio)))
         latents.append(latent.reshape(-1, latent.shape[-1]))
+        wanted -= len(latents[-1])
     state.codec.quantizer.initialize(torch.cat(latents))
     share_tensors(fabric, list(state.codec.quantizer.parameters()))
     state.average.load_state_dict(state.codec.state_dict())
