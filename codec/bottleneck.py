@@ -156,8 +156,8 @@ def set_to_best_map(linear: nn.Linear, inputs: Tensor, targets: Tensor) -> None:
     mean, target_mean = inputs.mean(0), targets.mean(0)
     # By the normal equations: torch.linalg.lstsq differs in the last bit from run to run.
     centred = inputs - mean
-    gram = torch.linalg.pinv(centred.T @ centred, hermitian=True)
-    solution = gram @ (centred.T @ (targets - target_mean))
+    gram = torch.linalg.pinv((centred.T @ centred).cpu().double(), hermitian=True)
+    solution = gram.to(inputs) @ (centred.T @ (targets - target_mean))
     linear.weight.copy_(solution.T)
     linear.bias.copy_(target_mean - mean @ solution)
 

@@ -90,6 +90,14 @@ def clear_errors() -> Iterator[None]:
         raise Failure(f"cannot read or write{where}: {reason}; choose another place") from error
     except MemoryError as error:
         raise Failure("not enough memory: close other programs, or use fewer channels") from error
+    except RuntimeError as error:
+        # Torch's own ways to say it; anything else is a bug, and shows itself as one.
+        if type(error).__name__ != "OutOfMemoryError" and "allocate memory" not in str(error):
+            raise
+        raise Failure(
+            "not enough memory: close other programs; in training, lower data.batch_size or "
+            "data.crop_frames"
+        ) from error
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -292,6 +300,9 @@ def finetune(
     with clear_errors(), training_packages():
         from train.config import recipe_of_model
 
+        own = options["out"] and options["out"] / "training" / "recipe.toml"
+        if options["resume"] and recipe is None and own and own.exists():
+            recipe = str(own)  # what was frozen when the run began stays frozen
         loaded = recipe_of_model(model, recipe, overrides, freeze)
         run_training(loaded, initial_model=None if options["resume"] else model, **options)
 
@@ -317,14 +328,13 @@ def run_training(
     from train.loop import fit
 
     log_to_stderr()
-    fit(recipe, data, out, num_devices=devices, **options)
-    click.echo(out)
+    if fit(recipe, data, out, num_devices=devices, **options):
+        click.echo(out)
 
 
 def log_to_stderr() -> None:
     """Let people see what training and measuring have to say, and nothing of their machinery."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 
 @contextmanager

@@ -66,6 +66,8 @@ def write_atomically(path: Path, data: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut may leave the new name on an empty file
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
     except BaseException:

@@ -164,16 +164,18 @@ class ResidualVectorQuantizer(ResidualQuantizer):
             vectors = F.normalize(F.pad(vectors, (0, 1), value=float(axis)), dim=-1)
             entries = vectors[torch.randint(len(vectors), (size,))]
             for _ in range(iterations):
-                nearest = torch.argmax(vectors @ entries.T, dim=-1)
+                nearest = _nearest_directions(vectors, entries)
                 sums = torch.zeros_like(entries).index_add_(0, nearest, vectors)
                 empty = sums.norm(dim=-1) < 1e-6
                 sums[empty] = vectors[torch.randint(len(vectors), (int(empty.sum()),))]
                 entries = F.normalize(sums, dim=-1)
-            code = entries[torch.argmax(vectors @ entries.T, dim=-1)]
+            code = entries[_nearest_directions(vectors, entries)]
             stage.codebook.copy_(entries)
             set_to_best_map(stage.project, code, residual)
             # What coding leaves, which may pick other codes than k-means on the sphere.
-            residual = residual - self._side_by_side().each[index](residual)[1]
+            book = self._side_by_side().each[index]
+            parts = torch.split(residual, _rows_at_once(size))
+            residual = torch.cat([part - book(part)[1] for part in parts])
         self.train(self.training)
 
     @torch.no_grad()
@@ -183,14 +185,25 @@ class ResidualVectorQuantizer(ResidualQuantizer):
             if count := int(dead.sum()):
                 drawn = residual[torch.randint(len(residual), (count,))]
                 # The point of the sphere whose image is nearest, up to its length.
-                pseudo_inverse = torch.linalg.pinv(stage.project.weight)
-                code = (drawn - stage.project.bias) @ pseudo_inverse.T
+                pseudo_inverse = torch.linalg.pinv(stage.project.weight.cpu())
+                code = (drawn - stage.project.bias) @ pseudo_inverse.T.to(drawn)
                 stage.codebook[dead] = F.normalize(code, dim=-1)
             residual = residual - book(residual)[1]
 
 
 def _weights_loaded(quantizer: ResidualVectorQuantizer, _: object) -> None:
     quantizer.train(quantizer.training)
+
+
+def _nearest_directions(vectors: Tensor, entries: Tensor) -> Tensor:
+    """For each of ``[N, d]`` the entry of ``[size, d]`` at the smallest angle."""
+    parts = torch.split(vectors, _rows_at_once(len(entries)))
+    return torch.cat([torch.argmax(part @ entries.T, dim=-1) for part in parts])
+
+
+def _rows_at_once(codebook_size: int) -> int:
+    """Rows that can be compared with all entries of a codebook in 256 MB."""
+    return max(1, 2**26 // codebook_size)
 
 
 def _learn(stage: VectorQuantizer, book: Codebook, residual: Tensor) -> tuple[Tensor, Tensor]:

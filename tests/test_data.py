@@ -408,8 +408,11 @@ def test_some_clip_is_held_out_of_two_and_a_single_one_is_kept(
     single = many(tmp_path / "one", ["a.wav"])
     assert split(single, RECIPE) == (single, single)
     assert "there is only a.wav" in caplog.text
+    training, validation = split(many(tmp_path / "pair", ["a_1.wav", "a_2.wav"]), RECIPE)
+    assert len(training.clips) == len(validation.clips) == 1 and training != validation
+    # No class loses its only clip.
     training, validation = split(many(tmp_path / "two", ["a_1.wav", "b_1.wav"]), RECIPE)
-    assert len(training.clips) == len(validation.clips) == 1
+    assert len(training.clips) == 2 and len(validation.clips) == 1
     index = many(tmp_path / "two", [f"a_{number}.wav" for number in range(1, 9)])
     training, validation = split(index, RECIPE)
     assert [clip.kind for clip in validation.clips] == ["a"]

@@ -24,6 +24,7 @@ WELL = {
     "mel_1": 0.5,
     "mel_2": 0.4,
     "mel_4": 0.3,
+    "frames": 200.0,
     "used_1": 0.9,
     "used_2": 1.0,
     "used_3": 1.0,
@@ -63,6 +64,14 @@ def test_validation_measures_every_bitrate(training_recipe: TrainConfig, bottlen
         assert 0 <= report["efficiency"] <= 1
     text = summary(report | {"step": 5, "loss": 1.0}, recipe)
     assert "step 5" in text and text.count("SI-SDR") == max(1, len(rungs(model)))
+
+
+def test_few_frames_are_no_reason_to_complain(training_recipe: TrainConfig) -> None:
+    """They cannot show all entries of a codebook, however well it is used."""
+    size = training_recipe.model.codebook_size
+    few = WELL | {"frames": 2.0 * size, "used_1": 0.3}
+    assert advice([few] * 5, training_recipe, 0.9) == []
+    assert len(advice([few | {"frames": 4.0 * size}] * 5, training_recipe, 0.9)) == 1
 
 
 def test_a_healthy_run_needs_no_advice(training_recipe: TrainConfig) -> None:

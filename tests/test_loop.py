@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,16 @@ from click.testing import CliRunner
 from codec.cli import main
 from codec.errors import CodecError, ConfigError, ModelError
 from codec.files import decode_file, encode_file
-from codec.store import load_codec
+from codec.store import load_codec, save_codec
 from tests.conftest import LADDER, RECORDING, REPOSITORY
-from train import loop
+from train import loop, step
 from train.checkpoint import find_checkpoints
 from train.config import TrainConfig, load_recipe, to_toml
 from train.loop import fit
 from train.metrics import si_sdr
 from train.start import start_transparent
 from train.state import start
-from train.step import TrainingError, draw_num_codebooks
+from train.step import Trainer, TrainingError, draw_num_codebooks, train_step
 
 
 def changed(recipe: TrainConfig, **sections: dict[str, Any]) -> TrainConfig:
@@ -99,8 +100,9 @@ KINDS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "fsq": {"model": {"bottleneck": "fsq"}},
     "vae": {"model": {"bottleneck": "vae"}},
-    "gru, plateau": {
+    "gru, plateau, half precision": {
         "model": {"recurrent": "gru"},
+        "run": {"precision": "bf16"},
         "optimizer": {"schedule": "plateau", "plateau_patience": 1},
     },
     "lstm": {"model": {"recurrent": "lstm"}},
@@ -152,6 +154,13 @@ def command(*arguments: str | Path) -> list[str]:
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
 
 
+def wait_for(process: subprocess.Popen[bytes], condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 300
+    while not condition():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_a_killed_run_resumes_with_the_same_losses(
     training_recipe: TrainConfig, training_folder: Path, tmp_path: Path
 ) -> None:
@@ -163,10 +172,7 @@ def test_a_killed_run_resumes_with_the_same_losses(
     out = tmp_path / "run"
     train = command("train", toml, "--data", training_folder, "--out", out)
     with subprocess.Popen(train, stderr=subprocess.DEVNULL, env=ENVIRONMENT) as process:
-        deadline = time.monotonic() + 120
-        while not find_checkpoints(out / "training" / "checkpoints"):
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_for(process, lambda: find_checkpoints(out / "training" / "checkpoints"))
         process.send_signal(signal.SIGKILL)
     result = subprocess.run([*train, "--resume"], capture_output=True, check=False, env=ENVIRONMENT)
     assert result.returncode == 0, result.stderr.decode()
@@ -184,10 +190,7 @@ def test_asked_to_stop_a_run_saves_what_it_has(
     out = tmp_path / "run"
     train = command("train", toml, "--data", training_folder, "--out", out)
     with subprocess.Popen(train, stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
-        deadline = time.monotonic() + 120
-        while not (out / "training" / "best").exists():
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_for(process, (out / "training" / "best").exists)
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
@@ -327,6 +330,24 @@ def test_an_upgraded_decoder_decodes_files_made_before(
     encode_file(new, RECORDING, tmp_path / "new.codes")
     assert (tmp_path / "new.codes").read_bytes() == (tmp_path / "old.codes").read_bytes()
 
+    # Going on keeps frozen what was frozen, and nothing else can be made of such a checkpoint.
+    resumed = ["finetune", str(first), "--data", str(training_folder), "--out", str(second)]
+    run = CliRunner().invoke(main, [*resumed, "--resume", "--set", "run.steps=9"])
+    assert run.exit_code == 0, run.output
+    assert load_codec(second).fingerprint == old.fingerprint
+    run = CliRunner().invoke(main, [*resumed, "--resume", "--set", "optimizer.freeze=[]"])
+    assert run.exit_code == 1 and "the optimizer.freeze that it had" in run.output
+
+
+def test_frozen_weights_stay_to_the_bit_whatever_their_precision(
+    training_recipe: TrainConfig, training_folder: Path, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    save_codec(start(training_recipe).codec, first, name="full precision", half=False)
+    frozen = changed(training_recipe, optimizer={"freeze": ("encoder", "quantizer")})
+    fit(frozen, training_folder, second, initial_model=str(first))
+    assert load_codec(second).fingerprint == load_codec(first).fingerprint
+
 
 def test_a_run_is_not_overwritten_and_nothing_is_resumed_from_nothing(
     training_recipe: TrainConfig, training_folder: Path, tmp_path: Path
@@ -336,7 +357,7 @@ def test_a_run_is_not_overwritten_and_nothing_is_resumed_from_nothing(
     fit(recipe, training_folder, out)
     with pytest.raises(TrainingError, match="--resume"):
         fit(recipe, training_folder, out)
-    with pytest.raises(ModelError, match="nothing to resume"):
+    with pytest.raises(TrainingError, match="nothing to resume"):
         fit(recipe, training_folder, tmp_path / "other", resume=True)
     with pytest.raises(ConfigError, match="aecodec finetune"):
         frozen = changed(recipe, optimizer={"freeze": ("encoder",)})
@@ -345,6 +366,8 @@ def test_a_run_is_not_overwritten_and_nothing_is_resumed_from_nothing(
     assert [path.stem for path in checkpoints] == ["step_000000006", "step_000000004"]
     log = read_log(out)
     checkpoints[0].write_bytes(checkpoints[0].read_bytes()[:-50])
+    with (out / "training" / "log.jsonl").open("a") as file:
+        file.write('{"step": 6, "lo')  # killed in the middle of a line
     fit(recipe, training_folder, out, resume=True)  # from the one before
     assert read_log(out) == log
     for path in find_checkpoints(out / "training" / "checkpoints"):
@@ -372,7 +395,6 @@ def test_a_run_leaves_what_people_want_to_see(
     assert {f"decoded/{listed[0]}", f"original/{listed[0]}"} <= set(tags["audio"])
     assert {f"decoded/{listed[0]}", f"original/{listed[0]}"} <= set(tags["images"])
     # The model lies in the folder itself.
-    (tmp_path / "a.wav").write_bytes(b"")
     encode_file(load_codec(out), RECORDING, tmp_path / "a.codes")
 
 
@@ -391,12 +413,28 @@ def test_patience_ends_a_run_early(
 
 
 def test_minutes_replace_steps_and_end_annealed(
-    training_recipe: TrainConfig, training_folder: Path, tmp_path: Path
+    training_recipe: TrainConfig,
+    training_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    recipe = changed(training_recipe, run={"steps": 10**9, "validate_every": 10**9})
-    fit(recipe, training_folder, tmp_path / "run", minutes=0.01)
+    recipe = changed(
+        training_recipe,
+        run={"steps": 10**9, "validate_every": 10**9},
+        optimizer={"warmup_steps": 0},
+    )
+    rates = []
+
+    def noted(trainer: Trainer, *rest: Any, **options: Any) -> dict[str, float]:
+        figures = train_step(trainer, *rest, **options)
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+        return figures
+
+    monkeypatch.setattr(loop, "train_step", noted)
+    fit(recipe, training_folder, tmp_path / "run", minutes=0.05)
     log = read_log(tmp_path / "run")
-    assert len(log) == 1 and log[0]["step"] >= 1
+    assert len(log) == 1 and log[0]["step"] == len(rates) > 10
+    assert rates[-1] < 0.2 * max(rates)
 
 
 @pytest.mark.parametrize("lr", [1e30, 10.0])
@@ -410,6 +448,33 @@ def test_an_exploding_loss_stops_with_advice(
     )
     with pytest.raises(CodecError, match=r"--resume and a lower optimizer\.lr"):
         fit(recipe, training_folder, tmp_path / "run")
+
+
+def test_discriminators_that_explode_are_not_kept(
+    training_recipe: TrainConfig, training_folder: Path, tmp_path: Path
+) -> None:
+    recipe = changed(
+        training_recipe,
+        run={"steps": 50, "checkpoint_every": 1},
+        adversarial={"weight": 1.0, "channels": 2, "stft_windows": (256,), "lr": 1e30},
+        optimizer={"warmup_steps": 0},
+    )
+    with pytest.raises(TrainingError, match=r"adversarial\.lr"):
+        fit(recipe, training_folder, tmp_path / "run")
+    for path in find_checkpoints(tmp_path / "run" / "training" / "checkpoints"):
+        assert all(t.isfinite().all() for t in safetensors.torch.load_file(path).values())
+
+
+def test_a_large_codebook_starts_from_a_bounded_number_of_latents(
+    training_recipe: TrainConfig,
+    training_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(step, "MAX_STARTS", 300)
+    recipe = changed(training_recipe, model={"codebook_size": 2**16}, run={"steps": 1})
+    fit(recipe, training_folder, tmp_path / "run")
+    assert load_codec(tmp_path / "run").config.codebook_size == 2**16
 
 
 def test_dropout_draws_every_number_of_codebooks() -> None:
@@ -441,8 +506,10 @@ def test_wrong_use_is_refused_before_any_work(
 
 
 def test_a_dry_run_only_tells(training_folder: Path, tmp_path: Path) -> None:
-    run = CliRunner().invoke(main, ["train", "tiny", "--data", str(training_folder), "--dry-run"])
+    out = tmp_path / "run"
+    arguments = ["train", "tiny", "--data", str(training_folder), "--out", str(out), "--dry-run"]
+    run = CliRunner().invoke(main, arguments)
     assert run.exit_code == 0, run.output
     for words in ("[optimizer]", "408,721", "36.2 M", "speech 0.00", "skipped", "250 ms"):
         assert words in run.output
-    assert list(tmp_path.iterdir()) == []
+    assert not out.exists()

@@ -10,12 +10,14 @@ import dataclasses
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
+from codec.config import CodecConfig
 from codec.errors import ModelError
 from codec.folder import write_atomically
 from train.schedule import Monitor
@@ -23,7 +25,7 @@ from train.state import TrainState
 
 logger = logging.getLogger(__name__)
 
-FACTS = ("gradient_norms", "step", "seconds", "typical_loss", "noted", "fine_tuned")
+FACTS = ("gradient_norms", "step", "seconds", "typical_loss", "noted", "fine_tuned", "taught")
 
 
 def save_checkpoint(state: TrainState, folder: Path, keep: int) -> None:
@@ -37,6 +39,7 @@ def save_checkpoint(state: TrainState, folder: Path, keep: int) -> None:
         tensors |= _moments("discriminator_optimizer.", state.discriminator_optimizer)
     facts = {name: getattr(state, name) for name in FACTS}
     facts["monitor"] = dataclasses.asdict(state.monitor)
+    facts["model"] = state.codec.config.to_dict()
     data = safetensors.torch.save(
         {key: value.contiguous() for key, value in tensors.items()}, {"facts": json.dumps(facts)}
     )
@@ -59,7 +62,7 @@ def load_newest(state: TrainState, folder: Path) -> None:
     """
     found = find_checkpoints(folder)
     if not found:
-        raise ModelError(f"nothing to resume: there is no checkpoint in {folder}")
+        raise ModelError(f"nothing to resume in {folder}: start the run without --resume")
     for path in found:
         try:
             load_checkpoint(state, path)
@@ -80,6 +83,9 @@ def load_checkpoint(state: TrainState, path: Path) -> None:
         with safetensors.safe_open(path, "pt") as file:
             facts = json.loads(file.metadata()["facts"])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        for key, value in CodecConfig.from_dict(facts["model"]).to_dict().items():
+            if value != (asked := state.codec.config.to_dict()[key]):
+                raise ValueError(f"its model.{key} is {value}, the recipe says {asked}")
         state.codec.load_state_dict(_part(tensors, "codec."))
         state.average.load_state_dict(_part(tensors, "average."))
         _load_moments(state.optimizer, _part(tensors, "optimizer."))
@@ -111,17 +117,32 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _moments(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """State of an optimizer, by the names of the weights rather than by their order."""
+    state = optimizer.state_dict()
     return {
-        f"{prefix}{index}.{name}": value
-        for index, moments in optimizer.state_dict()["state"].items()
-        for name, value in moments.items()
+        f"{prefix}{name}/{key}": value
+        for index, name in _names(state).items()
+        for key, value in state["state"].get(index, {}).items()
     }
 
 
 def _load_moments(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    moments: dict[int, dict[str, Tensor]] = {}
+    state = optimizer.state_dict()
+    moments: dict[str, dict[str, Tensor]] = {}
     for key, value in tensors.items():
-        index, name = key.split(".")
-        moments.setdefault(int(index), {})[name] = value
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        name, _, moment = key.rpartition("/")
+        moments.setdefault(name, {})[moment] = value
+    names = _names(state)
+    if moments and moments.keys() != set(names.values()):
+        raise ValueError("it trained other weights: give the optimizer.freeze that it had")
+    state["state"] = {index: moments[name] for index, name in names.items() if moments}
+    optimizer.load_state_dict(state)
+
+
+def _names(state: dict[str, Any]) -> dict[int, str]:
+    """Names of the weights by their number in the state of an optimizer."""
+    return {
+        index: name
+        for group in state["param_groups"]
+        for index, name in zip(group["params"], group["param_names"], strict=True)
+    }

@@ -98,8 +98,8 @@ class LossConfig:
 
     Attributes:
         waveform, complex, magnitude, mel: reconstruction (`train.losses`).
-        codebook, commitment: of the quantizers (`codec.quantizer`).
-        kl: of the VAE bottleneck (`codec.vae`).
+        codebook, commitment: of quantizers (`codec.bottleneck`).
+        kl: of the VAE bottleneck (`codec.gaussian`).
         windows_per_step: how many spectral windows each step draws.
         balancer: let the weights of the losses that judge decoded audio be shares of its
             gradient (`train.balancer`) instead of factors.
@@ -125,7 +125,8 @@ class AdversarialConfig:
         feature_weight: of feature matching.
         loss: ``hinge`` or ``least_squares``.
         start_step: step from which discriminators are trained.
-        head_start: steps that they learn before the codec hears them; untaught they mislead it.
+        head_start: steps that they learn before the codec hears them, since untaught they mislead
+            it; those that come with a model need none.
         lr: highest learning rate of the discriminators; it follows the codec's schedule.
         channels: width of each discriminator's first layer.
         stft_windows: windows of the complex STFT discriminators.
@@ -215,7 +216,9 @@ class RunConfig:
     """Length of the run and what happens along the way.
 
     Attributes:
-        steps: optimizer steps. `--minutes` replaces this by a wall-clock budget.
+        steps: optimizer steps. `--minutes` replaces this by a wall-clock budget, to which the
+            schedule fits itself; what other settings count in steps (the warm-up, the start of the
+            discriminators) stays where it is.
         validate_every: steps between validations.
         checkpoint_every: steps between checkpoints, each of which saves the model so far too.
         keep_checkpoints: how many of the last checkpoints stay.
@@ -229,7 +232,7 @@ class RunConfig:
     steps: int
     validate_every: int
     checkpoint_every: int
-    keep_checkpoints: int = 1
+    keep_checkpoints: int = 2
     metric: str = "mel"
     early_stop: int = 0
     seed: int
@@ -403,7 +406,9 @@ def recipe_of_model(
     """
     folder = find_model(model)
     description = read_description(folder)
-    own = folder / "training" / "recipe.toml"
+    # The best model of a run lies beside the run's recipe.
+    candidates = (folder / "training" / "recipe.toml", folder.parent / "recipe.toml")
+    own = next((path for path in candidates if path.exists()), candidates[0])
     if recipe is None and not own.exists() and description["name"] not in packaged_recipes():
         raise ConfigError(f"{folder} does not hold the recipe that made it: give one by --recipe")
     values = _read(recipe or (own if own.exists() else description["name"]))

@@ -172,7 +172,8 @@ def split(index: Index, recipe: TrainConfig) -> tuple[Index, Index]:
     """Hold out about 2 % of the clips to validate on: training index, validation index.
 
     Which ones follows from their names. The classes take part in turn, none with more than half
-    of its clips. A corpus of one clip is validated on itself, with a warning.
+    of its clips. Where every class has but one clip, one of them is trained and validated on, with
+    a warning.
     """
     if len(index.clips) == 1:
         logger.warning("there is only %s: it is trained and validated on", index.clips[0].name)
@@ -185,7 +186,10 @@ def split(index: Index, recipe: TrainConfig) -> tuple[Index, Index]:
         if spare[clip.kind] and len(held) < min(wanted, recipe.data.validation_files):
             spare[clip.kind] -= 1
             held.add(clip)
-    held = held or {next(_spread(usable))}  # every class has but one clip
+    if not held:
+        only = next(_spread(usable))
+        logger.warning("every class has but one clip: %s is trained and validated on", only.name)
+        return index, Index(index.folder, (only,), index.skipped)
     return (
         Index(index.folder, tuple(c for c in index.clips if c not in held), index.skipped),
         Index(index.folder, tuple(c for c in index.clips if c in held), index.skipped),

@@ -6,6 +6,7 @@ more than one device starts them. A recipe's batch size is that of each device.
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from codec.errors import ConfigError
 from train.config import TrainConfig
@@ -43,7 +45,9 @@ def make_fabric(recipe: TrainConfig, device: str = "auto", num_devices: int = 1)
     if num_devices * num_nodes > 1:
         # Codebooks rest until the quantizer starts.
         strategy = DDPStrategy(find_unused_parameters=recipe.quantizer.start_step > 0)
-    warnings.filterwarnings("ignore", category=UserWarning, module="lightning_fabric")
+    # What Lightning has to say is for its own developers.
+    warnings.filterwarnings("ignore", module="lightning_fabric")
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     try:
         fabric = Fabric(
             accelerator="gpu" if device == "cuda" else device,
@@ -52,9 +56,13 @@ def make_fabric(recipe: TrainConfig, device: str = "auto", num_devices: int = 1)
             strategy=strategy,
             precision="bf16-mixed" if recipe.run.precision == "bf16" else "32-true",
         )
-    except (RuntimeError, ValueError) as error:
-        raise ConfigError(f"cannot use {num_devices} x {device}: {error}") from error
-    fabric.launch()
+    except (RuntimeError, ValueError, MisconfigurationException) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"cannot use {num_devices} x {device}: {reason}") from error
+    if os.environ.get("LT_CLI_USED") != "1":  # else it is launched already
+        fabric.launch()
+    if not fabric.is_global_zero:
+        logging.disable(logging.WARNING)  # the first process speaks for all
     return fabric
 
 

@@ -13,12 +13,14 @@ from train.losses import SpectralLosses, waveform_loss
 from train.metrics import (
     bitrate_efficiency,
     code_histogram,
+    mel_distance,
     perplexity,
     short_time_intelligibility,
     si_sdr,
 )
 
 LOW_USE = 0.5
+FRAMES_PER_ENTRY = 3
 CLEAR_SHARE = 0.9
 TREND = 3
 """Validations over which a trend is told."""
@@ -52,7 +54,8 @@ def validate(
         Means of ``si_sdr_K``, ``mel_K`` and ``stoi_K`` with K codebooks (STOI where it can be
         told); at the top bitrate the same as ``validation_si_sdr`` and so on, and
         ``validation_loss``; of every codebook ``used_k`` (share of its entries) and
-        ``perplexity_k``; ``efficiency``, the information in the codes as a share of their bits.
+        ``perplexity_k``; ``efficiency``, the information in the codes as a share of their bits;
+        ``frames``, how many there were. ``mel`` is `mel_distance`.
     """
     config = codec.config
     counts = rungs(config)
@@ -67,11 +70,13 @@ def validate(
         else:
             decoded = {0: reconstruct(codec, audio)}
         for count, sound in decoded.items():
-            measured = _measure(sound, audio, spectral, recipe)
-            for name, value in measured.items():
-                if count and name != "loss":
+            measured = _measure(sound, audio, recipe)
+            if count:
+                for name, value in measured.items():
                     figures.setdefault(f"{name}_{count}", []).append(value)
-                if count == max(decoded):
+            if count == max(decoded):
+                measured["loss"] = _loss(sound, audio, spectral, recipe)
+                for name, value in measured.items():
                     figures.setdefault(f"validation_{name}", []).append(value)
     report = {name: float(np.mean(values)) for name, values in figures.items()}
     if counts:
@@ -80,33 +85,37 @@ def validate(
         for k in range(config.num_codebooks):
             report |= {f"used_{k + 1}": float(used[k]), f"perplexity_{k + 1}": float(effective[k])}
         report["efficiency"] = bitrate_efficiency(histogram)
+        report["frames"] = float(histogram[0].sum())
     return report
 
 
-def _measure(
-    decoded: Tensor, original: Tensor, spectral: SpectralLosses, recipe: TrainConfig
-) -> Report:
-    terms = spectral(decoded, original) | {"waveform": waveform_loss(decoded, original)}
-    loss = sum(getattr(recipe.loss, name) * float(term) for name, term in terms.items())
-    figures = {
-        "si_sdr": si_sdr(decoded, original),
-        "mel": float(terms["mel"]),
-        "loss": loss,
-    }
+def _measure(decoded: Tensor, original: Tensor, recipe: TrainConfig) -> Report:
+    rate = recipe.model.sample_rate
     arrays = (decoded.flatten().cpu().numpy(), original.flatten().cpu().numpy())
-    stoi = short_time_intelligibility(*arrays, recipe.model.sample_rate)
+    figures = {"si_sdr": si_sdr(decoded, original), "mel": mel_distance(*arrays, rate)}
+    stoi = short_time_intelligibility(*arrays, rate)
     return figures if stoi is None else figures | {"stoi": stoi}
+
+
+def _loss(
+    decoded: Tensor, original: Tensor, spectral: SpectralLosses, recipe: TrainConfig
+) -> float:
+    """The reconstruction losses, over all windows."""
+    terms = spectral(decoded, original) | {"waveform": waveform_loss(decoded, original)}
+    return float(sum(getattr(recipe.loss, name) * term for name, term in terms.items()))
 
 
 def advice(history: list[Report], recipe: TrainConfig, progress: float) -> list[str]:
     """What the reports so far, the newest last, tell to change; nothing if all is well."""
     now, found = history[-1], []
-    for k in range(1, recipe.model.num_codebooks + 1):
-        if now.get(f"used_{k}", 1.0) < LOW_USE and progress > 0.1:
+    # Few frames cannot show all entries of a large codebook.
+    if progress > 0.1 and now.get("frames", 0.0) >= FRAMES_PER_ENTRY * recipe.model.codebook_size:
+        books = range(1, recipe.model.num_codebooks + 1)
+        if low := [k for k in books if now[f"used_{k}"] < LOW_USE]:
+            uses = ", ".join(f"codebook {k} uses {100 * now[f'used_{k}']:.0f} %" for k in low)
             found.append(
-                f"codebook {k} uses {100 * now[f'used_{k}']:.0f} % of its entries: lower "
-                "quantizer.restart_every, raise quantizer.restart_until, or take a smaller "
-                "model.codebook_size; a small validation set shows less too"
+                f"{uses} of its entries: lower quantizer.restart_every, raise "
+                "quantizer.restart_until, or take a smaller model.codebook_size"
             )
     counts = rungs(recipe.model)
     if progress > 0.25 and now["validation_si_sdr"] < 0:
@@ -152,6 +161,8 @@ def summary(report: Report, recipe: TrainConfig) -> str:
     head.append(f"validation {report['validation_loss']:.3f}")
     if used := [value for name, value in report.items() if name.startswith("used_")]:
         head.append(f"codebooks {100 * min(used):.0f} to {100 * max(used):.0f} % used")
+        effective = [v for name, v in report.items() if name.startswith("perplexity_")]
+        head.append(f"perplexity {min(effective):.0f} to {max(effective):.0f}")
         head.append(f"efficiency {100 * report['efficiency']:.0f} %")
     lines = [", ".join(head)]
     for count in rungs(recipe.model) or [0]:
@@ -162,4 +173,8 @@ def summary(report: Report, recipe: TrainConfig) -> str:
         if stoi is not None:
             line += f", STOI {stoi:.3f}"
         lines.append(line)
+    shares = {k.removeprefix("share_"): v for k, v in report.items() if k.startswith("share_")}
+    if shares:
+        told = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items())
+        lines.append(f"  gradient at the audio: {told}")
     return "\n".join(lines)

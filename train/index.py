@@ -145,14 +145,14 @@ def scan(folder: Path, cache: Path | None = None) -> Index:
     # A fault may be mended without a trace in size or time (rights, a disk): look again next time.
     faulty |= skipped.keys()
     sound = {file: clips for file, clips in found.items() if file.path not in faulty}
-    if cache and sound != remembered:
-        _write_cache(cache, folder, sound)
     clips = sorted((clip for each in found.values() for clip in each), key=lambda clip: clip.name)
     if not clips:
         tried = f"none of {len(skipped)} files that look like it can be used" if skipped else ""
         raise AudioError(
             f"no audio under {folder}: {tried or 'give a folder of wav, flac, mp3, ogg or tar'}"
         )
+    if cache and sound != remembered:
+        _write_cache(cache, folder, sound)
     return Index(folder, tuple(clips), dict(sorted(skipped.items())))
 
 

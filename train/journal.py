@@ -45,7 +45,8 @@ class Journal:
             if len(self.history) == 1:
                 sounds["original"] = audio
             for kind, sound in sounds.items():
-                samples, tag = sound.flatten().cpu().clamp(-1, 1), f"{kind}/{name}"
+                samples = sound.flatten().cpu().clamp(-1, 1)
+                tag = f"{kind}/{name}".encode(errors="replace").decode()
                 self._board.add_audio(tag, samples, step, codec.config.sample_rate)
                 picture = spectrogram(samples.numpy())
                 self._board.add_image(tag, picture, step, dataformats="HW")
@@ -67,7 +68,12 @@ def cut_log(path: Path, step: int) -> list[Report]:
     """The reports up to ``step``; drops what an interrupted run logged after its checkpoint."""
     if not path.exists():
         return []
-    kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
-    write_atomically(path, "".join(f"{line}\n" for line in kept).encode())
-    entries = [json.loads(line) for line in kept]
+    entries = []
+    for line in path.read_text("utf-8", "replace").splitlines():
+        try:
+            entries.append(json.loads(line))
+        except ValueError:  # the last line, cut short when the run was killed
+            continue
+    entries = [entry for entry in entries if entry["step"] <= step]
+    write_atomically(path, "".join(f"{json.dumps(entry)}\n" for entry in entries).encode())
     return [{k: math.nan if v is None else v for k, v in entry.items()} for entry in entries]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import os
 import signal
 import sys
 import time
@@ -12,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 import safetensors.torch
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -31,6 +34,9 @@ from train.step import Trainer, TrainingError, set_up, train_step
 
 logger = logging.getLogger(__name__)
 
+SHARES_EVERY = 50
+"""Steps between those that tell how much each loss has to say: they take longer."""
+
 
 def fit(
     recipe: TrainConfig,
@@ -43,7 +49,7 @@ def fit(
     initial_model: str | None = None,
     device: str = "auto",
     num_devices: int = 1,
-) -> None:
+) -> bool:
     """Train a codec on a folder of audio.
 
     Args:
@@ -61,12 +67,18 @@ def fit(
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         num_devices: how many; processes that ``torchrun`` has started count by themselves.
 
+    Returns:
+        Whether this is the first of the processes, the one that has something to say.
+
     Raises:
         CodecError: with one line that names the remedy.
     """
     home = out / "training"
-    if find_checkpoints(home / "checkpoints") and not resume:
+    found = find_checkpoints(home / "checkpoints")
+    if found and not resume:
         raise TrainingError(f"{out} holds a run: go on with it by --resume, or give another --out")
+    if resume and not found:
+        raise TrainingError(f"nothing to resume in {out}: start the run without --resume")
     if resume and initial_model is not None:
         raise TrainingError("--resume goes on with its own weights: leave out the initial model")
     if recipe.optimizer.freeze and initial_model is None and not resume:
@@ -74,7 +86,6 @@ def fit(
     fabric = make_fabric(recipe, device, num_devices)
     state = start(recipe, initial_model)
     fabric.barrier()  # nobody writes before everybody has looked
-    home.mkdir(parents=True, exist_ok=True)
     index = scan(data, cache=home / "index.json")
     if valid is None:
         index, held_out = split(index, recipe)
@@ -89,13 +100,15 @@ def fit(
         trainer.balancer.state = state.gradient_norms
     journal = None
     if fabric.is_global_zero:
+        home.mkdir(parents=True, exist_ok=True)
         write_atomically(home / "recipe.toml", to_toml(recipe).encode())
         names = "".join(f"{name}\n" for name, _ in clips)
-        write_atomically(home / "validation.txt", names.encode())
+        write_atomically(home / "validation.txt", os.fsencode(names))
         journal = Journal(home, state.step)
         hours = trainer.corpus.hours
         logger.info("training on %.2f hours, measuring on %d files", hours, len(clips))
     run(trainer, Budget(recipe.run.steps, minutes), clips, journal, out)
+    return fabric.is_global_zero
 
 
 def run(
@@ -113,9 +126,12 @@ def run(
     stop = 0.0
     with stopped_by_signals() as stopped:
         done = budget.progress(state.step, state.seconds)
+        if done >= 1:
+            logger.info("this run is done: to go on, give it more --minutes or run.steps")
         while done < 1 and not stop:
             validates = (state.step + 1) % recipe.run.validate_every == 0
-            figures = train_step(trainer, next(batches), done, with_shares=validates)
+            with_shares = validates or state.step % SHARES_EVERY == 0
+            figures = train_step(trainer, next(batches), done, with_shares=with_shares)
             state.note(figures)
             # All processes must agree when to end.
             state.seconds, stop = largest(fabric, [time.monotonic() - clock, stopped()])
@@ -132,7 +148,7 @@ def run(
         journal.close()
     if stopped():
         raise TrainingError(f"stopped at step {state.step}: nothing is lost, go on with --resume")
-    if state.monitor.best_step < state.step:
+    if journal is not None and state.monitor.best_step < state.step:
         best = out / "training" / "best"
         logger.info("%s was best at step %d: %s", recipe.run.metric, state.monitor.best_step, best)
 
@@ -156,26 +172,43 @@ def measure(
         state.average.train()
         notes = [f"  note: {line}" for line in advice(journal.history, recipe, progress)]
         tqdm.write("\n".join([summary(report, recipe), *notes]), file=sys.stderr)
-        if f"validation_{recipe.run.metric}" not in report:
-            raise TrainingError(
-                f"{recipe.run.metric} cannot be told on the validation files: set run.metric=mel"
-            )
-        value = report[f"validation_{recipe.run.metric}"]
+        value = report.get(f"validation_{recipe.run.metric}", math.nan)
     value = trainer.fabric.broadcast(value)
+    if math.isnan(value):
+        raise TrainingError(
+            f"{recipe.run.metric} cannot be told on the validation files: set run.metric=mel"
+        )
     if state.monitor.update(recipe, value, state.step) and journal is not None:
-        save_codec(state.average, out / "training" / "best", name=out.name)
+        save_model(trainer, out / "training" / "best", out.resolve().name)
 
 
 def save(trainer: Trainer, out: Path) -> None:
-    """Write the checkpoint and the model so far, in the first process."""
+    """Write the checkpoint and the model so far, in the first process.
+
+    Raises:
+        TrainingError: the weights are no numbers any more; the checkpoints before stay.
+    """
     state, keep = trainer.state, trainer.recipe.run.keep_checkpoints
+    for module in (state.codec, state.discriminators):
+        if module is not None and not all(p.isfinite().all() for p in module.parameters()):
+            raise TrainingError(
+                f"the weights became NaN before step {state.step}: go on from the last checkpoint "
+                "with --resume and a lower optimizer.lr or adversarial.lr (by --set)"
+            )
     if trainer.fabric.is_global_zero:
         save_checkpoint(state, out / "training" / "checkpoints", keep)
-        save_codec(state.average, out, name=out.name)
+        save_model(trainer, out, out.resolve().name)
         if state.discriminators is not None:
             tensors = {k: v.contiguous() for k, v in state.discriminators.state_dict().items()}
             write_atomically(out / "discriminators.safetensors", safetensors.torch.save(tensors))
     trainer.fabric.barrier()
+
+
+def save_model(trainer: Trainer, folder: Path, name: str) -> None:
+    """Write the averaged model, in half precision if that leaves frozen weights as they are."""
+    frozen = [p for p in trainer.state.codec.parameters() if not p.requires_grad]
+    half = all(torch.equal(p, p.half().float()) for p in frozen)
+    save_codec(trainer.state.average, folder, name=name, half=half)
 
 
 class ProgressBar:

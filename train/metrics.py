@@ -10,6 +10,7 @@ import librosa
 import numpy as np
 import numpy.typing as npt
 import torch
+from pystoi import stoi
 from torch import Tensor
 
 from train.losses import MEL_BANDS, MEL_WINDOWS
@@ -30,8 +31,8 @@ def si_sdr(decoded: Tensor, original: Tensor) -> float:
         decoded: audio of any shape; its mean is removed first.
         original: audio of the same shape; likewise.
     """
-    decoded = (decoded - decoded.mean()).flatten().double()
-    original = (original - original.mean()).flatten().double()
+    decoded, original = decoded.cpu().flatten().double(), original.cpu().flatten().double()
+    decoded, original = decoded - decoded.mean(), original - original.mean()
     scale = (decoded @ original) / original.square().sum().clamp(min=1e-12)
     target = scale * original
     noise = (decoded - target).square().sum()
@@ -81,8 +82,6 @@ def short_time_intelligibility(
     Returns:
         None where it cannot tell: silence, or less than about half a second of sound.
     """
-    from pystoi import stoi
-
     if level(original) is None:
         return None
     with warnings.catch_warnings():

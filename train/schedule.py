@@ -29,7 +29,7 @@ class Monitor:
     Attributes:
         best: value of the recipe's metric then.
         best_step: when that was.
-        stale: validations since, or since the rate was last halved.
+        stale: validations since then.
         halvings: how often the ``plateau`` schedule has halved the learning rate.
     """
 

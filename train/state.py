@@ -41,6 +41,7 @@ class TrainState:
         typical_loss: running mean of the total loss, to tell an explosion by.
         noted: sum and count of each figure of the steps since the last report.
         fine_tuned: the run started from a trained model, whose codebooks are kept.
+        taught: the discriminators came with that model, and are heard from the first step.
     """
 
     codec: Codec
@@ -56,6 +57,7 @@ class TrainState:
     typical_loss: float | None = None
     noted: dict[str, list[float]] = field(default_factory=dict)
     fine_tuned: bool = False
+    taught: bool = False
 
     def note(self, figures: dict[str, float]) -> None:
         """Keep the figures of a step for the next report."""
@@ -78,7 +80,7 @@ def start(recipe: TrainConfig, initial_model: str | None = None) -> TrainState:
     """
     torch.manual_seed(recipe.run.seed)
     codec = Codec(recipe.model)
-    discriminators, discriminator_optimizer = None, None
+    discriminators, discriminator_optimizer, taught = None, None, False
     if recipe.adversarial.weight:
         discriminators = Discriminators(recipe.adversarial)
         discriminator_optimizer = make_optimizer(discriminators, recipe)
@@ -88,7 +90,7 @@ def start(recipe: TrainConfig, initial_model: str | None = None) -> TrainState:
             raise ModelError(f"model {initial_model!r} has another shape than the recipe's [model]")
         codec.load_state_dict(source.state_dict())
         if discriminators is not None:
-            load_discriminators(discriminators, initial_model)
+            taught = load_discriminators(discriminators, initial_model)
     elif recipe.model.lapped_transform:
         start_transparent(codec)
     for part in recipe.optimizer.freeze:
@@ -101,19 +103,21 @@ def start(recipe: TrainConfig, initial_model: str | None = None) -> TrainState:
         discriminators=discriminators,
         discriminator_optimizer=discriminator_optimizer,
         fine_tuned=initial_model is not None,
+        taught=taught,
     )
 
 
-def load_discriminators(discriminators: Discriminators, model: str) -> None:
+def load_discriminators(discriminators: Discriminators, model: str) -> bool:
     """Take over the discriminators that a model was trained against, if it has kept them."""
     path = find_model(model) / "discriminators.safetensors"
     if not path.exists():
-        return
+        return False
     try:
         discriminators.load_state_dict(safetensors.torch.load_file(path))
     except (OSError, safetensors.SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"{path} does not fit the recipe's [adversarial]: {reason}") from error
+    return True
 
 
 def make_optimizer(module: nn.Module, recipe: TrainConfig) -> torch.optim.AdamW:
@@ -125,10 +129,13 @@ def make_optimizer(module: nn.Module, recipe: TrainConfig) -> torch.optim.AdamW:
     decays = {name for name, p in named.items() if p.ndim > 1 and not name.endswith("codebook")}
     groups = [
         {
-            "params": [p for name, p in named.items() if name in decays],
+            "params": [(name, p) for name, p in named.items() if name in decays],
             "weight_decay": recipe.optimizer.weight_decay,
         },
-        {"params": [p for name, p in named.items() if name not in decays], "weight_decay": 0.0},
+        {
+            "params": [(name, p) for name, p in named.items() if name not in decays],
+            "weight_decay": 0.0,
+        },
     ]
     betas = (recipe.optimizer.betas[0], recipe.optimizer.betas[1])
     return torch.optim.AdamW(groups, lr=recipe.optimizer.lr, betas=betas, fused=True)

@@ -118,11 +118,11 @@ def train_step(
         it was ``clipped``; with ``with_shares`` the share of the gradient at the audio by loss.
 
     Raises:
-        TrainingError: the loss exploded; nothing was changed.
+        TrainingError: a loss exploded; the codec was not changed by it.
     """
     recipe, state, fabric = trainer.recipe, trainer.state, trainer.fabric
     # All randomness of a step follows from the seed, the rank and its number: resuming is exact.
-    rng = np.random.default_rng((recipe.run.seed, fabric.global_rank, state.step, 1))
+    rng = np.random.default_rng((recipe.run.seed, fabric.global_rank, state.step, 3))
     torch.manual_seed(int(rng.integers(2**62)))
     if state.step == recipe.quantizer.start_step and not state.fine_tuned:
         initialize_codebooks(trainer)
@@ -146,16 +146,19 @@ def train_step(
     if trainer.judges is not None and state.step >= recipe.adversarial.start_step:
         judges_rate = rate * recipe.adversarial.lr / recipe.optimizer.lr
         on_judges["discriminator"] = train_judges(trainer, clean, decoded, judges_rate)
-        if state.step >= recipe.adversarial.start_step + recipe.adversarial.head_start:
+        waits = 0 if state.taught else recipe.adversarial.head_start
+        if state.step >= recipe.adversarial.start_step + waits:
             on_audio |= ask_judges(trainer, clean, decoded)
     gradient, shares = weigh(trainer, on_audio, decoded, with_shares)
 
     on_latent = {name: weight_of(recipe, name) * loss for name, loss in output.losses.items()}
     everything = on_audio | output.losses | on_judges
-    values = dict(zip(everything, torch.stack(list(everything.values())).tolist(), strict=True))
+    # The mean over all processes, so that they agree on it, and on an explosion.
+    means = _as_tensor(fabric.all_reduce(torch.stack(list(everything.values())).detach()))
+    values = dict(zip(everything, means.tolist(), strict=True))
     values["loss"] = sum(trainer.balancer.weights[name] * values[name] for name in on_audio)
     values["loss"] += sum(weight_of(recipe, name) * values[name] for name in output.losses)
-    check_explosion(trainer, values["loss"])
+    check_explosion(trainer, values)
     trainer.optimizer.zero_grad()
     surrogate = (output.decoded * gradient).sum()
     fabric.backward(torch.stack([surrogate, *on_latent.values()]).sum())
@@ -278,9 +281,15 @@ def restart_dead_codes(trainer: Trainer, latent: Tensor, codes: Tensor) -> None:
         state.usage = torch.where(dead, average, state.usage)
 
 
-def check_explosion(trainer: Trainer, loss: float) -> None:
-    """Raise a TrainingError if the loss is not finite, or far from what it was."""
-    typical = trainer.state.typical_loss
+def check_explosion(trainer: Trainer, values: dict[str, float]) -> None:
+    """Raise a TrainingError if a loss is not finite, or the codec's far from what it was."""
+    typical, loss = trainer.state.typical_loss, values["loss"]
+    if not np.isfinite(values.get("discriminator", 0.0)):
+        raise TrainingError(
+            f"the discriminators' loss is {values['discriminator']} at step "
+            f"{trainer.state.step + 1}: go on from the last checkpoint with --resume --set "
+            f"adversarial.lr={trainer.recipe.adversarial.lr / 2:g}"
+        )
     if not np.isfinite(loss):
         raise TrainingError(_exploded(f"the loss is {loss}", trainer))
     if typical is not None and trainer.state.step > 100 and loss > EXPLOSION * typical:
