@@ -41,6 +41,7 @@ import av
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from tqdm import tqdm
 
 # Run as a script, the repository itself is not among the places to import from.
@@ -482,14 +483,19 @@ POINT = ("mean", "low", "high")
 
 
 def _style(axes: Axes) -> None:
-    """One colour a codec, one dash a series of it."""
+    """A colour for each codec; its further series dashed and paler, their names too."""
     seen: Counter[str] = Counter()
     for container in axes.containers:
         line, caps, bars = container
         codec = str(container.get_label()).split()[0]
-        line.set_linestyle(("solid", "dashed", "dotted")[seen[codec]])
+        paler, dashes = ((0.0, "solid"), (0.4, "dashed"), (0.6, "dotted"))[seen[codec]]
+        solid = np.array(to_rgb(COLOURS.get(codec, "seagreen")))
+        colour = tuple(solid + paler * (1 - solid))
         for artist in (line, *caps, *bars):
-            artist.set_color(COLOURS.get(codec, "gray"))
+            artist.set_color(colour)
+        for cap in caps:
+            cap.set_markeredgecolor(colour)
+        line.set_linestyle(dashes)
         seen[codec] += 1
 
 
