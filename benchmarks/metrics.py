@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -25,7 +24,7 @@ import numpy as np
 import torch
 
 from benchmarks.codecs import resample
-from train.losses import MEL_BANDS, MEL_WINDOWS
+from train.metrics import mel_distance, short_time_intelligibility
 from train.metrics import si_sdr as si_sdr_of_tensors
 
 
@@ -93,8 +92,8 @@ def measure(
         figures["pesq_wb"] = pesq_wb(decoded, original, sample_rate)
         if visqol:
             figures["visqol_speech"] = visqol_speech(decoded, original, sample_rate)
-        figures["stoi"] = stoi(decoded, original, sample_rate)
-        figures["estoi"] = stoi(decoded, original, sample_rate, extended=True)
+        figures["stoi"] = short_time_intelligibility(decoded, original, sample_rate)
+        figures["estoi"] = short_time_intelligibility(decoded, original, sample_rate, extended=True)
     elif visqol:
         figures["visqol_audio"] = visqol_audio(decoded, original, sample_rate)
     figures |= {
@@ -133,30 +132,6 @@ def si_sdr(decoded: np.ndarray, original: np.ndarray) -> float | None:
     if min(rms(decoded), rms(original)) < SILENCE:
         return None
     return si_sdr_of_tensors(torch.from_numpy(decoded), torch.from_numpy(original))
-
-
-@cache
-def _mel_basis(sample_rate: int, window: int, bands: int) -> np.ndarray:
-    return np.asarray(librosa.filters.mel(sr=sample_rate, n_fft=window, n_mels=bands))
-
-
-def mel_distance(decoded: np.ndarray, original: np.ndarray, sample_rate: int) -> float:
-    """Multi-scale mel distance of DAC (arXiv:2306.06546), in log10 units, lower is better.
-
-    The sum over seven windows (32 to 2048 samples, hops of a quarter, 5 to 320 bands) of the mean
-    absolute difference of log10 mel magnitudes, with DAC's floor of 1e-5.
-
-    Limits: blind to phase; near silence counts as much as sound does.
-    """
-    total = 0.0
-    for window, bands in zip(MEL_WINDOWS, MEL_BANDS, strict=True):
-        basis = _mel_basis(sample_rate, window, bands)
-        a, b = (
-            np.log10(np.maximum(basis @ np.abs(_spectrum(audio, window)), 1e-5))
-            for audio in (decoded, original)
-        )
-        total += float(np.abs(a - b).mean())
-    return total
 
 
 SPECTRUM_WINDOW = 1024
@@ -220,27 +195,6 @@ def bandwidth(decoded: np.ndarray, original: np.ndarray, sample_rate: int) -> fl
     held = b > b.max() * 10 ** (BAND_FLOOR_DB / 10)
     kept = np.flatnonzero(held & (a > b * 10 ** (-BAND_LOSS_DB / 10)))
     return float((kept.max() + 1) * BAND_HZ / 1000) if len(kept) else 0.0
-
-
-def stoi(
-    decoded: np.ndarray, original: np.ndarray, sample_rate: int, *, extended: bool = False
-) -> float | None:
-    """Intelligibility in [0, 1], higher is better; None if there is too little speech.
-
-    STOI (Taal et al., 2011, doi:10.1109/TASL.2011.2114881) or, ``extended``, ESTOI (Jensen and
-    Taal, 2016, doi:10.1109/TASLP.2016.2585878), as pystoi computes them.
-
-    Limits: speech only, to 5 kHz; says whether it is understood, not whether it sounds well. Needs
-    about half a second of speech.
-    """
-    import pystoi
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", "Not enough STFT frames", RuntimeWarning)
-        try:
-            return float(pystoi.stoi(original, decoded, sample_rate, extended=extended))
-        except (RuntimeWarning, ValueError):  # too short: it would return 1e-5, or finds no frame
-            return None
 
 
 def pesq_wb(decoded: np.ndarray, original: np.ndarray, sample_rate: int) -> float | None:

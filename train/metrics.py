@@ -68,16 +68,17 @@ def mel_distance(decoded: Samples, original: Samples, sample_rate: int) -> float
 
 
 def short_time_intelligibility(
-    decoded: Samples, original: Samples, sample_rate: int
+    decoded: Samples, original: Samples, sample_rate: int, *, extended: bool = False
 ) -> float | None:
     """STOI (Taal et al., 2011, doi:10.1109/TASL.2011.2114881), about 0 to 1, higher is better.
 
-    It is about speech: of other sounds it says little.
+    It is about speech, to 5 kHz: of other sounds it says little.
 
     Args:
         decoded: ``[N]``.
         original: ``[N]``.
         sample_rate: of both.
+        extended: ESTOI instead (Jensen and Taal, 2016, doi:10.1109/TASLP.2016.2585878).
 
     Returns:
         None where it cannot tell: silence, or less than about half a second of sound.
@@ -88,7 +89,7 @@ def short_time_intelligibility(
         # It warns of too little sound and then returns 1e-5, as if nothing was understood.
         warnings.simplefilter("error", RuntimeWarning)
         try:
-            value = float(stoi(original, decoded, sample_rate))
+            value = float(stoi(original, decoded, sample_rate, extended=extended))
         except (RuntimeWarning, ValueError):
             return None
     return value if math.isfinite(value) else None
