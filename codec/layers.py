@@ -293,8 +293,8 @@ def init_linear(linear: nn.Linear, *, fan_in: int, before: Activation) -> None:
     """Keep the power of a signal through a layer and the activation that it stands ``before``.
 
     By inputs, as He et al. (arXiv:1502.01852): with a gain of the square root of two before
-    SiLU, which like ReLU lets about half of the power through; without (Glorot and Bengio,
-    2010, "Xavier") where no activation follows.
+    SiLU, which like ReLU lets about half of the power through; without, where no activation
+    follows (the rule of Xavier Glorot and Bengio, 2010, of which the part about inputs is kept).
     """
     gain = nn.init.calculate_gain("relu" if before == "silu" else "linear")
     nn.init.normal_(linear.weight, std=gain * fan_in**-0.5)
