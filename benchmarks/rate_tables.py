@@ -148,7 +148,7 @@ def tables(summary: Sequence[dict[str, Any]]) -> str:
         lines = [line for line in summary if line["class"] == kind]
         shown = measures_of(lines)
         titles = [metric.title + ARROWS[metric.better] for metric in shown.values()]
-        parts += [f"#### {kind.capitalize()} ({_files(lines[0])})", ""]
+        parts += [f"### {kind.capitalize()} ({_files(lines[0])})", ""]
         parts.append("| codec | payload kbit/s | file kbit/s | " + " | ".join(titles) + " |")
         parts.append("|---|" + "---|" * (2 + len(titles)))
         for line in lines:
@@ -243,7 +243,7 @@ def section(summary: Sequence[dict[str, Any]], facts: dict[str, Any]) -> str:
 
 def _beside(found: Sequence[dict[str, Any]]) -> list[str]:
     return [
-        "#### Beside each codec at about the same bitrate",
+        "### Beside each codec at about the same bitrate",
         "",
         "Mean difference, ours less theirs, over the same files; better or worse where the 95 % "
         "interval of the differences excludes zero.",

@@ -457,8 +457,8 @@ def _offline_section(result: dict[str, Any]) -> str:
                     f"{figures['bitrate'] / 1000:g}",
                     f"{network / 1e6:.1f} M" if network else "-",
                     side,
-                    f"{figure['times_real_time']:.3g}",
-                    f"{figure['ratio_to_ours']:.2g}",
+                    _digits(figure["times_real_time"], 3),
+                    _digits(figure["ratio_to_ours"], 2),
                     f"{figure['mmac_per_second_of_audio']:.0f}" if network else "-",
                     f"{100 * figure['share_of_matrix_product']:.0f} %" if network else "-",
                 )
@@ -469,6 +469,11 @@ def _offline_section(result: dict[str, Any]) -> str:
         f"a matrix product's {result['matrix_product_gmac_per_second']:.1f} GMAC/s.\n\n"
         f"{markdown(header, rows)}"
     )
+
+
+def _digits(value: float, count: int) -> str:
+    """So many digits that count, and no exponent."""
+    return f"{float(f'{value:.{count}g}'):g}"
 
 
 def _streaming_section(results: list[dict[str, Any]]) -> str:
