@@ -202,6 +202,8 @@ def test_a_missing_package_is_named_with_its_remedy(
     model_folder: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "pystoi", None)
+    for name in ("metrics", "evaluate", "inspect"):  # which have found it already
+        monkeypatch.delitem(sys.modules, f"train.{name}", raising=False)
     for arguments in (["evaluate"], ["inspect", "--out", str(tmp_path / "out")]):
         result = CliRunner().invoke(
             main, [*arguments, str(model_folder), str(folder / "bells"), "--every", "2"]
