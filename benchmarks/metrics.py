@@ -8,12 +8,10 @@ named in its docstring, so look at several.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 # Work is spread over files, one process each; threads inside would only get in the way.
@@ -24,7 +22,8 @@ import numpy as np
 import torch
 
 from benchmarks.codecs import resample
-from train.metrics import mel_distance, short_time_intelligibility
+from train.crops import muted_stderr
+from train.metrics import SILENCE, mel_distance, rms, short_time_intelligibility
 from train.metrics import si_sdr as si_sdr_of_tensors
 
 
@@ -57,9 +56,6 @@ METRICS = {
     "gain": Metric("level correction (dB)", 1, ""),
 }
 """Every figure of `measure`, in the order of tables and plots."""
-
-SILENCE = 1e-6
-"""RMS below which a level is not matched."""
 
 
 def measure(
@@ -104,11 +100,6 @@ def measure(
         "gain": gain,
     }
     return {name: value for name, value in figures.items() if value is not None}
-
-
-def rms(audio: np.ndarray) -> float:
-    """Root of the mean square."""
-    return math.sqrt(float(np.mean(np.square(audio, dtype=np.float64)))) if len(audio) else 0.0
 
 
 def level_difference(decoded: np.ndarray, original: np.ndarray) -> float:
@@ -241,7 +232,7 @@ def _visqol_api(mode: str) -> Any:
     from visqol import VisqolApi
 
     api = VisqolApi()
-    with _quiet_stderr():
+    with muted_stderr():  # the lattice's runtime announces itself there
         # True rather than None: without the lattice's extra it must fail, not fall back.
         api.create(mode=mode, use_lattice_model=True if mode == "speech" else None)
     return api
@@ -257,19 +248,6 @@ def _visqol(
         return float(_visqol_api(mode).measure_from_arrays(*pair, rate).moslqo)
     except (ValueError, IndexError):  # no patch of half a second fits, or none is active
         return None
-
-
-@contextlib.contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """The lattice's runtime announces itself on the descriptor, past Python."""
-    kept = os.dup(2)
-    with Path(os.devnull).open("wb") as nothing:
-        os.dup2(nothing.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def mean_with_interval(

@@ -35,7 +35,6 @@ import numpy as np
 import soundfile
 import torch
 from torch.nn.utils import parametrize
-from torch.utils.flop_counter import FlopCounterMode
 
 # Run as a script, the repository itself is not among the places to import from.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -48,6 +47,7 @@ from codec.errors import CodecError
 from codec.folder import DEFAULT_MODEL
 from codec.store import load_codec
 from codec.stream import StreamDecoder, StreamEncoder
+from train.describe import count_macs
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PUSHES_MS = (20, 40, 100, 1000)
@@ -142,23 +142,6 @@ def speech(sample_rate: int, num_samples: int) -> np.ndarray:
     """``[N]`` float32: the recording of the repository, over and over."""
     audio = resample(recordings.load(recordings.EXAMPLE), recordings.SAMPLE_RATE, sample_rate)
     return np.resize(audio, num_samples)
-
-
-def count_macs(work: Callable[[], object]) -> float:
-    """Multiply-accumulates of the matrix products, convolutions and LSTMs in ``work``."""
-    with FlopCounterMode(
-        display=False, custom_mapping={torch.ops.aten.mkldnn_rnn_layer: _lstm_flops}
-    ) as counter:
-        work()
-    return counter.get_total_flops() / 2
-
-
-def _lstm_flops(
-    x: Sequence[int], input_weight: Sequence[int], state_weight: Sequence[int], *_: Any, **__: Any
-) -> int:
-    """Of one layer, ``x [T, B, C]``; PyTorch's counter does not know it."""
-    steps = x[0] * x[1]
-    return 2 * steps * (input_weight[0] * input_weight[1] + state_weight[0] * state_weight[1])
 
 
 def macs_per_second(contender: Contender) -> dict[str, float]:

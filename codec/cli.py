@@ -253,9 +253,7 @@ def training_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--data", required=True, type=folder, help="Folder of training audio."),
         click.option("--out", type=folder, help="Folder for the model, and for all of the run."),
         click.option("--valid", type=folder, help="Audio to measure on. [some files of --data]"),
-        click.option(
-            "--minutes", type=click.FloatRange(min=0, min_open=True), help="Wall-clock budget."
-        ),
+        click.option("--minutes", type=POSITIVE, help="Wall-clock budget."),
         click.option(
             "-s", "--set", "overrides", multiple=True, help="Replace a value: optimizer.lr=3e-4."
         ),

@@ -54,15 +54,12 @@ def find_checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("step_*.safetensors"), reverse=True)
 
 
-def load_newest(state: TrainState, folder: Path) -> None:
-    """Fill ``state`` from the newest checkpoint that is whole.
+def load_newest(state: TrainState, found: list[Path]) -> None:
+    """Fill ``state`` from the first of some checkpoints, the newest first, that is whole.
 
     Raises:
-        ModelError: there is none, or it is of another recipe.
+        ModelError: none is, or they are of another recipe.
     """
-    found = find_checkpoints(folder)
-    if not found:
-        raise ModelError(f"nothing to resume in {folder}: start the run without --resume")
     for path in found:
         try:
             load_checkpoint(state, path)

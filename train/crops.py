@@ -209,7 +209,7 @@ def read_clip(
     first, last = origin // grid * step, min(-(-(end + reach) * step // grid), clip.num_samples)
     noisy = first > 0 and clip.name.lower().endswith(".mp3")
     with (
-        _muted_stderr() if noisy else nullcontext(),
+        muted_stderr() if noisy else nullcontext(),
         open_clip(folder, clip, mono=True) as reader,
     ):
         if first:
@@ -230,7 +230,7 @@ def read_clip(
 
 
 @contextmanager
-def _muted_stderr() -> Iterator[None]:
+def muted_stderr() -> Iterator[None]:
     """Keep C code from writing to stderr.
 
     libsndfile's mp3 decoder, mpg123, reports after every seek that it lacks what came before, and

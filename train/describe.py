@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -53,18 +53,25 @@ def describe(recipe: TrainConfig, index: Index | None = None) -> str:
 def multiply_accumulates(codec: Codec) -> dict[str, float]:
     """Multiply-accumulates per second of audio of each side, counted as they are run."""
     audio = torch.zeros(1, 1, COUNTED_SECONDS * codec.config.sample_rate)
-    embedding = codec.embed(audio)
-    decode: Callable[[], object] = lambda: codec.synthesize(embedding)  # noqa: E731
-    encode: Callable[[], object] = lambda: codec.embed(audio)  # noqa: E731
-    if codec.config.has_codes:
-        codes = codec.encode(audio)
-        encode, decode = lambda: codec.encode(audio), lambda: codec.decode(codes)
-    counts = {}
-    for side, work in (("encode", encode), ("decode", decode)):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the flags below touch TF32, wherever we are
-            # What oneDNN does at one stroke, as an LSTM, would not be counted.
-            with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as seen:
-                work()
-        counts[side] = seen.get_total_flops() / 2 / COUNTED_SECONDS
-    return counts
+    has_codes = codec.config.has_codes
+    encode, decode = (codec.encode, codec.decode) if has_codes else (codec.embed, codec.synthesize)
+    coded = encode(audio)
+    works = {"encode": lambda: encode(audio), "decode": lambda: decode(coded)}
+    return {side: count_macs(work) / COUNTED_SECONDS for side, work in works.items()}
+
+
+def count_macs(work: Callable[[], object]) -> float:
+    """Multiply-accumulates of the matrix products, convolutions and LSTMs in ``work``."""
+    with FlopCounterMode(
+        display=False, custom_mapping={torch.ops.aten.mkldnn_rnn_layer: _lstm_flops}
+    ) as counter:
+        work()
+    return float(counter.get_total_flops() / 2)
+
+
+def _lstm_flops(
+    x: Sequence[int], input_weight: Sequence[int], state_weight: Sequence[int], *_: Any, **__: Any
+) -> int:
+    """Of one layer, ``x [T, B, C]``; PyTorch's counter does not know it."""
+    steps = x[0] * x[1]
+    return 2 * steps * (input_weight[0] * input_weight[1] + state_weight[0] * state_weight[1])

@@ -16,6 +16,7 @@ from torch import Tensor
 from codec import bitpack
 from codec.config import Bitrate, CodecConfig
 from codec.model import Codec
+from train.health import reconstruct, rungs
 from train.metrics import (
     Samples,
     bitrate_efficiency,
@@ -188,10 +189,8 @@ def codebook_counts(config: CodecConfig, bitrates: Sequence[Bitrate] | None) -> 
     """Numbers of codebooks to measure, rising; none for a model with continuous latents."""
     if bitrates is not None:
         return sorted({config.codebooks_for(bitrate) for bitrate in bitrates})
-    if not config.has_codes:
-        return []
-    total = config.num_codebooks
-    return sorted({1, max(1, total // 4), max(1, total // 2), total})
+    counts = rungs(config)
+    return sorted({1, *counts}) if counts else []
 
 
 def measure(codec: Codec, original: Samples, *, counts: Sequence[int]) -> Measured:
@@ -201,8 +200,7 @@ def measure(codec: Codec, original: Samples, *, counts: Sequence[int]) -> Measur
     audio = torch.from_numpy(original)[None, None].to(device)
     duration = len(original) / config.sample_rate
     if not config.has_codes:
-        decoded = codec.synthesize(codec.embed(audio), len(original))
-        figures = [compare(_samples(decoded), original, config.sample_rate, None)]
+        figures = [compare(_samples(reconstruct(codec, audio)), original, config.sample_rate, None)]
         return Measured(duration, figures, None)
     codes = codec.encode(audio, max(counts))
     figures = []

@@ -96,7 +96,7 @@ def fit(
         raise TrainingError("no recording can be read and is long enough to measure on")
     trainer = set_up(recipe, fabric, state, Corpus(index, recipe))
     if resume:
-        load_newest(state, home / "checkpoints")
+        load_newest(state, found)
         trainer.balancer.state = state.gradient_norms
     journal = None
     if fabric.is_global_zero:

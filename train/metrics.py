@@ -40,10 +40,15 @@ def si_sdr(decoded: Tensor, original: Tensor) -> float:
     return float(10 * torch.log10(ratio))
 
 
+def rms(audio: Samples) -> float:
+    """Root of the mean square."""
+    return math.sqrt(float(np.square(audio, dtype=np.float64).mean())) if audio.size else 0.0
+
+
 def level(audio: Samples) -> float | None:
     """RMS in dB relative to full scale; None for silence."""
-    rms = math.sqrt(float(np.square(audio, dtype=np.float64).mean())) if audio.size else 0.0
-    return 20 * math.log10(rms) if rms >= SILENCE else None
+    amplitude = rms(audio)
+    return 20 * math.log10(amplitude) if amplitude >= SILENCE else None
 
 
 def mel_distance(decoded: Samples, original: Samples, sample_rate: int) -> float:
