@@ -53,7 +53,7 @@ def parts(trainer: Trainer, count: int) -> dict[str, float]:
 
     def losses(decoded: torch.Tensor) -> torch.Tensor:
         chosen = rng.choice(spectral.windows, len(windows), replace=False)
-        terms = spectral(decoded, batch.clean, tuple(map(int, chosen)))
+        terms = spectral(decoded, batch.clean, tuple(map(int, chosen)), hops=2)  # as in a step
         terms["waveform"] = waveform_loss(decoded, batch.clean)
         return weigh(trainer, terms, decoded, with_shares=False)[0]
 

@@ -96,9 +96,18 @@ class ResidualQuantizer(Bottleneck):
 
     @abstractmethod
     def coders(self) -> Sequence[Coder]:
-        """The stages at work, with the weights as they are now.
+        """The stages at work, with the weights as they are now."""
 
-        In training the values that they give have gradients for the weights of the stage.
+    @abstractmethod
+    def learn(self, codes: Tensor, residuals: Tensor) -> Tensor:
+        """What codes ``[K, B, T]`` stand for, stage by stage, with gradients for their weights.
+
+        Args:
+            codes: of all stages.
+            residuals: ``[K, B, T, D]``, what each stage coded.
+
+        Returns:
+            ``[K, B, T, D]``.
         """
 
     def encode(self, latent: Tensor, num_codebooks: int | None = None) -> Tensor:
@@ -126,17 +135,23 @@ class ResidualQuantizer(Bottleneck):
         """`decode`, for a number of codebooks that has been checked."""
 
     def forward(self, latent: Tensor, num_codebooks: Tensor | None = None) -> Quantized:
-        residual, codes = latent.detach(), []
-        total, codebook_loss = torch.zeros_like(latent), latent.new_zeros(())
-        for index, coder in enumerate(self.coders()):
-            code, quantized = coder(residual)
-            codes.append(code)
-            kept = latent.new_ones(latent.shape[0])
-            if num_codebooks is not None:
-                kept = (num_codebooks > index).to(latent)
-            codebook_loss = codebook_loss + _distance(residual, quantized, kept)
-            residual = residual - quantized.detach()
-            total = total + quantized.detach() * kept[:, None, None]
+        residual, residuals, codes = latent.detach(), [], []
+        with torch.no_grad():
+            for coder in self.coders():
+                code, quantized = coder(residual)
+                codes.append(code)
+                residuals.append(residual)
+                residual = residual - quantized
+        # What is learned, is learned for all stages at once: each is a small matter.
+        targets = torch.stack(residuals)
+        values = self.learn(torch.stack(codes), targets)
+        kept = latent.new_ones(len(codes), len(latent))
+        if num_codebooks is not None:
+            stage = torch.arange(len(codes), device=latent.device)[:, None]
+            kept = (num_codebooks > stage).to(latent)
+        distances = (targets - values).square().mean((2, 3))  # [K, B]
+        codebook_loss = ((distances * kept).sum(1) / kept.sum(1).clamp(min=1)).sum()
+        total = (values.detach() * kept[:, :, None, None]).sum(0)
         losses = {"codebook": codebook_loss, "commitment": (latent - total).square().mean()}
         straight_through = total + (latent - latent.detach())
         return Quantized(straight_through, torch.stack(codes, dim=1), losses)
@@ -160,9 +175,3 @@ def set_to_best_map(linear: nn.Linear, inputs: Tensor, targets: Tensor) -> None:
     solution = gram.to(inputs) @ (centred.T @ (targets - target_mean))
     linear.weight.copy_(solution.T)
     linear.bias.copy_(target_mean - mean @ solution)
-
-
-def _distance(a: Tensor, b: Tensor, kept: Tensor) -> Tensor:
-    """Mean squared distance of ``[B, T, D]`` over the items that are kept."""
-    per_item = (a - b).square().mean((1, 2))
-    return (per_item * kept).sum() / kept.sum().clamp(min=1)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple, Self, cast
 
 import torch
@@ -75,11 +74,6 @@ class VectorQuantizer(nn.Module):
         self.codebook = nn.Parameter(F.normalize(torch.randn(codebook_size, codebook_dim), dim=-1))
         self.project = nn.Linear(codebook_dim, latent_dim)
 
-    def forward(self, codes: Tensor) -> Tensor:
-        """``[B, T]`` codes ``-> [B, T, D]``, with gradients for the weights."""
-        out: Tensor = self.project(F.normalize(F.embedding(codes, self.codebook), dim=-1))
-        return out
-
 
 class ResidualVectorQuantizer(ResidualQuantizer):
     """A cascade of codebooks."""
@@ -98,13 +92,16 @@ class ResidualVectorQuantizer(ResidualQuantizer):
         self.register_load_state_dict_post_hook(_weights_loaded)  # type: ignore[no-untyped-call]
 
     def coders(self) -> Sequence[Coder]:
-        codebooks = self._codebooks()
-        if not self.training:
-            return codebooks.each
-        return [
-            partial(_learn, stage, book)
-            for stage, book in zip(self.stages, codebooks.each, strict=True)
-        ]
+        return self._codebooks().each
+
+    def learn(self, codes: Tensor, residuals: Tensor) -> Tensor:
+        count, size = len(self.stages), len(self.stages[0].codebook)
+        entries = torch.cat([stage.codebook for stage in self.stages])
+        numbers = codes + size * torch.arange(count, device=codes.device)[:, None, None]
+        chosen = F.normalize(F.embedding(numbers, entries), dim=-1).flatten(1, 2)
+        maps = torch.stack([stage.project.weight.T for stage in self.stages])
+        biases = torch.stack([stage.project.bias for stage in self.stages])
+        return torch.baddbmm(biases[:, None], chosen, maps).reshape(residuals.shape)
 
     def _values(self, codes: Tensor) -> Tensor:
         count = codes.shape[1]
@@ -204,9 +201,3 @@ def _nearest_directions(vectors: Tensor, entries: Tensor) -> Tensor:
 def _rows_at_once(codebook_size: int) -> int:
     """Rows that can be compared with all entries of a codebook in 256 MB."""
     return max(1, 2**26 // codebook_size)
-
-
-def _learn(stage: VectorQuantizer, book: Codebook, residual: Tensor) -> tuple[Tensor, Tensor]:
-    """`Codebook.__call__`, with gradients for the weights of the stage."""
-    codes = book.nearest(residual)
-    return codes, stage(codes)

@@ -106,6 +106,10 @@ class ResidualScalarQuantizer(ResidualQuantizer):
     def coders(self) -> Sequence[Coder]:
         return list(self.stages)
 
+    def learn(self, codes: Tensor, residuals: Tensor) -> Tensor:
+        pairs = zip(self.stages, residuals, strict=True)
+        return torch.stack([stage(residual)[1] for stage, residual in pairs])
+
     def _values(self, codes: Tensor) -> Tensor:
         stages = list(self.stages)[: codes.shape[1]]
         # The stages' maps side by side are one map of their values side by side.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from train.balancer import Balancer, audio_gradients, combine, gradient_shares
+from train.step import LOUDEST_ITEM, limit_items
 
 WEIGHTS = {"loud": 1.0, "soft": 3.0}
 
@@ -113,3 +114,16 @@ def test_the_gradient_reaches_the_weights_as_that_of_a_weighted_sum_would() -> N
     torch.testing.assert_close(layer.weight.grad, expected)
     shares = gradient_shares(gradients, weights)
     assert sum(shares.values()) == pytest.approx(1) and shares["elsewhere"] == 0
+
+
+def test_one_crop_cannot_outweigh_the_others() -> None:
+    gradient = torch.randn(5, 1, 100, generator=torch.Generator().manual_seed(0))
+    gradient[3] *= 1e6
+    limited = limit_items(gradient)
+    norms = limited.flatten(1).norm(dim=1)
+    assert norms.max() <= LOUDEST_ITEM * norms.median() * 1.001
+    others = [0, 1, 2, 4]
+    torch.testing.assert_close(limited[others], gradient[others])
+    direction = torch.nn.functional.cosine_similarity(limited[3], gradient[3])
+    torch.testing.assert_close(direction, torch.ones(1))
+    assert not limit_items(torch.zeros(4, 1, 10)).any()

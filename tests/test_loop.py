@@ -28,6 +28,9 @@ from tests.conftest import LADDER, RECORDING, REPOSITORY
 from train import loop, step
 from train.checkpoint import find_checkpoints
 from train.config import TrainConfig, load_recipe, to_toml
+from train.data import Corpus
+from train.engine import make_fabric
+from train.index import scan
 from train.loop import fit
 from train.metrics import si_sdr
 from train.start import start_transparent
@@ -448,6 +451,25 @@ def test_an_exploding_loss_stops_with_advice(
     )
     with pytest.raises(CodecError, match=r"--resume and a lower optimizer\.lr"):
         fit(recipe, training_folder, tmp_path / "run")
+
+
+def test_a_single_exploding_batch_is_survived_and_many_are_not(
+    training_recipe: TrainConfig, training_folder: Path
+) -> None:
+    state = start(training_recipe)
+    state.step, state.typical_loss = 200, 1.0
+    corpus = Corpus(scan(training_folder), training_recipe)
+    trainer = step.set_up(training_recipe, make_fabric(training_recipe, "cpu"), state, corpus)
+    spike = {"loss": 2 * step.EXPLOSION}
+    for _ in range(3):
+        for _ in range(step.EXPLODING_STEPS - 1):
+            step.check_explosion(trainer, spike)
+        step.check_explosion(trainer, {"loss": 1.0})
+    with pytest.raises(TrainingError, match="the loss rose from 1 to 60"):
+        for _ in range(step.EXPLODING_STEPS):
+            step.check_explosion(trainer, spike)
+    with pytest.raises(TrainingError, match="the loss is nan"):
+        step.check_explosion(trainer, {"loss": float("nan")})
 
 
 def test_discriminators_that_explode_are_not_kept(

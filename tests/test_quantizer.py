@@ -19,7 +19,7 @@ def test_a_code_is_the_nearest_entry_in_the_latent_space() -> None:
     torch.manual_seed(0)
     quantizer = ResidualVectorQuantizer(7, num_codebooks=1, codebook_size=64, codebook_dim=3)
     latent = torch.randn(4, 50, 7)
-    entries = quantizer.stages[0](torch.arange(64)[None])
+    entries = quantizer.decode(torch.arange(64)[None, None])
     expected = torch.cdist(latent, entries.expand(4, -1, -1)).argmin(-1)
     assert torch.equal(quantizer.encode(latent)[:, 0], expected)
 

@@ -21,6 +21,7 @@ from codec.errors import ConfigError
 from codec.folder import find_model, read_description
 from train.losses import MEL_WINDOWS
 
+RECONSTRUCTION = ("waveform", "complex", "magnitude", "mel", "envelope", "energy")
 PARTS = ("encoder", "quantizer", "decoder")
 METRICS = {"mel": min, "si_sdr": max, "stoi": max}
 """What a run can be judged by at its top bitrate, and which way is better."""
@@ -97,7 +98,7 @@ class LossConfig:
     """Weights of the losses.
 
     Attributes:
-        waveform, complex, magnitude, mel: reconstruction (`train.losses`).
+        waveform, complex, magnitude, mel, envelope, energy: reconstruction (`train.losses`).
         codebook, commitment: of quantizers (`codec.bottleneck`).
         kl: of the VAE bottleneck (`codec.gaussian`).
         windows_per_step: how many spectral windows each step draws.
@@ -111,6 +112,8 @@ class LossConfig:
     mel: float
     codebook: float
     commitment: float
+    envelope: float = 0.0
+    energy: float = 0.0
     kl: float = 1e-3
     windows_per_step: int
     balancer: bool = False
@@ -299,7 +302,7 @@ class TrainConfig:
         _require(0 <= augment.resample <= 0.5, "augment.resample must lie in 0..0.5")
 
     def _check_losses(self) -> None:
-        for name in ("waveform", "complex", "magnitude", "mel", "codebook", "commitment", "kl"):
+        for name in (*RECONSTRUCTION, "codebook", "commitment", "kl"):
             _at_least(f"loss.{name}", getattr(self.loss, name), 0)
         _require(
             1 <= self.loss.windows_per_step <= len(MEL_WINDOWS),

@@ -61,6 +61,9 @@ def make_fabric(recipe: TrainConfig, device: str = "auto", num_devices: int = 1)
         raise ConfigError(f"cannot use {num_devices} x {device}: {reason}") from error
     if os.environ.get("LT_CLI_USED") != "1":  # else it is launched already
         fabric.launch()
+    if fabric.device.type == "cpu" and num_devices > 1:
+        # Together the processes take no more threads than one would.
+        torch.set_num_threads(max(1, torch.get_num_threads() // num_devices))
     if not fabric.is_global_zero:
         logging.disable(logging.WARNING)  # the first process speaks for all
     return fabric

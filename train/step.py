@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from codec.errors import CodecError
 from train.autoencoder import Autoencoder, Reconstruction
 from train.balancer import Balancer, audio_gradients, combine, gradient_shares
-from train.config import TrainConfig
+from train.config import RECONSTRUCTION, TrainConfig
 from train.data import Batch, Corpus
 from train.discriminators import (
     Judgement,
@@ -35,9 +35,17 @@ DEAD_BELOW = 0.03
 STARTS_PER_ENTRY = 32
 MAX_STARTS = 2**17
 
+# Spectra begin at up to this sample of a crop.
+MAX_SHIFT = 1024
+
+# The longest gradient of an item, relative to the median of the batch.
+LOUDEST_ITEM = 2.0
+
 LOSS_DECAY = 0.99
-# The loss of a single batch never came near so many times its running mean in a run that was well.
+# A loss so many times its running mean is no accident any more if it lasts so many steps. A single
+# crop may do that to one batch; its gradient is bounded, and teaches not to do it again.
 EXPLOSION = 30.0
+EXPLODING_STEPS = 10
 
 
 class TrainingError(CodecError):
@@ -59,6 +67,7 @@ class Trainer:
         optimizer: ``state.optimizer`` likewise.
         judges: ``state.discriminators`` likewise.
         judge_optimizer: ``state.discriminator_optimizer`` likewise.
+        exploding_steps: how many steps in a row the loss was far from what it was.
     """
 
     recipe: TrainConfig
@@ -71,6 +80,7 @@ class Trainer:
     optimizer: torch.optim.Optimizer
     judges: nn.Module | None = None
     judge_optimizer: torch.optim.Optimizer | None = None
+    exploding_steps: int = 0
 
 
 def set_up(recipe: TrainConfig, fabric: Fabric, state: TrainState, corpus: Corpus) -> Trainer:
@@ -81,9 +91,7 @@ def set_up(recipe: TrainConfig, fabric: Fabric, state: TrainState, corpus: Corpu
     judges, judge_optimizer = None, None
     if state.discriminators is not None and state.discriminator_optimizer is not None:
         judges, judge_optimizer = fabric.setup(state.discriminators, state.discriminator_optimizer)
-    weights = {
-        name: getattr(recipe.loss, name) for name in ("waveform", "complex", "magnitude", "mel")
-    }
+    weights = {name: getattr(recipe.loss, name) for name in RECONSTRUCTION}
     weights |= {
         "adversarial": recipe.adversarial.weight,
         "feature": recipe.adversarial.feature_weight,
@@ -140,8 +148,13 @@ def train_step(
     # the weights: the graph is cut here.
     decoded = output.decoded.detach().requires_grad_()
     windows = rng.choice(trainer.spectral.windows, recipe.loss.windows_per_step, replace=False)
-    on_audio = trainer.spectral(decoded, clean, tuple(map(int, windows)))
+    # Frames half a window apart, elsewhere in every step, see as much as denser ones.
+    begin = int(rng.integers(min(MAX_SHIFT, decoded.shape[-1] - max(windows) // 2)))
+    on_audio = trainer.spectral(
+        decoded[..., begin:], clean[..., begin:], tuple(map(int, windows)), hops=2
+    )
     on_audio["waveform"] = waveform_loss(decoded, clean)
+    on_audio = {name: loss for name, loss in on_audio.items() if trainer.balancer.weights[name]}
     on_judges: dict[str, Tensor] = {}
     if trainer.judges is not None and state.step >= recipe.adversarial.start_step:
         judges_rate = rate * recipe.adversarial.lr / recipe.optimizer.lr
@@ -150,6 +163,7 @@ def train_step(
         if state.step >= recipe.adversarial.start_step + waits:
             on_audio |= ask_judges(trainer, clean, decoded)
     gradient, shares = weigh(trainer, on_audio, decoded, with_shares)
+    gradient = limit_items(gradient)
 
     on_latent = {name: weight_of(recipe, name) * loss for name, loss in output.losses.items()}
     everything = on_audio | output.losses | on_judges
@@ -175,7 +189,9 @@ def train_step(
     state.step += 1
     state.gradient_norms = trainer.balancer.state
     kept = 0.0 if state.typical_loss is None else LOSS_DECAY
-    state.typical_loss = kept * (state.typical_loss or 0.0) + (1 - kept) * values["loss"]
+    usual = state.typical_loss or 0.0
+    loss = min(values["loss"], EXPLOSION * usual) if kept else values["loss"]
+    state.typical_loss = kept * usual + (1 - kept) * loss
     may_restart = recipe.model.has_codes and "quantizer" not in recipe.optimizer.freeze
     if output.codes is not None and may_restart and progress < recipe.quantizer.restart_until:
         restart_dead_codes(trainer, output.latent, output.codes)
@@ -235,6 +251,18 @@ def weigh(
     return combine(gradients, factors), shares
 
 
+def limit_items(gradient: Tensor) -> Tensor:
+    """Let no item of a batch ``[B, 1, N]`` say more than `LOUDEST_ITEM` times what most say.
+
+    Near silence logarithms are steep: a single silent crop would outweigh all others.
+    """
+    norms = gradient.flatten(1).norm(dim=1)
+    limit = LOUDEST_ITEM * norms.median()
+    factors = (limit / norms.clamp(min=1e-12)).clamp(max=1)
+    limited: Tensor = gradient * factors[:, None, None]
+    return limited
+
+
 def weight_of(recipe: TrainConfig, name: str) -> float:
     """Weight of a loss that judges the latent or its codes."""
     section = recipe.regularization if name == "sparsity" else recipe.loss
@@ -282,7 +310,7 @@ def restart_dead_codes(trainer: Trainer, latent: Tensor, codes: Tensor) -> None:
 
 
 def check_explosion(trainer: Trainer, values: dict[str, float]) -> None:
-    """Raise a TrainingError if a loss is not finite, or the codec's far from what it was."""
+    """Raise a TrainingError if a loss is not finite, or the codec's stays far from what it was."""
     typical, loss = trainer.state.typical_loss, values["loss"]
     if not np.isfinite(values.get("discriminator", 0.0)):
         raise TrainingError(
@@ -292,7 +320,9 @@ def check_explosion(trainer: Trainer, values: dict[str, float]) -> None:
         )
     if not np.isfinite(loss):
         raise TrainingError(_exploded(f"the loss is {loss}", trainer))
-    if typical is not None and trainer.state.step > 100 and loss > EXPLOSION * typical:
+    explodes = typical is not None and trainer.state.step > 100 and loss > EXPLOSION * typical
+    trainer.exploding_steps = trainer.exploding_steps + 1 if explodes else 0
+    if trainer.exploding_steps >= EXPLODING_STEPS:
         raise TrainingError(_exploded(f"the loss rose from {typical:.3g} to {loss:.3g}", trainer))
 
 
