@@ -29,7 +29,7 @@ from train.engine import make_fabric
 from train.index import scan
 from train.losses import waveform_loss
 from train.state import start
-from train.step import Trainer, set_up, train_step, weigh
+from train.step import HOPS, Trainer, set_up, train_step, weigh
 
 
 def milliseconds(work: Callable[[], Any], count: int) -> float:
@@ -53,7 +53,7 @@ def parts(trainer: Trainer, count: int) -> dict[str, float]:
 
     def losses(decoded: torch.Tensor) -> torch.Tensor:
         chosen = rng.choice(spectral.windows, len(windows), replace=False)
-        terms = spectral(decoded, batch.clean, tuple(map(int, chosen)), hops=2)  # as in a step
+        terms = spectral(decoded, batch.clean, tuple(map(int, chosen)), HOPS)
         terms["waveform"] = waveform_loss(decoded, batch.clean)
         return weigh(trainer, terms, decoded, with_shares=False)[0]
 

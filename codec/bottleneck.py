@@ -143,8 +143,8 @@ class ResidualQuantizer(Bottleneck):
                 residuals.append(residual)
                 residual = residual - quantized
         # What is learned, is learned for all stages at once: each is a small matter.
-        targets = torch.stack(residuals)
-        values = self.learn(torch.stack(codes), targets)
+        targets, numbers = torch.stack(residuals), torch.stack(codes)
+        values = self.learn(numbers, targets)
         kept = latent.new_ones(len(codes), len(latent))
         if num_codebooks is not None:
             stage = torch.arange(len(codes), device=latent.device)[:, None]
@@ -154,7 +154,7 @@ class ResidualQuantizer(Bottleneck):
         total = (values.detach() * kept[:, :, None, None]).sum(0)
         losses = {"codebook": codebook_loss, "commitment": (latent - total).square().mean()}
         straight_through = total + (latent - latent.detach())
-        return Quantized(straight_through, torch.stack(codes, dim=1), losses)
+        return Quantized(straight_through, numbers.transpose(0, 1), losses)
 
 
 def principal_directions(vectors: Tensor) -> tuple[Tensor, Tensor]:

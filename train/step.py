@@ -35,8 +35,10 @@ DEAD_BELOW = 0.03
 STARTS_PER_ENTRY = 32
 MAX_STARTS = 2**17
 
-# Spectra begin at up to this sample of a crop.
+# Spectra begin at up to this sample of a crop: frames half a window apart, elsewhere in every step,
+# see as much as denser ones.
 MAX_SHIFT = 1024
+HOPS = 2
 
 # The longest gradient of an item, relative to the median of the batch.
 LOUDEST_ITEM = 2.0
@@ -148,10 +150,9 @@ def train_step(
     # the weights: the graph is cut here.
     decoded = output.decoded.detach().requires_grad_()
     windows = rng.choice(trainer.spectral.windows, recipe.loss.windows_per_step, replace=False)
-    # Frames half a window apart, elsewhere in every step, see as much as denser ones.
     begin = int(rng.integers(min(MAX_SHIFT, decoded.shape[-1] - max(windows) // 2)))
     on_audio = trainer.spectral(
-        decoded[..., begin:], clean[..., begin:], tuple(map(int, windows)), hops=2
+        decoded[..., begin:], clean[..., begin:], tuple(map(int, windows)), HOPS
     )
     on_audio["waveform"] = waveform_loss(decoded, clean)
     on_audio = {name: loss for name, loss in on_audio.items() if trainer.balancer.weights[name]}
@@ -188,10 +189,9 @@ def train_step(
 
     state.step += 1
     state.gradient_norms = trainer.balancer.state
-    kept = 0.0 if state.typical_loss is None else LOSS_DECAY
-    usual = state.typical_loss or 0.0
-    loss = min(values["loss"], EXPLOSION * usual) if kept else values["loss"]
-    state.typical_loss = kept * usual + (1 - kept) * loss
+    typical = values["loss"] if state.typical_loss is None else state.typical_loss
+    bounded = min(values["loss"], EXPLOSION * typical)
+    state.typical_loss = LOSS_DECAY * typical + (1 - LOSS_DECAY) * bounded
     may_restart = recipe.model.has_codes and "quantizer" not in recipe.optimizer.freeze
     if output.codes is not None and may_restart and progress < recipe.quantizer.restart_until:
         restart_dead_codes(trainer, output.latent, output.codes)
