@@ -47,9 +47,8 @@ class CodecConfig:
         encoder_dilations: for each level, the dilations of its residual units.
         decoder_dilations: the same for the decoder.
         kernel_size: taps of a residual unit's dilated convolution, in frames of its level.
-        lapped_transform: the first level is a lapped transform with companded coefficients,
-            the last its inverse; both start as an MDCT and are trained on. False: plain
-            convolutions.
+        lapped_transform: the first level is an MDCT with companded coefficients, the last its
+            inverse, both fixed. False: plain convolutions.
         delay: samples by which decoded sound trails its input. A lapped transform of
             stride *s* overlaps by *s* samples and needs that much.
         latent_dim: width of the frame-rate latent between encoder, quantizer and decoder.

@@ -15,7 +15,8 @@ from typing import Any
 from codec.config import CodecConfig
 from codec.errors import CodecError, ModelError
 
-FOLDER_FORMAT = 1
+# 2: the lapped transform is fixed, and has a network of its own for gains.
+FOLDER_FORMAT = 2
 DEFAULT_MODEL = "speech24k"
 
 
@@ -54,8 +55,10 @@ def read_description(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, CodecError) as error:
         raise ModelError(f"{path} is not a model description: {error}") from error
     if version != FOLDER_FORMAT:
+        older = isinstance(version, int) and version < FOLDER_FORMAT
+        remedy = "train it anew, or use aecodec 0.1" if older else "upgrade aecodec"
         raise ModelError(
-            f"{path} has format {version}, this version reads {FOLDER_FORMAT}: upgrade aecodec"
+            f"{path} has format {version}, this version reads {FOLDER_FORMAT}: {remedy}"
         )
     return dict(description)
 

@@ -105,7 +105,8 @@ class CausalConvTranspose1d(nn.Module):
 class RMSNorm(nn.Module):
     """Scale each frame to unit root-mean-square over its channels (arXiv:1910.07467).
 
-    Over channels, never over time: a norm over time would break streaming.
+    Over channels, never over time: a norm over time would break streaming. Frames much fainter
+    than `NORM_FLOOR` stay faint: what follows must not make something of nothing.
     """
 
     def __init__(self, channels: int) -> None:
@@ -113,11 +114,20 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), eps=1e-6)
+        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), eps=NORM_FLOOR**2)
+
+
+# Of companded features, which in speech have about unit RMS.
+NORM_FLOOR = 0.1
+
+
+# Trained features stay far below. Without a limit, a hidden channel that is hardly ever used can
+# grow until, one day, it drowns everything: that ended long runs at a learning rate of 1e-3.
+HIDDEN_LIMIT = 6.0
 
 
 class ResidualUnit(nn.Module):
-    """``x + project(silu(dilated_convolution(norm(x))))``.
+    """``x + project(silu(dilated_convolution(norm(x))))``, the activation bounded.
 
     The projection starts at zero, so a deep stack starts as the identity and stays trainable.
 
@@ -136,7 +146,7 @@ class ResidualUnit(nn.Module):
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         y, state = self.conv(self.norm(x), state)
-        return x + self.project(F.silu(y)), state
+        return x + self.project(F.silu(y.clamp(max=HIDDEN_LIMIT))), state
 
 
 class RecurrentUnit(nn.Module):
@@ -201,57 +211,74 @@ class Chain(nn.Module):
 class LappedAnalysis(nn.Module):
     """Samples to companded spectra: the first level of an encoder.
 
-    A convolution over two strides that starts as an MDCT, then each coefficient raised to
-    `COMPANDING`, sign kept. The ear hears level as a ratio; a network that sees raw coefficients
-    sees only the loudest ones.
+    An MDCT over two strides, then each coefficient raised to `COMPANDING`, sign kept. The ear
+    hears level as a ratio; a network that sees raw coefficients sees only the loudest ones.
+
+    The transform is fixed and in full precision: what rounding or a small error of its weights
+    leaks from loud coefficients drowns faint ones, and training it slows down all else.
 
     Shapes: ``[B, T * stride, 1] -> [B, T, C]``.
     """
 
     def __init__(self, channels: int, *, stride: int) -> None:
         super().__init__()
-        self.transform = CausalConv1d(1, stride, 2, stride=stride)
+        self.stride = stride
         self.project = nn.Linear(stride, channels)
         init_linear(self.project, fan_in=stride, before="none")
-        with torch.no_grad():
-            self.transform.linear.weight.copy_(mdct(stride))
+        self.register_buffer("basis", mdct(stride), persistent=False)
 
     def init_state(self, batch: int) -> State:
-        return self.transform.init_state(batch)
+        return self.project.weight.new_zeros(batch, 1, self.stride)
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        x, state = self.transform(x, state)
-        return self.project(compand(x.float())), state
+        assert isinstance(state, Tensor)
+        with torch.autocast(x.device.type, enabled=False):
+            x = torch.cat((state, x.float().reshape(x.shape[0], -1, self.stride)), dim=1)
+            frames = torch.cat((x[:, :-1], x[:, 1:]), dim=-1)
+            spectrum = F.linear(frames, self.get_buffer("basis"))
+        return self.project(compand(spectrum)), x[:, -1:]
 
 
 class LappedSynthesis(nn.Module):
     """Features to samples: the last level of a decoder.
 
-    A head predicts companded MDCT coefficients and for each a log-gain, so that the energy of a
-    band is learned even where its phase cannot be coded (the idea of the spectral head of Vocos,
-    arXiv:2306.00814). The transposed convolution after it starts as the inverse MDCT.
+    A head predicts companded MDCT coefficients. Another predicts a gain for each of them, from
+    normalised features, since how a spectrum is shaped does not depend on its level: so energy is
+    learned even where phase cannot be coded (the idea of the spectral head of Vocos,
+    arXiv:2306.00814).
+
+    The inverse MDCT after it is fixed and in full precision, as in `LappedAnalysis`. The state is
+    the half frame that the next one overlaps.
 
     Shapes: ``[B, T, C] -> [B, T * stride, 1]``.
     """
 
     def __init__(self, channels: int, *, stride: int) -> None:
         super().__init__()
-        self.head = nn.Linear(channels, 2 * stride)
-        self.transform = CausalConvTranspose1d(stride, 1, stride=stride)
+        self.stride = stride
+        self.head = nn.Linear(channels, stride)
+        self.norm = RMSNorm(channels)
+        self.hidden = nn.Linear(channels, channels)
+        self.gain = nn.Linear(channels, stride)
         with torch.no_grad():
             nn.init.normal_(self.head.weight, std=0.1 * channels**-0.5)
             nn.init.zeros_(self.head.bias)
-            self.transform.linear.weight.copy_(mdct(stride).T)
+        init_linear(self.hidden, fan_in=channels, before="silu")
+        _init_zero(self.gain)
+        self.register_buffer("basis", mdct(stride), persistent=False)
 
     def init_state(self, batch: int) -> State:
-        return self.transform.init_state(batch)
+        return self.head.weight.new_zeros(batch, 1, self.stride)
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        coefficients, log_gain = self.head(x).float().chunk(2, dim=-1)
-        # The limit only stops a diverging model from overflowing.
-        spectrum = expand(coefficients) * log_gain.clamp(max=5.0).exp()
-        audio: tuple[Tensor, State] = self.transform(spectrum, state)
-        return audio
+        assert isinstance(state, Tensor)
+        # Bounded: what followed silence once was a gain of a hundred.
+        gain = 2 * self.gain(F.silu(self.hidden(self.norm(x)))).float().sigmoid()
+        with torch.autocast(x.device.type, enabled=False):
+            spectrum = expand(self.head(x.float())) * gain
+            now, later = (spectrum @ self.get_buffer("basis")).split(self.stride, dim=-1)
+        tails = torch.cat((state, later), dim=1)
+        return (now + tails[:, :-1]).reshape(x.shape[0], -1, 1), tails[:, -1:]
 
 
 # Chosen by measurement among 0.3, 0.5, 0.65, 0.8 and 1: towards 0.3 the codes are spent on noise

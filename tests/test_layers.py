@@ -116,6 +116,23 @@ def test_convolutions_equal_those_of_torch() -> None:
     torch.testing.assert_close(up(x, up.init_state(2))[0], expected, **TOLERANCE)
 
 
+def test_analysis_is_an_mdct_that_synthesis_inverts() -> None:
+    """Overlap and add cancel the aliasing: all but one stride of delay comes back."""
+    stride = 8
+    analysis, synthesis = (
+        LappedAnalysis(stride, stride=stride),
+        LappedSynthesis(stride, stride=stride),
+    )
+    with torch.no_grad():
+        for linear in (analysis.project, synthesis.head):
+            linear.weight.copy_(torch.eye(stride))
+            linear.bias.zero_()
+    x = torch.randn(2, 10 * stride, 1)
+    features, _ = analysis(x, analysis.init_state(2))
+    y, _ = synthesis(features, synthesis.init_state(2))
+    torch.testing.assert_close(y[:, stride:], x[:, :-stride], rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("layer", [ResidualUnit(6, 3, 2), *(RecurrentUnit(6, k) for k in KINDS)])
 def test_a_unit_starts_as_the_identity(layer: ResidualUnit | RecurrentUnit) -> None:
     x = torch.randn(2, 7, 6)

@@ -6,7 +6,14 @@ import torch
 from torch import Tensor
 
 from tests.conftest import sound
-from train.losses import MEL_WINDOWS, SpectralLosses, spectrum, waveform_loss
+from train.losses import (
+    MEL_WINDOWS,
+    SpectralLosses,
+    grid_loss,
+    level_loss,
+    spectrum,
+    waveform_loss,
+)
 
 NAMES = ["waveform", "complex", "magnitude", "mel", "envelope"]
 
@@ -15,7 +22,11 @@ def losses(
     decoded: Tensor, original: Tensor, windows: tuple[int, ...] | None = None
 ) -> dict[str, Tensor]:
     values = SpectralLosses(24_000)(decoded, original, windows)
-    return values | {"waveform": waveform_loss(decoded, original)}
+    return values | {
+        "waveform": waveform_loss(decoded, original),
+        "level": level_loss(decoded, original),
+        "grid": grid_loss(decoded, original, 480),
+    }
 
 
 def audio(seed: int = 0, num_samples: int = 6_000) -> Tensor:
@@ -55,7 +66,7 @@ def test_what_is_phase_and_what_is_energy() -> None:
     """Flipped polarity is heard by the losses that see phase, and by no other."""
     values = losses(-audio(), audio())
     assert values["waveform"] > 0.5 and values["complex"] > 0.01
-    for name in ("magnitude", "mel", "envelope", "energy"):
+    for name in ("magnitude", "mel", "envelope", "energy", "level", "grid"):
         assert abs(values[name]) < 1e-6
 
 
@@ -64,6 +75,26 @@ def test_energy_sees_level_and_no_detail() -> None:
     assert losses(other, noise)["energy"] < 0.2 * losses(other, noise)["magnitude"]
     quieter = losses(noise / 10, noise)["energy"]
     torch.testing.assert_close(quieter, torch.tensor(1.0), rtol=0.01, atol=0)  # a decade
+
+
+def test_level_is_the_log_of_a_ratio_and_sees_nothing_else() -> None:
+    sounds = audio()
+    torch.testing.assert_close(
+        level_loss(sounds / 100, sounds), torch.tensor(2.0), rtol=1e-3, atol=0
+    )
+    assert level_loss(sounds.flip(-1), sounds) < 1e-6
+
+
+def test_what_repeats_with_every_frame_is_charged_unless_the_original_does() -> None:
+    generator = torch.Generator().manual_seed(0)
+    noise, other = torch.randn(2, 2, 1, 40 * 480, generator=generator) * 0.1
+    every_frame = noise[..., :480].repeat(1, 1, 40)
+    assert grid_loss(other, noise, 480) < 0.03
+    assert grid_loss(every_frame, noise, 480) > 0.9
+    assert grid_loss(every_frame, every_frame.roll(7, -1), 480) < 0.03
+    assert grid_loss(noise + every_frame, noise, 480) > 0.2  # in part
+    other_rate = noise[..., :441].repeat(1, 1, 44)[..., : 40 * 480]
+    assert grid_loss(other_rate, noise, 480) < 0.1  # a buzz, but not of the codec's making
 
 
 def test_envelopes_match_whatever_their_level_and_phase() -> None:

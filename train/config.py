@@ -21,7 +21,16 @@ from codec.errors import ConfigError
 from codec.folder import find_model, read_description
 from train.losses import MEL_WINDOWS
 
-RECONSTRUCTION = ("waveform", "complex", "magnitude", "mel", "envelope", "energy")
+RECONSTRUCTION = (
+    "waveform",
+    "complex",
+    "magnitude",
+    "mel",
+    "envelope",
+    "energy",
+    "level",
+    "grid",
+)
 PARTS = ("encoder", "quantizer", "decoder")
 METRICS = {"mel": min, "si_sdr": max, "stoi": max}
 """What a run can be judged by at its top bitrate, and which way is better."""
@@ -98,7 +107,8 @@ class LossConfig:
     """Weights of the losses.
 
     Attributes:
-        waveform, complex, magnitude, mel, envelope, energy: reconstruction (`train.losses`).
+        waveform, complex, magnitude, mel, envelope, energy, level, grid: reconstruction
+            (`train.losses`).
         codebook, commitment: of quantizers (`codec.bottleneck`).
         kl: of the VAE bottleneck (`codec.gaussian`).
         windows_per_step: how many spectral windows each step draws.
@@ -114,6 +124,8 @@ class LossConfig:
     commitment: float
     envelope: float = 0.0
     energy: float = 0.0
+    level: float = 0.0
+    grid: float = 0.0
     kl: float = 1e-3
     windows_per_step: int
     balancer: bool = False

@@ -21,6 +21,8 @@ SPECTRUM_COMPRESSION = 0.3
 # logarithm of silence would outweigh all sound in a batch.
 AMPLITUDE_FLOOR = 3e-5
 
+LEVEL_FLOOR = 1e-4
+
 # STOI's: frames of 25.6 ms, half overlapping, and segments of 384 ms.
 ENVELOPE_SECONDS = 0.0256
 SEGMENT_FRAMES = 30
@@ -36,6 +38,37 @@ def waveform_loss(decoded: Tensor, original: Tensor) -> Tensor:
     """
     level = original.abs().mean(dim=(1, 2)) + 1e-3
     return ((decoded - original).abs().mean(dim=(1, 2)) / level).mean()
+
+
+def level_loss(decoded: Tensor, original: Tensor) -> Tensor:
+    """L1 between log10 levels of whole items.
+
+    What cannot be predicted is best left out, say losses that compare waveforms: by them alone
+    decoded sound is too quiet.
+    """
+    a, b = (x.square().mean(dim=(1, 2)) + LEVEL_FLOOR**2 for x in (decoded, original))
+    return 0.5 * (a / b).log10().abs().mean()
+
+
+def grid_loss(decoded: Tensor, original: Tensor, hop_length: int) -> Tensor:
+    """How much of the sound is the same in every frame of the codec, beyond the original's share.
+
+    Where phase cannot be coded, a decoder does well by the other losses to make up the same one
+    every time; to the ear that is a row of tones at multiples of the frame rate. Only they keep
+    their complex spectrum from frame to frame: so the power of its mean over time is compared with
+    its mean power, bin by bin, after compression.
+
+    Args:
+        decoded: ``[B, 1, N]``.
+        original: likewise.
+        hop_length: samples per frame of the codec.
+    """
+    window = torch.hann_window(2 * hop_length, device=decoded.device)
+    shares = []
+    for audio in (decoded, original):
+        frames = _compress(spectrum(audio, window / window.sum(), hops=2))
+        shares.append(_power(frames.mean(dim=2)) / (_power(frames).mean(dim=2) + AMPLITUDE_FLOOR))
+    return (shares[0] - shares[1]).clamp(min=0).mean()
 
 
 def complex_loss(decoded: Tensor, original: Tensor) -> Tensor:

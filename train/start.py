@@ -64,7 +64,6 @@ def start_transparent(codec: Codec) -> None:
         later[rows] = 0
         _pass(now, rows, range(stride * width))
     _pass(back.head.weight, range(bands), range(bands))
-    back.head.weight[config.strides[0] :] = 0  # all gains start at one
 
 
 def _changes_rate(layer: Layer) -> bool:
