@@ -440,7 +440,7 @@ def test_minutes_replace_steps_and_end_annealed(
     assert rates[-1] < 0.2 * max(rates)
 
 
-@pytest.mark.parametrize("lr", [1e30, 10.0])
+@pytest.mark.parametrize("lr", [1e30, 1e3])
 def test_an_exploding_loss_stops_with_advice(
     training_recipe: TrainConfig, training_folder: Path, tmp_path: Path, lr: float
 ) -> None:
@@ -532,6 +532,6 @@ def test_a_dry_run_only_tells(training_folder: Path, tmp_path: Path) -> None:
     arguments = ["train", "tiny", "--data", str(training_folder), "--out", str(out), "--dry-run"]
     run = CliRunner().invoke(main, arguments)
     assert run.exit_code == 0, run.output
-    for words in ("[optimizer]", "408,721", "36.2 M", "speech 0.00", "skipped", "250 ms"):
+    for words in ("[optimizer]", "182,304", "36.6 M", "speech 0.00", "skipped", "250 ms"):
         assert words in run.output
     assert not out.exists()

@@ -32,7 +32,9 @@ def test_the_exponential_schedule_falls_by_equal_factors() -> None:
 
 
 def test_a_plateau_halves_the_rate_after_patience() -> None:
-    recipe = with_optimizer(schedule="plateau", plateau_patience=2, warmup_steps=0, final_lr=3e-5)
+    recipe = with_optimizer(
+        schedule="plateau", plateau_patience=2, warmup_steps=0, lr=2e-4, final_lr=3e-5
+    )
     monitor, rates = Monitor(), []
     for step, mel in enumerate([1.0, 0.9, 0.91, 0.92, 0.93, 0.94, 0.8, 0.9, 0.9, 0.9, 0.9]):
         monitor.update(recipe, mel, step)
