@@ -50,7 +50,7 @@ from benchmarks.recordings import SAMPLE_RATE, kind_of
 from benchmarks.report import installed, origin, write_report
 from codec.config import parse_bitrate
 from codec.errors import CodecError
-from codec.folder import DEFAULT_MODEL
+from codec.folder import DEFAULT_MODEL, find_model
 
 SPEECH_ONLY = ("codec2", "speex")
 AUTO_BITRATES = 6
@@ -220,9 +220,9 @@ def plan(
 
 def _identity(contender: Contender) -> str:
     """What tells other weights in the same place."""
-    if contender.kind == "aecodec":
-        return _model(contender.place).fingerprint
     place = contender.place
+    if contender.kind == "aecodec":  # not the fingerprint, which says nothing of the decoder
+        return recordings.digest(find_model(place) / "weights.safetensors")
     return recordings.digest(Path(place) / "model.safetensors") if place else ""
 
 

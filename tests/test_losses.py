@@ -11,6 +11,7 @@ from train.losses import (
     SpectralLosses,
     grid_loss,
     level_loss,
+    loudness_loss,
     spectrum,
     waveform_loss,
 )
@@ -66,7 +67,7 @@ def test_what_is_phase_and_what_is_energy() -> None:
     """Flipped polarity is heard by the losses that see phase, and by no other."""
     values = losses(-audio(), audio())
     assert values["waveform"] > 0.5 and values["complex"] > 0.01
-    for name in ("magnitude", "mel", "envelope", "energy", "level", "grid"):
+    for name in ("magnitude", "mel", "envelope", "energy", "level", "grid", "loudness"):
         assert abs(values[name]) < 1e-6
 
 
@@ -95,6 +96,18 @@ def test_what_repeats_with_every_frame_is_charged_unless_the_original_does() -> 
     assert grid_loss(noise + every_frame, noise, 480) > 0.2  # in part
     other_rate = noise[..., :441].repeat(1, 1, 44)[..., : 40 * 480]
     assert grid_loss(other_rate, noise, 480) < 0.1  # a buzz, but not of the codec's making
+
+
+def test_loudness_charges_what_is_made_up_and_not_what_is_masked() -> None:
+    """One band, one frame of speech level; below it a second, empty one."""
+    original = torch.tensor([1.0, 0.0])[None, :, None]
+
+    def cost(*powers: float) -> float:
+        return loudness_loss(torch.tensor(powers)[None, :, None], original).item()
+
+    assert cost(1.2, 0.0) == cost(0.8, 0.0) == cost(1.0, 0.0) == 0
+    assert 0 < cost(1.0, 1e-4) < cost(1.0, 1e-2)
+    assert cost(1.0, 0.1) > 2 * cost(0.1, 0.0)  # added rather than missing
 
 
 def test_envelopes_match_whatever_their_level_and_phase() -> None:

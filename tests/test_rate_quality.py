@@ -12,17 +12,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from benchmarks import listen, rate_quality, recordings, results
 from benchmarks.metrics import METRICS
 from benchmarks.plots import Line, draw_lines, label_lines, new_figure
-from benchmarks.rate_quality import find_contenders, main, meaning, spread
+from benchmarks.rate_quality import Contender, find_contenders, main, meaning, plan, spread
 from benchmarks.rate_tables import pair_table, pairs, summarise
 from benchmarks.report import origin
-from codec.store import load_codec
+from codec.store import load_codec, save_codec
 from tests.browser import Browser, find_browser
-from tests.conftest import LAPPED, REPOSITORY, make_codec
+from tests.conftest import LAPPED, RECORDING, REPOSITORY, make_codec
 
 KINDS = ("speech", "music", "sound")
 
@@ -224,6 +225,19 @@ def test_two_models_of_one_name_are_told_apart(tmp_path: Path) -> None:
     assert len(origin(folders)["models"]) == 2
     assert all(name.startswith("aecodec test ") for name in names)
     assert {contender.bitrates for contender in contenders} == {(2000,)}
+
+
+def test_another_decoder_is_measured_anew(tmp_path: Path) -> None:
+    """Though it reads the same streams, and so has the same fingerprint."""
+    ours = Contender("ours", "aecodec", str(tmp_path), (2000,))
+    codec = make_codec(LAPPED, tmp_path)
+    fingerprint = codec.fingerprint
+    before = plan([RECORDING], [ours], 1.0, False)
+    with torch.no_grad():
+        next(codec.decoder.parameters()).mul_(0.5)
+    save_codec(codec, tmp_path, name="test")
+    assert load_codec(tmp_path).fingerprint == fingerprint
+    assert plan([RECORDING], [ours], 1.0, False)[0].cache_key != before[0].cache_key
 
 
 def test_bitrates_are_spread_over_their_logarithm() -> None:

@@ -30,6 +30,7 @@ RECONSTRUCTION = (
     "energy",
     "level",
     "grid",
+    "loudness",
 )
 PARTS = ("encoder", "quantizer", "decoder")
 METRICS = {"mel": min, "si_sdr": max, "stoi": max}
@@ -107,7 +108,8 @@ class LossConfig:
     """Weights of the losses.
 
     Attributes:
-        waveform, complex, magnitude, mel, envelope, energy, level, grid: reconstruction
+        waveform, complex, magnitude, mel, envelope, energy, level, grid, loudness:
+            reconstruction
             (`train.losses`).
         codebook, commitment: of quantizers (`codec.bottleneck`).
         kl: of the VAE bottleneck (`codec.gaussian`).
@@ -126,6 +128,7 @@ class LossConfig:
     energy: float = 0.0
     level: float = 0.0
     grid: float = 0.0
+    loudness: float = 0.0
     kl: float = 1e-3
     windows_per_step: int
     balancer: bool = False

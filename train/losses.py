@@ -1,4 +1,4 @@
-"""Reconstruction losses: time, multi-resolution complex STFT, multi-scale mel, slow envelopes.
+"""Reconstruction losses: time, multi-resolution complex STFT, multi-scale mel, loudness, envelopes.
 
 Every loss takes decoded and original audio ``[B, 1, N]`` and returns a scalar, zero at equality.
 The spectral ones share each window's transform, which is most of their cost.
@@ -29,6 +29,18 @@ SEGMENT_FRAMES = 30
 SEGMENT_FLOOR = 4e-7
 ENERGY_BANDS = 24
 ENERGY_FRAMES = 8
+
+# About two bands to a critical one, and PESQ's constants: how loudness grows with power, what share
+# of a sound masks an error, from which excess made-up sound is charged and how much at most. Powers
+# are relative to the mean of a crop's bands.
+LOUDNESS_BANDS = 42
+LOUDNESS_EXPONENT = 0.23
+LOUDNESS_THRESHOLD = 1e-6
+MASKED_SHARE = 0.25
+EXCESS_EXPONENT = 1.2
+EXCESS_RANGE = (3.0, 12.0)
+EXCESS_FLOOR = 1e-5
+EXCESS_WEIGHT = 0.309
 
 
 def waveform_loss(decoded: Tensor, original: Tensor) -> Tensor:
@@ -137,6 +149,29 @@ def energy_loss(decoded: Tensor, original: Tensor) -> Tensor:
     return 0.5 * (a - b).abs().mean()
 
 
+def loudness_loss(decoded: Tensor, original: Tensor) -> Tensor:
+    """Difference of loudness in bands, after PESQ (ITU-T P.862).
+
+    A share of it is masked by the sound itself, and what was added where there was little counts
+    more than what is missing. As a loss: Martín-Doñas et al., 2018, doi:10.1109/LSP.2018.2871419.
+
+    Args:
+        decoded: ``[B, bands, T]`` powers.
+        original: likewise.
+    """
+    level = original.mean(dim=(1, 2), keepdim=True) + LEVEL_FLOOR**2
+    a, b = (x / level for x in (decoded, original))
+    excess = ((a + EXCESS_FLOOR) / (b + EXCESS_FLOOR)) ** EXCESS_EXPONENT
+    excess = torch.where(excess < EXCESS_RANGE[0], 0, excess.clamp(max=EXCESS_RANGE[1]))
+    a, b = ((0.5 + 0.5 * x / LOUDNESS_THRESHOLD) ** LOUDNESS_EXPONENT for x in (a, b))
+    error = F.relu((a - b).abs() - MASKED_SHARE * (torch.minimum(a, b) - 0.5**LOUDNESS_EXPONENT))
+    symmetric = (error.square().mean(dim=1) + 1e-6).sqrt() - 1e-3
+    asymmetric = (error * excess).mean(dim=1)
+    loss: Tensor = (symmetric + EXCESS_WEIGHT * asymmetric).mean()
+    loss = loss * LOUDNESS_THRESHOLD**LOUDNESS_EXPONENT
+    return loss
+
+
 class SpectralLosses(nn.Module):
     """Complex, magnitude and mel losses over one set of windows, and those of slow envelopes.
 
@@ -163,6 +198,8 @@ class SpectralLosses(nn.Module):
         self.register_buffer("thirds", thirds, persistent=False)
         basis = librosa.filters.mel(sr=sample_rate, n_fft=size, n_mels=ENERGY_BANDS, norm=None)
         self.register_buffer("energy_bands", torch.from_numpy(basis), persistent=False)
+        basis = librosa.filters.mel(sr=sample_rate, n_fft=size, n_mels=LOUDNESS_BANDS, norm=None)
+        self.register_buffer("loudness_bands", torch.from_numpy(basis), persistent=False)
 
     def forward(
         self,
@@ -193,6 +230,8 @@ class SpectralLosses(nn.Module):
         terms["envelope"] = [envelope_loss(*envelopes)]
         bands = self.get_buffer("energy_bands")
         terms["energy"] = [energy_loss(bands @ a, bands @ b)]
+        bands = self.get_buffer("loudness_bands")
+        terms["loudness"] = [loudness_loss(bands @ a, bands @ b)]
         return {
             name: torch.stack(values).mean() if values else decoded.new_zeros(())
             for name, values in terms.items()
