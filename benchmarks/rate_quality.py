@@ -205,13 +205,15 @@ def plan(
     """Every recording through every codec that takes it."""
     sources = [meaning(Path(str(module.__file__))) for module in (codecs, metrics, recordings)]
     packages = {name: installed(name) for name in ("av", "pesq", "pystoi", "visqol-python")}
+    identities = {contender: _identity(contender) for contender in contenders}
     tasks = []
     for path in paths:
         file_digest = recordings.digest(path)
         for contender in contenders:
             if not contender.takes(kind_of(path)):
                 continue
-            facts = [file_digest, contender, _identity(contender), seconds, visqol, kind_of(path)]
+            identity, kind = identities[contender], kind_of(path)
+            facts = [file_digest, contender, identity, seconds, visqol, kind]
             key = json.dumps([*facts, packages, sources], default=str).encode()
             digest = hashlib.sha256(key).hexdigest()
             tasks.append(Task(path, contender, seconds, visqol, digest))

@@ -109,8 +109,7 @@ class LossConfig:
 
     Attributes:
         waveform, complex, magnitude, mel, envelope, energy, level, grid, loudness:
-            reconstruction
-            (`train.losses`).
+            reconstruction (`train.losses`).
         codebook, commitment: of quantizers (`codec.bottleneck`).
         kl: of the VAE bottleneck (`codec.gaussian`).
         windows_per_step: how many spectral windows each step draws.

@@ -41,6 +41,8 @@ EXCESS_EXPONENT = 1.2
 EXCESS_RANGE = (3.0, 12.0)
 EXCESS_FLOOR = 1e-5
 EXCESS_WEIGHT = 0.309
+# Far below what counts, it gives the root a gradient at zero.
+ERROR_FLOOR = 4.17e-5
 
 
 def waveform_loss(decoded: Tensor, original: Tensor) -> Tensor:
@@ -163,17 +165,17 @@ def loudness_loss(decoded: Tensor, original: Tensor) -> Tensor:
     a, b = (x / level for x in (decoded, original))
     excess = ((a + EXCESS_FLOOR) / (b + EXCESS_FLOOR)) ** EXCESS_EXPONENT
     excess = torch.where(excess < EXCESS_RANGE[0], 0, excess.clamp(max=EXCESS_RANGE[1]))
-    a, b = ((0.5 + 0.5 * x / LOUDNESS_THRESHOLD) ** LOUDNESS_EXPONENT for x in (a, b))
-    error = F.relu((a - b).abs() - MASKED_SHARE * (torch.minimum(a, b) - 0.5**LOUDNESS_EXPONENT))
-    symmetric = (error.square().mean(dim=1) + 1e-6).sqrt() - 1e-3
+    # PESQ's loudness, less what it subtracts to make that of silence zero.
+    a, b = ((0.5 * (x + LOUDNESS_THRESHOLD)) ** LOUDNESS_EXPONENT for x in (a, b))
+    of_silence = (0.5 * LOUDNESS_THRESHOLD) ** LOUDNESS_EXPONENT
+    error = F.relu((a - b).abs() - MASKED_SHARE * (torch.minimum(a, b) - of_silence))
+    symmetric = (error.square().mean(dim=1) + ERROR_FLOOR**2).sqrt() - ERROR_FLOOR
     asymmetric = (error * excess).mean(dim=1)
-    loss: Tensor = (symmetric + EXCESS_WEIGHT * asymmetric).mean()
-    loss = loss * LOUDNESS_THRESHOLD**LOUDNESS_EXPONENT
-    return loss
+    return (symmetric + EXCESS_WEIGHT * asymmetric).mean()
 
 
 class SpectralLosses(nn.Module):
-    """Complex, magnitude and mel losses over one set of windows, and those of slow envelopes.
+    """Complex, magnitude and mel losses over one set of windows, and those of coarser bands.
 
     Args:
         sample_rate: of the audio, for the mel scale.
@@ -196,10 +198,9 @@ class SpectralLosses(nn.Module):
         self.register_buffer("hann_envelope", hann * 2 / hann.sum(), persistent=False)
         thirds = _third_octaves(sample_rate, size)
         self.register_buffer("thirds", thirds, persistent=False)
-        basis = librosa.filters.mel(sr=sample_rate, n_fft=size, n_mels=ENERGY_BANDS, norm=None)
-        self.register_buffer("energy_bands", torch.from_numpy(basis), persistent=False)
-        basis = librosa.filters.mel(sr=sample_rate, n_fft=size, n_mels=LOUDNESS_BANDS, norm=None)
-        self.register_buffer("loudness_bands", torch.from_numpy(basis), persistent=False)
+        for name, bands in (("energy", ENERGY_BANDS), ("loudness", LOUDNESS_BANDS)):
+            basis = librosa.filters.mel(sr=sample_rate, n_fft=size, n_mels=bands, norm=None)
+            self.register_buffer(f"{name}_bands", torch.from_numpy(basis), persistent=False)
 
     def forward(
         self,
@@ -228,10 +229,9 @@ class SpectralLosses(nn.Module):
         a, b = (_power(spectrum(audio, hann, hops=2)) for audio in (decoded, original))
         envelopes = ((thirds @ power + AMPLITUDE_FLOOR**2).sqrt() for power in (a, b))
         terms["envelope"] = [envelope_loss(*envelopes)]
-        bands = self.get_buffer("energy_bands")
-        terms["energy"] = [energy_loss(bands @ a, bands @ b)]
-        bands = self.get_buffer("loudness_bands")
-        terms["loudness"] = [loudness_loss(bands @ a, bands @ b)]
+        for name, loss in (("energy", energy_loss), ("loudness", loudness_loss)):
+            bands = self.get_buffer(f"{name}_bands")
+            terms[name] = [loss(bands @ a, bands @ b)]
         return {
             name: torch.stack(values).mean() if values else decoded.new_zeros(())
             for name, values in terms.items()
