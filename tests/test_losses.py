@@ -7,6 +7,7 @@ from torch import Tensor
 
 from tests.conftest import sound
 from train.losses import (
+    LEVEL_TOLERANCE,
     MEL_WINDOWS,
     SpectralLosses,
     grid_loss,
@@ -80,9 +81,11 @@ def test_energy_sees_level_and_no_detail() -> None:
 
 def test_level_is_the_log_of_a_ratio_and_sees_nothing_else() -> None:
     sounds = audio()
-    torch.testing.assert_close(
-        level_loss(sounds / 100, sounds), torch.tensor(2.0), rtol=1e-3, atol=0
-    )
+    two_decades = torch.tensor(2.0 - LEVEL_TOLERANCE / 2)
+    torch.testing.assert_close(level_loss(sounds / 100, sounds), two_decades, rtol=1e-3, atol=0)
+    # Within the tolerance five times the error costs 25 times as much.
+    costs = [level_loss(sounds * 10 ** (e * LEVEL_TOLERANCE), sounds) for e in (0.1, 0.5)]
+    torch.testing.assert_close(costs[1] / costs[0], torch.tensor(25.0), rtol=1e-2, atol=0)
     assert level_loss(sounds.flip(-1), sounds) < 1e-6
 
 

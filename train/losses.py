@@ -22,6 +22,7 @@ SPECTRUM_COMPRESSION = 0.3
 AMPLITUDE_FLOOR = 3e-5
 
 LEVEL_FLOOR = 1e-4
+LEVEL_TOLERANCE = 0.05  # 1 dB
 
 # STOI's: frames of 25.6 ms, half overlapping, and segments of 384 ms.
 ENVELOPE_SECONDS = 0.0256
@@ -55,13 +56,16 @@ def waveform_loss(decoded: Tensor, original: Tensor) -> Tensor:
 
 
 def level_loss(decoded: Tensor, original: Tensor) -> Tensor:
-    """L1 between log10 levels of whole items.
+    """Difference between log10 levels of whole items, squared within `LEVEL_TOLERANCE`.
 
     What cannot be predicted is best left out, say losses that compare waveforms: by them alone
-    decoded sound is too quiet.
+    decoded sound is too quiet. Every weight of a decoder moves the level, so that this gradient is
+    many times longer there than at the audio: without squaring it would rattle on about nothing
+    and drown out the others.
     """
     a, b = (x.square().mean(dim=(1, 2)) + LEVEL_FLOOR**2 for x in (decoded, original))
-    return 0.5 * (a / b).log10().abs().mean()
+    error = 0.5 * (a / b).log10()
+    return F.smooth_l1_loss(error, torch.zeros_like(error), beta=LEVEL_TOLERANCE)
 
 
 def grid_loss(decoded: Tensor, original: Tensor, hop_length: int) -> Tensor:
