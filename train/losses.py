@@ -63,9 +63,10 @@ def level_loss(decoded: Tensor, original: Tensor) -> Tensor:
     many times longer there than at the audio: without squaring it would rattle on about nothing
     and drown out the others.
     """
-    a, b = (x.square().mean(dim=(1, 2)) + LEVEL_FLOOR**2 for x in (decoded, original))
-    error = 0.5 * (a / b).log10()
-    return F.smooth_l1_loss(error, torch.zeros_like(error), beta=LEVEL_TOLERANCE)
+    a, b = (
+        0.5 * (x.square().mean(dim=(1, 2)) + LEVEL_FLOOR**2).log10() for x in (decoded, original)
+    )
+    return F.smooth_l1_loss(a, b, beta=LEVEL_TOLERANCE)
 
 
 def grid_loss(decoded: Tensor, original: Tensor, hop_length: int) -> Tensor:
