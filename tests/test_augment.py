@@ -12,11 +12,13 @@ import soundfile
 from codec.audio import Samples
 from tests.conftest import RECORDING, sound
 from train.augment import (
+    HISS_DB,
     SILENCE,
     Augmenter,
     active_power,
     add_noise,
     change_speed,
+    colored_noise,
     low_pass,
     overdrive,
     reverberate,
@@ -159,6 +161,31 @@ def test_mixing_adds_another_crop_to_input_and_target(speech: Samples) -> None:
     degraded, clean = augment(speech[:SIZE], rng(), lambda: other)
     assert degraded is clean
     assert np.array_equal(clean, speech[:SIZE] + other)
+
+
+def test_hiss_takes_the_place_of_some_crops(speech: Samples) -> None:
+    augment, generator = Augmenter(dataclasses.replace(NONE, hiss=0.3), RATE, SIZE), rng()
+    crop = speech[20_000 : 20_000 + SIZE]
+    pairs = [augment(crop, generator, never) for _ in range(1000)]
+    assert all(degraded is clean for degraded, clean in pairs)
+    # Four standard deviations of a share of 1000 draws.
+    assert np.mean([not np.array_equal(clean, crop) for _, clean in pairs]) == pytest.approx(
+        0.3, abs=0.06
+    )
+
+
+def test_hiss_is_steady_noise_of_many_colours() -> None:
+    generator, slopes = rng(), []
+    for _ in range(50):
+        noise = colored_noise(generator, 16_384, RATE)
+        assert noise.dtype == np.float32 and len(noise) == 16_384
+        assert 20 * np.log10(noise.std()) == pytest.approx(HISS_DB, abs=0.01)
+        power = np.square(np.abs(np.fft.rfft(noise)))
+        low, high = power[256:512].mean(), power[4096:8192].mean()  # four octaves apart
+        slopes.append(10 * np.log10(low / high) / 4)
+        halves = noise.reshape(2, -1).std(axis=1)
+        assert halves.max() < 1.5 * halves.min()
+    assert -0.5 < min(slopes) < 1 and 5 < max(slopes) < 6.5
 
 
 @pytest.mark.parametrize("speed", [0.9, 0.95, 1.031, 1.1])

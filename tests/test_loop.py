@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,22 @@ KINDS: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
+@contextlib.contextmanager
+def dying_in_step(number: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    real_step, count = loop.train_step, 0
+
+    def dies(*arguments: Any, **options: Any) -> dict[str, float]:
+        nonlocal count
+        count += 1
+        if count == number:
+            raise MemoryError
+        return real_step(*arguments, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(loop, "train_step", dies)
+        yield
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_resumed_run_equals_one_never_stopped(
     training_recipe: TrainConfig,
@@ -130,17 +147,7 @@ def test_a_resumed_run_equals_one_never_stopped(
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     fit(recipe, training_folder, whole)
 
-    real_step, count = loop.train_step, 0
-
-    def dies_in_step_five(*arguments: Any, **options: Any) -> dict[str, float]:
-        nonlocal count
-        count += 1
-        if count == 5:
-            raise MemoryError
-        return real_step(*arguments, **options)
-
-    with monkeypatch.context() as patch, pytest.raises(MemoryError):
-        patch.setattr(loop, "train_step", dies_in_step_five)
+    with dying_in_step(5, monkeypatch):
         fit(recipe, training_folder, parts)
     fit(recipe, training_folder, parts, resume=True)
     assert read_log(parts) == read_log(whole)
@@ -148,6 +155,27 @@ def test_a_resumed_run_equals_one_never_stopped(
     weights = [out / "weights.safetensors" for out in (whole, parts)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
     assert load_codec(whole).config == recipe.model
+
+
+def test_with_a_cooldown_the_length_of_a_run_can_be_chosen_late(
+    training_recipe: TrainConfig,
+    training_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recipe = changed(
+        training_recipe,
+        optimizer={"schedule": "cooldown", "cooldown": 0.5, "warmup_steps": 1},
+        quantizer={"restart_until": 0.5},
+    )
+    planned, open_ended = tmp_path / "planned", tmp_path / "open_ended"
+    fit(recipe, training_folder, planned)
+    with dying_in_step(4, monkeypatch):
+        fit(changed(recipe, run={"steps": 1000}), training_folder, open_ended)
+    fit(recipe, training_folder, open_ended, resume=True)
+    assert read_log(open_ended) == read_log(planned)
+    weights = [out / "weights.safetensors" for out in (planned, open_ended)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
 def command(*arguments: str | Path) -> list[str]:

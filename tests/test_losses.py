@@ -72,6 +72,16 @@ def test_what_is_phase_and_what_is_energy() -> None:
         assert abs(values[name]) < 1e-6
 
 
+def test_waveforms_are_compared_at_equal_level() -> None:
+    sounds, others = audio(0), audio(1)
+    for name in ("waveform", "complex"):
+        equal = losses(others, sounds)[name]
+        for gain in (0.6, 1.6):
+            matched = losses(gain * others, sounds)[name]
+            torch.testing.assert_close(matched, equal, rtol=1e-4, atol=0)
+        assert losses(0.01 * sounds, sounds)[name] > 0.01  # but silence is not sound
+
+
 def test_energy_sees_level_and_no_detail() -> None:
     noise, other = torch.randn(2, 2, 1, 24_000, generator=torch.Generator().manual_seed(0)) * 0.1
     assert losses(other, noise)["energy"] < 0.2 * losses(other, noise)["magnitude"]
@@ -97,6 +107,9 @@ def test_what_repeats_with_every_frame_is_charged_unless_the_original_does() -> 
     assert grid_loss(every_frame, noise, 480) > 0.9
     assert grid_loss(every_frame, every_frame.roll(7, -1), 480) < 0.03
     assert grid_loss(noise + every_frame, noise, 480) > 0.2  # in part
+    # The sign turned from frame to frame: tones half-way between the multiples of the frame rate.
+    turned = every_frame * (-1.0) ** (torch.arange(every_frame.shape[-1]) // 480)
+    assert grid_loss(turned, noise, 480) > 0.7
     other_rate = noise[..., :441].repeat(1, 1, 44)[..., : 40 * 480]
     assert grid_loss(other_rate, noise, 480) < 0.1  # a buzz, but not of the codec's making
 

@@ -96,7 +96,7 @@ def test_a_wrong_override_is_refused(override: str, message: str) -> None:
         ("optimizer", "lr", 0, "optimizer.lr must be positive"),
         ("optimizer", "lr", float("inf"), "optimizer.lr must be a number"),
         ("optimizer", "betas", [0.9, 1.0], "two numbers in"),
-        ("optimizer", "schedule", "linear", "cosine, exponential, plateau"),
+        ("optimizer", "schedule", "linear", "cosine, exponential, cooldown, plateau"),
         ("optimizer", "freeze", ["ears"], "encoder, quantizer, decoder"),
         ("optimizer", "freeze", ["encoder", "quantizer", "decoder"], "nothing to train"),
         ("run", "seed", 10**20, "run.seed must be a whole number"),

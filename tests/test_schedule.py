@@ -14,7 +14,7 @@ def with_optimizer(**values: object) -> TrainConfig:
     return dataclasses.replace(recipe, optimizer=dataclasses.replace(recipe.optimizer, **values))
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "exponential"])
+@pytest.mark.parametrize("schedule", ["cosine", "exponential", "cooldown"])
 def test_the_schedule_warms_up_and_anneals(schedule: str) -> None:
     recipe = with_optimizer(schedule=schedule, final_lr=1e-6)
     rates = [learning_rate(recipe, step, step / 10_000) for step in range(10_001)]
@@ -29,6 +29,18 @@ def test_the_schedule_warms_up_and_anneals(schedule: str) -> None:
 def test_the_exponential_schedule_falls_by_equal_factors() -> None:
     recipe = with_optimizer(schedule="exponential", warmup_steps=0, lr=1e-3, final_lr=1e-5)
     assert learning_rate(recipe, 0, 0.5) == pytest.approx(1e-4)
+
+
+def test_until_the_cooldown_a_run_does_not_depend_on_its_length() -> None:
+    recipe = with_optimizer(schedule="cooldown", cooldown=0.25, warmup_steps=10, final_lr=0)
+    short, long = (
+        [learning_rate(recipe, step, Budget(steps).progress(step, 0)) for step in range(steps + 1)]
+        for steps in (400, 4000)
+    )
+    assert short[:301] == long[:301]
+    assert short[300] == recipe.optimizer.lr > short[301]
+    assert short[325] == pytest.approx(recipe.optimizer.lr / 2)  # a quarter of the way down
+    assert short[400] == 0
 
 
 def test_a_plateau_halves_the_rate_after_patience() -> None:

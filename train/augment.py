@@ -25,6 +25,9 @@ SILENCE = 2.0**-30
 DIRECT_TO_REVERBERANT_DB = (-6.0, 6.0)
 # Of a recorded room: enough for a cathedral.
 MAX_RESPONSE_SECONDS = 5.0
+# Relative to full scale, before the gain.
+HISS_DB = -20.0
+HISS_KNEE_HZ = 100.0
 # A low-pass that falls by so much within this share of where it ends.
 STOPBAND_DB = 80.0
 TRANSITION = 0.1
@@ -76,7 +79,10 @@ class Augmenter:
             draw_other: gives another source to mix in.
         """
         config = self._config
-        clean = self._change_speed(source, rng)
+        if rng.random() < config.hiss:
+            clean = colored_noise(rng, self._num_samples, self._sample_rate)
+        else:
+            clean = self._change_speed(source, rng)
         if rng.random() < config.mix:
             clean = clean + self._change_speed(draw_other(), rng)
         clean = self._change_level(clean, rng)
@@ -115,6 +121,17 @@ class Augmenter:
         seconds = _between(self._config.reverb_seconds, rng)
         direct_db = _between(DIRECT_TO_REVERBERANT_DB, rng)
         return synthetic_room(rng, seconds, direct_db, self._sample_rate)
+
+
+def colored_noise(rng: np.random.Generator, num_samples: int, sample_rate: int) -> Samples:
+    """Steady noise at `HISS_DB`: white, or falling by up to 6 dB an octave above `HISS_KNEE_HZ`."""
+    spectrum = np.fft.rfft(rng.standard_normal(num_samples))
+    octaves = np.log2(
+        np.fft.rfftfreq(num_samples, 1 / sample_rate).clip(HISS_KNEE_HZ) / HISS_KNEE_HZ
+    )
+    noise = np.fft.irfft(spectrum * 2 ** (-rng.uniform(0, 1) * octaves), num_samples)
+    scaled: Samples = (noise * (10 ** (HISS_DB / 20) / noise.std())).astype(np.float32)
+    return scaled
 
 
 def change_speed(source: Samples, num_samples: int, speed: float) -> Samples:

@@ -67,13 +67,15 @@ class DataConfig:
 class AugmentConfig:
     """What is done to crops. A share is the chance of a crop; ranges are drawn from uniformly.
 
-    The first four change what is coded; the others spoil only the input, while the target stays
+    The first five change what is coded; the others spoil only the input, while the target stays
     clean, so that the codec learns to clean what it codes.
 
     Attributes:
         gain_db: gain of a crop, so that any level is coded well.
         polarity: flip the sign of half of the crops.
         resample: largest change of speed and pitch, 0.05 for 5 %.
+        hiss: share of crops in whose place there is steady noise of some colour: recordings chosen
+            for their quality hold hardly any, and codecs make tones of what they never heard.
         mix: share of crops to which another crop is added.
         noise: folder of noise to add, none if empty.
         noise_share: share of crops with noise, if there is a folder of it.
@@ -90,6 +92,7 @@ class AugmentConfig:
     gain_db: tuple[float, ...] = (0.0, 0.0)
     polarity: bool = True
     resample: float = 0.0
+    hiss: float = 0.0
     mix: float = 0.0
     noise: str = ""
     noise_share: float = 0.8
@@ -209,8 +212,11 @@ class OptimizerConfig:
         warmup_steps: steps until ``lr``.
         max_grad_norm: longer gradients are scaled down to this.
         average_decay: of the running average of the weights, which is what gets saved and used.
-        schedule: ``cosine`` or ``exponential`` from ``lr`` to ``final_lr`` over the run, or
-            ``plateau``: halved whenever the metric of `RunConfig` stood still.
+        schedule: ``cosine`` or ``exponential`` from ``lr`` to ``final_lr`` over the run;
+            ``cooldown``: ``lr`` until shortly before the end, so that a run can be made longer
+            after the fact; ``plateau``: halved whenever the metric of `RunConfig` stood still.
+        cooldown: share of the run at its end in which the rate falls, as one minus a square root
+            (Hägele et al., arXiv:2405.18392).
         plateau_patience: validations without a better metric before the rate is halved.
         freeze: parts that keep their weights, any of `PARTS`. With the encoder and the quantizer
             frozen, every stream made before stays valid.
@@ -224,6 +230,7 @@ class OptimizerConfig:
     max_grad_norm: float
     average_decay: float
     schedule: str = "cosine"
+    cooldown: float = 0.2
     plateau_patience: int = 5
     freeze: tuple[str, ...] = ()
 
@@ -311,7 +318,14 @@ class TrainConfig:
         for name in ("reverb_seconds", "band_limit_hz"):
             low, _ = _range(f"augment.{name}", getattr(augment, name))
             _require(low > 0, f"augment.{name} must be positive")
-        for name in ("mix", "noise_share", "reverb_share", "clip_share", "band_limit_share"):
+        for name in (
+            "hiss",
+            "mix",
+            "noise_share",
+            "reverb_share",
+            "clip_share",
+            "band_limit_share",
+        ):
             _share(f"augment.{name}", getattr(augment, name))
         _require(0 <= augment.resample <= 0.5, "augment.resample must lie in 0..0.5")
 
@@ -365,7 +379,9 @@ class TrainConfig:
         _at_least("optimizer.warmup_steps", optimizer.warmup_steps, 0)
         _require(optimizer.max_grad_norm > 0, "optimizer.max_grad_norm must be positive")
         _require(0 <= optimizer.average_decay < 1, "optimizer.average_decay must lie in [0, 1)")
-        _one_of("optimizer.schedule", optimizer.schedule, ("cosine", "exponential", "plateau"))
+        schedules = ("cosine", "exponential", "cooldown", "plateau")
+        _one_of("optimizer.schedule", optimizer.schedule, schedules)
+        _require(0 < optimizer.cooldown <= 1, "optimizer.cooldown must lie in (0, 1]")
         _require(
             optimizer.schedule != "exponential" or optimizer.final_lr > 0,
             "optimizer.final_lr must be positive for the exponential schedule",

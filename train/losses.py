@@ -22,6 +22,7 @@ SPECTRUM_COMPRESSION = 0.3
 AMPLITUDE_FLOOR = 3e-5
 
 LEVEL_FLOOR = 1e-4
+MAX_GAIN = 2.0
 LEVEL_TOLERANCE = 0.05  # 1 dB
 
 # STOI's: frames of 25.6 ms, half overlapping, and segments of 384 ms.
@@ -47,35 +48,34 @@ ERROR_FLOOR = 4.17e-5
 
 
 def waveform_loss(decoded: Tensor, original: Tensor) -> Tensor:
-    """Mean absolute difference, relative to each item's mean level.
+    """Mean absolute difference at equal level, relative to each item's mean amplitude.
 
-    Relative, so that quiet recordings teach as much as loud ones.
+    Relative, so that quiet recordings teach as much as loud ones. At equal level, since what cannot
+    be predicted is best left out: else this loss and `level_loss` would pull at each other.
     """
-    level = original.abs().mean(dim=(1, 2)) + 1e-3
-    return ((decoded - original).abs().mean(dim=(1, 2)) / level).mean()
+    decoded = decoded * _gain_to_match(decoded, original)
+    amplitude = original.abs().mean(dim=(1, 2)) + 1e-3
+    return ((decoded - original).abs().mean(dim=(1, 2)) / amplitude).mean()
 
 
 def level_loss(decoded: Tensor, original: Tensor) -> Tensor:
     """Difference between log10 levels of whole items, squared within `LEVEL_TOLERANCE`.
 
-    What cannot be predicted is best left out, say losses that compare waveforms: by them alone
-    decoded sound is too quiet. Every weight of a decoder moves the level, so that this gradient is
-    many times longer there than at the audio: without squaring it would rattle on about nothing
-    and drown out the others.
+    Every weight of a decoder moves the level, so that this gradient is many times longer there
+    than at the audio: without squaring it would rattle on about nothing and drown out the others.
     """
-    a, b = (
-        0.5 * (x.square().mean(dim=(1, 2)) + LEVEL_FLOOR**2).log10() for x in (decoded, original)
-    )
+    a, b = (_level(x).log10() for x in (decoded, original))
     return F.smooth_l1_loss(a, b, beta=LEVEL_TOLERANCE)
 
 
 def grid_loss(decoded: Tensor, original: Tensor, hop_length: int) -> Tensor:
-    """How much of the sound is the same in every frame of the codec, beyond the original's share.
+    """How much of the sound is the same in every other frame, beyond the original's share.
 
     Where phase cannot be coded, a decoder does well by the other losses to make up the same one
-    every time; to the ear that is a row of tones at multiples of the frame rate. Only they keep
-    their complex spectrum from frame to frame: so the power of its mean over time is compared with
-    its mean power, bin by bin, after compression.
+    every time; to the ear that is a row of tones at multiples of the frame rate or, with the sign
+    turned from frame to frame, between them. Only they keep their complex spectrum over two frames:
+    so the power of its mean over time is compared with its mean power, bin by bin, after
+    compression.
 
     Args:
         decoded: ``[B, 1, N]``.
@@ -86,7 +86,9 @@ def grid_loss(decoded: Tensor, original: Tensor, hop_length: int) -> Tensor:
     shares = []
     for audio in (decoded, original):
         frames = _compress(spectrum(audio, window / window.sum(), hops=2))
-        shares.append(_power(frames.mean(dim=2)) / (_power(frames).mean(dim=2) + AMPLITUDE_FLOOR))
+        pairs = frames[:, :, : frames.shape[2] // 2 * 2].unflatten(2, (-1, 2))
+        same, all_of_it = _power(pairs.mean(dim=2)), _power(pairs).mean(dim=2)
+        shares.append(same.mean(dim=2) / (all_of_it.mean(dim=2) + AMPLITUDE_FLOOR))
     return (shares[0] - shares[1]).clamp(min=0).mean()
 
 
@@ -220,13 +222,14 @@ class SpectralLosses(nn.Module):
         as long as they fall elsewhere in every step.
         """
         windows = self.windows if windows is None else windows
+        gain = _gain_to_match(decoded, original)[..., None]
         terms: dict[str, list[Tensor]] = {"complex": [], "magnitude": [], "mel": []}
         for window in windows:
             hann = self.get_buffer(f"hann_{window}")
             a, b = spectrum(decoded, hann, hops), spectrum(original, hann, hops)
             # Short windows see no phase worth coding, and no single tones.
             if window >= 256:
-                terms["complex"].append(complex_loss(a, b))
+                terms["complex"].append(complex_loss(gain * a, b))
             if window >= 512:
                 terms["magnitude"].append(magnitude_loss(a, b))
             terms["mel"].append(mel_loss(a, b, self.get_buffer(f"mel_{window}")))
@@ -258,6 +261,20 @@ def spectrum(audio: Tensor, window: Tensor, hops: int = 4) -> Tensor:
     )
     # In real arithmetic, which PyTorch runs about twice as fast.
     return torch.view_as_real(complex_spectrum)
+
+
+def _level(audio: Tensor) -> Tensor:
+    """RMS amplitude of each item ``[B, 1, N]``: ``[B]``."""
+    return (audio.square().mean(dim=(1, 2)) + LEVEL_FLOOR**2).sqrt()
+
+
+def _gain_to_match(decoded: Tensor, original: Tensor) -> Tensor:
+    """What brings decoded items to the level of the originals, ``[B, 1, 1]``.
+
+    Bounded: beyond, and where all else is still noise, level is learned from the waveform too.
+    """
+    gain = _level(original) / _level(decoded)
+    return gain.clamp(1 / MAX_GAIN, MAX_GAIN)[:, None, None]
 
 
 def _power(x: Tensor) -> Tensor:

@@ -71,6 +71,9 @@ def learning_rate(recipe: TrainConfig, step: int, progress: float, halvings: int
         rate = final + (peak - final) * 0.5 * (1 + math.cos(math.pi * progress))
     elif recipe.optimizer.schedule == "exponential":
         rate = peak * (final / peak) ** progress
+    elif recipe.optimizer.schedule == "cooldown":
+        share = recipe.optimizer.cooldown
+        rate = final + (peak - final) * (1 - math.sqrt(max(0.0, 1 - (1 - progress) / share)))
     else:
         rate = max(final, peak * 0.5**halvings)
     return warmup * rate
