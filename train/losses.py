@@ -47,13 +47,21 @@ EXCESS_WEIGHT = 0.309
 ERROR_FLOOR = 4.17e-5
 
 
-def waveform_loss(decoded: Tensor, original: Tensor) -> Tensor:
-    """Mean absolute difference at equal level, relative to each item's mean amplitude.
+def match_level(decoded: Tensor, original: Tensor) -> Tensor:
+    """Decoded items at the level of the originals, by a gain of at most `MAX_GAIN` either way.
 
-    Relative, so that quiet recordings teach as much as loud ones. At equal level, since what cannot
-    be predicted is best left out: else this loss and `level_loss` would pull at each other.
+    Losses that compare detail have decoded sound too quiet, for what cannot be predicted is best
+    left out. At equal level they say nothing about level, and `level_loss` alone decides it.
     """
-    decoded = decoded * _gain_to_match(decoded, original)
+    gain = _level(original) / _level(decoded)
+    return decoded * gain.clamp(1 / MAX_GAIN, MAX_GAIN)[:, None, None]
+
+
+def waveform_loss(decoded: Tensor, original: Tensor) -> Tensor:
+    """Mean absolute difference, relative to each item's mean amplitude.
+
+    Relative, so that quiet recordings teach as much as loud ones.
+    """
     amplitude = original.abs().mean(dim=(1, 2)) + 1e-3
     return ((decoded - original).abs().mean(dim=(1, 2)) / amplitude).mean()
 
@@ -222,14 +230,13 @@ class SpectralLosses(nn.Module):
         as long as they fall elsewhere in every step.
         """
         windows = self.windows if windows is None else windows
-        gain = _gain_to_match(decoded, original)[..., None]
         terms: dict[str, list[Tensor]] = {"complex": [], "magnitude": [], "mel": []}
         for window in windows:
             hann = self.get_buffer(f"hann_{window}")
             a, b = spectrum(decoded, hann, hops), spectrum(original, hann, hops)
             # Short windows see no phase worth coding, and no single tones.
             if window >= 256:
-                terms["complex"].append(complex_loss(gain * a, b))
+                terms["complex"].append(complex_loss(a, b))
             if window >= 512:
                 terms["magnitude"].append(magnitude_loss(a, b))
             terms["mel"].append(mel_loss(a, b, self.get_buffer(f"mel_{window}")))
@@ -266,15 +273,6 @@ def spectrum(audio: Tensor, window: Tensor, hops: int = 4) -> Tensor:
 def _level(audio: Tensor) -> Tensor:
     """RMS amplitude of each item ``[B, 1, N]``: ``[B]``."""
     return (audio.square().mean(dim=(1, 2)) + LEVEL_FLOOR**2).sqrt()
-
-
-def _gain_to_match(decoded: Tensor, original: Tensor) -> Tensor:
-    """What brings decoded items to the level of the originals, ``[B, 1, 1]``.
-
-    Bounded: beyond, and where all else is still noise, level is learned from the waveform too.
-    """
-    gain = _level(original) / _level(decoded)
-    return gain.clamp(1 / MAX_GAIN, MAX_GAIN)[:, None, None]
 
 
 def _power(x: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from train.discriminators import (
     feature_loss,
 )
 from train.engine import share_tensors
-from train.losses import SpectralLosses, grid_loss, level_loss, waveform_loss
+from train.losses import SpectralLosses, grid_loss, level_loss, match_level, waveform_loss
 from train.metrics import code_histogram
 from train.schedule import learning_rate
 from train.state import TrainState
@@ -151,12 +151,13 @@ def train_step(
     decoded = output.decoded.detach().requires_grad_()
     windows = rng.choice(trainer.spectral.windows, recipe.loss.windows_per_step, replace=False)
     begin = int(rng.integers(min(MAX_SHIFT, decoded.shape[-1] - max(windows) // 2)))
+    matched = match_level(decoded, clean)
     on_audio = trainer.spectral(
-        decoded[..., begin:], clean[..., begin:], tuple(map(int, windows)), HOPS
+        matched[..., begin:], clean[..., begin:], tuple(map(int, windows)), HOPS
     )
-    on_audio["waveform"] = waveform_loss(decoded, clean)
+    on_audio["waveform"] = waveform_loss(matched, clean)
+    on_audio["grid"] = grid_loss(matched, clean, recipe.model.hop_length)
     on_audio["level"] = level_loss(decoded, clean)
-    on_audio["grid"] = grid_loss(decoded, clean, recipe.model.hop_length)
     on_audio = {name: loss for name, loss in on_audio.items() if trainer.balancer.weights[name]}
     on_judges: dict[str, Tensor] = {}
     if trainer.judges is not None and state.step >= recipe.adversarial.start_step:
