@@ -94,7 +94,7 @@ def grid_loss(decoded: Tensor, original: Tensor, hop_length: int) -> Tensor:
     shares = []
     for audio in (decoded, original):
         frames = _compress(spectrum(audio, window / window.sum(), hops=2))
-        pairs = frames[:, :, : frames.shape[2] // 2 * 2].unflatten(2, (-1, 2))
+        pairs = frames[:, :, : frames.shape[2] // 2 * 2].reshape(*frames.shape[:2], -1, 2, 2)
         same, all_of_it = _power(pairs.mean(dim=2)), _power(pairs).mean(dim=2)
         shares.append(same.mean(dim=2) / (all_of_it.mean(dim=2) + AMPLITUDE_FLOOR))
     return (shares[0] - shares[1]).clamp(min=0).mean()
