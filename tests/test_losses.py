@@ -11,11 +11,11 @@ from train.losses import (
     MAX_GAIN,
     MEL_WINDOWS,
     SpectralLosses,
-    grid_loss,
     level_loss,
     loudness_loss,
     match_level,
     spectrum,
+    tonality_loss,
     waveform_loss,
 )
 
@@ -29,7 +29,7 @@ def losses(
     return values | {
         "waveform": waveform_loss(decoded, original),
         "level": level_loss(decoded, original),
-        "grid": grid_loss(decoded, original, 480),
+        "tonality": tonality_loss(decoded, original, 24_000),
     }
 
 
@@ -70,7 +70,7 @@ def test_what_is_phase_and_what_is_energy() -> None:
     """Flipped polarity is heard by the losses that see phase, and by no other."""
     values = losses(-audio(), audio())
     assert values["waveform"] > 0.5 and values["complex"] > 0.01
-    for name in ("magnitude", "mel", "envelope", "energy", "level", "grid", "loudness"):
+    for name in ("magnitude", "mel", "envelope", "energy", "level", "tonality", "loudness"):
         assert abs(values[name]) < 1e-6
 
 
@@ -104,19 +104,28 @@ def test_level_is_the_log_of_a_ratio_and_sees_nothing_else() -> None:
     assert level_loss(sounds.flip(-1), sounds) < 1e-6
 
 
-def test_what_repeats_with_every_frame_is_charged_unless_the_original_does() -> None:
+def test_tones_are_charged_unless_the_original_has_them() -> None:
     generator = torch.Generator().manual_seed(0)
-    noise, other = torch.randn(2, 2, 1, 40 * 480, generator=generator) * 0.1
-    every_frame = noise[..., :480].repeat(1, 1, 40)
-    assert grid_loss(other, noise, 480) < 0.03
-    assert grid_loss(every_frame, noise, 480) > 0.9
-    assert grid_loss(every_frame, every_frame.roll(7, -1), 480) < 0.03
-    assert grid_loss(noise + every_frame, noise, 480) > 0.2  # in part
-    # The sign turned from frame to frame: tones half-way between the multiples of the frame rate.
-    turned = every_frame * (-1.0) ** (torch.arange(every_frame.shape[-1]) // 480)
-    assert grid_loss(turned, noise, 480) > 0.7
-    other_rate = noise[..., :441].repeat(1, 1, 44)[..., : 40 * 480]
-    assert grid_loss(other_rate, noise, 480) < 0.1  # a buzz, but not of the codec's making
+    noise, other = torch.randn(2, 8, 1, 36 * 480, generator=generator) * 0.1
+
+    def cost(decoded: Tensor, original: Tensor = noise) -> float:
+        return tonality_loss(decoded, original, 24_000).item()
+
+    assert cost(other) < 0.05
+    for period in (480, 441):  # a buzz, whether at the frame rate or not
+        buzz = noise[..., :period].repeat(1, 1, 40)[..., : noise.shape[-1]]
+        assert cost(buzz) > 0.5
+        assert cost(buzz.roll(7, -1), buzz) < 0.05
+        assert 2 * cost(other) < cost(other + 0.5 * buzz) < cost(other + buzz) < cost(buzz)
+    # A sign that turns from frame to frame, or every third time, makes tones as well.
+    for turns in ([1.0, -1.0], [1.0, 1.0, -1.0]):
+        signs = torch.tensor(turns).repeat_interleave(480).repeat(36 // len(turns))
+        assert cost(noise[..., :480].repeat(1, 1, 36) * signs) > 0.4
+    # A tone costs by its own band, wherever in that it lies: low ones are narrow.
+    time = torch.arange(noise.shape[-1]) / 24_000
+    costs = [cost(other + 0.02 * torch.sin(2 * torch.pi * f * time)) for f in (333, 350, 8333)]
+    assert abs(costs[0] - costs[1]) < 0.2 * (costs[0] - cost(other))
+    assert costs[0] - cost(other) > 5 * (costs[2] - cost(other)) > 0
 
 
 def test_loudness_charges_what_is_made_up_and_not_what_is_masked() -> None:

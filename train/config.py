@@ -29,7 +29,7 @@ RECONSTRUCTION = (
     "envelope",
     "energy",
     "level",
-    "grid",
+    "tonality",
     "loudness",
 )
 PARTS = ("encoder", "quantizer", "decoder")
@@ -111,7 +111,7 @@ class LossConfig:
     """Weights of the losses.
 
     Attributes:
-        waveform, complex, magnitude, mel, envelope, energy, level, grid, loudness:
+        waveform, complex, magnitude, mel, envelope, energy, level, tonality, loudness:
             reconstruction (`train.losses`).
         codebook, commitment: of quantizers (`codec.bottleneck`).
         kl: of the VAE bottleneck (`codec.gaussian`).
@@ -129,7 +129,7 @@ class LossConfig:
     envelope: float = 0.0
     energy: float = 0.0
     level: float = 0.0
-    grid: float = 0.0
+    tonality: float = 0.0
     loudness: float = 0.0
     kl: float = 1e-3
     windows_per_step: int

@@ -25,6 +25,9 @@ LEVEL_FLOOR = 1e-4
 MAX_GAIN = 2.0
 LEVEL_TOLERANCE = 0.05  # 1 dB
 
+TONALITY_BAND_HZ = 100.0
+TONALITY_FLOOR = 3e-6  # noise spreads over thousands of bins
+
 # STOI's: frames of 25.6 ms, half overlapping, and segments of 384 ms.
 ENVELOPE_SECONDS = 0.0256
 SEGMENT_FRAMES = 30
@@ -76,28 +79,36 @@ def level_loss(decoded: Tensor, original: Tensor) -> Tensor:
     return F.smooth_l1_loss(a, b, beta=LEVEL_TOLERANCE)
 
 
-def grid_loss(decoded: Tensor, original: Tensor, hop_length: int) -> Tensor:
-    """How much of the sound is the same in every other frame, beyond the original's share.
+def tonality_loss(decoded: Tensor, original: Tensor, sample_rate: int) -> Tensor:
+    """How much more tonal decoded sound is than the original: noise decoded as rows of tones.
 
-    Where phase cannot be coded, a decoder does well by the other losses to make up the same one
-    every time; to the ear that is a row of tones at multiples of the frame rate or, with the sign
-    turned from frame to frame, between them. Only they keep their complex spectrum over two frames:
-    so the power of its mean over time is compared with its mean power, bin by bin, after
-    compression.
+    Where phase cannot be coded, a decoder does well by the other losses to make up much the same in
+    every frame, or to turn it by the same angle from frame to frame. Over a whole item such tones
+    are lines. So the power of each of its finest bins is compared with the mean around it: squared,
+    the ratio is two in noise, and more the fewer bins hold the power. What exceeds the original's
+    is charged, as a ratio. Each critical band counts as much as any other: a tone hides in the
+    noise of its own band alone, and low bands are narrow.
 
     Args:
         decoded: ``[B, 1, N]``.
         original: likewise.
-        hop_length: samples per frame of the codec.
+        sample_rate: in Hz.
     """
-    window = torch.hann_window(2 * hop_length, device=decoded.device)
-    shares = []
+    size = decoded.shape[-1]
+    window = torch.hann_window(size, device=decoded.device)
+    window *= 2 / window.sum()
+    bins = max(2, round(TONALITY_BAND_HZ * size / sample_rate))
+    ratios = []
     for audio in (decoded, original):
-        frames = _compress(spectrum(audio, window / window.sum(), hops=2))
-        pairs = frames[:, :, : frames.shape[2] // 2 * 2].reshape(*frames.shape[:2], -1, 2, 2)
-        same, all_of_it = _power(pairs.mean(dim=2)), _power(pairs).mean(dim=2)
-        shares.append(same.mean(dim=2) / (all_of_it.mean(dim=2) + AMPLITUDE_FLOOR))
-    return (shares[0] - shares[1]).clamp(min=0).mean()
+        spectrum = torch.fft.rfft(audio.squeeze(1) * window)
+        power = _power(torch.view_as_real(spectrum)) + TONALITY_FLOOR**2
+        bands = power[:, : power.shape[1] // bins * bins].reshape(len(power), -1, bins)
+        ratios.append((bands.square().mean(-1) / bands.mean(-1).square()).log10())
+    excess = (ratios[0] - ratios[1]).clamp(min=0)
+    centre = (torch.arange(excess.shape[1], device=excess.device) + 0.5) * bins / size * sample_rate
+    # Zwicker and Terhardt, 1980, doi:10.1121/1.385079.
+    bandwidth = 25 + 75 * (1 + 1.4 * (centre / 1000).square()) ** 0.69
+    return (excess / bandwidth).sum(1).mean() / (1 / bandwidth).sum()
 
 
 def complex_loss(decoded: Tensor, original: Tensor) -> Tensor:

@@ -21,7 +21,13 @@ from train.discriminators import (
     feature_loss,
 )
 from train.engine import share_tensors
-from train.losses import SpectralLosses, grid_loss, level_loss, match_level, waveform_loss
+from train.losses import (
+    SpectralLosses,
+    level_loss,
+    match_level,
+    tonality_loss,
+    waveform_loss,
+)
 from train.metrics import code_histogram
 from train.schedule import learning_rate
 from train.state import TrainState
@@ -156,7 +162,7 @@ def train_step(
         matched[..., begin:], clean[..., begin:], tuple(map(int, windows)), HOPS
     )
     on_audio["waveform"] = waveform_loss(matched, clean)
-    on_audio["grid"] = grid_loss(matched, clean, recipe.model.hop_length)
+    on_audio["tonality"] = tonality_loss(matched, clean, recipe.model.sample_rate)
     on_audio["level"] = level_loss(decoded, clean)
     on_audio = {name: loss for name, loss in on_audio.items() if trainer.balancer.weights[name]}
     on_judges: dict[str, Tensor] = {}
