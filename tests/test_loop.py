@@ -117,6 +117,13 @@ KINDS: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
+def assert_same_run(first: Path, second: Path) -> None:
+    """To the last bit."""
+    assert read_log(first) == read_log(second)
+    weights = [out / "weights.safetensors" for out in (first, second)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
 @contextlib.contextmanager
 def dying_in_step(number: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     real_step, count = loop.train_step, 0
@@ -150,10 +157,8 @@ def test_a_resumed_run_equals_one_never_stopped(
     with dying_in_step(5, monkeypatch):
         fit(recipe, training_folder, parts)
     fit(recipe, training_folder, parts, resume=True)
-    assert read_log(parts) == read_log(whole)
+    assert_same_run(parts, whole)
     assert len(read_log(whole)) == 2
-    weights = [out / "weights.safetensors" for out in (whole, parts)]
-    assert weights[0].read_bytes() == weights[1].read_bytes()
     assert load_codec(whole).config == recipe.model
 
 
@@ -173,9 +178,7 @@ def test_with_a_cooldown_the_length_of_a_run_can_be_chosen_late(
     with dying_in_step(4, monkeypatch):
         fit(changed(recipe, run={"steps": 1000}), training_folder, open_ended)
     fit(recipe, training_folder, open_ended, resume=True)
-    assert read_log(open_ended) == read_log(planned)
-    weights = [out / "weights.safetensors" for out in (planned, open_ended)]
-    assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert_same_run(open_ended, planned)
 
 
 def command(*arguments: str | Path) -> list[str]:

@@ -100,8 +100,8 @@ def tonality_loss(decoded: Tensor, original: Tensor, sample_rate: int) -> Tensor
     bins = max(2, round(TONALITY_BAND_HZ * size / sample_rate))
     ratios = []
     for audio in (decoded, original):
-        spectrum = torch.fft.rfft(audio.squeeze(1) * window)
-        power = _power(torch.view_as_real(spectrum)) + TONALITY_FLOOR**2
+        whole = torch.fft.rfft(audio.squeeze(1) * window)
+        power = _power(torch.view_as_real(whole)) + TONALITY_FLOOR**2
         bands = power[:, : power.shape[1] // bins * bins].reshape(len(power), -1, bins)
         ratios.append((bands.square().mean(-1) / bands.mean(-1).square()).log10())
     excess = (ratios[0] - ratios[1]).clamp(min=0)
