@@ -13,8 +13,6 @@ from codec.model import Codec
 from train.config import TrainConfig, to_toml
 from train.index import Index
 
-COUNTED_SECONDS = 4
-
 
 def describe(recipe: TrainConfig, index: Index | None = None) -> str:
     """The recipe with every value, size and cost of its model, and what data there is for it."""
@@ -51,13 +49,23 @@ def describe(recipe: TrainConfig, index: Index | None = None) -> str:
 
 
 def multiply_accumulates(codec: Codec) -> dict[str, float]:
-    """Multiply-accumulates per second of audio of each side, counted as they are run."""
-    audio = torch.zeros(1, 1, COUNTED_SECONDS * codec.config.sample_rate)
-    has_codes = codec.config.has_codes
-    encode, decode = (codec.encode, codec.decode) if has_codes else (codec.embed, codec.synthesize)
-    coded = encode(audio)
-    works = {"encode": lambda: encode(audio), "decode": lambda: decode(coded)}
-    return {side: count_macs(work) / COUNTED_SECONDS for side, work in works.items()}
+    """Multiply-accumulates per second of audio of each side, counted as they are run.
+
+    Counted over 30 frames less over 10, so that nothing of start and end is in it.
+    """
+    config = codec.config
+    encode, decode = (
+        (codec.encode, codec.decode) if config.has_codes else (codec.embed, codec.synthesize)
+    )
+
+    def count(num_frames: int) -> tuple[float, float]:
+        audio = torch.zeros(1, 1, num_frames * config.hop_length)
+        coded = encode(audio)
+        return count_macs(lambda: encode(audio)), count_macs(lambda: decode(coded))
+
+    per_second = float(config.frame_rate) / 20
+    sides = zip(("encode", "decode"), count(30), count(10), strict=True)
+    return {side: (more - less) * per_second for side, more, less in sides}
 
 
 def count_macs(work: Callable[[], object]) -> float:
