@@ -563,6 +563,6 @@ def test_a_dry_run_only_tells(training_folder: Path, tmp_path: Path) -> None:
     arguments = ["train", "tiny", "--data", str(training_folder), "--out", str(out), "--dry-run"]
     run = CliRunner().invoke(main, arguments)
     assert run.exit_code == 0, run.output
-    for words in ("[optimizer]", "182,304", "36.6 M", "speech 0.00", "skipped", "250 ms"):
+    for words in ("[optimizer]", "182,304", "36.5 M", "speech 0.00", "skipped", "250 ms"):
         assert words in run.output
     assert not out.exists()
