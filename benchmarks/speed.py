@@ -47,7 +47,7 @@ from codec.errors import CodecError
 from codec.folder import DEFAULT_MODEL
 from codec.store import load_codec
 from codec.stream import StreamDecoder, StreamEncoder
-from train.describe import count_macs
+from train.describe import macs_per_frame
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PUSHES_MS = (20, 40, 100, 1000)
@@ -145,18 +145,14 @@ def speech(sample_rate: int, num_samples: int) -> np.ndarray:
 
 
 def macs_per_second(contender: Contender) -> dict[str, float]:
-    """Multiply-accumulates per second of audio on each side.
+    """Multiply-accumulates per second of audio on each side."""
 
-    Counted over 30 frames less over 10, so that nothing of start and end is in it.
-    """
+    def audio(num_frames: int) -> np.ndarray:
+        return speech(contender.sample_rate, num_frames * contender.hop_length)
+
+    per_frame = macs_per_frame(contender.encode, contender.decode, audio)
     frame_rate = contender.sample_rate / contender.hop_length
-    counts = {"encode": 0.0, "decode": 0.0}
-    for num_frames, sign in ((30, 1), (10, -1)):
-        audio = speech(contender.sample_rate, num_frames * contender.hop_length)
-        coded = contender.encode(audio)
-        counts["encode"] += sign * count_macs(lambda audio=audio: contender.encode(audio))
-        counts["decode"] += sign * count_macs(lambda coded=coded: contender.decode(coded))
-    return {side: count / 20 * frame_rate for side, count in counts.items()}
+    return {side: count * frame_rate for side, count in per_frame.items()}
 
 
 def interleave(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:

@@ -49,23 +49,34 @@ def describe(recipe: TrainConfig, index: Index | None = None) -> str:
 
 
 def multiply_accumulates(codec: Codec) -> dict[str, float]:
-    """Multiply-accumulates per second of audio of each side, counted as they are run.
-
-    Counted over 30 frames less over 10, so that nothing of start and end is in it.
-    """
+    """Multiply-accumulates per second of audio of each side, counted as they are run."""
     config = codec.config
     encode, decode = (
         (codec.encode, codec.decode) if config.has_codes else (codec.embed, codec.synthesize)
     )
 
-    def count(num_frames: int) -> tuple[float, float]:
-        audio = torch.zeros(1, 1, num_frames * config.hop_length)
-        coded = encode(audio)
-        return count_macs(lambda: encode(audio)), count_macs(lambda: decode(coded))
+    def silence(num_frames: int) -> torch.Tensor:
+        return torch.zeros(1, 1, num_frames * config.hop_length)
 
-    per_second = float(config.frame_rate) / 20
+    per_frame = macs_per_frame(encode, decode, silence)
+    return {side: count * float(config.frame_rate) for side, count in per_frame.items()}
+
+
+def macs_per_frame(
+    encode: Callable[[Any], Any], decode: Callable[[Any], object], audio: Callable[[int], Any]
+) -> dict[str, float]:
+    """Multiply-accumulates of ``encode`` and ``decode``, ``audio`` being of so many frames.
+
+    Counted over 30 frames less over 10, so that nothing of start and end is in it.
+    """
+
+    def count(num_frames: int) -> tuple[float, float]:
+        sound = audio(num_frames)
+        coded = encode(sound)
+        return count_macs(lambda: encode(sound)), count_macs(lambda: decode(coded))
+
     sides = zip(("encode", "decode"), count(30), count(10), strict=True)
-    return {side: (more - less) * per_second for side, more, less in sides}
+    return {side: (more - less) / 20 for side, more, less in sides}
 
 
 def count_macs(work: Callable[[], object]) -> float:
