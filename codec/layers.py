@@ -272,13 +272,18 @@ class LappedSynthesis(nn.Module):
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         assert isinstance(state, Tensor)
-        # Bounded: what followed silence once was a gain of a hundred.
-        gain = 2 * self.gain(F.silu(self.hidden(self.norm(x)))).float().sigmoid()
+        gain = self.gains(x)
         with torch.autocast(x.device.type, enabled=False):
             spectrum = expand(self.head(x.float())) * gain
-            now, later = (spectrum @ self.get_buffer("basis")).split(self.stride, dim=-1)
+            now, later = (spectrum @ self.get_buffer("basis")).chunk(2, dim=-1)
         tails = torch.cat((state, later), dim=1)
         return (now + tails[:, :-1]).reshape(x.shape[0], -1, 1), tails[:, -1:]
+
+    def gains(self, x: Tensor) -> Tensor:
+        """What the coefficients are multiplied by: ``[B, T, C] -> [B, T, stride]``, in 0..2."""
+        # Bounded: what followed silence once was a gain of a hundred.
+        gain: Tensor = 2 * self.gain(F.silu(self.hidden(self.norm(x)))).float().sigmoid()
+        return gain
 
 
 # Chosen by measurement among 0.3, 0.5, 0.65, 0.8 and 1: towards 0.3 the codes are spent on noise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import os
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -21,6 +23,7 @@ from tqdm import tqdm
 from codec.errors import ConfigError
 from codec.folder import write_atomically
 from codec.store import save_codec
+from train.calibrate import remove_dc
 from train.checkpoint import find_checkpoints, load_newest, save_checkpoint
 from train.config import TrainConfig, to_toml
 from train.data import Corpus, split, validation_clips
@@ -36,6 +39,9 @@ logger = logging.getLogger(__name__)
 
 SHARES_EVERY = 50
 """Steps between those that tell how much each loss has to say: they take longer."""
+
+CALIBRATION_BATCHES = 6
+"""Batches of crops that a model is calibrated with before it is written."""
 
 
 def fit(
@@ -205,10 +211,16 @@ def save(trainer: Trainer, out: Path) -> None:
 
 
 def save_model(trainer: Trainer, folder: Path, name: str) -> None:
-    """Write the averaged model, in half precision if that leaves frozen weights as they are."""
+    """Write the averaged model, calibrated; in half precision if that keeps frozen weights."""
+    recipe, codec = trainer.recipe, trainer.state.average
+    if "decoder" not in recipe.optimizer.freeze:
+        rng = np.random.default_rng((recipe.run.seed, 0, 0, 3))
+        crops = [trainer.corpus.batch(rng).clean for _ in range(CALIBRATION_BATCHES)]
+        codec = copy.deepcopy(codec)
+        remove_dc(codec, torch.cat(crops).to(trainer.fabric.device))
     frozen = [p for p in trainer.state.codec.parameters() if not p.requires_grad]
     half = all(torch.equal(p, p.half().float()) for p in frozen)
-    save_codec(trainer.state.average, folder, name=name, half=half)
+    save_codec(codec, folder, name=name, half=half)
 
 
 class ProgressBar:
