@@ -40,8 +40,8 @@ logger = logging.getLogger(__name__)
 SHARES_EVERY = 50
 """Steps between those that tell how much each loss has to say: they take longer."""
 
-CALIBRATION_BATCHES = 6
-"""Batches of crops that a model is calibrated with before it is written."""
+CALIBRATION_CROPS = 48
+"""Crops that a model is calibrated with before it is written."""
 
 
 def fit(
@@ -215,9 +215,10 @@ def save_model(trainer: Trainer, folder: Path, name: str) -> None:
     recipe, codec = trainer.recipe, trainer.state.average
     if "decoder" not in recipe.optimizer.freeze:
         rng = np.random.default_rng((recipe.run.seed, 0, 0, 3))
-        crops = [trainer.corpus.batch(rng).clean for _ in range(CALIBRATION_BATCHES)]
+        batches = math.ceil(CALIBRATION_CROPS / recipe.data.batch_size)
+        crops = torch.cat([trainer.corpus.batch(rng).clean for _ in range(batches)])
         codec = copy.deepcopy(codec)
-        remove_dc(codec, torch.cat(crops).to(trainer.fabric.device))
+        remove_dc(codec, crops[:CALIBRATION_CROPS].to(trainer.fabric.device))
     frozen = [p for p in trainer.state.codec.parameters() if not p.requires_grad]
     half = all(torch.equal(p, p.half().float()) for p in frozen)
     save_codec(codec, folder, name=name, half=half)
