@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from train.augment import Augmenter
-from train.config import AugmentConfig, TrainConfig, load_recipe
-from train.data import Corpus
-from train.index import Index, scan
+from codec.corpus.index import Index, scan
+from train.data.augment import Augmenter
+from train.data.batches import Corpus
+from train.recipe.sections import AugmentConfig, TrainConfig, load_recipe
 
 NOTHING = AugmentConfig(polarity=False)
 

@@ -14,9 +14,9 @@ by side. What was measured is kept in OUT/cache, so an interrupted run goes on w
 
 The rules are the same for all codecs: mono at 24 kHz, resampled by soxr's HQ where a codec wants
 another rate; delay found and removed (`codecs.align`); level matched (`metrics.level_difference`).
-What each measure means, and its limits: ``benchmarks/metrics.py``. Opus codes speech as ``voip``,
-all else as ``audio``; Codec 2 and Speex are for speech and code nothing else. MP3 is LAME's, AAC
-is FFmpeg's own encoder.
+What each measure means, and its limits: ``benchmarks/shared/metrics.py``. Opus codes speech as
+``voip``, all else as ``audio``; Codec 2 and Speex are for speech and code nothing else. MP3 is
+LAME's, AAC is FFmpeg's own encoder.
 """
 
 from __future__ import annotations
@@ -42,15 +42,16 @@ from tqdm import tqdm
 # Run as a script, the repository itself is not among the places to import from.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import codecs, listen, metrics, recordings
-from benchmarks.codecs import PEERS, PUBLISHED, Aecodec, CodecUnderTest, open_peer
-from benchmarks.metrics import measure
-from benchmarks.rate_tables import class_order, draw, pairs, section, summarise
-from benchmarks.recordings import SAMPLE_RATE, kind_of
-from benchmarks.report import installed, origin, write_report
+from benchmarks.contenders import codecs
+from benchmarks.contenders.codecs import PEERS, PUBLISHED, Aecodec, CodecUnderTest, open_peer
+from benchmarks.shared import listen, metrics, recordings
+from benchmarks.shared.metrics import measure
+from benchmarks.shared.rate_tables import class_order, draw, pairs, section, summarise
+from benchmarks.shared.recordings import SAMPLE_RATE, kind_of
+from benchmarks.shared.report import installed, origin, write_report
 from codec.config import parse_bitrate
 from codec.errors import CodecError
-from codec.folder import DEFAULT_MODEL, find_model
+from codec.registry import DEFAULT_MODEL, find_model
 
 SPEECH_ONLY = ("codec2", "speex")
 AUTO_BITRATES = 6

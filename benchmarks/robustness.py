@@ -47,15 +47,15 @@ from tqdm import tqdm
 # Run as a script, the repository itself is not among the places to import from.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import recordings
-from benchmarks.codecs import Aecodec, FFmpegCodec, align, open_peer, resample
-from benchmarks.metrics import METRICS, SILENCE, mean_with_interval, measure, rms
-from benchmarks.plots import COLOURS, Line, draw_lines, label_lines, new_figure, save
-from benchmarks.report import origin, write_report
-from codec.container import Gap, Header
+from benchmarks.contenders.codecs import Aecodec, FFmpegCodec, align, open_peer, resample
+from benchmarks.shared import recordings
+from benchmarks.shared.metrics import METRICS, SILENCE, mean_with_interval, measure, rms
+from benchmarks.shared.plots import COLOURS, Line, draw_lines, label_lines, new_figure, save
+from benchmarks.shared.report import origin, write_report
 from codec.errors import CodecError, FormatError
-from codec.folder import DEFAULT_MODEL
-from codec.scan import Scan, read_packets
+from codec.format.container import Gap, Header
+from codec.format.reading import Scan, read_packets
+from codec.registry import DEFAULT_MODEL
 from codec.stream import StreamDecoder, StreamEncoder
 
 SHOWN = ("pesq_wb", "stoi", "si_sdr", "mel")

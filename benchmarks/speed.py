@@ -39,15 +39,21 @@ from torch.nn.utils import parametrize
 # Run as a script, the repository itself is not among the places to import from.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import recordings
-from benchmarks.codecs import PACKET_SECONDS, Aecodec, open_peer, random_transformer, resample
-from benchmarks.report import installed, origin, write_report
-from codec.container import Header, Packet
+from benchmarks.contenders.codecs import (
+    PACKET_SECONDS,
+    Aecodec,
+    open_peer,
+    random_transformer,
+    resample,
+)
+from benchmarks.shared import recordings
+from benchmarks.shared.report import installed, origin, write_report
 from codec.errors import CodecError
-from codec.folder import DEFAULT_MODEL
-from codec.store import load_codec
+from codec.format.container import Header, Packet
+from codec.network.weights import load_codec
+from codec.quality.macs import macs_per_frame
+from codec.registry import DEFAULT_MODEL
 from codec.stream import StreamDecoder, StreamEncoder
-from train.describe import macs_per_frame
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PUSHES_MS = (20, 40, 100, 1000)

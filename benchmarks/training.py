@@ -23,13 +23,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from train.config import load_recipe
-from train.data import Corpus
-from train.engine import make_fabric
-from train.index import scan
-from train.losses import waveform_loss
-from train.state import start
-from train.step import HOPS, Trainer, set_up, train_step, weigh
+from codec.corpus.index import scan
+from train.data.batches import Corpus
+from train.objective.losses import waveform_loss
+from train.recipe.sections import load_recipe
+from train.run.devices import make_fabric
+from train.run.state import start
+from train.run.step import HOPS, Trainer, set_up, train_step, weigh
 
 
 def milliseconds(work: Callable[[], Any], count: int) -> float:

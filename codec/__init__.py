@@ -10,13 +10,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from codec.config import CodecConfig
-from codec.container import Gap, Header, Packet, PacketReader, PacketWriter
 from codec.errors import AudioError, CodecError, ConfigError, FormatError, ModelError
+from codec.format.container import Gap, Header, Packet, PacketReader, PacketWriter
 
 if TYPE_CHECKING:
     from codec.files import decode_file, encode_file
-    from codec.model import Codec
-    from codec.store import load_codec, save_codec
+    from codec.network.model import Codec
+    from codec.network.weights import load_codec, save_codec
     from codec.stream import StreamDecoder, StreamEncoder
 
 __version__ = "0.1.0"
@@ -43,13 +43,13 @@ __all__ = [
 ]
 
 _LAZY = {
-    "Codec": "codec.model",
+    "Codec": "codec.network.model",
     "StreamDecoder": "codec.stream",
     "StreamEncoder": "codec.stream",
     "decode_file": "codec.files",
     "encode_file": "codec.files",
-    "load_codec": "codec.store",
-    "save_codec": "codec.store",
+    "load_codec": "codec.network.weights",
+    "save_codec": "codec.network.weights",
 }
 
 

@@ -22,12 +22,12 @@ import click
 import codec
 from codec.config import Bitrate, CodecConfig, format_bitrate, parse_bitrate
 from codec.errors import CodecError, ConfigError
-from codec.scan import Scan, scan_file
+from codec.format.reading import Scan, scan_file
 
 if TYPE_CHECKING:
-    from codec.container import Header
-    from codec.model import Codec
-    from train.config import TrainConfig
+    from codec.format.container import Header
+    from codec.network.model import Codec
+    from train.recipe.sections import TrainConfig
 
 # What `pip install "aecodec[train]"` adds.
 EXTRA_MODULES = {"lightning_fabric", "librosa", "matplotlib", "pystoi", "scipy", "tensorboard"}
@@ -136,8 +136,8 @@ def encode(
     with clear_errors():
         jobs = list_jobs(paths, out_dir, ".codes", is_audio)
         from codec.files import encode_file
-        from codec.folder import DEFAULT_MODEL
-        from codec.store import load_codec
+        from codec.network.weights import load_codec
+        from codec.registry import DEFAULT_MODEL
 
         loaded = load_codec(model or DEFAULT_MODEL)
         loaded.config.codebooks_for(bitrate)
@@ -181,8 +181,8 @@ def decode(
 ) -> None:
     """Decode .codes files to audio files; the format follows the output's suffix."""
     with clear_errors():
-        from codec.audio import FORMATS
         from codec.files import decode_file
+        from codec.io.audio import FORMATS
 
         if suffix is not None:
             suffix = f".{suffix.lower().lstrip('.')}"
@@ -195,8 +195,8 @@ def decode(
 
     def codec_for(header: Header) -> Codec:
         if header.fingerprint not in loaded:
-            from codec.folder import DEFAULT_MODEL, find_by_fingerprint
-            from codec.store import load_codec
+            from codec.network.weights import load_codec
+            from codec.registry import DEFAULT_MODEL, find_by_fingerprint
 
             found = model or find_by_fingerprint(header.fingerprint) or DEFAULT_MODEL
             loaded[header.fingerprint] = load_codec(found)
@@ -273,7 +273,7 @@ def training_options(command: Callable[..., None]) -> Callable[..., None]:
 def train(recipe: str, overrides: tuple[str, ...], **options: Any) -> None:
     """Train a codec by RECIPE, a packaged name or a TOML file."""
     with clear_errors(), training_packages():
-        from train.config import load_recipe
+        from train.recipe.sections import load_recipe
 
         run_training(load_recipe(recipe, overrides), **options)
 
@@ -296,7 +296,7 @@ def finetune(
     has coded stays valid.
     """
     with clear_errors(), training_packages():
-        from train.config import recipe_of_model
+        from train.recipe.sections import recipe_of_model
 
         own = options["out"] and options["out"] / "training" / "recipe.toml"
         if options["resume"] and recipe is None and own and own.exists():
@@ -316,14 +316,14 @@ def run_training(
 ) -> None:
     """Train, or only tell what would be."""
     if dry_run:
-        from train.describe import describe
-        from train.index import scan
+        from codec.corpus.index import scan
+        from train.report.dry_run import describe
 
         click.echo(describe(recipe, scan(data)))
         return
     if out is None:
         raise WrongUse("give --out, a folder for the model and for all of the run")
-    from train.loop import fit
+    from train.run.loop import fit
 
     log_to_stderr()
     if fit(recipe, data, out, num_devices=devices, **options):
@@ -377,8 +377,8 @@ def evaluate(
     log_to_stderr()
     with clear_errors(), training_packages():
         from codec.files import atomic_output
-        from codec.store import load_codec
-        from train.evaluate import evaluate as measure
+        from codec.network.weights import load_codec
+        from codec.quality.evaluate import evaluate as measure
 
         if json_path is not None and json_path.exists() and not force:
             raise CodecError(f"{json_path} exists: give --force to replace it")
@@ -410,8 +410,8 @@ def inspect(model: str, folder: Path, out: Path, seconds: float, every: int, for
     """
     log_to_stderr()
     with clear_errors(), training_packages():
-        from codec.store import load_codec
-        from train.inspect import inspect as draw
+        from codec.network.weights import load_codec
+        from codec.quality.inspect import inspect as draw
 
         written = draw(
             load_codec(model),
@@ -539,7 +539,7 @@ def stream_facts(path: Path, scan: Scan) -> dict[str, Any]:
 
 
 def model_facts(model: str) -> dict[str, Any]:
-    from codec.folder import DEFAULT_MODEL, find_model, read_description
+    from codec.registry import DEFAULT_MODEL, find_model, read_description
 
     folder = find_model(model or DEFAULT_MODEL)
     description = read_description(folder)
@@ -569,7 +569,7 @@ def show(facts: dict[str, Any], as_json: bool) -> None:
 
 
 def is_audio(path: Path) -> bool:
-    from codec.audio import SUFFIXES
+    from codec.io.audio import SUFFIXES
 
     return path.suffix.lower() in SUFFIXES
 

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from codec.audio import Resampler, Samples, create_audio, open_audio
 from codec.config import Bitrate
-from codec.container import MAX_CHANNELS, MAX_PAYLOAD, Gap, Header, Packet, PacketWriter
 from codec.errors import CodecError
-from codec.model import Codec
-from codec.scan import PIPE, Scan, open_codes, read_header, read_packets, standard_input
+from codec.format.container import MAX_CHANNELS, MAX_PAYLOAD, Gap, Header, Packet, PacketWriter
+from codec.format.reading import PIPE, Scan, open_codes, read_header, read_packets, standard_input
+from codec.io.audio import Resampler, Samples, create_audio, open_audio
+from codec.network.model import Codec
 from codec.stream import StreamDecoder, StreamEncoder
 
 PACKET_SECONDS = 2.0

@@ -12,11 +12,11 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from codec import bitpack
 from codec.config import Bitrate
-from codec.container import Header, Packet
 from codec.errors import AudioError, FormatError, ModelError
-from codec.model import Codec
+from codec.format import bitpack
+from codec.format.container import Header, Packet
+from codec.network.model import Codec
 
 Samples = npt.NDArray[np.float32]
 

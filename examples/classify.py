@@ -16,11 +16,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from codec.audio import Samples
-from codec.folder import DEFAULT_MODEL
-from codec.model import Codec
-from codec.store import load_codec
-from train.recordings import Recordings
+from codec.corpus.workers import Recordings
+from codec.io.audio import Samples
+from codec.network.model import Codec
+from codec.network.weights import load_codec
+from codec.registry import DEFAULT_MODEL
 
 HIDDEN = 128
 EPOCHS = 200

@@ -14,9 +14,9 @@ import soundfile
 import torch
 
 from codec.config import CodecConfig
-from codec.model import Codec
-from codec.store import load_codec, save_codec
-from train.config import TrainConfig, load_recipe
+from codec.network.model import Codec
+from codec.network.weights import load_codec, save_codec
+from train.recipe.sections import TrainConfig, load_recipe
 
 torch.set_num_threads(1)
 
@@ -181,7 +181,7 @@ def make_shard(path: Path, members: dict[str, bytes]) -> None:
 
 @pytest.fixture
 def hostile(tmp_path: Path) -> Path:
-    """Training audio as real folders hold it: `tests.test_index` says what is good and bad."""
+    """Training audio as real folders hold it, good and bad: see `tests.codec.corpus.test_index`."""
     folder = tmp_path / "data"
     for name in ("music", "voices/anna", "x.wav"):
         (folder / name).mkdir(parents=True)

@@ -1,0 +1,203 @@
+"""Residual vector quantization: latent <-> codes.
+
+SoundStream (arXiv:2107.03312), Algorithm 1, with factorised, normalised codes as in improved
+VQGAN (arXiv:2110.04627) and DAC (arXiv:2306.06546): an entry of a codebook is a point on the unit
+sphere of a few dimensions, mapped to the latent's dimensions by one affine map per codebook. In
+few dimensions all codes find use. Unlike in DAC the look-up needs no projection of its own: the
+nearest entry is nearest in the latent space, which the transposed map finds as cheaply.
+
+Entries and maps are learned by gradient. Measured against EMA updates of the entries on the same
+frozen latents (12 codebooks of 1024, 200 steps from the same k-means start), that left 7.7 % of
+the power uncoded at a learning rate of 1e-3 and 8.0 % at 2e-4, EMA 7.8 %, the start 8.2 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Self, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from codec.network.bottleneck import Coder, ResidualQuantizer, principal_directions, set_to_best_map
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """A stage ready for looking up.
+
+    Attributes:
+        entries: ``[size, d]`` of unit length.
+        offsets: ``[size]``, the part of an entry's score that no input changes.
+        map: ``[d, D]`` from entries to the latent.
+        bias: ``[D]``.
+    """
+
+    entries: Tensor
+    offsets: Tensor
+    map: Tensor
+    bias: Tensor
+
+    def nearest(self, residual: Tensor) -> Tensor:
+        """Code of the nearest entry, ``[..., D] -> [...]``."""
+        scores = residual @ self.map.T @ self.entries.T
+        return torch.argmax(scores - self.offsets, dim=-1)
+
+    def __call__(self, residual: Tensor) -> tuple[Tensor, Tensor]:
+        codes = self.nearest(residual)
+        return codes, self.entries[codes] @ self.map + self.bias
+
+
+class Codebooks(NamedTuple):
+    """All stages side by side.
+
+    Attributes:
+        entries: ``[K, size, d]``.
+        maps: ``[K, d, D]``.
+        biases: ``[K, D]``.
+        each: views of them by stage.
+    """
+
+    entries: Tensor
+    maps: Tensor
+    biases: Tensor
+    each: list[Codebook]
+
+
+class VectorQuantizer(nn.Module):
+    """The weights of one stage: entries of a codebook, and their map to the latent."""
+
+    def __init__(self, latent_dim: int, codebook_size: int, codebook_dim: int) -> None:
+        super().__init__()
+        self.codebook = nn.Parameter(F.normalize(torch.randn(codebook_size, codebook_dim), dim=-1))
+        self.project = nn.Linear(codebook_dim, latent_dim)
+
+
+class ResidualVectorQuantizer(ResidualQuantizer):
+    """A cascade of codebooks."""
+
+    stages: Sequence[VectorQuantizer]
+
+    def __init__(
+        self, latent_dim: int, num_codebooks: int, codebook_size: int, codebook_dim: int
+    ) -> None:
+        super().__init__()
+        stages = [
+            VectorQuantizer(latent_dim, codebook_size, codebook_dim) for _ in range(num_codebooks)
+        ]
+        self.stages = cast("Sequence[VectorQuantizer]", nn.ModuleList(stages))
+        self._frozen: Codebooks | None = None
+        self.register_load_state_dict_post_hook(_weights_loaded)  # type: ignore[no-untyped-call]
+
+    def coders(self) -> Sequence[Coder]:
+        return self._codebooks().each
+
+    def learn(self, codes: Tensor, residuals: Tensor) -> Tensor:
+        count, size = len(self.stages), len(self.stages[0].codebook)
+        entries = torch.cat([stage.codebook for stage in self.stages])
+        numbers = codes + size * torch.arange(count, device=codes.device)[:, None, None]
+        chosen = F.normalize(F.embedding(numbers, entries), dim=-1).flatten(1, 2)
+        maps = torch.stack([stage.project.weight.T for stage in self.stages])
+        biases = torch.stack([stage.project.bias for stage in self.stages])
+        return torch.baddbmm(biases[:, None], chosen, maps).reshape(residuals.shape)
+
+    def _values(self, codes: Tensor) -> Tensor:
+        count = codes.shape[1]
+        entries, maps, biases, _ = self._codebooks()
+        chosen = entries[torch.arange(count, device=codes.device), codes.mT]
+        chosen = chosen.flatten(-2)  # [B, T, K * d]
+        # The stages' maps side by side are one map of their entries side by side.
+        return chosen @ maps[:count].flatten(0, 1) + biases[:count].sum(0)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training or evaluation.
+
+        In evaluation the codebooks are laid side by side once: doing so for every frame takes
+        longer than coding it. Whoever changes weights by hand afterwards calls ``eval()`` again.
+        """
+        super().train(mode)
+        self._frozen = None if mode else self._side_by_side()
+        return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self.train(self.training)
+
+    def _codebooks(self) -> Codebooks:
+        return self._side_by_side() if self._frozen is None else self._frozen
+
+    @torch.no_grad()
+    def _side_by_side(self) -> Codebooks:
+        entries = F.normalize(torch.stack([stage.codebook for stage in self.stages]), dim=-1)
+        maps = torch.stack([stage.project.weight.T for stage in self.stages])
+        biases = torch.stack([stage.project.bias for stage in self.stages])
+        # |r - b - Wc|^2 is least where r^T W c - (|Wc|^2 / 2 + b^T W c) is greatest.
+        half_power = 0.5 * (entries @ (maps @ maps.mT) * entries).sum(-1)
+        offsets = half_power + (entries @ (maps @ biases[:, :, None])).squeeze(-1)
+        each = [Codebook(*parts) for parts in zip(entries, offsets, maps, biases, strict=True)]
+        return Codebooks(entries, maps, biases, each)
+
+    @torch.no_grad()
+    def initialize(self, latent: Tensor, iterations: int = 10) -> None:
+        """Start every stage from data: principal directions, and k-means within them.
+
+        The principal coordinates of what is left are lifted by one constant coordinate and
+        normalised, so that the angle to that axis keeps their length; codes are
+        found by spherical k-means there, and mapped back by least squares.
+
+        Args:
+            latent: ``[N, D]`` latents, several times as many as a codebook has entries.
+            iterations: rounds of k-means.
+        """
+        residual = latent
+        for index, stage in enumerate(self.stages):
+            size, dim = stage.codebook.shape
+            mean, directions = principal_directions(residual)
+            vectors = (residual - mean) @ directions[: dim - 1].T
+            # 1.5 of the mean length: the best of the few values tried.
+            axis = 1.5 * vectors.square().sum(-1).mean().sqrt()
+            vectors = F.normalize(F.pad(vectors, (0, 1), value=float(axis)), dim=-1)
+            entries = vectors[torch.randint(len(vectors), (size,))]
+            for _ in range(iterations):
+                nearest = _nearest_directions(vectors, entries)
+                sums = torch.zeros_like(entries).index_add_(0, nearest, vectors)
+                empty = sums.norm(dim=-1) < 1e-6
+                sums[empty] = vectors[torch.randint(len(vectors), (int(empty.sum()),))]
+                entries = F.normalize(sums, dim=-1)
+            code = entries[_nearest_directions(vectors, entries)]
+            stage.codebook.copy_(entries)
+            set_to_best_map(stage.project, code, residual)
+            # What coding leaves, which may pick other codes than k-means on the sphere.
+            book = self._side_by_side().each[index]
+            parts = torch.split(residual, _rows_at_once(size))
+            residual = torch.cat([part - book(part)[1] for part in parts])
+        self.train(self.training)
+
+    @torch.no_grad()
+    def restart(self, latent: Tensor, is_dead: Tensor) -> None:
+        residual = latent.flatten(0, 1)
+        for stage, book, dead in zip(self.stages, self._codebooks().each, is_dead, strict=True):
+            if count := int(dead.sum()):
+                drawn = residual[torch.randint(len(residual), (count,))]
+                # The point of the sphere whose image is nearest, up to its length.
+                pseudo_inverse = torch.linalg.pinv(stage.project.weight.cpu())
+                code = (drawn - stage.project.bias) @ pseudo_inverse.T.to(drawn)
+                stage.codebook[dead] = F.normalize(code, dim=-1)
+            residual = residual - book(residual)[1]
+
+
+def _weights_loaded(quantizer: ResidualVectorQuantizer, _: object) -> None:
+    quantizer.train(quantizer.training)
+
+
+def _nearest_directions(vectors: Tensor, entries: Tensor) -> Tensor:
+    """For each of ``[N, d]`` the entry of ``[size, d]`` at the smallest angle."""
+    parts = torch.split(vectors, _rows_at_once(len(entries)))
+    return torch.cat([torch.argmax(part @ entries.T, dim=-1) for part in parts])
+
+
+def _rows_at_once(codebook_size: int) -> int:
+    """Rows that can be compared with all entries of a codebook in 256 MB."""
+    return max(1, 2**26 // codebook_size)

@@ -1,0 +1,289 @@
+"""How well a codec does on a folder of recordings, by class of sound and bitrate."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from codec.config import Bitrate, CodecConfig
+from codec.corpus.workers import OPENING_SECONDS, Recordings
+from codec.format import bitpack
+from codec.network.model import Codec
+from codec.quality.metrics import (
+    Samples,
+    bitrate_efficiency,
+    code_histogram,
+    level,
+    mel_distance,
+    short_time_intelligibility,
+    si_sdr,
+)
+
+ALL_KINDS = "(all)"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """How well one recording was decoded; None for what cannot be told of it.
+
+    Attributes:
+        payload_bitrate: bits per second that its codes take, packed; None without codes.
+        si_sdr: in dB, higher is better; of silence it cannot be told.
+        mel: `mel_distance`, lower is better.
+        stoi: `short_time_intelligibility`, higher is better.
+        level: of the decoded sound relative to the original, in dB.
+    """
+
+    payload_bitrate: float | None
+    si_sdr: float | None
+    mel: float
+    stoi: float | None
+    level: float | None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One recording at several bitrates.
+
+    Attributes:
+        seconds: how much of it was measured.
+        figures: one for each number of codebooks; a single one without codes.
+        histogram: counts of the codes, ``[K, codebook_size]``; None without codes.
+    """
+
+    seconds: float
+    figures: list[Figures]
+    histogram: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """Means over the recordings of one class at one bitrate, each recording counting the same.
+
+    None where none of the recordings could tell. The first columns are those of `Figures`.
+
+    Attributes:
+        kind: class of sound, `ALL_KINDS` for the mean over all of them.
+        num_codebooks: in use; None without codes.
+        files: how many.
+        seconds: of audio, in all.
+        entries_used: share of the entries that occur, mean over codebooks. Little audio cannot
+            show all of a large codebook.
+        efficiency: `bitrate_efficiency`.
+    """
+
+    kind: str
+    num_codebooks: int | None
+    files: int
+    seconds: float
+    payload_bitrate: float | None
+    si_sdr: float | None
+    mel: float | None
+    stoi: float | None
+    level: float | None
+    entries_used: float | None
+    efficiency: float | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found.
+
+    Attributes:
+        fingerprint: of the model, in hexadecimal digits.
+        opening_seconds: how much of each recording was measured at most.
+        rows: by class, then by rising bitrate; over all classes at the end if there are several.
+        skipped: for each name that is not usable, one line that says why.
+    """
+
+    fingerprint: str
+    opening_seconds: float
+    rows: tuple[Row, ...]
+    skipped: dict[str, str]
+
+    def table(self) -> str:
+        """The rows in Markdown."""
+        titles = (
+            "sound | files | minutes | kbit/s | SI-SDR dB | mel distance | STOI | level dB "
+            "| entries used | efficiency"
+        )
+        lines = [f"| {titles} |", "|" + "---|" * (titles.count("|") + 1)]
+        for row in self.rows:
+            rate = None if row.payload_bitrate is None else row.payload_bitrate / 1000
+            cells = [
+                _printable(row.kind),
+                str(row.files),
+                f"{row.seconds / 60:.1f}",
+                _cell(rate, ".2f"),
+                _cell(row.si_sdr, ".1f"),
+                _cell(row.mel, ".2f"),
+                _cell(row.stoi, ".3f"),
+                _cell(row.level, "+.1f"),
+                _cell(row.entries_used, ".0%").replace("%", " %"),
+                _cell(row.efficiency, ".0%").replace("%", " %"),
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as plain JSON-ready values."""
+        return dataclasses.asdict(self)
+
+
+def evaluate(
+    codec: Codec,
+    folder: Path,
+    bitrates: Sequence[Bitrate] | None = None,
+    *,
+    seconds: float = OPENING_SECONDS,
+    every: int = 1,
+    processes: int = 1,
+) -> Evaluation:
+    """Code every recording of a folder and compare.
+
+    Args:
+        codec: the model. One with continuous latents is measured without bitrates.
+        folder: searched through all its subfolders; what cannot be read is skipped.
+        bitrates: bits per second, each rounded down to whole codebooks; the lowest, a quarter,
+            half and all of the codebooks if None.
+        seconds: how much of each recording is measured, from its beginning.
+        every: take every n-th recording only.
+        processes: see `Recordings.each`.
+
+    Raises:
+        AudioError: nothing in ``folder`` can be read.
+        ConfigError: a bitrate is out of the model's range, or it has none.
+    """
+    counts = codebook_counts(codec.config, bitrates)
+    recordings = Recordings(folder, seconds=seconds, every=every)
+    work = partial(measure, counts=counts)
+    members: dict[str, list[Measured]] = {}
+    histograms: dict[str, Tensor] = {}
+    for clip, measured in recordings.each(codec, work, processes=processes, title="measuring"):
+        for kind in (clip.kind, ALL_KINDS):
+            if measured.histogram is not None:
+                counted = torch.from_numpy(measured.histogram)
+                histograms[kind] = histograms.get(kind, torch.zeros_like(counted)) + counted
+            members.setdefault(kind, []).append(dataclasses.replace(measured, histogram=None))
+    kinds = sorted(members.keys() - {ALL_KINDS})
+    if len(kinds) > 1:
+        kinds.append(ALL_KINDS)
+    rows = [
+        _row(kind, members[kind], index, count, histograms.get(kind))
+        for kind in kinds
+        for index, count in enumerate(counts or [None])
+    ]
+    return Evaluation(codec.fingerprint.hex(), seconds, tuple(rows), recordings.skipped)
+
+
+def rungs(config: CodecConfig) -> list[int]:
+    """Numbers of codebooks to measure at: a quarter, half and all. None for continuous latents."""
+    if not config.has_codes:
+        return []
+    total = config.num_codebooks
+    return sorted({max(1, total // part) for part in (4, 2, 1)})
+
+
+@torch.inference_mode()
+def reconstruct(codec: Codec, audio: Tensor) -> Tensor:
+    """Audio ``[1, 1, N]`` through the whole codec, whatever its bottleneck."""
+    if codec.config.has_codes:
+        return codec.decode(codec.encode(audio), audio.shape[-1])
+    return codec.synthesize(codec.embed(audio), audio.shape[-1])
+
+
+def codebook_counts(config: CodecConfig, bitrates: Sequence[Bitrate] | None) -> list[int]:
+    """Numbers of codebooks to measure, rising; none for a model with continuous latents."""
+    if bitrates is not None:
+        return sorted({config.codebooks_for(bitrate) for bitrate in bitrates})
+    counts = rungs(config)
+    return sorted({1, *counts}) if counts else []
+
+
+def measure(codec: Codec, original: Samples, *, counts: Sequence[int]) -> Measured:
+    """Code a recording ``[N]`` with each number of codebooks, and compare."""
+    config = codec.config
+    device = next(codec.parameters()).device
+    audio = torch.from_numpy(original)[None, None].to(device)
+    duration = len(original) / config.sample_rate
+    if not config.has_codes:
+        figures = [compare(_samples(reconstruct(codec, audio)), original, config.sample_rate, None)]
+        return Measured(duration, figures, None)
+    codes = codec.encode(audio, max(counts))
+    figures = []
+    for count in counts:
+        num_bytes = bitpack.packed_size(config.bits_per_code, codes[:, :count].numel())
+        decoded = codec.decode(codes[:, :count], len(original))
+        rate = 8 * num_bytes / duration
+        figures.append(compare(_samples(decoded), original, config.sample_rate, rate))
+    histogram = code_histogram(codes.cpu(), config.codebook_size).numpy()
+    return Measured(duration, figures, histogram)
+
+
+def compare(
+    decoded: Samples, original: Samples, sample_rate: int, payload_bitrate: float | None
+) -> Figures:
+    """All figures of one decoded sound ``[N]``."""
+    before, after = level(original), level(decoded)
+    distortion = si_sdr(torch.from_numpy(decoded), torch.from_numpy(original))
+    return Figures(
+        payload_bitrate=payload_bitrate,
+        si_sdr=None if before is None else distortion,
+        mel=mel_distance(decoded, original, sample_rate),
+        stoi=short_time_intelligibility(decoded, original, sample_rate),
+        level=None if before is None or after is None else after - before,
+    )
+
+
+def _row(
+    kind: str,
+    members: list[Measured],
+    index: int,
+    num_codebooks: int | None,
+    histogram: Tensor | None,
+) -> Row:
+    used, efficiency = None, None
+    if histogram is not None:
+        in_use = histogram[:num_codebooks]
+        used = float((in_use > 0).double().mean())
+        efficiency = bitrate_efficiency(in_use)
+    means = {
+        field.name: _mean([getattr(member.figures[index], field.name) for member in members])
+        for field in dataclasses.fields(Figures)
+    }
+    return Row(
+        kind=kind,
+        num_codebooks=num_codebooks,
+        files=len(members),
+        seconds=sum(member.seconds for member in members),
+        entries_used=used,
+        efficiency=efficiency,
+        **means,
+    )
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _printable(name: str) -> str:
+    """A name as a cell of a table; what is no UTF-8 in it becomes a question mark."""
+    return name.encode(errors="replace").decode().replace("|", "\\|")
+
+
+def _samples(audio: Tensor) -> Samples:
+    samples: Samples = audio.flatten().cpu().numpy()
+    return samples

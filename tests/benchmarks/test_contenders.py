@@ -1,0 +1,223 @@
+"""The codecs of the comparison: what they spend, and that they give the sound back in its place."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import soundfile
+
+from benchmarks.contenders.codecs import (
+    PUBLISHED,
+    Aecodec,
+    Codec2,
+    FFmpegCodec,
+    Speex,
+    align,
+    load_transformer,
+    open_peer,
+    random_transformer,
+)
+from codec.errors import CodecError, ConfigError
+from codec.files import encode_file
+from codec.format.container import Header, Packet, PacketReader
+from codec.network.model import Codec
+from tests.conftest import RECORDING, sound
+
+RATE = 24_000
+# Small enough to be built in no time; the published numbers of codebooks and bits.
+TINY = {
+    "encodec": {"num_filters": 2, "hidden_size": 8, "num_lstm_layers": 1},
+    "dac": {"encoder_hidden_size": 2, "decoder_hidden_size": 16, "codebook_dim": 2},
+    "mimi": {
+        "num_filters": 2,
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "intermediate_size": 16,
+        "codebook_dim": 8,
+        "vector_quantization_hidden_dimension": 8,
+        "upsample_groups": 16,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def speech() -> np.ndarray:
+    samples, rate = soundfile.read(RECORDING, dtype="float32")
+    assert rate == RATE
+    return samples
+
+
+@pytest.mark.parametrize("delay", [240, -240, 1])
+def test_a_delayed_copy_is_found_and_aligned(speech: np.ndarray, delay: int) -> None:
+    """240 samples are 10 ms."""
+    late = np.roll(np.pad(speech, 500), delay)[500:-500]
+    aligned, found = align(late, speech, RATE)
+    assert found == delay
+    inner = slice(500, -500)
+    np.testing.assert_array_equal(aligned[inner], speech[inner])
+    assert len(aligned) == len(speech)
+
+
+def test_a_delay_is_not_made_up_for_what_does_not_correlate(speech: np.ndarray) -> None:
+    assert align(sound(len(speech))[0], speech, RATE)[1] == 0
+    assert align(np.zeros_like(speech), speech, RATE)[1] == 0
+
+
+def test_our_file_bits_are_those_of_the_command(speech: np.ndarray, tmp_path: Path) -> None:
+    ours = Aecodec()
+    coded = ours.code(speech, RATE, 1500)
+    encode_file(ours.codec, RECORDING, tmp_path / "a.codes", bitrate=1500)
+    assert coded.file_bytes == (tmp_path / "a.codes").stat().st_size
+    content = (tmp_path / "a.codes").read_bytes()
+    reader = PacketReader(Header.from_bytes(content[: Header.SIZE]))
+    packets = [*reader.push(content[Header.SIZE :]), *reader.finish()]
+    sizes = [len(packet.payload) for packet in packets if isinstance(packet, Packet)]
+    assert coded.payload_bits == 8 * sum(sizes)
+    assert (len(coded.audio), coded.delay) == (len(speech), 0)
+
+
+def test_our_bitrates_are_those_of_the_model(model_folder: Path, lapped: Codec) -> None:
+    ours = Aecodec(model_folder)
+    assert ours.bitrates() == tuple(int(lapped.config.bitrate(n)) for n in (1, 2, 3, 4))
+    noise = sound(8123)[0]
+    coded = ours.code(noise, RATE, ours.bitrates()[1])
+    assert len(coded.audio) == 8123
+    frames = lapped.config.num_frames(8123 // 3 + 1)  # at the model's rate of 8 kHz
+    assert 0 <= coded.payload_bits - frames * 2 * lapped.config.bits_per_code < 8
+    with pytest.raises(ConfigError, match="choose from"):
+        ours.code(noise, RATE, 1)
+
+
+@pytest.mark.parametrize("name", ["opus", "mp3", "aac"])
+def test_bits_of_a_peer_are_the_bytes_of_its_packets(speech: np.ndarray, name: str) -> None:
+    peer = open_peer(name, speech=True)
+    assert isinstance(peer, FFmpegCodec)
+    bitrate = peer.bitrates()[-1]
+    coded = peer.code(speech, RATE, bitrate)
+    packets, file = peer.encode(speech, bitrate)
+    with av.open(io.BytesIO(file)) as reader:
+        stored = [bytes(packet) for packet in reader.demux(audio=0) if packet.size]
+    assert stored == packets
+    assert coded.payload_bits == 8 * sum(map(len, packets))
+    assert coded.file_bytes == len(file) > coded.payload_bits / 8
+    assert coded.payload_bits * RATE / len(speech) == pytest.approx(bitrate, rel=0.1)
+    assert len(coded.audio) == len(speech)
+    assert np.corrcoef(coded.audio, speech)[0, 1] > 0.9
+
+
+def test_opus_frames_are_20_ms(speech: np.ndarray) -> None:
+    peer = open_peer("opus", speech=True)
+    assert isinstance(peer, FFmpegCodec)
+    packets, _ = peer.encode(speech, 12_000)
+    assert len(packets) - len(speech) / RATE / 0.02 == pytest.approx(1, abs=1)
+
+
+@pytest.mark.parametrize("length", [1, 479, 24_007])
+def test_any_length_comes_back(speech: np.ndarray, length: int) -> None:
+    for name in ("opus", "mp3", "aac"):
+        peer = open_peer(name, speech=False)
+        coded = peer.code(speech[20_000 : 20_000 + length], RATE, peer.bitrates()[0])
+        assert len(coded.audio) == length, name
+        assert np.isfinite(coded.audio).all()
+
+
+FAKES = {
+    "c2enc": "shutil.copy(sys.argv[2], sys.argv[3])",
+    "c2dec": "shutil.copy(sys.argv[2], sys.argv[3])",
+    "speexenc": "soundfile.write(sys.argv[-1], *soundfile.read(sys.argv[-2]), format='OGG')",
+    "speexdec": "soundfile.write(sys.argv[2], *soundfile.read(sys.argv[1]), format='WAV')",
+}
+"""Programs that pass the sound on: what is tested is the way there and back."""
+
+
+@pytest.fixture
+def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name, work in FAKES.items():
+        (tmp_path / name).write_text(f"#!{sys.executable}\nimport shutil, sys, soundfile\n{work}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return tmp_path
+
+
+def test_codec2_is_run_by_its_programs(fakes: Path, speech: np.ndarray) -> None:
+    coded = Codec2().code(speech[:24_000], RATE, 1300)
+    assert coded.payload_bits == 8 * 2 * 8000  # what the fake wrote: 16 bits at 8 kHz
+    assert coded.file_bytes == 2 * 8000
+    assert np.corrcoef(coded.audio, speech[:24_000])[0, 1] > 0.9
+
+
+def test_speex_is_run_by_its_programs(fakes: Path, speech: np.ndarray) -> None:
+    coded = Speex().code(speech[:24_000], RATE, 9800)
+    assert coded.file_bytes is not None
+    assert 0 < coded.payload_bits < 8 * coded.file_bytes
+    assert np.corrcoef(coded.audio, speech[:24_000])[0, 1] > 0.9
+
+
+def test_a_program_that_fails_is_told_in_one_line(fakes: Path, speech: np.ndarray) -> None:
+    (fakes / "c2dec").write_text(f"#!{sys.executable}\nraise SystemExit('no such mode')\n")
+    with pytest.raises(CodecError, match="c2dec failed: no such mode"):
+        Codec2().code(speech[:24_000], RATE, 1300)
+
+
+def test_a_missing_program_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name in ("codec2", "speex"):
+        with pytest.raises(CodecError, match=f"install {name}"):
+            open_peer(name, speech=True)
+
+
+@pytest.mark.parametrize("name", ["codec2", "speex"])
+def test_real_programs_code_speech(speech: np.ndarray, name: str) -> None:
+    try:
+        peer = open_peer(name, speech=True)
+    except CodecError as error:
+        pytest.skip(str(error))
+    for bitrate in peer.bitrates():
+        coded = peer.code(speech, RATE, bitrate)
+        # Codec 2's programs fill each frame up to whole bytes.
+        assert bitrate <= coded.payload_bits * RATE / len(speech) < 1.16 * bitrate
+        assert len(coded.audio) == len(speech)
+
+
+@pytest.mark.parametrize("kind", list(PUBLISHED))
+def test_a_transformers_model_is_loaded_from_its_folder(
+    kind: str, tmp_path: Path, speech: np.ndarray
+) -> None:
+    pytest.importorskip("transformers", reason='pip install "aecodec[peers]"')
+    made = random_transformer(kind, **TINY[kind])
+    made.model.save_pretrained(tmp_path)
+    loaded = open_peer(kind, speech=True, folder=tmp_path)
+    bitrate = loaded.bitrates()[2]
+    short = speech[24_000 : 24_000 + 12_345]
+    coded = loaded.code(short, RATE, bitrate)
+    np.testing.assert_array_equal(coded.audio, made.code(short, RATE, bitrate).audio)
+    assert len(coded.audio) == len(short)
+    assert coded.file_bytes is None
+    frames = -(-len(short) // made.hop_length)
+    assert coded.payload_bits * RATE / (frames * made.hop_length) == pytest.approx(bitrate, abs=1)
+
+
+def test_published_shapes_have_the_published_bitrates() -> None:
+    pytest.importorskip("transformers", reason='pip install "aecodec[peers]"')
+    highest = {"encodec": 24_000, "dac": 24_000, "mimi": 4_400}
+    for kind, bitrate in highest.items():
+        codec = random_transformer(kind, **TINY[kind])
+        assert (codec.bitrates()[-1], codec.sample_rate) == (bitrate, RATE)
+
+
+def test_missing_weights_are_told_in_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason='pip install "aecodec[peers]"')
+    with pytest.raises(CodecError, match=r"config\.json and model\.safetensors"):
+        load_transformer("dac", tmp_path)
+    with pytest.raises(CodecError, match="--peer mimi=FOLDER"):
+        open_peer("mimi", speech=True)
+    with pytest.raises(CodecError, match="no codec 'lyra'"):
+        open_peer("lyra", speech=True)

@@ -1,0 +1,226 @@
+"""The robustness benchmark: the harm is as great as it says, and is undone where it should be."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from benchmarks import robustness
+from benchmarks.contenders.codecs import Aecodec, Coded, FFmpegCodec, open_peer
+from benchmarks.shared.metrics import rms
+from codec.errors import CodecError
+from codec.format.container import Packet
+from codec.stream import StreamEncoder
+from tests.conftest import RECORDING, sound
+
+
+class Perfect:
+    """In place of a codec: gives back what it gets, and remembers it."""
+
+    sample_rate = 24_000
+
+    def __init__(self) -> None:
+        self.seen: list[np.ndarray] = []
+
+    def bitrates(self) -> tuple[int, ...]:
+        return (6_000,)
+
+    def code(self, audio: np.ndarray, sample_rate: int, bitrate: int) -> Coded:
+        self.seen.append(audio)
+        return Coded(audio, 0, 0)
+
+
+@pytest.fixture
+def speech() -> np.ndarray:
+    return soundfile.read(RECORDING, dtype="float32")[0]
+
+
+@pytest.fixture
+def ours(model_folder: Path) -> Aecodec:
+    return Aecodec(model_folder)
+
+
+@pytest.fixture
+def perfect(speech: np.ndarray, ours: Aecodec) -> robustness.Subject:
+    ours.code = Perfect().code  # type: ignore[method-assign]
+    ours.sample_rate = 24_000
+    noise = sound(len(speech))[0]
+    return robustness.Subject(speech, noise, ours, Perfect(), 0, False)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("rate", robustness.LOSSES)
+@pytest.mark.parametrize("burst", [None, 3.0])
+def test_as_many_packets_are_lost_as_said(rate: float, burst: float | None) -> None:
+    lost = robustness.loss_pattern(rate, burst, 200_000, np.random.default_rng(0))
+    assert lost.mean() == pytest.approx(rate, rel=0.05)
+    if rate:
+        bursts = [len(list(run)) for is_lost, run in itertools.groupby(lost) if is_lost]
+        assert np.mean(bursts) == pytest.approx(burst or 1 / (1 - rate), rel=0.05)
+
+
+@pytest.mark.parametrize("burst", [None, 3.0])
+def test_what_is_lost_at_a_rate_is_lost_at_higher_ones(burst: float | None) -> None:
+    patterns = [
+        robustness.loss_pattern(rate, burst, 5_000, np.random.default_rng(1))
+        for rate in robustness.LOSSES
+    ]
+    for fewer, more in itertools.pairwise(patterns):
+        assert not (fewer & ~more).any()
+
+
+def test_opus_without_loss_decodes_as_ever_and_lost_packets_are_concealed(
+    speech: np.ndarray,
+) -> None:
+    opus = open_peer("opus", speech=True)
+    assert isinstance(opus, FFmpegCodec)
+    packets, file = opus.encode(speech, 12_000)
+    lost = np.zeros(len(packets), bool)
+    whole = robustness.decode_opus(file, lost, 24_000)
+    by_player = opus.decode(file)
+    by_player = np.pad(by_player, (0, len(whole) - len(by_player)))
+    # Another decoder, whose resampling delays bands a little otherwise.
+    assert whole @ by_player > 0.98 * len(whole) * rms(whole) * rms(by_player)
+    lost[100] = lost[150:153] = True
+    concealed = robustness.decode_opus(file, lost, 24_000)
+    assert len(concealed) == len(whole)
+    delay = 156  # the decoder drops so many samples, its delay, at the start
+    start = 100 * 480 - delay
+    assert start - 48 < np.flatnonzero(np.abs(concealed - whole) > 1e-4)[0] < start + 480
+    hole = slice(start, start + 480)
+    assert rms(concealed[hole] - whole[hole]) > 0.1 * rms(whole[hole])
+    assert rms(concealed[hole]) > 0.3 * rms(whole[hole])
+
+
+def test_bits_are_flipped_at_the_rate_and_more_at_higher_ones() -> None:
+    data = np.random.default_rng(0).bytes(200_000)
+    flipped = []
+    for rate in (0.0, 1e-4, 1e-3):
+        damaged = robustness.flip_bits(data, rate, np.random.default_rng(0))
+        change = np.frombuffer(data, np.uint8) ^ np.frombuffer(damaged, np.uint8)
+        flipped.append(np.unpackbits(change).astype(bool))
+        assert flipped[-1].mean() == pytest.approx(rate, rel=0.1)
+    assert not (flipped[1] & ~flipped[2]).any()
+
+
+def test_a_damaged_packet_is_lost_and_nothing_else(ours: Aecodec) -> None:
+    encoder = StreamEncoder(ours.codec, frames_per_packet=10)
+    packets = encoder.push(sound(8_000)) + encoder.finish()
+    data = bytearray(b"".join(packet.to_bytes() for packet in packets))
+    whole, lost = robustness.decode_damaged(ours, encoder.header, bytes(data))
+    assert whole is not None
+    assert (len(whole), lost) == (8_000, 0)
+    data[len(packets[0].to_bytes()) + Packet.HEAD_SIZE] ^= 1
+    damaged, lost = robustness.decode_damaged(ours, encoder.header, bytes(data))
+    assert damaged is not None
+    assert lost == 1 / len(packets)
+    assert len(damaged) == 8_000
+    np.testing.assert_array_equal(damaged[:380], whole[:380])
+
+
+def test_a_stream_of_which_all_is_lost_is_unreadable(ours: Aecodec) -> None:
+    encoder = StreamEncoder(ours.codec, frames_per_packet=4)
+    packets = encoder.push(sound(12 * 8_000)) + encoder.finish()
+    data = bytearray(b"".join(packet.to_bytes() for packet in packets))
+    data[Packet.HEAD_SIZE - 1 :: len(packets[0].to_bytes())] = bytes(len(packets))
+    decoded, lost = robustness.decode_damaged(ours, encoder.header, bytes(data))
+    assert decoded is None
+    assert lost > 0.9
+
+
+def test_noise_has_the_power_it_should(perfect: robustness.Subject) -> None:
+    trials = [trial for trial in robustness.background_noise(perfect) if "uncoded" in trial.series]
+    assert [trial.condition for trial in trials] == ["20", "10", "0"]
+    for trial in trials:
+        assert trial.decoded is not None
+        assert np.abs(trial.decoded).max() <= 1
+        scale = (trial.decoded @ trial.reference) / (trial.reference @ trial.reference)
+        noise = trial.decoded - scale * trial.reference
+        ratio = 20 * math.log10(scale * rms(trial.reference) / rms(noise))
+        assert ratio == pytest.approx(float(trial.condition), abs=0.2)
+
+
+def test_without_recordings_the_noise_is_pink() -> None:
+    noise = robustness.make_noise((), 2**17, 24_000, seed=0)
+    spectrum = np.square(np.abs(np.fft.rfft(noise)))
+    frequencies = np.fft.rfftfreq(len(noise), 1 / 24_000)
+    octaves = [
+        spectrum[(frequencies >= low) & (frequencies < 2 * low)].sum()
+        for low in 50 * 2 ** np.arange(7)
+    ]
+    assert max(octaves) < 1.3 * min(octaves)
+
+
+def test_the_noise_is_taken_from_recordings_that_are_not_silent(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "sound_silent.wav", np.zeros(2_000), 24_000)
+    soundfile.write(tmp_path / "sound_loud.wav", sound(1_000)[0], 24_000)
+    noises = sorted(tmp_path.iterdir())
+    for seed in range(4):
+        noise = robustness.make_noise(noises, 2_500, 24_000, seed)
+        np.testing.assert_allclose(noise[1_000:2_000], sound(1_000)[0], atol=1e-4)
+
+
+def test_shifts_and_levels_are_undone(perfect: robustness.Subject) -> None:
+    """With a perfect codec every generation and every level gives the original back."""
+    for trial in [*robustness.tandem(perfect), *robustness.input_level(perfect)]:
+        assert trial.decoded is not None
+        np.testing.assert_allclose(trial.decoded, perfect.audio, atol=1e-6)
+    opus = perfect.opus
+    assert isinstance(opus, Perfect)
+    shifts = [len(audio) - len(perfect.audio) for audio in opus.seen[: robustness.GENERATIONS]]
+    hop = perfect.ours.codec.config.hop_length
+    assert len(set(shifts)) > 1 and all(0 < shift < hop for shift in shifts)
+    peaks = [20 * math.log10(np.abs(audio).max()) for audio in opus.seen[-6:]]
+    assert peaks == pytest.approx(robustness.LEVELS, abs=1e-3)
+
+
+def test_a_quick_run_writes_means_of_what_it_measured(
+    tmp_path: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("speech_a.flac", "speech_b.flac"):
+        shutil.copy(RECORDING, tmp_path / name)
+    out = tmp_path / "out"
+    words = f"--quick --seconds 1.5 --jobs 2 --data {tmp_path} --model {model_folder} --out {out}"
+    robustness.main(words.split())
+    figures = json.loads((out / "robustness.json").read_text("utf-8"))
+    assert capsys.readouterr().out.strip() == figures["markdown"].strip()
+    assert figures["noise"] == "pink noise"
+    assert list(figures["files"]) == ["speech_a.flac", "speech_b.flac"]
+    assert {row["experiment"] for row in figures["summary"]} == set(robustness.EXPERIMENTS)
+    for point in figures["summary"]:
+        key = ("experiment", "series", "condition")
+        rows = [row for row in figures["rows"] if all(row[name] == point[name] for name in key)]
+        assert [row["file"] for row in rows] == ["speech_a.flac", "speech_b.flac"]
+        for name, value in point["metrics"].items():
+            values = [row["metrics"][name] for row in rows if name in row["metrics"]]
+            assert value["mean"] == pytest.approx(np.mean(values))
+            assert value["files"] == len(values)
+            assert value["low"] <= value["mean"] + 1e-9 and value["mean"] <= value["high"] + 1e-9
+    (ours,) = {
+        row["facts"]["payload"] for row in figures["summary"] if row["series"] == "aecodec random"
+    }
+    assert ours == pytest.approx(4.0)  # kbit/s, all of this model's
+    assert len(figures["plots"]) == len(robustness.EXPERIMENTS)
+    for plot in figures["plots"]:
+        picture = out / plot
+        assert picture.stat().st_size > 10_000
+        assert picture.with_suffix(".svg").is_file()
+
+
+def test_a_folder_without_speech_is_named(tmp_path: Path) -> None:
+    shutil.copy(RECORDING, tmp_path / "music_a.flac")
+    with pytest.raises(SystemExit, match=f"error: {tmp_path} holds no speech"):
+        robustness.main(["--data", str(tmp_path)])
+
+
+def test_a_silent_recording_is_named(tmp_path: Path, model_folder: Path) -> None:
+    soundfile.write(tmp_path / "speech_silent.wav", np.zeros(24_000), 24_000)
+    settings = robustness.Settings(str(model_folder), 0.5, (), quick=True)
+    with pytest.raises(CodecError, match=r"speech_silent.wav starts with 0.5 s of silence"):
+        robustness.experiments_on(tmp_path / "speech_silent.wav", settings)

@@ -1,0 +1,160 @@
+"""The speed benchmark: what it counts is right, and what it writes adds up."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from benchmarks import speed
+from codec.config import CodecConfig
+from codec.errors import CodecError
+from codec.format.container import Header, Packet
+from codec.network.weights import load_codec
+from tests.conftest import LADDER, LAPPED, REPOSITORY, make_codec
+
+
+def macs_by_hand(config: CodecConfig) -> dict[str, Fraction]:
+    """Multiply-accumulates per second of audio, layer by layer from the config."""
+    encode, decode = Fraction(0), Fraction(0)
+    rate = Fraction(config.sample_rate)  # vectors per second at a level
+    finer = (1, 1)
+    for level, stride in enumerate(config.strides):
+        rate /= stride
+        widths = narrow, wide = config.encoder_channels[level], config.decoder_channels[level]
+        if config.lapped_transform and level == 0:
+            encode += rate * (2 * stride * stride + stride * narrow)
+            decode += rate * (wide * wide + 2 * stride * wide + 2 * stride * stride)
+        else:
+            encode += rate * 2 * stride * finer[0] * narrow
+            decode += rate * 2 * stride * finer[1] * wide
+        squares = config.kernel_size + 1  # the taps of a unit's convolution, and its projection
+        encode += rate * len(config.encoder_dilations[level]) * squares * narrow**2
+        decode += rate * len(config.decoder_dilations[level]) * squares * wide**2
+        finer = widths
+    latent, entry, books = config.latent_dim, config.codebook_dim, config.num_codebooks
+    look_up = latent * entry + entry * config.codebook_size + entry * latent
+    encode += rate * (finer[0] * latent + books * look_up)
+    decode += rate * (config.kernel_size * latent * finer[1] + books * entry * latent)
+    return {"encode": encode, "decode": decode}
+
+
+def test_counted_macs_of_the_packaged_model_are_those_of_its_config() -> None:
+    by_hand = macs_by_hand(load_codec().config)
+    assert sum(by_hand.values()) == 344_524_800  # from its config on paper
+    assert speed.macs_per_second(speed.open_ours("speech24k")) == pytest.approx(by_hand)
+
+
+@pytest.mark.parametrize("config", [LAPPED, LADDER], ids=["lapped", "ladder"])
+def test_counted_macs_are_those_of_any_config(config: CodecConfig, tmp_path: Path) -> None:
+    make_codec(config, tmp_path)
+    counted = speed.macs_per_second(speed.open_ours(str(tmp_path)))
+    assert counted == pytest.approx(macs_by_hand(config))
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "encode", "decode"),
+    [
+        ("encodec", 14.9, 1.49 + 0.08, 1.49),  # the look-up in its codebooks is not in the 1.49
+        pytest.param("mimi", 79.3, 2.66, 2.70, marks=pytest.mark.slow),
+        pytest.param("dac", 74.7, 18.4, 41.7, marks=pytest.mark.slow),
+    ],
+)
+def test_peers_have_the_size_and_the_macs_that_are_published(
+    name: str, parameters: float, encode: float, decode: float
+) -> None:
+    pytest.importorskip("transformers")
+    peer = speed.open_contender(name, bitrate=6_000)
+    assert peer.num_parameters == pytest.approx(parameters * 1e6, rel=0.01)
+    counted = speed.macs_per_second(peer)
+    assert counted["encode"] == pytest.approx(encode * 1e9, rel=0.02)
+    assert counted["decode"] == pytest.approx(decode * 1e9, rel=0.02)
+
+
+def test_a_quick_run_writes_figures_that_agree_with_each_other(tmp_path: Path) -> None:
+    options = f"--quick --peers opus --minutes 0.1 --out {tmp_path}"
+    result = subprocess.run(
+        [sys.executable, "benchmarks/speed.py", *options.split()],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    figures = json.loads((tmp_path / "speed.json").read_text("utf-8"))
+    assert figures["markdown"].strip() == result.stdout.strip()
+    assert figures["models"] == {"speech24k": load_codec().fingerprint.hex()}
+    config = load_codec().config
+
+    (offline,) = figures["offline"]
+    assert list(offline["codecs"]) == ["aecodec", "opus"]
+    for name, codec in offline["codecs"].items():
+        for side in ("encode", "decode"):
+            figure, ours = codec[side], offline["codecs"]["aecodec"][side]
+            best = codec["seconds"] / min(figure["round_seconds"])
+            assert figure["times_real_time"] == pytest.approx(best)
+            assert figure["ratio_to_ours"] == pytest.approx(best / ours["times_real_time"])
+            if name == "aecodec":
+                macs = figure["mmac_per_second_of_audio"] * 1e6 * best
+                peak = offline["matrix_product_gmac_per_second"] * 1e9
+                assert figure["share_of_matrix_product"] == pytest.approx(macs / peak)
+
+    assert [row["push_ms"] for row in figures["streaming"]] == [20, 40, 100, 1000]
+    for row in figures["streaming"]:
+        seconds = row["num_pushes"] * row["push_ms"] / 1000
+        assert 8 * row["payload_bytes"] == seconds * config.bitrate(config.num_codebooks)
+        assert row["packet_bytes"] * row["num_pushes"] == (
+            row["payload_bytes"] + row["num_pushes"] * Packet.HEAD_SIZE
+        )
+        for side in ("encode", "decode"):
+            assert row[side]["median_ms"] <= row[side]["p99_ms"] <= row[side]["worst_ms"]
+
+    (first,) = figures["first_packet"]
+    assert first["latency_ms"] == 30
+    (row,) = figures["memory"]
+    assert row["minutes"] == 0.1
+    payload = 6 * config.bitrate(config.num_codebooks) / 8
+    framing = Header.SIZE + 3 * Packet.HEAD_SIZE + 8  # three packets of two seconds, and the length
+    # A last, empty packet follows where the sound ends with a full one.
+    assert row["codes_bytes"] == payload + framing + Packet.HEAD_SIZE
+
+
+def test_memory_does_not_grow_with_length() -> None:
+    """Peak memory of the command, on a few seconds and on some minutes."""
+    short, long = speed.memory("speech24k", [0.1, 4])
+    for side in ("encode", "decode"):
+        assert 0 < long[f"{side}_mib"] < 1.1 * short[f"{side}_mib"]
+
+
+def test_a_command_that_fails_says_why() -> None:
+    with pytest.raises(CodecError, match=r"failed: .*status 3"):
+        speed.run_command(sys.executable, "-c", "raise SystemExit(3)")
+
+
+def test_the_peak_memory_of_a_command_is_its_own() -> None:
+    """Not that of the process which started it, and torch is loaded here."""
+    _, small = speed.run_command(sys.executable, "-c", "pass")
+    _, large = speed.run_command(sys.executable, "-c", "b'x' * 2**27")
+    assert small < 64
+    assert 128 < large - small + 4 < 160
+
+
+def test_without_transformers_the_neural_peers_are_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(speed, "installed", lambda _: None)
+    asked: list[str] = []
+
+    def stop(arguments: object) -> dict[str, object]:
+        asked.extend(arguments.peers)  # type: ignore[attr-defined]
+        raise CodecError("enough")
+
+    monkeypatch.setattr(speed, "measure", stop)
+    with pytest.raises(SystemExit, match="error: enough"):
+        speed.main(["--quick"])
+    assert asked == ["opus"]
+    assert "pip install transformers" in capsys.readouterr().err

@@ -1,0 +1,133 @@
+"""Model folders: there and back, damage, and what the fingerprint stands for."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from codec.errors import ModelError
+from codec.network.model import Codec
+from codec.network.weights import fingerprint, load_codec, save_codec
+from codec.registry import find_by_fingerprint, find_model
+from tests.conftest import LADDER, LAPPED, make_codec, sound
+
+
+def test_a_model_survives_its_folder(tmp_path: Path) -> None:
+    codec = make_codec(LADDER, tmp_path / "a")
+    save_codec(codec, tmp_path / "b", name="again", card="# A card\n")
+    again = load_codec(tmp_path / "b")
+    assert again.config == codec.config
+    assert again.fingerprint == codec.fingerprint
+    audio = torch.from_numpy(sound(500))[None]
+    assert torch.equal(again.encode(audio), codec.encode(audio))
+    codes = codec.encode(audio)
+    assert torch.equal(again.decode(codes), codec.decode(codes))
+    assert (tmp_path / "b" / "card.md").read_text() == "# A card\n"
+
+
+def test_full_precision_is_kept_on_wish(tmp_path: Path) -> None:
+    codec = Codec(LAPPED)
+    save_codec(codec, tmp_path, name="full", half=False)
+    for name, tensor in load_codec(tmp_path).state_dict().items():
+        assert torch.equal(tensor, codec.state_dict()[name])
+
+
+def test_the_fingerprint_names_what_codes_mean_and_not_the_decoder(tmp_path: Path) -> None:
+    """A decoder that was trained on decodes older streams; any other change makes new ones."""
+    codec = make_codec(LAPPED, tmp_path / "a")
+    original = codec.fingerprint
+    prints = []
+    for part in (codec.decoder, codec.encoder, codec.quantizer):
+        with torch.no_grad():
+            next(part.parameters()).mul_(1.5)
+        save_codec(codec, tmp_path / "b", name="changed")
+        prints.append(load_codec(tmp_path / "b").fingerprint)
+    assert prints[0] == original
+    assert len({*prints}) == 3
+
+
+def test_the_packaged_model_keeps_its_fingerprint() -> None:
+    """Every stream made with it names it by this."""
+    description = json.loads((find_model("speech24k") / "config.json").read_text())
+    assert description["fingerprint"] == "946cd7b74e2466771a9574787f9fa1d7"
+    assert load_codec("speech24k").fingerprint.hex() == description["fingerprint"]
+
+
+def test_settings_that_came_later_count_once_they_are_used() -> None:
+    tensors: dict[str, torch.Tensor] = {}
+    configs = [LAPPED, dataclasses.replace(LAPPED, bottleneck="vq", recurrent="none")]
+    configs += [dataclasses.replace(LAPPED, recurrent=kind) for kind in ("gru", "lstm")]
+    configs += [dataclasses.replace(LAPPED, bottleneck=kind) for kind in ("fsq", "vae")]
+    prints = [fingerprint(config, tensors) for config in configs]
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 5
+
+
+@pytest.mark.parametrize("name", ["fsq", "gru", "lstm", "vae"])
+def test_every_kind_of_model_survives_its_folder(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    codec: Codec = request.getfixturevalue(name)
+    save_codec(codec, tmp_path, name="again")
+    again = load_codec(tmp_path)
+    assert (again.config, again.fingerprint) == (codec.config, codec.fingerprint)
+    audio = torch.from_numpy(sound(500))[None]
+    embedding = codec.embed(audio)
+    assert torch.equal(again.embed(audio), embedding)
+    assert torch.equal(again.synthesize(embedding), codec.synthesize(embedding))
+
+
+def test_damaged_and_mismatched_folders_are_refused(model_folder: Path, tmp_path: Path) -> None:
+    def copy(name: str) -> Path:
+        shutil.copytree(model_folder, tmp_path / name)
+        return tmp_path / name
+
+    with pytest.raises(ModelError, match=r"give a folder with config\.json .*speech24k"):
+        load_codec(tmp_path / "none")
+
+    folder = copy("flipped")
+    data = bytearray((folder / "weights.safetensors").read_bytes())
+    data[-1] ^= 1
+    (folder / "weights.safetensors").write_bytes(data)
+    with pytest.raises(ModelError, match="is damaged or from another model"):
+        load_codec(folder)
+
+    folder = copy("without")
+    (folder / "weights.safetensors").unlink()
+    with pytest.raises(ModelError, match="cannot read"):
+        load_codec(folder)
+
+    for name, text, message in (
+        ("text", "no json", "not a model description"),
+        ("list", "[]", "not a model description"),
+        ("bare", "{}", "not a model description"),
+    ):
+        folder = copy(name)
+        (folder / "config.json").write_text(text)
+        with pytest.raises(ModelError, match=message):
+            load_codec(folder)
+
+    description = json.loads((model_folder / "config.json").read_text())
+    for name, change, message in (
+        ("named", {"fingerprint": "00" * 16}, "names the model 0000"),
+        ("newer", {"format": 3}, "has format 3, this version reads 2: upgrade"),
+        ("older", {"format": 1}, "has format 1, this version reads 2: train it anew"),
+        ("odd", {"format": "x"}, "has format x, this version reads 2: upgrade"),
+        ("wider", {"codec": description["codec"] | {"latent_dim": 11}}, "does not fit"),
+        ("wrong", {"codec": description["codec"] | {"latent_dim": "x"}}, "whole number"),
+    ):
+        folder = copy(name)
+        (folder / "config.json").write_text(json.dumps(description | change))
+        with pytest.raises(ModelError, match=message):
+            load_codec(folder)
+
+
+def test_a_stream_finds_its_packaged_model() -> None:
+    packaged = find_model("speech24k")
+    assert find_by_fingerprint(load_codec().fingerprint) == packaged
+    assert find_by_fingerprint(bytes(16)) is None

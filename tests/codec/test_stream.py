@@ -1,0 +1,145 @@
+"""Sessions: what they refuse, and with which words."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from codec.errors import AudioError, ConfigError, FormatError, ModelError
+from codec.format.container import Packet
+from codec.network.model import Codec
+from codec.stream import StreamDecoder, StreamEncoder
+from tests.conftest import sound
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_samples_that_are_not_finite_are_refused_and_change_nothing(
+    codec: Codec, value: float
+) -> None:
+    samples = sound(200)
+    bad = samples.copy()
+    bad[0, 77] = value
+    encoder, clean = StreamEncoder(codec), StreamEncoder(codec)
+    with pytest.raises(AudioError, match="NaN or infinite"):
+        encoder.push(bad)
+    assert [*encoder.push(samples), *encoder.finish()] == [*clean.push(samples), *clean.finish()]
+    with pytest.raises(AudioError, match="NaN or infinite"):
+        codec.encode(torch.from_numpy(bad)[None])
+
+
+@pytest.mark.parametrize("shape", [(100,), (2, 100), (1, 1, 100)])
+def test_samples_of_the_wrong_shape_are_refused(codec: Codec, shape: tuple[int, ...]) -> None:
+    with pytest.raises(AudioError, match="this stream takes"):
+        StreamEncoder(codec).push(np.zeros(shape, np.float32))
+
+
+def test_any_float_is_taken_and_integers_are_not(codec: Codec) -> None:
+    samples = sound(200)
+    expected = StreamEncoder(codec).push(samples)
+    assert StreamEncoder(codec).push(torch.from_numpy(samples)) == expected
+    assert StreamEncoder(codec).push(samples.astype(np.float64)) == expected
+    with pytest.raises(AudioError, match="32768"):
+        StreamEncoder(codec).push((samples * 32767).astype(np.int16))
+    with pytest.raises(AudioError, match="give floats"):
+        codec.encode(torch.zeros(1, 1, 100, dtype=torch.int16))
+    doubled = codec.encode(torch.from_numpy(samples)[None].double())
+    assert torch.equal(doubled, codec.encode(torch.from_numpy(samples)[None]))
+
+
+def test_losing_nothing_gives_nothing(codec: Codec) -> None:
+    decoder = StreamDecoder(codec, StreamEncoder(codec).header)
+    assert decoder.lost(0).shape == (1, 0)
+    with pytest.raises(FormatError, match="give 0 or more"):
+        decoder.lost(-1)
+    hop = codec.config.hop_length
+    assert decoder.lost(3).shape == (1, 3 * hop - codec.config.delay)
+    assert decoder.finish().shape == (1, codec.config.delay)
+
+
+@pytest.mark.parametrize(
+    ("codes", "num_samples", "message"),
+    [
+        ([[[8000]]], None, "outside"),
+        ([[[-1]]], None, "outside"),
+        ([[[0]]], 10**6, "what is given holds 0 to"),
+    ],
+)
+def test_impossible_codes_are_refused(
+    codec: Codec, codes: list[list[list[int]]], num_samples: int | None, message: str
+) -> None:
+    with pytest.raises(AudioError, match=message):
+        codec.decode(torch.tensor(codes), num_samples)
+
+
+def test_a_finished_session_says_so(codec: Codec) -> None:
+    encoder = StreamEncoder(codec)
+    packets = encoder.push(sound(100)) + encoder.finish()
+    with pytest.raises(AudioError, match="finished"):
+        encoder.push(sound(1))
+    with pytest.raises(AudioError, match="finished"):
+        encoder.finish()
+    decoder = StreamDecoder(codec, encoder.header)
+    for packet in packets:
+        decoder.push(packet)
+    for call in (decoder.finish, decoder.lost, lambda: decoder.push(packets[0])):
+        with pytest.raises(FormatError, match="finished"):
+            call()
+
+
+def test_a_wrong_length_at_the_end_is_refused(codec: Codec) -> None:
+    encoder = StreamEncoder(codec, original_sample_rate=2 * codec.config.sample_rate)
+    encoder.push(sound(100))
+    with pytest.raises(AudioError, match=r"300 samples .* are 150"):
+        encoder.finish(300)
+    assert encoder.finish(199)[-1].num_samples == 199
+
+
+def test_a_stream_without_an_end_gives_all_that_was_decoded(codec: Codec) -> None:
+    hop = codec.config.hop_length
+    encoder = StreamEncoder(codec)
+    packets = encoder.push(sound(5 * hop))
+    decoder = StreamDecoder(codec, encoder.header)
+    count = sum(decoder.push(packet).shape[1] for packet in packets)
+    assert count == 5 * hop - codec.config.delay
+    assert decoder.finish().shape[1] == codec.config.delay
+
+
+def test_the_wrong_model_is_named(lapped: Codec, ladder: Codec) -> None:
+    header = StreamEncoder(lapped).header
+    with pytest.raises(ModelError, match=f"{lapped.fingerprint.hex()}.*{ladder.fingerprint.hex()}"):
+        StreamDecoder(ladder, header)
+    forged = dataclasses.replace(header, hop_length=header.hop_length + 1)
+    with pytest.raises(FormatError, match="contradicts"):
+        StreamDecoder(lapped, forged)
+
+
+def test_a_model_that_was_never_saved_cannot_make_streams(lapped: Codec) -> None:
+    with pytest.raises(ModelError, match="save_codec"):
+        StreamEncoder(Codec(lapped.config))
+
+
+def test_a_packet_that_does_not_fit_is_refused(codec: Codec) -> None:
+    decoder = StreamDecoder(codec, StreamEncoder(codec, frames_per_packet=2).header)
+    for packet in (Packet(0, 3, bytes(100)), Packet(0, 2, b""), Packet(0, 1, bytes(100))):
+        with pytest.raises(FormatError, match="does not fit"):
+            decoder.push(packet)
+
+
+def test_bitrates_out_of_range_are_refused(codec: Codec) -> None:
+    with pytest.raises(ConfigError, match="out of range"):
+        StreamEncoder(codec, bitrate=1)
+    with pytest.raises(ConfigError, match="out of range"):
+        StreamDecoder(codec, StreamEncoder(codec).header, bitrate=1)
+
+
+def test_decoding_at_more_than_the_stream_has_gives_all_of_it(codec: Codec) -> None:
+    encoder = StreamEncoder(codec)
+    packets = encoder.push(sound(300)) + encoder.finish()
+    outputs = []
+    for bitrate in (None, 10**7):
+        decoder = StreamDecoder(codec, encoder.header, bitrate=bitrate)
+        outputs.append(np.concatenate([decoder.push(packet) for packet in packets], axis=1))
+    assert np.array_equal(*outputs)

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests.conftest import sound
+from train.objective.losses import (
+    LEVEL_TOLERANCE,
+    MAX_GAIN,
+    MEL_WINDOWS,
+    SpectralLosses,
+    level_loss,
+    loudness_loss,
+    match_level,
+    spectrum,
+    tonality_loss,
+    waveform_loss,
+)
+
+NAMES = ["waveform", "complex", "magnitude", "mel", "envelope"]
+
+
+def losses(
+    decoded: Tensor, original: Tensor, windows: tuple[int, ...] | None = None
+) -> dict[str, Tensor]:
+    values = SpectralLosses(24_000)(decoded, original, windows)
+    return values | {
+        "waveform": waveform_loss(decoded, original),
+        "level": level_loss(decoded, original),
+        "tonality": tonality_loss(decoded, original, 24_000),
+    }
+
+
+def audio(seed: int = 0, num_samples: int = 6_000) -> Tensor:
+    return torch.from_numpy(
+        np.stack([sound(num_samples, seed=seed), sound(num_samples, seed=seed + 9)])
+    )
+
+
+def test_equal_sounds_have_no_loss() -> None:
+    values = losses(audio(), audio())
+    assert abs(values.pop("envelope")) < 1e-6  # a correlation, one but for rounding
+    for value in values.values():
+        assert value == 0
+
+
+@pytest.mark.parametrize(
+    "levels", [(0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1e-7, 1.0), (1.0, 1.0), (8.0, 8.0)]
+)
+def test_losses_and_gradients_are_finite_from_silence_to_full_scale(
+    levels: tuple[float, float],
+) -> None:
+    decoded = (audio(1) * levels[0]).requires_grad_()
+    for name, value in losses(decoded, audio(2) * levels[1]).items():
+        (gradient,) = torch.autograd.grad(value, decoded, retain_graph=True)
+        assert value.isfinite() and gradient.isfinite().all(), name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_louder_error_costs_more(name: str) -> None:
+    original = audio()
+    noise = audio(5)
+    costs = [losses(original + level * noise, original)[name].item() for level in (0.01, 0.1, 1.0)]
+    assert 0 < costs[0] < costs[1] < costs[2]
+
+
+def test_what_is_phase_and_what_is_energy() -> None:
+    """Flipped polarity is heard by the losses that see phase, and by no other."""
+    values = losses(-audio(), audio())
+    assert values["waveform"] > 0.5 and values["complex"] > 0.01
+    for name in ("magnitude", "mel", "envelope", "energy", "level", "tonality", "loudness"):
+        assert abs(values[name]) < 1e-6
+
+
+def test_levels_match_within_bounds_and_no_gain_is_learned_from_what_is_matched() -> None:
+    sounds, others = (x * torch.tensor([[[1.0]], [[0.2]]]) for x in (audio(0), audio(1)))
+    gain = torch.tensor([[[0.7]], [[1.6]]], requires_grad=True)
+    matched = match_level(gain * sounds, sounds)
+    torch.testing.assert_close(matched, sounds, rtol=1e-4, atol=1e-6)
+    waveform_loss(match_level(gain * others, sounds), sounds).backward()
+    assert gain.grad is not None and gain.grad.abs().max() < 1e-5
+    assert match_level(sounds / 100, sounds).equal(sounds / 100 * MAX_GAIN)
+    assert match_level(sounds * 100, sounds).equal(sounds * 100 / MAX_GAIN)
+    silence = torch.zeros_like(sounds)
+    assert match_level(silence, silence).equal(silence)
+
+
+def test_energy_sees_level_and_no_detail() -> None:
+    noise, other = torch.randn(2, 2, 1, 24_000, generator=torch.Generator().manual_seed(0)) * 0.1
+    assert losses(other, noise)["energy"] < 0.2 * losses(other, noise)["magnitude"]
+    quieter = losses(noise / 10, noise)["energy"]
+    torch.testing.assert_close(quieter, torch.tensor(1.0), rtol=0.01, atol=0)  # a decade
+
+
+def test_level_is_the_log_of_a_ratio_and_sees_nothing_else() -> None:
+    sounds = audio()
+    two_decades = torch.tensor(2.0 - LEVEL_TOLERANCE / 2)
+    torch.testing.assert_close(level_loss(sounds / 100, sounds), two_decades, rtol=1e-3, atol=0)
+    # Within the tolerance five times the error costs 25 times as much.
+    costs = [level_loss(sounds * 10 ** (e * LEVEL_TOLERANCE), sounds) for e in (0.1, 0.5)]
+    torch.testing.assert_close(costs[1] / costs[0], torch.tensor(25.0), rtol=1e-2, atol=0)
+    assert level_loss(sounds.flip(-1), sounds) < 1e-6
+
+
+def test_tones_are_charged_unless_the_original_has_them() -> None:
+    generator = torch.Generator().manual_seed(0)
+    noise, other = torch.randn(2, 8, 1, 36 * 480, generator=generator) * 0.1
+
+    def cost(decoded: Tensor, original: Tensor = noise) -> float:
+        return tonality_loss(decoded, original, 24_000).item()
+
+    assert cost(other) < 0.05
+    for period in (480, 441):  # a buzz, whether at the frame rate or not
+        buzz = noise[..., :period].repeat(1, 1, 40)[..., : noise.shape[-1]]
+        assert cost(buzz) > 0.5
+        assert cost(buzz.roll(7, -1), buzz) < 0.05
+        assert 2 * cost(other) < cost(other + 0.5 * buzz) < cost(other + buzz) < cost(buzz)
+    # A sign that turns from frame to frame, or every third time, makes tones as well.
+    for turns in ([1.0, -1.0], [1.0, 1.0, -1.0]):
+        signs = torch.tensor(turns).repeat_interleave(480).repeat(36 // len(turns))
+        assert cost(noise[..., :480].repeat(1, 1, 36) * signs) > 0.4
+    # A tone costs by its own band, wherever in that it lies: low ones are narrow.
+    time = torch.arange(noise.shape[-1]) / 24_000
+    costs = [cost(other + 0.02 * torch.sin(2 * torch.pi * f * time)) for f in (333, 350, 8333)]
+    assert abs(costs[0] - costs[1]) < 0.2 * (costs[0] - cost(other))
+    assert costs[0] - cost(other) > 5 * (costs[2] - cost(other)) > 0
+
+
+def test_loudness_charges_what_is_made_up_and_not_what_is_masked() -> None:
+    """One band, one frame of speech level; below it a second, empty one."""
+    original = torch.tensor([1.0, 0.0])[None, :, None]
+
+    def cost(*powers: float) -> float:
+        return loudness_loss(torch.tensor(powers)[None, :, None], original).item()
+
+    assert cost(1.2, 0.0) == cost(0.8, 0.0) == cost(1.0, 0.0) == 0
+    assert 0 < cost(1.0, 1e-4) < cost(1.0, 1e-2)
+    assert cost(1.0, 0.1) > 2 * cost(0.1, 0.0)  # added rather than missing
+
+
+def test_envelopes_match_whatever_their_level_and_phase() -> None:
+    sounds = audio(0, 24_000)
+    assert losses(-0.5 * sounds, sounds)["envelope"] < 1e-3
+    flat = torch.randn(sounds.shape, generator=torch.Generator().manual_seed(0)) * 0.1
+    assert losses(flat, sounds)["envelope"] > 0.2
+
+
+def test_noise_decoded_as_a_row_of_tones_is_seen_bin_by_bin() -> None:
+    """Mel bands are too wide to tell them apart."""
+    generator = torch.Generator().manual_seed(0)
+    noise, other = torch.randn(2, 1, 1, 24_000, generator=generator) * 0.1
+    time = torch.arange(24_000)[:, None] / 24_000
+    frequencies = torch.arange(50, 12_000, 50)
+    phases = 6.283 * torch.rand(len(frequencies), generator=generator)
+    tones = torch.sin(2 * torch.pi * frequencies * time + phases).sum(1)[None, None]
+    tones *= noise.square().mean().sqrt() / tones.square().mean().sqrt()
+    as_noise, as_tones = (losses(x, noise, (2048,))["magnitude"] for x in (other, tones))
+    assert as_tones > 1.3 * as_noise
+
+
+@pytest.mark.parametrize("num_samples", [600, 1_100])
+def test_short_sounds_have_envelopes_too(num_samples: int) -> None:
+    decoded, original = audio(1, num_samples), audio(2, num_samples)
+    for value in losses(decoded, original, (32,)).values():
+        assert value.isfinite()
+
+
+def test_a_full_scale_sine_has_amplitude_one() -> None:
+    time = torch.arange(24_000) / 24_000
+    sine = torch.sin(2 * torch.pi * 3_000 * time)[None, None]
+    for window in MEL_WINDOWS[2:]:
+        hann = SpectralLosses(24_000).get_buffer(f"hann_{window}")
+        peak = spectrum(sine, hann)[..., 20:-20, :].norm(dim=-1).amax(1)
+        torch.testing.assert_close(peak, torch.ones_like(peak), rtol=0.02, atol=0.02)
+
+
+def test_mel_bands_are_those_of_librosa() -> None:
+    import librosa
+
+    bank = SpectralLosses(24_000).get_buffer("mel_1024").numpy()
+    expected = librosa.filters.mel(sr=24_000, n_fft=1024, n_mels=160)
+    expected /= expected.sum(1, keepdims=True)
+    np.testing.assert_allclose(bank, expected, rtol=1e-5)
+
+
+def test_chosen_windows_are_the_only_ones_used() -> None:
+    decoded, original = audio(1), audio(2)
+    short = losses(decoded, original, (32, 64))
+    assert short["complex"] == 0 and short["mel"] > 0
+    every = [losses(decoded, original, (window,))["mel"] for window in MEL_WINDOWS]
+    torch.testing.assert_close(torch.stack(every).mean(), losses(decoded, original)["mel"])

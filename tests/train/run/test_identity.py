@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from codec.network.model import Codec
+from codec.quality.metrics import si_sdr
+from tests.conftest import LAPPED
+from train.run.identity import start_transparent
+
+
+@pytest.mark.parametrize("recurrent", ["none", "gru", "lstm"])
+def test_a_transparent_start_sees_past_recurrent_layers(recurrent: str) -> None:
+    torch.manual_seed(0)
+    config = dataclasses.replace(
+        LAPPED,
+        encoder_channels=(20, 40),
+        decoder_channels=(20, 40),
+        latent_dim=40,
+        recurrent=recurrent,
+    )
+    codec = Codec(config)
+    time = torch.arange(4_000) / config.sample_rate
+    audio = 0.1 * torch.sin(2 * torch.pi * 700 * time)[None, None]
+    quality = []
+    for start in (lambda _: None, start_transparent):
+        start(codec)
+        decoded = codec.synthesize(codec.embed(audio), 4_000)
+        quality.append(si_sdr(decoded[..., 200:-200], audio[..., 200:-200]))
+    assert quality[0] < 0 and quality[1] > 15

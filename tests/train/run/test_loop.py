@@ -1,0 +1,568 @@
+"""Training runs: learning, resuming to the bit, several processes, fine-tuning, stages."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import soundfile
+import torch
+from click.testing import CliRunner
+
+from codec.cli import main
+from codec.corpus.index import scan
+from codec.errors import CodecError, ConfigError, ModelError
+from codec.files import decode_file, encode_file
+from codec.network.weights import load_codec, save_codec
+from codec.quality.metrics import si_sdr
+from tests.conftest import LADDER, RECORDING, REPOSITORY
+from train.data.batches import Corpus
+from train.recipe.sections import TrainConfig, load_recipe, to_toml
+from train.run import loop, step
+from train.run.checkpoint import find_checkpoints
+from train.run.devices import make_fabric
+from train.run.identity import start_transparent
+from train.run.loop import fit
+from train.run.state import start
+from train.run.step import Trainer, TrainingError, draw_num_codebooks, train_step
+
+
+def changed(recipe: TrainConfig, **sections: dict[str, Any]) -> TrainConfig:
+    """``recipe`` with some values of some sections replaced."""
+    return dataclasses.replace(
+        recipe,
+        **{name: dataclasses.replace(getattr(recipe, name), **v) for name, v in sections.items()},
+    )
+
+
+def read_log(out: Path) -> list[dict[str, float]]:
+    lines = (out / "training" / "log.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+
+
+def test_a_new_model_passes_low_frequencies(training_recipe: TrainConfig) -> None:
+    """Before any training, and without quantization: this is what makes training quick."""
+    codec = start(load_recipe("speech24k")).codec
+    clock = torch.arange(48_000) / 24_000
+    for frequency in (200, 1_000, 5_000):
+        audio = 0.1 * torch.sin(2 * torch.pi * frequency * clock)[None, None]
+        with torch.no_grad():
+            decoded = codec.decode_latent(codec.encode_latent(audio), 48_000)
+        assert si_sdr(decoded[..., 2000:-2000], audio[..., 2000:-2000]) > 15
+    with pytest.raises(AssertionError):
+        start_transparent(start(dataclasses.replace(training_recipe, model=LADDER)).codec)
+
+
+@pytest.mark.parametrize("balancer", [False, True])
+def test_thirty_steps_lower_the_loss(
+    training_recipe: TrainConfig, tmp_path: Path, balancer: bool
+) -> None:
+    recording, rate = soundfile.read(RECORDING, stop=24_000)
+    (tmp_path / "data").mkdir()
+    soundfile.write(tmp_path / "data" / "second.wav", recording, rate)
+    recipe = changed(
+        training_recipe,
+        run={"steps": 30, "validate_every": 1},
+        optimizer={"lr": 2e-3, "warmup_steps": 0},
+        loss={"windows_per_step": 7, "balancer": balancer},
+        data={"crop_frames": 300, "validation_seconds": 0.5},
+        augment={"gain_db": (0.0, 0.0)},
+    )
+    fit(recipe, tmp_path / "data", tmp_path / "run")
+    log = read_log(tmp_path / "run")
+    assert len(log) == 30
+    assert log[-1]["validation_loss"] < 0.9 * log[0]["validation_loss"]
+    shares = [value for name, value in log[-1].items() if name.startswith("share_")]
+    assert len(shares) == 4 and sum(shares) == pytest.approx(1, abs=1e-4)
+
+
+KINDS: dict[str, dict[str, dict[str, Any]]] = {
+    "plain": {},
+    "late codebooks": {"quantizer": {"start_step": 3}},
+    "adversarial, balanced, half precision": {
+        "adversarial": {
+            "weight": 0.5,
+            "start_step": 1,
+            "head_start": 1,
+            "channels": 2,
+            "stft_windows": (256,),
+        },
+        "loss": {"balancer": True},
+        "run": {"precision": "bf16"},
+    },
+    "fsq": {"model": {"bottleneck": "fsq"}},
+    "vae": {"model": {"bottleneck": "vae"}},
+    "gru, plateau, half precision": {
+        "model": {"recurrent": "gru"},
+        "run": {"precision": "bf16"},
+        "optimizer": {"schedule": "plateau", "plateau_patience": 1},
+    },
+    "lstm": {"model": {"recurrent": "lstm"}},
+    "regularized": {"regularization": {"latent_noise": 0.1, "dropout": 0.2, "sparsity": 0.1}},
+    "denoising": {
+        "augment": {"noise_share": 1.0, "reverb_share": 0.5, "clip_share": 0.5, "mix": 0.5}
+    },
+}
+
+
+def assert_same_run(first: Path, second: Path) -> None:
+    """To the last bit."""
+    assert read_log(first) == read_log(second)
+    weights = [out / "weights.safetensors" for out in (first, second)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+@contextlib.contextmanager
+def dying_in_step(number: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    real_step, count = loop.train_step, 0
+
+    def dies(*arguments: Any, **options: Any) -> dict[str, float]:
+        nonlocal count
+        count += 1
+        if count == number:
+            raise MemoryError
+        return real_step(*arguments, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(loop, "train_step", dies)
+        yield
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_resumed_run_equals_one_never_stopped(
+    training_recipe: TrainConfig,
+    training_folder: Path,
+    tmp_path: Path,
+    kind: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recipe = changed(training_recipe, **KINDS[kind])
+    if kind == "denoising":
+        recipe = changed(recipe, augment={"noise": str(training_folder)})
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    fit(recipe, training_folder, whole)
+
+    with dying_in_step(5, monkeypatch):
+        fit(recipe, training_folder, parts)
+    fit(recipe, training_folder, parts, resume=True)
+    assert_same_run(parts, whole)
+    assert len(read_log(whole)) == 2
+    assert load_codec(whole).config == recipe.model
+
+
+def test_with_a_cooldown_the_length_of_a_run_can_be_chosen_late(
+    training_recipe: TrainConfig,
+    training_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recipe = changed(
+        training_recipe,
+        optimizer={"schedule": "cooldown", "cooldown": 0.5, "warmup_steps": 1},
+        quantizer={"restart_until": 0.5},
+    )
+    planned, open_ended = tmp_path / "planned", tmp_path / "open_ended"
+    fit(recipe, training_folder, planned)
+    with dying_in_step(4, monkeypatch):
+        fit(changed(recipe, run={"steps": 1000}), training_folder, open_ended)
+    fit(recipe, training_folder, open_ended, resume=True)
+    assert_same_run(open_ended, planned)
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "codec.cli", *map(str, arguments)]
+
+
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+
+
+def wait_for(process: subprocess.Popen[bytes], condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 300
+    while not condition():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_killed_run_resumes_with_the_same_losses(
+    training_recipe: TrainConfig, training_folder: Path, tmp_path: Path
+) -> None:
+    recipe = changed(
+        training_recipe, run={"steps": 40, "validate_every": 20, "checkpoint_every": 7}
+    )
+    toml = tmp_path / "r.toml"
+    toml.write_text(to_toml(recipe))
+    out = tmp_path / "run"
+    train = command("train", toml, "--data", training_folder, "--out", out)
+    with subprocess.Popen(train, stderr=subprocess.DEVNULL, env=ENVIRONMENT) as process:
+        wait_for(process, lambda: find_checkpoints(out / "training" / "checkpoints"))
+        process.send_signal(signal.SIGKILL)
+    result = subprocess.run([*train, "--resume"], capture_output=True, check=False, env=ENVIRONMENT)
+    assert result.returncode == 0, result.stderr.decode()
+    assert result.stdout.decode().strip() == str(out)
+    fit(recipe, training_folder, tmp_path / "whole")
+    assert read_log(out) == read_log(tmp_path / "whole")
+
+
+def test_asked_to_stop_a_run_saves_what_it_has(
+    training_recipe: TrainConfig, training_folder: Path, tmp_path: Path
+) -> None:
+    recipe = changed(training_recipe, run={"steps": 10**6, "checkpoint_every": 10**6})
+    toml = tmp_path / "r.toml"
+    toml.write_text(to_toml(recipe))
+    out = tmp_path / "run"
+    train = command("train", toml, "--data", training_folder, "--out", out)
+    with subprocess.Popen(train, stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
+        wait_for(process, (out / "training" / "best").exists)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "nothing is lost, go on with --resume" in errors.decode()
+    assert len(find_checkpoints(out / "training" / "checkpoints")) == 1
+    assert load_codec(out).config == recipe.model
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(
+    training_recipe: TrainConfig, training_folder: Path, tmp_path: Path
+) -> None:
+    recipe = changed(
+        training_recipe,
+        run={"steps": 20, "validate_every": 10},
+        quantizer={"start_step": 2, "restart_every": 3},
+        adversarial={
+            "weight": 0.5,
+            "start_step": 5,
+            "head_start": 3,
+            "channels": 2,
+            "stft_windows": (256,),
+        },
+        loss={"balancer": True},
+    )
+    toml = tmp_path / "r.toml"
+    toml.write_text(to_toml(recipe))
+    script = tmp_path / "both.py"
+    script.write_text(
+        "import os, sys, torch\n"
+        "from safetensors.torch import save_file\n"
+        "from codec.cli import main\n"
+        "from train.run import loop\n"
+        "run = loop.run\n"
+        "def run_and_tell(trainer, *rest):\n"
+        "    run(trainer, *rest)\n"
+        "    state = trainer.state\n"
+        "    tensors = {f'c.{k}': v for k, v in state.codec.state_dict().items()}\n"
+        "    tensors |= {f'a.{k}': v for k, v in state.average.state_dict().items()}\n"
+        "    tensors |= {f'd.{k}': v for k, v in state.discriminators.state_dict().items()}\n"
+        "    tensors['usage'] = state.usage\n"
+        f"    save_file(tensors, r'{tmp_path}/rank' + os.environ['RANK'])\n"
+        "loop.run = run_and_tell\n"
+        "main()\n"
+    )
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    arguments = ["train", toml, "--data", training_folder, "--out", tmp_path / "run"]
+    result = subprocess.run(
+        [*launch, str(script), *map(str, arguments), "--device", "cpu"],
+        capture_output=True,
+        check=False,
+        env=ENVIRONMENT,
+    )
+    assert result.returncode == 0, result.stderr.decode()
+    first, second = (safetensors.torch.load_file(tmp_path / f"rank{rank}") for rank in (0, 1))
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+    fresh = start(recipe).codec.state_dict()
+    moved = [name for name, tensor in fresh.items() if not torch.equal(tensor, first[f"c.{name}"])]
+    assert set(moved) == set(fresh)
+    assert load_codec(tmp_path / "run").config == recipe.model
+    assert len(read_log(tmp_path / "run")) == 2
+
+
+def test_a_trained_model_can_be_trained_on(
+    training_recipe: TrainConfig, training_folder: Path, tmp_path: Path
+) -> None:
+    recipe = changed(
+        training_recipe,
+        adversarial={"weight": 1.0, "head_start": 0, "channels": 2, "stft_windows": (256,)},
+    )
+    first = tmp_path / "first"
+    fit(recipe, training_folder, first)
+    state = start(recipe, str(first))
+    loaded = load_codec(first)
+    for name, tensor in state.codec.state_dict().items():
+        assert torch.equal(tensor, loaded.state_dict()[name]), name
+    assert state.discriminators is not None
+    kept = safetensors.torch.load_file(first / "discriminators.safetensors")
+    for name, tensor in state.discriminators.state_dict().items():
+        assert torch.equal(tensor, kept[name]), name
+    run = CliRunner().invoke(
+        main,
+        [
+            "finetune",
+            str(first),
+            "--data",
+            str(training_folder),
+            "--out",
+            str(tmp_path / "second"),
+            "--set",
+            "run.steps=2",
+        ],
+    )
+    assert run.exit_code == 0, run.output
+    before, after = load_codec(first).state_dict(), load_codec(tmp_path / "second").state_dict()
+    assert not torch.equal(before["encoder.project.weight"], after["encoder.project.weight"])
+    other = changed(recipe, model={"latent_dim": 9})
+    with pytest.raises(ModelError, match="another shape"):
+        fit(other, training_folder, tmp_path / "third", initial_model=str(first))
+    wider = changed(recipe, adversarial={"channels": 3})
+    with pytest.raises(ModelError, match="discriminators"):
+        fit(wider, training_folder, tmp_path / "third", initial_model=str(first))
+
+
+def test_an_upgraded_decoder_decodes_files_made_before(
+    training_recipe: TrainConfig, training_folder: Path, tmp_path: Path
+) -> None:
+    """The second stage: encoder and codebooks rest, the decoder meets discriminators."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    fit(training_recipe, training_folder, first)
+    old = load_codec(first)
+    encode_file(old, RECORDING, tmp_path / "old.codes")
+    run = CliRunner().invoke(
+        main,
+        [
+            *("finetune", str(first), "--data", str(training_folder), "--out", str(second)),
+            *("--freeze", "encoder", "--freeze", "quantizer"),
+            *("--set", "adversarial.weight=1", "--set", "adversarial.channels=2"),
+            *("--set", "adversarial.head_start=2"),
+            *("--set", "optimizer.weight_decay=0.1", "--set", "optimizer.lr=1e-3"),
+        ],
+    )
+    assert run.exit_code == 0, run.output
+    new = load_codec(second)
+    assert new.fingerprint == old.fingerprint
+    kept = {k for k, tensor in old.state_dict().items() if torch.equal(tensor, new.state_dict()[k])}
+    assert kept >= {name for name in old.state_dict() if not name.startswith("decoder.")}
+    assert "decoder.body.layers.0.linear.weight" not in kept
+    heard = []
+    for codec, name in ((old, "old.wav"), (new, "new.wav")):
+        decode_file(lambda header, codec=codec: codec, tmp_path / "old.codes", tmp_path / name)
+        heard.append(soundfile.read(tmp_path / name)[0])
+    assert heard[0].shape == heard[1].shape
+    assert not np.array_equal(heard[0], heard[1])
+    encode_file(new, RECORDING, tmp_path / "new.codes")
+    assert (tmp_path / "new.codes").read_bytes() == (tmp_path / "old.codes").read_bytes()
+
+    # Going on keeps frozen what was frozen, and nothing else can be made of such a checkpoint.
+    resumed = ["finetune", str(first), "--data", str(training_folder), "--out", str(second)]
+    run = CliRunner().invoke(main, [*resumed, "--resume", "--set", "run.steps=9"])
+    assert run.exit_code == 0, run.output
+    assert load_codec(second).fingerprint == old.fingerprint
+    run = CliRunner().invoke(main, [*resumed, "--resume", "--set", "optimizer.freeze=[]"])
+    assert run.exit_code == 1 and "the optimizer.freeze that it had" in run.output
+
+
+def test_frozen_weights_stay_to_the_bit_whatever_their_precision(
+    training_recipe: TrainConfig, training_folder: Path, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    save_codec(start(training_recipe).codec, first, name="full precision", half=False)
+    frozen = changed(training_recipe, optimizer={"freeze": ("encoder", "quantizer")})
+    fit(frozen, training_folder, second, initial_model=str(first))
+    assert load_codec(second).fingerprint == load_codec(first).fingerprint
+
+
+def test_a_run_is_not_overwritten_and_nothing_is_resumed_from_nothing(
+    training_recipe: TrainConfig, training_folder: Path, tmp_path: Path
+) -> None:
+    recipe = changed(training_recipe, run={"keep_checkpoints": 2})
+    out = tmp_path / "run"
+    fit(recipe, training_folder, out)
+    with pytest.raises(TrainingError, match="--resume"):
+        fit(recipe, training_folder, out)
+    with pytest.raises(TrainingError, match="nothing to resume"):
+        fit(recipe, training_folder, tmp_path / "other", resume=True)
+    with pytest.raises(ConfigError, match="aecodec finetune"):
+        frozen = changed(recipe, optimizer={"freeze": ("encoder",)})
+        fit(frozen, training_folder, tmp_path / "other")
+    checkpoints = find_checkpoints(out / "training" / "checkpoints")
+    assert [path.stem for path in checkpoints] == ["step_000000006", "step_000000004"]
+    log = read_log(out)
+    checkpoints[0].write_bytes(checkpoints[0].read_bytes()[:-50])
+    with (out / "training" / "log.jsonl").open("a") as file:
+        file.write('{"step": 6, "lo')  # killed in the middle of a line
+    fit(recipe, training_folder, out, resume=True)  # from the one before
+    assert read_log(out) == log
+    for path in find_checkpoints(out / "training" / "checkpoints"):
+        path.write_bytes(b"damaged")
+    with pytest.raises(ModelError, match="damaged"):
+        fit(recipe, training_folder, out, resume=True)
+
+
+def test_a_run_leaves_what_people_want_to_see(
+    training_recipe: TrainConfig, training_folder: Path, tmp_path: Path
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out = tmp_path / "run"
+    fit(training_recipe, training_folder, out)
+    home = out / "training"
+    assert load_recipe(str(home / "recipe.toml")) == training_recipe
+    listed = (home / "validation.txt").read_text().splitlines()
+    assert listed and all((training_folder / name).exists() for name in listed)
+    assert load_codec(home / "best").config == training_recipe.model
+    board = EventAccumulator(str(home / "tensorboard"))
+    board.Reload()
+    tags = board.Tags()
+    assert {"losses/loss", "mel/mel_4", "used/used_1", "share/share_mel"} <= set(tags["scalars"])
+    assert {f"decoded/{listed[0]}", f"original/{listed[0]}"} <= set(tags["audio"])
+    assert {f"decoded/{listed[0]}", f"original/{listed[0]}"} <= set(tags["images"])
+    # The model lies in the folder itself.
+    encode_file(load_codec(out), RECORDING, tmp_path / "a.codes")
+
+
+def test_patience_ends_a_run_early(
+    training_recipe: TrainConfig, training_folder: Path, tmp_path: Path
+) -> None:
+    recipe = changed(
+        training_recipe,
+        run={"steps": 500, "validate_every": 1, "early_stop": 2},
+        optimizer={"lr": 3e-2, "warmup_steps": 0},
+    )
+    fit(recipe, training_folder, tmp_path / "run")
+    mel = [entry["mel_4"] for entry in read_log(tmp_path / "run")]
+    assert 3 <= len(mel) < 500
+    assert min(mel) == mel[-3]
+
+
+def test_minutes_replace_steps_and_end_annealed(
+    training_recipe: TrainConfig,
+    training_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recipe = changed(
+        training_recipe,
+        run={"steps": 10**9, "validate_every": 10**9},
+        optimizer={"warmup_steps": 0},
+    )
+    rates = []
+
+    def noted(trainer: Trainer, *rest: Any, **options: Any) -> dict[str, float]:
+        figures = train_step(trainer, *rest, **options)
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+        return figures
+
+    monkeypatch.setattr(loop, "train_step", noted)
+    fit(recipe, training_folder, tmp_path / "run", minutes=0.05)
+    log = read_log(tmp_path / "run")
+    assert len(log) == 1 and log[0]["step"] == len(rates) > 10
+    assert rates[-1] < 0.2 * max(rates)
+
+
+@pytest.mark.parametrize("lr", [1e30, 1e3])
+def test_an_exploding_loss_stops_with_advice(
+    training_recipe: TrainConfig, training_folder: Path, tmp_path: Path, lr: float
+) -> None:
+    recipe = changed(
+        training_recipe,
+        optimizer={"lr": lr, "final_lr": lr, "warmup_steps": 0},
+        run={"steps": 1000},
+    )
+    with pytest.raises(CodecError, match=r"--resume and a lower optimizer\.lr"):
+        fit(recipe, training_folder, tmp_path / "run")
+
+
+def test_a_single_exploding_batch_is_survived_and_many_are_not(
+    training_recipe: TrainConfig, training_folder: Path
+) -> None:
+    state = start(training_recipe)
+    state.step, state.typical_loss = 200, 1.0
+    corpus = Corpus(scan(training_folder), training_recipe)
+    trainer = step.set_up(training_recipe, make_fabric(training_recipe, "cpu"), state, corpus)
+    spike = {"loss": 2 * step.EXPLOSION}
+    for _ in range(3):
+        for _ in range(step.EXPLODING_STEPS - 1):
+            step.check_explosion(trainer, spike)
+        step.check_explosion(trainer, {"loss": 1.0})
+    with pytest.raises(TrainingError, match="the loss rose from 1 to 60"):
+        for _ in range(step.EXPLODING_STEPS):
+            step.check_explosion(trainer, spike)
+    with pytest.raises(TrainingError, match="the loss is nan"):
+        step.check_explosion(trainer, {"loss": float("nan")})
+
+
+def test_discriminators_that_explode_are_not_kept(
+    training_recipe: TrainConfig, training_folder: Path, tmp_path: Path
+) -> None:
+    recipe = changed(
+        training_recipe,
+        run={"steps": 50, "checkpoint_every": 1},
+        adversarial={"weight": 1.0, "channels": 2, "stft_windows": (256,), "lr": 1e30},
+        optimizer={"warmup_steps": 0},
+    )
+    with pytest.raises(TrainingError, match=r"adversarial\.lr"):
+        fit(recipe, training_folder, tmp_path / "run")
+    for path in find_checkpoints(tmp_path / "run" / "training" / "checkpoints"):
+        assert all(t.isfinite().all() for t in safetensors.torch.load_file(path).values())
+
+
+def test_a_large_codebook_starts_from_a_bounded_number_of_latents(
+    training_recipe: TrainConfig,
+    training_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(step, "MAX_STARTS", 300)
+    recipe = changed(training_recipe, model={"codebook_size": 2**16}, run={"steps": 1})
+    fit(recipe, training_folder, tmp_path / "run")
+    assert load_codec(tmp_path / "run").config.codebook_size == 2**16
+
+
+def test_dropout_draws_every_number_of_codebooks() -> None:
+    recipe = load_recipe("speech24k")
+    rng = np.random.default_rng(0)
+    drawn = torch.cat([draw_num_codebooks(recipe, rng) for _ in range(200)])
+    assert set(drawn.tolist()) == set(range(1, 13))
+    assert 0.45 < (drawn == 12).double().mean() < 0.62
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nonesuch"], "no recipe 'nonesuch'"),
+        (["tiny", "--set", "model.strides=[0]"], "strides is 0"),
+        (["tiny", "--set", "model.codebook_size=1000000"], "codebook_size is 1000000"),
+        (["tiny", "--device", "abacus"], "device 'abacus' is unknown"),
+        (["tiny"], "give --out"),
+    ],
+)
+def test_wrong_use_is_refused_before_any_work(
+    training_folder: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    out = [] if "give --out" in message else ["--out", str(tmp_path / "run")]
+    run = CliRunner().invoke(main, ["train", *arguments, "--data", str(training_folder), *out])
+    assert run.exit_code in (1, 2)
+    assert message in run.output and run.output.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_only_tells(training_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    arguments = ["train", "tiny", "--data", str(training_folder), "--out", str(out), "--dry-run"]
+    run = CliRunner().invoke(main, arguments)
+    assert run.exit_code == 0, run.output
+    for words in ("[optimizer]", "182,304", "36.5 M", "speech 0.00", "skipped", "250 ms"):
+        assert words in run.output
+    assert not out.exists()

@@ -1,0 +1,247 @@
+"""Batches of training crops, and the recordings to validate on."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import logging
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from codec.corpus.clips import clip_length, read_clip
+from codec.corpus.index import Clip, Index
+from codec.errors import AudioError
+from codec.io.audio import Samples
+from codec.quality.mel import MEL_WINDOWS
+from train.data.augment import Augmenter
+from train.data.crops import Crops
+from train.recipe.sections import TrainConfig
+
+logger = logging.getLogger(__name__)
+
+MIN_CLIP_SAMPLES = max(MEL_WINDOWS)
+VALIDATION_SHARE = 0.02
+# When crops come from files, most of the work is to find and decode a place in a compressed file.
+# So each place serves a run of steps, one crop in each, cut from a stretch of this many crops.
+STEPS_PER_READ = 8
+CROPS_PER_READ = 5
+
+
+class Batch(NamedTuple):
+    """What a step learns from, both ``[B, 1, N]``: the same tensor unless inputs are spoiled."""
+
+    degraded: Tensor
+    clean: Tensor
+
+
+class Corpus:
+    """Training audio as batches.
+
+    Args:
+        index: of the training audio.
+        recipe: says how it is drawn and augmented.
+
+    Raises:
+        ConfigError: class weights name a class that there is not.
+        AudioError: nothing of it can be decoded.
+    """
+
+    def __init__(self, index: Index, recipe: TrainConfig) -> None:
+        self._recipe = recipe
+        self.hours = index.hours
+        data, rate = recipe.data, recipe.model.sample_rate
+        self._crops = Crops(index, rate, class_weights=data.class_weights, memory_gb=data.memory_gb)
+        self._augment = Augmenter(recipe.augment, rate, recipe.crop_samples, data.memory_gb)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the audio is held in memory; else it is read from its files."""
+        return self._crops.in_memory
+
+    def batch(self, rng: np.random.Generator) -> Batch:
+        """Independent random crops; depends on ``rng`` alone."""
+        sources = [self._draw(rng) for _ in range(self._recipe.data.batch_size)]
+        return self._batch(sources, rng, lambda _: self._draw(rng))
+
+    def batches(self, first_step: int, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
+        """The batches of ``first_step`` and all steps after it, without end.
+
+        That of step n depends on the recipe, ``rank`` and n alone: not on where the iteration
+        began, nor on whether ``data.workers`` processes prepare it. They end with the iterator.
+
+        Args:
+            first_step: where to begin, from 0.
+            rank: which of ``world_size`` training processes asks; each gets its own batches.
+            world_size: how many there are.
+        """
+        assert 0 <= rank < world_size
+        length = self.steps_per_run
+        runs: Iterable[Iterable[Batch]]
+        if self._recipe.data.workers:
+            runs = self._runs_by_workers(first_step // length, rank)
+        else:
+            runs = (self._run(number, rank) for number in itertools.count(first_step // length))
+        # Itself a generator, so that closing or dropping it ends the workers.
+        yield from itertools.islice(itertools.chain.from_iterable(runs), first_step % length, None)
+
+    @property
+    def steps_per_run(self) -> int:
+        """How many steps share what was read for them."""
+        return 1 if self.in_memory else STEPS_PER_READ
+
+    def _run(self, number: int, rank: int) -> Iterator[Batch]:
+        """The batches of the steps that share what is read from files."""
+        seed, length = self._recipe.run.seed, self.steps_per_run
+        if length == 1:
+            yield self.batch(np.random.default_rng((seed, rank, number)))
+            return
+        rng = np.random.default_rng((seed, rank, number, 1))
+        spread = (CROPS_PER_READ - 1) * self._augment.num_source_samples
+        pieces = [self._draw(rng, spread) for _ in range(self._recipe.data.batch_size)]
+        for step in range(number * length, (number + 1) * length):
+            rng = np.random.default_rng((seed, rank, step))
+            yield self._batch(
+                [self._cut(piece, rng) for piece in pieces], rng, partial(self._mixed, pieces, rng)
+            )
+
+    def _mixed(self, pieces: list[Samples], rng: np.random.Generator, slot: int) -> Samples:
+        """Something to mix into the crop from ``pieces[slot]``: from one of the others."""
+        if len(pieces) == 1:
+            return self._draw(rng)
+        away = 1 + int(rng.integers(len(pieces) - 1))
+        return self._cut(pieces[(slot + away) % len(pieces)], rng)
+
+    def _draw(self, rng: np.random.Generator, spread: int = 0) -> Samples:
+        return self._crops.draw(rng, self._augment.num_source_samples, spread + 1)
+
+    def _cut(self, piece: Samples, rng: np.random.Generator) -> Samples:
+        size = self._augment.num_source_samples
+        start = int(rng.integers(len(piece) - size + 1))
+        return piece[start : start + size]
+
+    def _batch(
+        self,
+        sources: list[Samples],
+        rng: np.random.Generator,
+        draw_other: Callable[[int], Samples],
+    ) -> Batch:
+        pairs = [
+            self._augment(source, rng, partial(draw_other, slot))
+            for slot, source in enumerate(sources)
+        ]
+        clean = torch.from_numpy(np.stack([clean for _, clean in pairs]))[:, None]
+        if all(degraded is clean for degraded, clean in pairs):
+            return Batch(clean, clean)
+        return Batch(
+            torch.from_numpy(np.stack([degraded for degraded, _ in pairs]))[:, None], clean
+        )
+
+    def _runs_by_workers(self, first: int, rank: int) -> Iterator[list[Batch]]:
+        loader = DataLoader(
+            _Runs(self, rank),
+            batch_size=None,
+            sampler=itertools.count(first),
+            num_workers=self._recipe.data.workers,
+            collate_fn=list,
+            # Forked processes share the audio in memory.
+            multiprocessing_context="fork" if sys.platform == "linux" else None,
+            generator=torch.Generator(),  # else the workers' start would draw from the global one
+        )
+        yield from loader
+
+
+class _Runs(Dataset[Iterable[Batch]]):
+    """Runs of batches by number, for the workers; torch limits each of them to one thread."""
+
+    def __init__(self, corpus: Corpus, rank: int) -> None:
+        self._corpus, self._rank = corpus, rank
+
+    def __getitem__(self, number: int) -> Iterable[Batch]:
+        return self._corpus._run(number, self._rank)
+
+
+def split(index: Index, recipe: TrainConfig) -> tuple[Index, Index]:
+    """Hold out about 2 % of the clips to validate on: training index, validation index.
+
+    Which ones follows from their names. The classes take part in turn, none with more than half
+    of its clips. Where every class has but one clip, one of them is trained and validated on, with
+    a warning.
+    """
+    if len(index.clips) == 1:
+        logger.warning("there is only %s: it is trained and validated on", index.clips[0].name)
+        return index, index
+    wanted = max(1, round(VALIDATION_SHARE * len(index.clips)))
+    usable = [clip for clip in index.clips if _long_enough(clip, recipe)] or index.clips
+    spare = {kind: count // 2 for kind, count in Counter(c.kind for c in index.clips).items()}
+    held: set[Clip] = set()
+    for clip in _spread(usable):
+        if spare[clip.kind] and len(held) < min(wanted, recipe.data.validation_files):
+            spare[clip.kind] -= 1
+            held.add(clip)
+    if not held:
+        only = next(_spread(usable))
+        logger.warning("every class has but one clip: %s is trained and validated on", only.name)
+        return index, Index(index.folder, (only,), index.skipped)
+    return (
+        Index(index.folder, tuple(c for c in index.clips if c not in held), index.skipped),
+        Index(index.folder, tuple(c for c in index.clips if c in held), index.skipped),
+    )
+
+
+def validation_clips(index: Index, recipe: TrainConfig) -> list[tuple[str, Tensor]]:
+    """Names and beginnings ``[1, 1, N]`` of some clips, evenly spread over the classes.
+
+    Which ones follows from their names. Those that are too short or cannot be read are named in a
+    warning, and others take their place.
+
+    Raises:
+        AudioError: there is none to measure on.
+    """
+    rate = recipe.model.sample_rate
+    found: list[tuple[str, Tensor]] = []
+    for clip in _spread(index.clips):
+        if len(found) == recipe.data.validation_files:
+            break
+        if not _long_enough(clip, recipe):
+            logger.warning("%s is too short to validate on", clip.name)
+            continue
+        end = min(clip_length(clip, rate), round(recipe.data.validation_seconds * rate))
+        try:
+            audio = read_clip(index.folder, clip, rate, 0, end)
+        except (AudioError, OSError) as error:
+            logger.warning("not validated on: %s", error)
+            continue
+        found.append((clip.name, torch.from_numpy(audio)[None, None]))
+    if not found:
+        raise AudioError(
+            f"nothing under {index.folder} can be read and is long enough to validate on"
+        )
+    return sorted(found, key=lambda pair: pair[0])
+
+
+def _long_enough(clip: Clip, recipe: TrainConfig) -> bool:
+    return clip_length(clip, recipe.model.sample_rate) > MIN_CLIP_SAMPLES
+
+
+def _digest(clip: Clip) -> bytes:
+    return hashlib.sha256(os.fsencode(clip.name)).digest()
+
+
+def _spread(clips: Iterable[Clip]) -> Iterator[Clip]:
+    """One clip of every class in turn, in an order that follows from names alone."""
+    by_kind: dict[str, list[Clip]] = {}
+    for clip in sorted(clips, key=_digest):
+        by_kind.setdefault(clip.kind, []).append(clip)
+    # The classes with most clips first: there may be more classes than turns.
+    classes = sorted(by_kind.values(), key=lambda each: (-len(each), each[0].kind))
+    for turn in itertools.zip_longest(*classes):
+        yield from (clip for clip in turn if clip is not None)

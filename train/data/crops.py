@@ -1,0 +1,182 @@
+"""Random crops of indexed clips, mixed to mono and at one rate; from memory or from the files.
+
+No torch. What cannot be read is named once and something else is drawn in its place, by the same
+generator: a draw depends on the generator and the clips alone, never on what was drawn before.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from multiprocessing.sharedctypes import RawArray
+
+import numpy as np
+from tqdm import tqdm
+
+from codec.corpus.clips import clip_length, read_clip
+from codec.corpus.index import Index
+from codec.errors import AudioError, ConfigError
+from codec.io.audio import Samples
+
+logger = logging.getLogger(__name__)
+
+FULL_SCALE = 32767
+# Whole clips are read in pieces of this length, so that an hour-long one takes little memory.
+LOADED_SECONDS = 60
+# So many draws in a row that cannot be read are no accident.
+MAX_FAILURES = 100
+
+
+class Crops:
+    """Where crops are drawn from.
+
+    Args:
+        index: the clips.
+        sample_rate: what everything is resampled to.
+        class_weights: how often a class is drawn relative to its duration, 1 if not named.
+        memory_gb: clips that take less than this altogether (16-bit) are decoded at once and
+            kept; else every crop is read from its file.
+
+    Attributes:
+        in_memory: whether they are.
+
+    Raises:
+        ConfigError: ``class_weights`` names a class that there is not, or leaves none.
+        AudioError: nothing can be decoded.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        sample_rate: int,
+        *,
+        class_weights: Mapping[str, float] | None = None,
+        memory_gb: float = 0.0,
+    ) -> None:
+        weights = _weights(index, class_weights or {})
+        self._folder, self._sample_rate = index.folder, sample_rate
+        self._clips = tuple(clip for clip in index.clips if weights[clip.kind])
+        self._lengths = np.array([clip_length(clip, sample_rate) for clip in self._clips])
+        # In shared memory, so that one of several workers names a clip for all.
+        self._named = RawArray("B", len(self._clips))
+        self.in_memory = 2 * int(self._lengths.sum()) <= memory_gb * 1e9
+        if self.in_memory:
+            self._load()
+        shares = np.cumsum([n * weights[clip.kind] for n, clip in zip(self._lengths, self._clips)])
+        if not shares[-1]:
+            raise AudioError(f"nothing under {self._folder} can be decoded: give other audio")
+        self._cumulative = shares / shares[-1]
+
+    def draw(self, rng: np.random.Generator, num_samples: int, num_starts: int = 1) -> Samples:
+        """A crop ``[n]`` from somewhere; every second of a class is as likely as any other.
+
+        It lies in one clip; a shorter clip comes at a random place in silence.
+
+        Args:
+            rng: makes all choices.
+            num_samples: length of a crop.
+            num_starts: with more than one, up to ``num_starts - 1`` samples that follow in the
+                clip come along. A crop cut from a random place of that is as likely as any
+                other: reading once serves for several.
+
+        Raises:
+            AudioError: one draw after another cannot be read.
+        """
+
+        def choose() -> tuple[int, int, int]:
+            number = int(np.searchsorted(self._cumulative, rng.random(), side="right"))
+            room = int(self._lengths[number]) - num_samples
+            # Starts are counted from the first one possible, and parted into runs.
+            possible = abs(room) + 1
+            position = int(rng.integers(possible))
+            position -= position % num_starts
+            size = num_samples + min(num_starts, possible - position) - 1
+            return number, min(room, 0) + position, size
+
+        return self._first_readable(choose)
+
+    def draw_whole(self, rng: np.random.Generator, max_samples: int) -> Samples:
+        """Any clip from its beginning, all clips equally likely; at most ``max_samples``."""
+
+        def choose() -> tuple[int, int, int]:
+            number = int(rng.choice(np.flatnonzero(self._lengths)))
+            return number, 0, min(int(self._lengths[number]), max_samples)
+
+        return self._first_readable(choose)
+
+    def _first_readable(self, choose: Callable[[], tuple[int, int, int]]) -> Samples:
+        for _ in range(MAX_FAILURES):
+            number, start, size = choose()
+            try:
+                return self._cut(number, start, size)
+            except (AudioError, OSError) as error:
+                self._report(number, str(error))
+        raise AudioError(
+            f"{MAX_FAILURES} crops in a row could not be read from {self._folder}: "
+            "is its disk still there?"
+        )
+
+    def _cut(self, number: int, start: int, size: int) -> Samples:
+        """A stretch of a clip; what lies outside of it is silence."""
+        begin, end = max(start, 0), min(start + size, int(self._lengths[number]))
+        if self.in_memory:
+            offset = int(self._offsets[number])
+            kept = self._memory[offset + begin : offset + end]
+            audio = np.divide(kept, FULL_SCALE, dtype=np.float32)
+        else:
+            audio = self._read(number, begin, end)
+        if end - begin < size:
+            padded: Samples = np.pad(audio, (begin - start, start + size - end))
+            return padded
+        return audio
+
+    def _read(self, number: int, begin: int, end: int) -> Samples:
+        clip = self._clips[number]
+        report = partial(self._report, number)
+        return read_clip(self._folder, clip, self._sample_rate, begin, end, report)
+
+    def _report(self, number: int, reason: str) -> None:
+        if not self._named[number]:
+            self._named[number] = 1
+            logger.warning("%s", reason)
+
+    def _load(self) -> None:
+        """Decode all clips to 16 bits, end to end; lengths become what is really there."""
+        self._offsets = np.cumsum(self._lengths) - self._lengths
+        self._memory = np.empty(int(self._lengths.sum()), np.int16)
+
+        def load(number: int) -> int:
+            """Fill the clip's place; how far it went."""
+            length, offset = int(self._lengths[number]), int(self._offsets[number])
+            for begin in range(0, length, LOADED_SECONDS * self._sample_rate):
+                end = min(begin + LOADED_SECONDS * self._sample_rate, length)
+                try:
+                    piece = self._read(number, begin, end)
+                except (AudioError, OSError) as error:
+                    self._report(number, str(error))
+                    return begin
+                self._memory[offset + begin : offset + end] = (piece * FULL_SCALE).round()
+            return length
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            numbers = range(len(self._clips))
+            loaded = pool.map(load, numbers)
+            progress = tqdm(loaded, "reading audio", len(numbers), disable=None, leave=False)
+            self._lengths = np.array(list(progress))
+
+
+def _weights(index: Index, class_weights: Mapping[str, float]) -> dict[str, float]:
+    kinds = sorted({clip.kind for clip in index.clips})
+    for name in class_weights:
+        if name not in kinds:
+            raise ConfigError(
+                f"data.class_weights names {name!r}, but the classes under {index.folder} are "
+                f"{', '.join(kinds)}"
+            )
+    weights = {kind: class_weights.get(kind, 1.0) for kind in kinds}
+    if not any(weights.values()):
+        raise ConfigError("data.class_weights leaves no class to draw from: raise one above 0")
+    return weights

@@ -1,0 +1,197 @@
+"""The optional adversarial stage: discriminators, and the losses between them and the codec.
+
+Two kinds of judge, each at several scales: complex STFT discriminators (EnCodec,
+arXiv:2210.13438, section 3.4) see pitch, bandwidth and phase; multi-period discriminators
+(HiFi-GAN, arXiv:2010.05646, section 2.3) see what repeats. They are narrower than in the papers
+and reduce the spectrum sooner, so that a CPU can afford them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
+
+from train.objective.losses import SPECTRUM_COMPRESSION
+from train.recipe.sections import AdversarialConfig
+
+SLOPE = 0.2
+"""Of the leaky ReLU below zero."""
+
+TIME_DILATIONS = (1, 2, 4)
+PERIOD_WIDTHS = (1, 2, 4, 4)
+# Of spectra in which noise of full scale has unit power. It lets gradients pass at silence.
+POWER_FLOOR = 1e-6
+# Features of silence are as small as the biases: relative to them any sound would be infinite.
+FEATURE_FLOOR = 1e-3
+
+
+class Judgement(NamedTuple):
+    """What one discriminator thinks of a batch.
+
+    Attributes:
+        score: one value per patch of sound, high for real; any shape with the batch (or batch
+            times period) first.
+        features: output of each hidden layer, for `feature_loss`.
+    """
+
+    score: Tensor
+    features: list[Tensor]
+
+
+class Discriminators(nn.Module):
+    """All the judges of a recipe: audio ``[B, 1, N]``, of any length, to one judgement of each."""
+
+    judges: Sequence[nn.Module]
+
+    def __init__(self, config: AdversarialConfig) -> None:
+        super().__init__()
+        judges: list[nn.Module] = [
+            *(SpectrumDiscriminator(config.channels, window) for window in config.stft_windows),
+            *(PeriodDiscriminator(config.channels, period) for period in config.periods),
+        ]
+        self.judges = cast("Sequence[nn.Module]", nn.ModuleList(judges))
+
+    def forward(self, audio: Tensor) -> list[Judgement]:
+        """The STFT discriminators' judgements first, each kind in the order of the config."""
+        return [judge(audio) for judge in self.judges]
+
+
+class SpectrumDiscriminator(nn.Module):
+    """2-D convolutions over a complex spectrum, real and imaginary part as channels.
+
+    Magnitudes are compressed as in the complex loss, or weak high frequencies would go unseen. On
+    crops coded at 6 kbit/s the longest window then told real from decoded with an area under the
+    curve of 1.00 after 100 steps; without compression it was .66 after 400.
+
+    The first layer takes patches of two hops and four bins, as many numbers as it has channels
+    by default; after it strides halve the frequency axis, and dilations widen the view of time.
+    """
+
+    def __init__(self, channels: int, window: int) -> None:
+        super().__init__()
+        hann = torch.hann_window(window)
+        # A noise of unit power then has unit power in every bin, whatever the window.
+        self.register_buffer("window", hann / hann.square().sum().sqrt(), persistent=False)
+        layers: list[nn.Module] = [
+            nn.Conv2d(2, channels, (3, 9), stride=(2, 4), padding=(1, 4)),
+            *(
+                nn.Conv2d(
+                    channels,
+                    channels,
+                    (3, 5),
+                    stride=(1, 2),
+                    dilation=(dilation, 1),
+                    padding=(dilation, 2),
+                )
+                for dilation in TIME_DILATIONS
+            ),
+        ]
+        self.layers = nn.ModuleList(_normalised(layer) for layer in layers)
+        self.head = _normalised(nn.Conv2d(channels, 1, 3, padding=1), is_head=True)
+
+    def forward(self, audio: Tensor) -> Judgement:
+        window = self.get_buffer("window")
+        spectrum = torch.stft(
+            audio.squeeze(1),
+            len(window),
+            len(window) // 4,
+            window=window,
+            pad_mode="constant",
+            return_complex=True,
+        )
+        power = spectrum.real.square() + spectrum.imag.square()
+        spectrum = spectrum * (power + POWER_FLOOR) ** ((SPECTRUM_COMPRESSION - 1) / 2)
+        return _judge(rearrange(torch.view_as_real(spectrum), "b f t c -> b c t f"), self)
+
+
+class PeriodDiscriminator(nn.Module):
+    """1-D convolutions over every ``period``-th sample, from each of the ``period`` first ones."""
+
+    def __init__(self, channels: int, period: int) -> None:
+        super().__init__()
+        self.period = period
+        widths = [1, *(channels * factor for factor in PERIOD_WIDTHS)]
+        layers: list[nn.Module] = [
+            nn.Conv1d(narrow, wide, 5, stride=3, padding=2)
+            for narrow, wide in itertools.pairwise(widths)
+        ]
+        self.layers = nn.ModuleList(_normalised(layer) for layer in layers)
+        self.head = _normalised(nn.Conv1d(widths[-1], 1, 3, padding=1), is_head=True)
+
+    def forward(self, audio: Tensor) -> Judgement:
+        audio = F.pad(audio, (0, -audio.shape[-1] % self.period))
+        return _judge(rearrange(audio, "b 1 (t p) -> (b p) 1 t", p=self.period), self)
+
+
+def discriminator_loss(real: list[Judgement], decoded: list[Judgement], kind: str) -> Tensor:
+    """What the discriminators minimise: mean over them, zero when all is told apart.
+
+    Args:
+        real: judgements of original audio.
+        decoded: of what the codec made of it, detached from the codec.
+        kind: ``hinge`` (as in EnCodec, section 3.4) or ``least_squares`` (as in HiFi-GAN,
+            eq. 1).
+    """
+    if kind == "hinge":
+        terms = [
+            F.relu(1 - a.score).mean() + F.relu(1 + b.score).mean() for a, b in zip(real, decoded)
+        ]
+    else:
+        terms = [
+            (a.score - 1).square().mean() + b.score.square().mean() for a, b in zip(real, decoded)
+        ]
+    return torch.stack(terms).mean()
+
+
+def adversarial_loss(decoded: list[Judgement], kind: str) -> Tensor:
+    """What the codec minimises: mean over discriminators, zero when all take decoded for real.
+
+    Args:
+        decoded: judgements of decoded audio.
+        kind: ``hinge`` (EnCodec, section 3.4) or ``least_squares`` (HiFi-GAN, eq. 2).
+    """
+    if kind == "hinge":
+        terms = [F.relu(1 - judgement.score).mean() for judgement in decoded]
+    else:
+        terms = [(judgement.score - 1).square().mean() for judgement in decoded]
+    return torch.stack(terms).mean()
+
+
+def feature_loss(real: list[Judgement], decoded: list[Judgement]) -> Tensor:
+    """Mean over all hidden layers of the L1 distance relative to the real features' size.
+
+    EnCodec (arXiv:2210.13438), eq. 2. Features of the real audio are taken as given.
+    """
+    terms = [
+        (a.detach() - b).abs().mean() / (a.detach().abs().mean() + FEATURE_FLOOR)
+        for one, other in zip(real, decoded)
+        for a, b in zip(one.features, other.features)
+    ]
+    return torch.stack(terms).mean()
+
+
+def _judge(x: Tensor, judge: SpectrumDiscriminator | PeriodDiscriminator) -> Judgement:
+    features = []
+    for layer in judge.layers:
+        x = F.leaky_relu(layer(x), SLOPE)
+        features.append(x)
+    return Judgement(judge.head(x), features)
+
+
+def _normalised(layer: nn.Module, *, is_head: bool = False) -> nn.Module:
+    """A convolution with normalised weights: He start before a leaky ReLU, Xavier for a head."""
+    assert isinstance(layer, nn.Conv1d | nn.Conv2d) and layer.bias is not None
+    if is_head:
+        nn.init.xavier_normal_(layer.weight)
+    else:
+        nn.init.kaiming_normal_(layer.weight, a=SLOPE, nonlinearity="leaky_relu")
+    nn.init.zeros_(layer.bias)
+    normalised: nn.Module = weight_norm(layer)
+    return normalised
