@@ -49,9 +49,9 @@ from benchmarks.shared.metrics import measure
 from benchmarks.shared.rate_tables import class_order, draw, pairs, section, summarise
 from benchmarks.shared.recordings import SAMPLE_RATE, kind_of
 from benchmarks.shared.report import installed, origin, write_report
-from codec.config import parse_bitrate
+from codec.bitrate import parse_bitrate
 from codec.errors import CodecError
-from codec.registry import DEFAULT_MODEL, find_model
+from codec.model_folder import DEFAULT_MODEL, find_model
 
 SPEECH_ONLY = ("codec2", "speex")
 AUTO_BITRATES = 6

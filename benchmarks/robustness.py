@@ -54,8 +54,9 @@ from benchmarks.shared.plots import COLOURS, Line, draw_lines, label_lines, new_
 from benchmarks.shared.report import origin, write_report
 from codec.errors import CodecError, FormatError
 from codec.format.container import Gap, Header
-from codec.format.reading import Scan, read_packets
-from codec.registry import DEFAULT_MODEL
+from codec.format.reading import read_packets
+from codec.format.summary import StreamSummary
+from codec.model_folder import DEFAULT_MODEL
 from codec.stream import StreamDecoder, StreamEncoder
 
 SHOWN = ("pesq_wb", "stoi", "si_sdr", "mel")
@@ -233,7 +234,7 @@ def decode_damaged(ours: Aecodec, header: Header, data: bytes) -> tuple[np.ndarr
     Returns:
         ``[N]`` float32, or None if it gives up; the share of packets that is lost.
     """
-    decoder, scan, pieces = StreamDecoder(ours.codec, header), Scan(header), []
+    decoder, scan, pieces = StreamDecoder(ours.codec, header), StreamSummary(header), []
     try:
         for item in read_packets(io.BytesIO(data), scan):
             if isinstance(item, Gap):

@@ -50,9 +50,9 @@ from benchmarks.shared import recordings
 from benchmarks.shared.report import installed, origin, write_report
 from codec.errors import CodecError
 from codec.format.container import Header, Packet
+from codec.model_folder import DEFAULT_MODEL
 from codec.network.weights import load_codec
 from codec.quality.macs import macs_per_frame
-from codec.registry import DEFAULT_MODEL
 from codec.stream import StreamDecoder, StreamEncoder
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -1,7 +1,7 @@
-"""aecodec: a neural audio codec. Sound to a few kilobits per second and back, in streams or files.
+"""aecodec: a neural audio codec for speech and general audio at a few kilobits per second.
 
-The names below are the public interface. Those that need torch are imported when first used, so
-that ``import codec`` and ``aecodec info`` answer at once.
+The names below are the public interface. Those with more to import are imported when first used,
+so that ``import codec`` is quick; only `Codec`, `load_codec` and `save_codec` import PyTorch.
 """
 
 from __future__ import annotations
@@ -10,16 +10,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from codec.config import CodecConfig
-from codec.errors import AudioError, CodecError, ConfigError, FormatError, ModelError
+from codec.errors import (
+    AudioError,
+    CodecError,
+    ConfigError,
+    FormatError,
+    ModelError,
+    StreamFinishedError,
+)
 from codec.format.container import Gap, Header, Packet, PacketReader, PacketWriter
 
 if TYPE_CHECKING:
+    from codec.engines.base import Engine, EngineInfo
     from codec.files import decode_file, encode_file
     from codec.network.model import Codec
     from codec.network.weights import load_codec, save_codec
+    from codec.registry import codec_for, load_engine
     from codec.stream import StreamDecoder, StreamEncoder
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __all__ = [
     "AudioError",
@@ -27,6 +36,8 @@ __all__ = [
     "CodecConfig",
     "CodecError",
     "ConfigError",
+    "Engine",
+    "EngineInfo",
     "FormatError",
     "Gap",
     "Header",
@@ -36,19 +47,26 @@ __all__ = [
     "PacketWriter",
     "StreamDecoder",
     "StreamEncoder",
+    "StreamFinishedError",
+    "codec_for",
     "decode_file",
     "encode_file",
     "load_codec",
+    "load_engine",
     "save_codec",
 ]
 
 _LAZY = {
     "Codec": "codec.network.model",
+    "Engine": "codec.engines.base",
+    "EngineInfo": "codec.engines.base",
     "StreamDecoder": "codec.stream",
     "StreamEncoder": "codec.stream",
+    "codec_for": "codec.registry",
     "decode_file": "codec.files",
     "encode_file": "codec.files",
     "load_codec": "codec.network.weights",
+    "load_engine": "codec.registry",
     "save_codec": "codec.network.weights",
 }
 

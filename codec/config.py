@@ -8,11 +8,10 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-import re
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any, TypeAlias, get_type_hints
+from typing import Any, get_type_hints
 
+from codec.bitrate import FrameRates, ceil_div
 from codec.errors import ConfigError
 
 MAX_CODEBOOKS = 255  # one byte in the stream header
@@ -22,17 +21,9 @@ MAX_HOP_LENGTH = 2**16
 BOTTLENECKS = ("vq", "fsq", "vae")
 RECURRENT = ("none", "gru", "lstm")
 
-NO_CODES = (
-    "this model has continuous latents and no codes: use Codec.embed() and Codec.synthesize(), "
-    'or train one with bottleneck = "vq" or "fsq"'
-)
-
-Bitrate: TypeAlias = int | Fraction
-"""Bits per second, exact."""
-
 
 @dataclass(frozen=True, kw_only=True)
-class CodecConfig:
+class CodecConfig(FrameRates):
     """Shape of a codec. A constructed config is a valid one.
 
     The encoder walks ``strides`` from the left, the decoder walks them back. Level *i* has its
@@ -133,15 +124,6 @@ class CodecConfig:
         return math.prod(self.strides)
 
     @property
-    def frame_rate(self) -> Fraction:
-        """Frames per second, exact: 44100 / 512 is no integer, and rounding it drifts."""
-        return Fraction(self.sample_rate, self.hop_length)
-
-    @property
-    def bits_per_code(self) -> int:
-        return self.codebook_size.bit_length() - 1
-
-    @property
     def latency(self) -> int:
         """Algorithmic latency with one-frame packets, in samples: one frame plus the delay."""
         return self.hop_length + self.delay
@@ -153,7 +135,7 @@ class CodecConfig:
     @property
     def flush_frames(self) -> int:
         """Empty frames the decoder is given at the end, to bring out the delayed samples."""
-        return -(-self.delay // self.hop_length)
+        return ceil_div(self.delay, self.hop_length)
 
     @property
     def encoder_receptive_field(self) -> int | None:
@@ -200,46 +182,6 @@ class CodecConfig:
         """Channels of what `Codec.embed` gives."""
         return self.latent_dim if self.has_codes else self.codebook_dim
 
-    @property
-    def bitrates(self) -> list[Fraction]:
-        """Every bitrate that the model can code, rising; none for a VAE."""
-        counts = range(1, self.num_codebooks + 1) if self.has_codes else ()
-        return [self.bitrate(count) for count in counts]
-
-    def num_frames(self, num_samples: int) -> int:
-        """Frames that hold ``num_samples`` samples: the last one may be partly padding."""
-        return -(-num_samples // self.hop_length)
-
-    def bitrate(self, num_codebooks: int) -> Fraction:
-        """Bits per second and channel of that many codebooks, without container overhead."""
-        return self.frame_rate * self.bits_per_code * num_codebooks
-
-    def codebooks_for(self, bitrate: Bitrate | None) -> int:
-        """Most codebooks whose bitrate does not exceed ``bitrate``.
-
-        Args:
-            bitrate: target in bits per second and channel, without container overhead; None for
-                the model's highest.
-
-        Returns:
-            A count in ``[1, num_codebooks]``.
-
-        Raises:
-            ConfigError: ``bitrate`` is outside what the model can do, or it has no codes at all.
-        """
-        if not self.has_codes:
-            raise ConfigError(NO_CODES)
-        if bitrate is None:
-            return self.num_codebooks
-        lowest, highest = self.bitrate(1), self.bitrate(self.num_codebooks)
-        if not lowest <= bitrate <= highest:
-            raise ConfigError(
-                f"bitrate {format_bitrate(bitrate)} is out of range: this model codes "
-                f"{format_bitrate(lowest)} to {format_bitrate(highest)} per channel, "
-                f"in steps of {format_bitrate(lowest)}"
-            )
-        return int(bitrate / lowest)
-
     def to_dict(self) -> dict[str, Any]:
         """The config as plain JSON-ready values."""
         return dataclasses.asdict(self)
@@ -262,25 +204,6 @@ class CodecConfig:
             if name not in values and field.default is dataclasses.MISSING:
                 raise ConfigError(f"codec setting {name!r} is missing")
         return cls(**values)
-
-
-def parse_bitrate(text: str) -> Fraction:
-    """``"6000"``, ``"6k"`` or ``"2.4k"`` as bits per second.
-
-    Raises:
-        ConfigError: not a positive number.
-    """
-    match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,12})?)([kK]?)", text.strip())
-    bits = Fraction(match[1]) * (1000 if match[2] else 1) if match else Fraction(0)
-    if bits <= 0:
-        raise ConfigError(
-            f"bitrate {text!r} is not a positive number of bits per second: write 6000, 6k or 2.4k"
-        )
-    return bits
-
-
-def format_bitrate(bits_per_second: Fraction | float) -> str:
-    return f"{float(bits_per_second) / 1000:.6g} kbit/s"
 
 
 def _in_range(name: str, value: int, low: int, high: int) -> None:

@@ -1,8 +1,8 @@
-"""What can go wrong, as one small family: catch :class:`CodecError` and you have it all."""
+"""The errors of this package: one small family, all caught by :class:`CodecError`."""
 
 
 class CodecError(Exception):
-    """Base of every error this package raises on purpose. The message names the remedy."""
+    """Base of every error that this package raises on purpose. The message names the remedy."""
 
 
 class ConfigError(CodecError):
@@ -19,3 +19,7 @@ class ModelError(CodecError):
 
 class AudioError(CodecError):
     """An audio file or a block of samples cannot be read, written or coded."""
+
+
+class StreamFinishedError(CodecError):
+    """A streaming session was used after its end."""

@@ -1,78 +1,106 @@
-"""Model folders: ``config.json``, ``weights.safetensors``, ``card.md``; found and described.
-
-No torch here: ``aecodec info`` answers at once. `codec.network.weights` loads the weights.
-"""
+"""Models by name, by folder, and by the fingerprint that a stream carries."""
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
-from importlib import resources
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
-from codec.config import CodecConfig
-from codec.errors import CodecError, ModelError
+from codec.engines.base import Engine
+from codec.errors import FormatError, ModelError
+from codec.format.container import Header
+from codec.model_folder import DEFAULT_MODEL, find_by_fingerprint, find_model, read_description
 
-# 2: the lapped transform is fixed, and has a network of its own for gains.
-FOLDER_FORMAT = 2
-DEFAULT_MODEL = "speech24k"
+if TYPE_CHECKING:
+    from codec.network.model import Codec
+
+Model: TypeAlias = "Engine | Codec | str | Path"
+"""Whatever names a model: an engine, a PyTorch model, a packaged name or a model folder."""
 
 
-def find_model(model: str | Path) -> Path:
-    """The folder of a packaged model's name, or of a path."""
-    packaged = Path(str(resources.files("codec") / "models"))
-    names = sorted(entry.name for entry in packaged.iterdir()) if packaged.is_dir() else []
-    folder = packaged / str(model) if str(model) in names else Path(model)
-    if not (folder / "config.json").is_file():
+def load_engine(model: str | Path = DEFAULT_MODEL) -> Engine:
+    """Load a model for coding.
+
+    Args:
+        model: name of a packaged model, or path of a model folder.
+
+    Raises:
+        ModelError: there is no such model, or its files are damaged.
+
+    Example:
+        >>> engine = load_engine()
+        >>> engine.info.sample_rate, engine.info.hop_length, engine.info.num_codebooks
+        (24000, 480, 12)
+    """
+    from codec.engines.torch import TorchEngine
+    from codec.network.weights import load_codec
+
+    name = read_description(find_model(model))["name"]
+    return TorchEngine(load_codec(model), name)
+
+
+def as_engine(model: Model) -> Engine:
+    """The engine that ``model`` is or names.
+
+    Raises:
+        ModelError: there is no such model.
+
+    Example:
+        >>> from codec import load_codec
+        >>> as_engine(load_codec()).info.bits_per_code
+        10
+    """
+    if isinstance(model, Engine):
+        return model
+    if isinstance(model, str | Path):
+        return load_engine(model)
+    from codec.engines.torch import TorchEngine
+
+    return TorchEngine(model)
+
+
+def codec_for(header: Header) -> Engine:
+    """The packaged model that a stream was made with; loaded once per process.
+
+    Raises:
+        ModelError: no packaged model has that fingerprint.
+
+    Example:
+        >>> from codec import StreamEncoder
+        >>> encoder = StreamEncoder()
+        >>> codec_for(encoder.header).info.fingerprint == encoder.header.fingerprint
+        True
+    """
+    return _packaged(header.fingerprint)
+
+
+def check_model(engine: Engine, header: Header) -> None:
+    """Check that a stream was made with a model.
+
+    Raises:
+        ModelError: the stream names another model.
+        FormatError: it names this model but has another shape.
+    """
+    info = engine.info
+    if header.fingerprint != info.fingerprint:
         raise ModelError(
-            f"no model {str(model)!r}: give a folder with config.json and weights.safetensors, "
-            f"or one of {names}"
+            f"the stream was made with model {header.fingerprint.hex()}, this one is "
+            f"{info.fingerprint.hex()}: give the right folder with --model"
         )
-    return folder
+    stream = (header.sample_rate, header.hop_length, header.bits_per_code)
+    shape = (info.sample_rate, info.hop_length, info.bits_per_code)
+    if stream != shape or header.num_codebooks > info.num_codebooks:
+        raise FormatError(
+            "the header contradicts the model that it names: the stream is damaged or forged"
+        )
 
 
-def find_by_fingerprint(fingerprint: bytes) -> Path | None:
-    """The packaged model that a stream names, if there is one."""
-    packaged = Path(str(resources.files("codec") / "models"))
-    for folder in sorted(packaged.glob("*/")):
-        if read_description(folder)["fingerprint"] == fingerprint.hex():
-            return folder
-    return None
-
-
-def read_description(folder: Path) -> dict[str, Any]:
-    """``config.json`` of a model folder, checked for its format version."""
-    path = folder / "config.json"
-    try:
-        description = json.loads(path.read_text("utf-8"))
-        version = description["format"]
-        CodecConfig.from_dict(description["codec"])
-        for key in ("name", "fingerprint", "weights_sha256"):
-            if not isinstance(description[key], str):
-                raise TypeError(f"{key} is not a string")
-    except (OSError, ValueError, KeyError, TypeError, CodecError) as error:
-        raise ModelError(f"{path} is not a model description: {error}") from error
-    if version != FOLDER_FORMAT:
-        older = isinstance(version, int) and version < FOLDER_FORMAT
-        remedy = "train it anew, or use aecodec 0.1" if older else "upgrade aecodec"
+@lru_cache(maxsize=4)
+def _packaged(fingerprint: bytes) -> Engine:
+    folder = find_by_fingerprint(fingerprint)
+    if folder is None:
         raise ModelError(
-            f"{path} has format {version}, this version reads {FOLDER_FORMAT}: {remedy}"
+            f"the stream was made with model {fingerprint.hex()}, which is not packaged: "
+            "give the right folder with --model"
         )
-    return dict(description)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """All of the file or nothing of it, even when interrupted."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())  # else a power cut may leave the new name on an empty file
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    return load_engine(folder)

@@ -1,92 +1,97 @@
-"""`StreamEncoder` and `StreamDecoder`: live sessions over one shared, unchanging `Codec`.
+"""`StreamEncoder` and `StreamDecoder`: live sessions on an engine, which they share unchanged.
 
-A session owns the state of the network and what does not yet fill a packet; it owns no weights.
-It always steps by exactly one packet, so the bytes do not depend on how the audio was pushed.
+A session owns the engine's state and the samples that do not fill a packet yet. It always steps by
+exactly one packet, so the bytes do not depend on how the audio was pushed.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from einops import rearrange
-from torch import Tensor
 
-from codec.config import Bitrate
-from codec.errors import AudioError, FormatError, ModelError
-from codec.format import bitpack
+from codec.bitrate import Bitrate
+from codec.engines.base import State
+from codec.errors import AudioError, FormatError, ModelError, StreamFinishedError
 from codec.format.container import Header, Packet
-from codec.network.model import Codec
+from codec.format.payload import pack_codes, unpack_codes
+from codec.io.audio import Samples
+from codec.model_folder import DEFAULT_MODEL
+from codec.registry import Model, as_engine, check_model, codec_for
 
-Samples = npt.NDArray[np.float32]
-
-# A lost packet fades out over this long, and what follows fades in again.
+# A lost packet fades out over this long, and what follows it fades in again.
 FADE_SECONDS = 0.02
 
 
 class StreamEncoder:
-    """Samples in, packets out.
+    """Encodes audio that arrives in pieces to packets.
 
     Args:
-        codec: the model.
+        model: an engine, a `Codec`, the name of a packaged model or a model folder.
         bitrate: target in bits per second and channel; the model's highest if None.
-        channels: channels, each coded on its own.
+        channels: number of channels, each coded on its own.
         frames_per_packet: 1 for calls, more for files (a packet costs 8 bytes of overhead).
-        original_sample_rate: if the audio was resampled to the model's rate, the rate it had.
+        original_sample_rate: sampling rate before the audio was resampled to the model's; None if
+            it was not.
 
     Attributes:
-        header: to be given to the decoder once, before the packets.
+        header: for the decoder, which needs it once, before the packets.
 
     Raises:
         ConfigError: the bitrate is out of the model's range, or the model has no codes.
         FormatError: more channels or frames than a packet can hold.
         ModelError: the model was never saved, so a stream could not name it.
+
+    Example:
+        >>> import numpy as np
+        >>> encoder = StreamEncoder(bitrate=6_000)
+        >>> packets = encoder.push(np.zeros((1, 1000), np.float32)) + encoder.finish()
+        >>> [(packet.num_frames, len(packet.to_bytes())) for packet in packets]
+        [(1, 23), (1, 23), (1, 31)]
     """
 
     def __init__(
         self,
-        codec: Codec,
+        model: Model = DEFAULT_MODEL,
         *,
         bitrate: Bitrate | None = None,
         channels: int = 1,
         frames_per_packet: int = 1,
         original_sample_rate: int | None = None,
     ) -> None:
-        config = codec.config
-        if not codec.fingerprint:
+        self._engine = as_engine(model)
+        info = self._engine.info
+        if not info.fingerprint:
             raise ModelError("this model has no fingerprint yet: save_codec() and load_codec() it")
-        self._codec = codec
-        self._num_codebooks = config.codebooks_for(bitrate)
         self.header = Header(
             channels=channels,
-            num_codebooks=self._num_codebooks,
-            bits_per_code=config.bits_per_code,
+            num_codebooks=info.codebooks_for(bitrate),
+            bits_per_code=info.bits_per_code,
             frames_per_packet=frames_per_packet,
-            sample_rate=config.sample_rate,
-            original_sample_rate=original_sample_rate or config.sample_rate,
-            hop_length=config.hop_length,
-            fingerprint=codec.fingerprint,
+            sample_rate=info.sample_rate,
+            original_sample_rate=original_sample_rate or info.sample_rate,
+            hop_length=info.hop_length,
+            fingerprint=info.fingerprint,
         )
-        self._state = codec.encoder.init_state(channels)
+        self._state: State = self._engine.init_encoder(channels)
         self._remainder: Samples = np.zeros((channels, 0), np.float32)
         self._num_samples = 0
         self._num_packets = 0
         self._finished = False
 
     def push(self, samples: npt.ArrayLike) -> list[Packet]:
-        """Code more audio.
+        """Encode more audio.
 
         Args:
-            samples: ``[C, n]`` at the model's rate, nominally in [-1, 1], any n.
+            samples: ``[C, n]`` floats at the model's rate, nominally in [-1, 1], any n.
 
         Returns:
             The packets that are full now; often none.
 
         Raises:
-            AudioError: wrong shape, not finite, or the stream is finished.
+            AudioError: wrong shape or type, or not finite.
+            StreamFinishedError: `finish` was called.
         """
-        if self._finished:
-            raise AudioError("this stream is finished: start a new StreamEncoder")
+        self._check_running()
         block = np.asarray(samples)
         if block.dtype.kind != "f":
             raise AudioError(
@@ -108,13 +113,16 @@ class StreamEncoder:
         return [self._packet(block[:, start : start + step]) for start in range(0, whole, step)]
 
     def finish(self, num_samples: int | None = None) -> list[Packet]:
-        """Code what is left, padded to a whole frame, into the last packet.
+        """Encode what is left, padded to a whole frame, into the last packet.
 
         Args:
             num_samples: length at the original rate, if the audio was resampled.
+
+        Raises:
+            AudioError: ``num_samples`` contradicts the number of samples that were pushed.
+            StreamFinishedError: `finish` was called before.
         """
-        if self._finished:
-            raise AudioError("this stream is finished: start a new StreamEncoder")
+        self._check_running()
         num_samples = self._num_samples if num_samples is None else num_samples
         if self.header.model_samples(num_samples) != self._num_samples:
             raise AudioError(
@@ -130,161 +138,158 @@ class StreamEncoder:
         num_frames = block.shape[1] // self.header.hop_length
         payload = b""
         if num_frames:
-            with torch.inference_mode():
-                audio = torch.from_numpy(np.ascontiguousarray(block))[:, None]
-                codes, self._state = self._codec.encode_step(
-                    audio, self._state, self._num_codebooks
-                )
-            in_order = rearrange(codes.numpy(), "channel codebook frame -> frame channel codebook")
-            payload = bitpack.pack(in_order, self.header.bits_per_code)
+            codes, self._state = self._engine.encode_step(
+                np.ascontiguousarray(block), self._state, self.header.num_codebooks
+            )
+            payload = pack_codes(codes, self.header)
         sequence = self._num_packets % 256
         self._num_packets += 1
         return Packet(sequence, num_frames, payload, num_samples)
 
+    def _check_running(self) -> None:
+        if self._finished:
+            raise StreamFinishedError("this stream is finished: start a new StreamEncoder")
+
 
 class StreamDecoder:
-    """Packets in, samples out.
+    """Decodes packets to audio as they arrive.
 
-    Samples come as soon as they are known; all of them have come, exactly as many as were
-    encoded, when the last packet was pushed or `finish` called.
+    Exactly as many samples as were encoded have been given out when the last packet was pushed, or
+    `finish` was called.
 
     Args:
-        codec: the model that the header names.
-        header: of the stream.
-        bitrate: decode no more than this many bits per second and channel; all if None.
+        model: the model that the header names: an engine, a `Codec`, the name of a packaged model
+            or a model folder. None finds it among the packaged models.
+        header: header of the stream.
+        bitrate: decode at most this many bits per second and channel; all if None.
 
     Attributes:
-        num_emitted: samples given out so far, per channel.
+        header: header of the stream.
+        num_emitted: number of samples given out so far, per channel.
 
     Raises:
-        ModelError: the stream was made with another model.
+        ModelError: the stream was made with another model, or with one that is not packaged.
         ConfigError: ``bitrate`` is below the model's range.
+
+    Example:
+        >>> import numpy as np
+        >>> from codec import StreamEncoder
+        >>> encoder = StreamEncoder()
+        >>> packets = encoder.push(np.zeros((1, 1000), np.float32)) + encoder.finish()
+        >>> decoder = StreamDecoder(None, encoder.header, bitrate=3_000)
+        >>> [decoder.push(packet).shape for packet in packets]
+        [(1, 240), (1, 480), (1, 280)]
     """
 
-    def __init__(self, codec: Codec, header: Header, *, bitrate: Bitrate | None = None) -> None:
-        check_model(codec, header)
-        self._codec = codec
+    def __init__(
+        self, model: Model | None, header: Header, *, bitrate: Bitrate | None = None
+    ) -> None:
+        self._engine = codec_for(header) if model is None else as_engine(model)
+        check_model(self._engine, header)
+        info = self._engine.info
         self.header = header
-        self._num_codebooks = header.num_codebooks
-        if bitrate is not None and bitrate < codec.config.bitrate(header.num_codebooks):
-            self._num_codebooks = codec.config.codebooks_for(bitrate)
-        self._state = codec.decoder.init_state(header.channels)
-        self._latent = torch.zeros(header.channels, 1, codec.config.latent_dim)
-        self._skip = codec.config.delay
-        self._gain = 1.0
-        self._total: int | None = None  # samples in all, once the last packet told
         self.num_emitted = 0
+        self._num_codebooks = header.num_codebooks
+        if bitrate is not None and bitrate < info.bitrate(header.num_codebooks):
+            self._num_codebooks = info.codebooks_for(bitrate)
+        self._state: State = self._engine.init_decoder(header.channels)
+        self._skip = info.delay  # samples that come out before the first one of the signal
+        self._gain = 1.0
+        self._total: int | None = None  # samples in all, known from the last packet
         self._finished = False
 
     def push(self, packet: Packet) -> Samples:
         """Decode one packet to samples ``[C, n]`` at the model's rate.
 
-        Packets are decoded in the order they are given: putting them in sequence, and
-        saying which are `lost`, is the caller's. After the last packet of a stream nothing is
-        left inside.
+        Packets are decoded in the order in which they are given. The caller puts them in sequence
+        and reports which are `lost`. After the last packet of a stream nothing is left inside.
 
         Raises:
-            FormatError: the packet does not fit the header, or the stream is finished.
+            FormatError: the packet does not fit the header.
+            StreamFinishedError: the last packet was pushed, or `finish` was called.
         """
-        header = self.header
         self._check_running()
-        if packet.num_frames > header.frames_per_packet or (
-            len(packet.payload) != header.payload_size(packet.num_frames)
-        ):
+        header = self.header
+        if packet.num_frames > header.frames_per_packet:
             raise FormatError(
-                f"a packet of {packet.num_frames} frames in {len(packet.payload)} bytes "
-                "does not fit the stream's header"
+                f"a packet of {packet.num_frames} frames does not fit the stream's header, which "
+                f"says {header.frames_per_packet}"
             )
-        shape = (packet.num_frames, header.channels, header.num_codebooks)
+        codes = unpack_codes(packet.payload, packet.num_frames, header)
         if packet.num_samples is not None:
             self._total = header.model_samples(packet.num_samples)
-        codes = bitpack.unpack(packet.payload, header.bits_per_code, int(np.prod(shape)))
         samples = self._empty()
         if packet.num_frames:
-            kept = codes.reshape(shape)[:, :, : self._num_codebooks]
-            kept = rearrange(kept, "frame channel codebook -> channel codebook frame")
-            with torch.inference_mode():
-                latent = self._codec.quantizer.decode(torch.from_numpy(kept))
-                samples = self._decode(latent, target_gain=1.0)
+            kept = codes[:, : self._num_codebooks]
+            audio, self._state = self._engine.decode_step(kept, self._state)
+            samples = self._emit(self._faded(audio, target_gain=1.0))
         if packet.num_samples is not None:
             samples = np.concatenate((samples, self.finish()), axis=1)
         return samples
 
     def lost(self, num_packets: int = 1) -> Samples:
-        """Conceal packets that did not arrive: the last frame is held and faded out.
+        """Conceal packets that did not arrive; the concealed audio fades out.
 
         Args:
-            num_packets: how many, one after the other; packets are as long as the header says.
+            num_packets: number of consecutive packets; each is as long as the header says.
 
         Returns:
             Samples ``[C, n]`` for the time of the lost packets.
+
+        Raises:
+            FormatError: ``num_packets`` is negative.
+            StreamFinishedError: the last packet was pushed, or `finish` was called.
         """
         self._check_running()
         if num_packets < 0:
             raise FormatError(f"{num_packets} packets cannot be lost: give 0 or more")
         pieces = [self._empty()]
-        with torch.inference_mode():
-            for _ in range(num_packets):
-                held = self._latent.expand(-1, self.header.frames_per_packet, -1)
-                pieces.append(self._decode(held, target_gain=0.0))
+        for _ in range(num_packets):
+            audio, self._state = self._engine.conceal_step(
+                self.header.frames_per_packet, self._state
+            )
+            pieces.append(self._emit(self._faded(audio, target_gain=0.0)))
         return np.concatenate(pieces, axis=1)
 
     def finish(self) -> Samples:
-        """Bring out what is still inside the decoder.
+        """Give out what is still inside the decoder.
 
-        Needed only if the last packet of a stream is lost: that one finishes by itself.
+        Needed only if the last packet of a stream is lost: that packet finishes by itself.
+
+        Raises:
+            StreamFinishedError: the last packet was pushed, or `finish` was called before.
         """
         self._check_running()
         self._finished = True
-        with torch.inference_mode():
-            audio = self._codec.flush_step(self.header.channels, self._state)[:, 0].numpy()
-        # After a loss the gain stays where it is: there is nothing to fade in any more.
-        return self._emit(audio[:, self._skip : self._codec.config.delay] * np.float32(self._gain))
+        # Not faded: after a loss the gain stays where it is, for nothing follows.
+        audio = self._engine.flush_step(self._state)[:, : self._engine.info.delay]
+        return self._emit(audio * np.float32(self._gain))
 
-    def _decode(self, latent: Tensor, target_gain: float) -> Samples:
-        self._latent = latent[:, -1:]
-        audio, self._state = self._codec.decoder(latent, self._state)
-        block: Samples = audio[..., 0].numpy()
-        if target_gain != 1.0 or self._gain != 1.0:
-            block = block * self._fade(block.shape[1], target_gain)
-        skipped = min(self._skip, block.shape[1])
-        self._skip -= skipped
-        return self._emit(block[:, skipped:])
-
-    def _fade(self, length: int, target: float) -> Samples:
-        """A straight line from the present gain to ``target``, which it may reach on the way."""
+    def _faded(self, audio: Samples, target_gain: float) -> Samples:
+        """Audio with a linear fade from the present gain to ``target_gain``."""
+        if target_gain == self._gain == 1.0:
+            return audio
         slope = 1 / (FADE_SECONDS * self.header.sample_rate)
-        steps = np.arange(1, length + 1) * (slope if target > self._gain else -slope)
-        gains = np.clip(self._gain + steps, min(self._gain, target), max(self._gain, target))
+        steps = np.arange(1, audio.shape[1] + 1) * (slope if target_gain > self._gain else -slope)
+        low, high = sorted((self._gain, target_gain))
+        gains = np.clip(self._gain + steps, low, high)
         self._gain = float(gains[-1])
-        faded: Samples = gains.astype(np.float32)
+        faded: Samples = audio * gains.astype(np.float32)
         return faded
 
-    def _emit(self, samples: Samples) -> Samples:
+    def _emit(self, audio: Samples) -> Samples:
+        """What is part of the signal: without the delay before it and the padding after it."""
+        skipped = min(self._skip, audio.shape[1])
+        self._skip -= skipped
+        audio = audio[:, skipped:]
         if self._total is not None:
-            samples = samples[:, : max(0, self._total - self.num_emitted)]
-        self.num_emitted += samples.shape[1]
-        return samples
+            audio = audio[:, : max(0, self._total - self.num_emitted)]
+        self.num_emitted += audio.shape[1]
+        return audio
 
     def _empty(self) -> Samples:
         return np.zeros((self.header.channels, 0), np.float32)
 
     def _check_running(self) -> None:
         if self._finished:
-            raise FormatError("this stream is finished: start a new StreamDecoder")
-
-
-def check_model(codec: Codec, header: Header) -> None:
-    """Raise a ModelError unless ``header`` names ``codec``."""
-    config = codec.config
-    if header.fingerprint != codec.fingerprint:
-        raise ModelError(
-            f"the stream was made with model {header.fingerprint.hex()}, this one is "
-            f"{codec.fingerprint.hex()}: give the right folder with --model"
-        )
-    stream = (header.sample_rate, header.hop_length, header.bits_per_code)
-    model = (config.sample_rate, config.hop_length, config.bits_per_code)
-    if stream != model or header.num_codebooks > config.num_codebooks:
-        raise FormatError(
-            "the header contradicts the model that it names: the stream is damaged or forged"
-        )
+            raise StreamFinishedError("this stream is finished: start a new StreamDecoder")

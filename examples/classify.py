@@ -17,25 +17,26 @@ import torch
 from torch import Tensor, nn
 
 from codec.corpus.workers import Recordings
+from codec.engines.base import Engine
+from codec.engines.torch import tensor_model
 from codec.io.audio import Samples
-from codec.network.model import Codec
-from codec.network.weights import load_codec
-from codec.registry import DEFAULT_MODEL
+from codec.model_folder import DEFAULT_MODEL
+from codec.registry import load_engine
 
 HIDDEN = 128
 EPOCHS = 200
 
 
-def describe(codec: Codec, audio: Samples) -> Tensor:
+def describe(engine: Engine, audio: Samples) -> Tensor:
     """Mean and deviation over time of the latents of audio ``[N]``: ``[2 * E]``."""
-    latents = codec.embed(torch.from_numpy(audio)[None, None])[0]  # [E, T]
+    latents = tensor_model(engine).embed(torch.from_numpy(audio)[None, None])[0]  # [E, T]
     return torch.cat((latents.mean(1), latents.std(1, correction=0)))
 
 
-def describe_all(codec: Codec, recordings: Recordings) -> tuple[Tensor, list[str]]:
+def describe_all(engine: Engine, recordings: Recordings) -> tuple[Tensor, list[str]]:
     """Descriptions ``[files, 2 * E]`` of all recordings, and their classes."""
     kinds, rows = [], []
-    for clip, row in recordings.each(codec, describe, title="embedding"):
+    for clip, row in recordings.each(engine, describe, title="embedding"):
         kinds.append(clip.kind)
         rows.append(row)
     return torch.stack(rows), kinds
@@ -73,14 +74,14 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="take every n-th file of TRAIN only")
     arguments = parser.parse_args()
 
-    codec = load_codec(arguments.model)
+    engine = load_engine(arguments.model)
     known = Recordings(arguments.train, seconds=arguments.seconds, every=arguments.every)
-    features, kinds = describe_all(codec, known)
+    features, kinds = describe_all(engine, known)
     classes = sorted(set(kinds))
     network = learn(features, torch.tensor([classes.index(kind) for kind in kinds]), len(classes))
 
     unknown = Recordings(arguments.valid, seconds=arguments.seconds)
-    features, actual = describe_all(codec, unknown)
+    features, actual = describe_all(engine, unknown)
     with torch.inference_mode():
         guessed = [classes[index] for index in network(features).argmax(1)]
     right = Counter(kind for kind, guess in zip(actual, guessed, strict=True) if kind == guess)

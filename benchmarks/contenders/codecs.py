@@ -28,9 +28,9 @@ from scipy.signal import correlate
 
 from codec.errors import CodecError, ConfigError
 from codec.format.container import Header
+from codec.model_folder import DEFAULT_MODEL, find_model, read_description
 from codec.network.model import Codec
 from codec.network.weights import load_codec
-from codec.registry import DEFAULT_MODEL, find_model, read_description
 from codec.stream import StreamDecoder, StreamEncoder
 
 PACKET_SECONDS = 2.0

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import codec
-from codec.registry import find_model, read_description
+from codec.model_folder import find_model, read_description
 
 PACKAGES = (
     "torch",

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from codec.errors import AudioError
 from codec.io.audio import SUFFIXES, AudioReader, FileSection, open_audio
-from codec.registry import write_atomically
+from codec.io.outputs import write_atomically
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from codec.config import NO_CODES
+from codec.bitrate import NO_CODES
 from codec.errors import ConfigError
 from codec.network.bottleneck import Bottleneck, Quantized, principal_directions, set_to_best_map
 from codec.network.layers import init_linear

@@ -13,14 +13,9 @@ from torch import Tensor
 
 from codec.config import CodecConfig
 from codec.errors import ModelError
+from codec.io.outputs import write_atomically
+from codec.model_folder import DEFAULT_MODEL, FOLDER_FORMAT, find_model, read_description
 from codec.network.model import Codec
-from codec.registry import (
-    DEFAULT_MODEL,
-    FOLDER_FORMAT,
-    find_model,
-    read_description,
-    write_atomically,
-)
 
 
 def load_codec(model: str | Path = DEFAULT_MODEL) -> Codec:

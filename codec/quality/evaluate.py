@@ -10,22 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from codec.config import Bitrate, CodecConfig
+from codec.bitrate import Bitrate, FrameRates
 from codec.corpus.workers import OPENING_SECONDS, Recordings
-from codec.format import bitpack
-from codec.network.model import Codec
+from codec.engines.base import Engine, decode, encode
+from codec.format.bitpack import packed_size
+from codec.io.audio import Samples
 from codec.quality.metrics import (
-    Samples,
+    Histogram,
     bitrate_efficiency,
-    code_histogram,
+    count_codes,
     level,
     mel_distance,
     short_time_intelligibility,
     si_sdr,
 )
+from codec.registry import Model, as_engine
 
 ALL_KINDS = "(all)"
 
@@ -61,7 +61,7 @@ class Measured:
 
     seconds: float
     figures: list[Figures]
-    histogram: np.ndarray | None
+    histogram: Histogram | None
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Evaluation:
 
 
 def evaluate(
-    codec: Codec,
+    model: Model,
     folder: Path,
     bitrates: Sequence[Bitrate] | None = None,
     *,
@@ -147,14 +147,15 @@ def evaluate(
     every: int = 1,
     processes: int = 1,
 ) -> Evaluation:
-    """Code every recording of a folder and compare.
+    """Code every recording of a folder and compare it with the original.
 
     Args:
-        codec: the model. One with continuous latents is measured without bitrates.
-        folder: searched through all its subfolders; what cannot be read is skipped.
+        model: an engine, a `Codec`, the name of a packaged model or a model folder. A model with
+            continuous latents is measured without bitrates.
+        folder: searched with all its subfolders; recordings that cannot be read are skipped.
         bitrates: bits per second, each rounded down to whole codebooks; the lowest, a quarter,
             half and all of the codebooks if None.
-        seconds: how much of each recording is measured, from its beginning.
+        seconds: length of the beginning of each recording that is measured.
         every: take every n-th recording only.
         processes: see `Recordings.each`.
 
@@ -162,16 +163,16 @@ def evaluate(
         AudioError: nothing in ``folder`` can be read.
         ConfigError: a bitrate is out of the model's range, or it has none.
     """
-    counts = codebook_counts(codec.config, bitrates)
+    engine = as_engine(model)
+    counts = codebook_counts(engine.info, bitrates)
     recordings = Recordings(folder, seconds=seconds, every=every)
     work = partial(measure, counts=counts)
     members: dict[str, list[Measured]] = {}
-    histograms: dict[str, Tensor] = {}
-    for clip, measured in recordings.each(codec, work, processes=processes, title="measuring"):
+    histograms: dict[str, Histogram] = {}
+    for clip, measured in recordings.each(engine, work, processes=processes, title="measuring"):
         for kind in (clip.kind, ALL_KINDS):
             if measured.histogram is not None:
-                counted = torch.from_numpy(measured.histogram)
-                histograms[kind] = histograms.get(kind, torch.zeros_like(counted)) + counted
+                histograms[kind] = histograms.get(kind, 0) + measured.histogram
             members.setdefault(kind, []).append(dataclasses.replace(measured, histogram=None))
     kinds = sorted(members.keys() - {ALL_KINDS})
     if len(kinds) > 1:
@@ -181,59 +182,48 @@ def evaluate(
         for kind in kinds
         for index, count in enumerate(counts or [None])
     ]
-    return Evaluation(codec.fingerprint.hex(), seconds, tuple(rows), recordings.skipped)
+    fingerprint = engine.info.fingerprint.hex()
+    return Evaluation(fingerprint, seconds, tuple(rows), recordings.skipped)
 
 
-def rungs(config: CodecConfig) -> list[int]:
-    """Numbers of codebooks to measure at: a quarter, half and all. None for continuous latents."""
-    if not config.has_codes:
+def typical_codebook_counts(info: FrameRates) -> list[int]:
+    """A quarter, half and all of the codebooks; none for a model with continuous latents."""
+    if not info.has_codes:
         return []
-    total = config.num_codebooks
-    return sorted({max(1, total // part) for part in (4, 2, 1)})
+    return sorted({max(1, info.num_codebooks // part) for part in (4, 2, 1)})
 
 
-@torch.inference_mode()
-def reconstruct(codec: Codec, audio: Tensor) -> Tensor:
-    """Audio ``[1, 1, N]`` through the whole codec, whatever its bottleneck."""
-    if codec.config.has_codes:
-        return codec.decode(codec.encode(audio), audio.shape[-1])
-    return codec.synthesize(codec.embed(audio), audio.shape[-1])
-
-
-def codebook_counts(config: CodecConfig, bitrates: Sequence[Bitrate] | None) -> list[int]:
-    """Numbers of codebooks to measure, rising; none for a model with continuous latents."""
+def codebook_counts(info: FrameRates, bitrates: Sequence[Bitrate] | None) -> list[int]:
+    """Numbers of codebooks to measure, ascending; none for a model with continuous latents."""
     if bitrates is not None:
-        return sorted({config.codebooks_for(bitrate) for bitrate in bitrates})
-    counts = rungs(config)
+        return sorted({info.codebooks_for(bitrate) for bitrate in bitrates})
+    counts = typical_codebook_counts(info)
     return sorted({1, *counts}) if counts else []
 
 
-def measure(codec: Codec, original: Samples, *, counts: Sequence[int]) -> Measured:
+def measure(engine: Engine, original: Samples, *, counts: Sequence[int]) -> Measured:
     """Code a recording ``[N]`` with each number of codebooks, and compare."""
-    config = codec.config
-    device = next(codec.parameters()).device
-    audio = torch.from_numpy(original)[None, None].to(device)
-    duration = len(original) / config.sample_rate
-    if not config.has_codes:
-        figures = [compare(_samples(reconstruct(codec, audio)), original, config.sample_rate, None)]
-        return Measured(duration, figures, None)
-    codes = codec.encode(audio, max(counts))
+    info = engine.info
+    duration = len(original) / info.sample_rate
+    codes = encode(engine, original[None], max(counts, default=None))
+    if not info.has_codes:
+        decoded = decode(engine, codes, len(original))[0]
+        return Measured(duration, [compare(decoded, original, info.sample_rate, None)], None)
     figures = []
     for count in counts:
-        num_bytes = bitpack.packed_size(config.bits_per_code, codes[:, :count].numel())
-        decoded = codec.decode(codes[:, :count], len(original))
-        rate = 8 * num_bytes / duration
-        figures.append(compare(_samples(decoded), original, config.sample_rate, rate))
-    histogram = code_histogram(codes.cpu(), config.codebook_size).numpy()
-    return Measured(duration, figures, histogram)
+        kept = codes[:, :count]
+        decoded = decode(engine, kept, len(original))[0]
+        bitrate = 8 * packed_size(info.bits_per_code, kept.size) / duration
+        figures.append(compare(decoded, original, info.sample_rate, bitrate))
+    return Measured(duration, figures, count_codes(codes, info.codebook_size))
 
 
 def compare(
     decoded: Samples, original: Samples, sample_rate: int, payload_bitrate: float | None
 ) -> Figures:
-    """All figures of one decoded sound ``[N]``."""
+    """All figures of one decoded recording ``[N]``."""
     before, after = level(original), level(decoded)
-    distortion = si_sdr(torch.from_numpy(decoded), torch.from_numpy(original))
+    distortion = si_sdr(decoded, original)
     return Figures(
         payload_bitrate=payload_bitrate,
         si_sdr=None if before is None else distortion,
@@ -248,12 +238,12 @@ def _row(
     members: list[Measured],
     index: int,
     num_codebooks: int | None,
-    histogram: Tensor | None,
+    histogram: Histogram | None,
 ) -> Row:
     used, efficiency = None, None
     if histogram is not None:
         in_use = histogram[:num_codebooks]
-        used = float((in_use > 0).double().mean())
+        used = float((in_use > 0).mean())
         efficiency = bitrate_efficiency(in_use)
     means = {
         field.name: _mean([getattr(member.figures[index], field.name) for member in members])
@@ -282,8 +272,3 @@ def _cell(value: float | None, form: str) -> str:
 def _printable(name: str) -> str:
     """A name as a cell of a table; what is no UTF-8 in it becomes a question mark."""
     return name.encode(errors="replace").decode().replace("|", "\\|")
-
-
-def _samples(audio: Tensor) -> Samples:
-    samples: Samples = audio.flatten().cpu().numpy()
-    return samples

@@ -19,15 +19,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from codec.corpus.index import Clip
 from codec.corpus.workers import OPENING_SECONDS, Recordings
+from codec.engines.base import Engine
+from codec.engines.torch import tensor_model
 from codec.errors import CodecError
-from codec.network.model import Codec
+from codec.io.outputs import write_atomically
 from codec.quality.evaluate import Measured, codebook_counts, measure
-from codec.quality.metrics import Samples, bitrate_efficiency, perplexity
-from codec.registry import write_atomically
+from codec.quality.metrics import Histogram, Samples, bitrate_efficiency, perplexity
+from codec.registry import Model, as_engine
 
 Floats = npt.NDArray[np.float32]
 
@@ -62,7 +63,7 @@ class Inspected:
 
 
 def inspect(
-    codec: Codec,
+    model: Model,
     folder: Path,
     out: Path,
     *,
@@ -77,7 +78,7 @@ def inspect(
     ``errors.csv`` with every recording, the worst first.
 
     Args:
-        codec: the model.
+        model: an engine, a `Codec`, the name of a packaged model or a model folder.
         folder: searched through all its subfolders; what cannot be read ends the list.
         out: folder for the pictures, made if missing.
         seconds: how much of each recording is looked at, from its beginning.
@@ -91,8 +92,10 @@ def inspect(
     Raises:
         CodecError: the pictures exist, or nothing in ``folder`` can be read.
     """
+    engine = as_engine(model)
+    info = engine.info
     names = [LATENTS, ERRORS, LIST]
-    if codec.config.has_codes:
+    if info.has_codes:
         names.insert(0, CODEBOOKS)
     for name in names:
         if (out / name).exists() and not force:
@@ -100,12 +103,12 @@ def inspect(
     recordings = Recordings(folder, seconds=seconds, every=every)
     frames = max(1, min(MAX_FRAMES_EACH, MAX_FRAMES // len(recordings)))
     work = partial(examine, max_frames=frames)
-    found, histogram = [], torch.zeros(codec.config.num_codebooks, codec.config.codebook_size)
+    found, histogram = [], np.zeros((info.num_codebooks, info.codebook_size), np.int64)
     for clip, (measured, embedding) in recordings.each(
-        codec, work, processes=processes, title="inspecting"
+        engine, work, processes=processes, title="inspecting"
     ):
         if measured.histogram is not None:
-            histogram += torch.from_numpy(measured.histogram)
+            histogram += measured.histogram
         measured = dataclasses.replace(measured, histogram=None)  # a thousand of them fill memories
         found.append(Inspected(clip, measured, embedding))
     found.sort(key=lambda result: -result.error)
@@ -122,9 +125,10 @@ def inspect(
     return [out / name for name in names]
 
 
-def examine(codec: Codec, original: Samples, *, max_frames: int) -> tuple[Measured, Floats]:
+def examine(engine: Engine, original: Samples, *, max_frames: int) -> tuple[Measured, Floats]:
     """Measure a recording ``[N]`` at the top bitrate; its latents too, ``[n, E]``."""
-    measured = measure(codec, original, counts=codebook_counts(codec.config, None)[-1:])
+    measured = measure(engine, original, counts=codebook_counts(engine.info, None)[-1:])
+    codec = tensor_model(engine)
     audio = torch.from_numpy(original)[None, None].to(next(codec.parameters()).device)
     frames = codec.embed(audio)[0].T.cpu().numpy()
     return measured, frames[:: -(-len(frames) // max_frames)].copy()  # not a view of them all
@@ -156,11 +160,11 @@ def class_colours(kinds: Sequence[str]) -> dict[str, str]:
     }
 
 
-def draw_codebooks(histogram: Tensor) -> bytes:
+def draw_codebooks(histogram: Histogram) -> bytes:
     """Entries that occur, and perplexity, of each codebook, from counts ``[K, codebook_size]``."""
     levels = np.arange(1, len(histogram) + 1)
-    used = (histogram > 0).sum(1).numpy()
-    effective = perplexity(histogram).numpy()
+    used = (histogram > 0).sum(1)
+    effective = perplexity(histogram)
     size, num_frames = histogram.shape[1], int(histogram[0].sum())
 
     figure = _figure(max(6.0, 2.5 + 0.45 * len(levels)), 4.5)

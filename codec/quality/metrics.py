@@ -11,11 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from pystoi import stoi
+from scipy.special import entr
 from torch import Tensor
 
 from codec.quality.mel import MEL_BANDS, MEL_WINDOWS
 
 Samples = npt.NDArray[np.float32]
+Histogram = npt.NDArray[np.int64]
 
 SILENCE = 1e-6
 """RMS below which there is nothing to compare with."""
@@ -24,20 +26,18 @@ MEL_FLOOR = 1e-5
 """DAC's: mel magnitudes below it are equal."""
 
 
-def si_sdr(decoded: Tensor, original: Tensor) -> float:
+def si_sdr(decoded: npt.ArrayLike, original: npt.ArrayLike) -> float:
     """Scale-invariant signal-to-distortion ratio in dB (Le Roux et al., arXiv:1811.02508).
 
     Args:
         decoded: audio of any shape; its mean is removed first.
         original: audio of the same shape; likewise.
     """
-    decoded, original = decoded.cpu().flatten().double(), original.cpu().flatten().double()
-    decoded, original = decoded - decoded.mean(), original - original.mean()
-    scale = (decoded @ original) / original.square().sum().clamp(min=1e-12)
-    target = scale * original
-    noise = (decoded - target).square().sum()
-    ratio = target.square().sum().clamp(min=1e-12) / noise.clamp(min=1e-12)
-    return float(10 * torch.log10(ratio))
+    a, b = (np.asarray(audio, np.float64).ravel() for audio in (decoded, original))
+    a, b = a - a.mean(), b - b.mean()
+    target = (a @ b) / max(b @ b, 1e-12) * b
+    noise = a - target
+    return 10 * math.log10(max(target @ target, 1e-12) / max(noise @ noise, 1e-12))
 
 
 def rms(audio: Samples) -> float:
@@ -107,15 +107,25 @@ def code_histogram(codes: Tensor, codebook_size: int) -> Tensor:
     return counts.scatter_add_(1, flat, torch.ones(flat.shape, device=codes.device))
 
 
-def perplexity(histogram: Tensor) -> Tensor:
+def count_codes(codes: npt.NDArray[np.integer], codebook_size: int) -> Histogram:
+    """Number of times that each entry occurs: codes ``[C, K, T]`` -> ``[K, codebook_size]``."""
+    return np.stack(
+        [np.bincount(book.ravel(), minlength=codebook_size) for book in codes.swapaxes(0, 1)]
+    )
+
+
+def perplexity(histogram: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Entries in effective use, per codebook: two to the power of the entropy in bits."""
-    share = histogram / histogram.sum(-1, keepdim=True).clamp(min=1e-9)
-    return torch.exp(-torch.xlogy(share, share).sum(-1))
+    counts = np.asarray(histogram, np.float64)
+    share = counts / counts.sum(-1, keepdims=True).clip(1e-9)
+    found: npt.NDArray[np.float64] = np.exp(entr(share).sum(-1))
+    return found
 
 
-def bitrate_efficiency(histogram: Tensor) -> float:
+def bitrate_efficiency(histogram: npt.ArrayLike) -> float:
     """Entropy of the codes, each codebook by itself, as a share of the bits they are sent in."""
-    return float(perplexity(histogram).log2().mean() / math.log2(histogram.shape[-1]))
+    size = np.shape(histogram)[-1]
+    return float(np.log2(perplexity(histogram)).mean() / math.log2(size))
 
 
 @cache

@@ -74,7 +74,7 @@ def test_a_delay_is_not_made_up_for_what_does_not_correlate(speech: np.ndarray) 
 def test_our_file_bits_are_those_of_the_command(speech: np.ndarray, tmp_path: Path) -> None:
     ours = Aecodec()
     coded = ours.code(speech, RATE, 1500)
-    encode_file(ours.codec, RECORDING, tmp_path / "a.codes", bitrate=1500)
+    encode_file(RECORDING, tmp_path / "a.codes", model=ours.codec, bitrate=1500)
     assert coded.file_bytes == (tmp_path / "a.codes").stat().st_size
     content = (tmp_path / "a.codes").read_bytes()
     reader = PacketReader(Header.from_bytes(content[: Header.SIZE]))

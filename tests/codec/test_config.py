@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from codec.config import CodecConfig, parse_bitrate
+from codec.bitrate import parse_bitrate
+from codec.config import CodecConfig
 from codec.errors import ConfigError
 from tests.conftest import LADDER, LAPPED, VAE
 

@@ -15,10 +15,10 @@ from scipy.signal import welch
 from torch.utils.flop_counter import FlopCounterMode
 
 from codec.files import decode_file, encode_file
+from codec.model_folder import find_model
 from codec.network.model import Codec
 from codec.network.weights import load_codec
 from codec.quality.metrics import code_histogram, perplexity, si_sdr
-from codec.registry import find_model
 from tests.conftest import RECORDING
 
 
@@ -87,8 +87,8 @@ def test_speech_survives(default: Codec, speech: np.ndarray) -> None:
 def test_the_first_command_of_the_readme_keeps_pesq(
     default: Codec, speech: np.ndarray, tmp_path: Path
 ) -> None:
-    encode_file(default, RECORDING, tmp_path / "a.codes", bitrate=6_000)
-    decode_file(lambda _: default, tmp_path / "a.codes", tmp_path / "b.wav", sample_rate=16_000)
+    encode_file(RECORDING, tmp_path / "a.codes", model=default, bitrate=6_000)
+    decode_file(tmp_path / "a.codes", tmp_path / "b.wav", model=default, sample_rate=16_000)
     import soxr
 
     decoded, _ = soundfile.read(tmp_path / "b.wav")
@@ -137,12 +137,12 @@ def test_every_codebook_is_used(default: Codec, speech: np.ndarray) -> None:
 
 
 def test_damage_is_local_on_real_speech(default: Codec, speech: np.ndarray, tmp_path: Path) -> None:
-    encode_file(default, RECORDING, tmp_path / "a.codes", frames_per_packet=10)
-    decode_file(lambda _: default, tmp_path / "a.codes", tmp_path / "b.wav")
+    encode_file(RECORDING, tmp_path / "a.codes", model=default, frames_per_packet=10)
+    decode_file(tmp_path / "a.codes", tmp_path / "b.wav", model=default)
     data = bytearray((tmp_path / "a.codes").read_bytes())
     data[len(data) // 2] ^= 0x40
     (tmp_path / "c.codes").write_bytes(data)
-    scan = decode_file(lambda _: default, tmp_path / "c.codes", tmp_path / "d.wav")
+    scan = decode_file(tmp_path / "c.codes", tmp_path / "d.wav", model=default)
     assert scan.num_lost == 1
     whole, _ = soundfile.read(tmp_path / "b.wav")
     partial, _ = soundfile.read(tmp_path / "d.wav")

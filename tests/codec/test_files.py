@@ -11,9 +11,10 @@ import pytest
 import soundfile
 
 from codec.errors import AudioError, CodecError, FormatError
-from codec.files import atomic_output, decode_file, encode_file
+from codec.files import decode_file, encode_file
 from codec.format.container import Header, Packet, PacketReader
-from codec.format.reading import scan_file
+from codec.format.reading import summarize_file
+from codec.io.outputs import atomic_output
 from codec.network.model import Codec
 from tests.conftest import sound
 
@@ -33,8 +34,8 @@ def test_rate_channels_and_length_come_back(
     hop = lapped.config.hop_length
     for num_samples in (0, 1, hop - 1, hop, hop + 1, 10_007):
         source = write(tmp_path / "in.wav", sound(num_samples, channels), rate)
-        encode_file(lapped, source, tmp_path / "a.codes", force=True)
-        scan = decode_file(lambda _: lapped, tmp_path / "a.codes", tmp_path / "b.wav", force=True)
+        encode_file(source, tmp_path / "a.codes", model=lapped, force=True)
+        scan = decode_file(tmp_path / "a.codes", tmp_path / "b.wav", model=lapped, force=True)
         assert scan.damage() is None
         facts = soundfile.info(tmp_path / "b.wav")
         assert (facts.samplerate, facts.channels, facts.frames) == (rate, channels, num_samples)
@@ -64,7 +65,7 @@ def test_everything_that_libsndfile_reads_is_encoded(
     kind = {"a.opus": "OGG", "a.ogg": "OGG", "a.mp3": "MP3"}.get(name)
     source = tmp_path / name
     soundfile.write(source, sound(9_001, 2).T, 16_000, subtype=subtype, format=kind)
-    scan = encode_file(lapped, source, tmp_path / "a.codes")
+    scan = encode_file(source, tmp_path / "a.codes", model=lapped)
     assert scan.num_samples == soundfile.info(source).frames
 
 
@@ -74,7 +75,7 @@ def test_file_and_stream_hold_the_same_codes(lapped: Codec, tmp_path: Path) -> N
 
     samples = sound(20_011)
     source = write(tmp_path / "in.wav", samples, lapped.config.sample_rate, subtype="FLOAT")
-    encode_file(lapped, source, tmp_path / "a.codes", frames_per_packet=7)
+    encode_file(source, tmp_path / "a.codes", model=lapped, frames_per_packet=7)
     encoder = StreamEncoder(lapped, frames_per_packet=7)
     packets = encoder.push(samples) + encoder.finish()
     data = encoder.header.to_bytes() + b"".join(packet.to_bytes() for packet in packets)
@@ -84,11 +85,11 @@ def test_file_and_stream_hold_the_same_codes(lapped: Codec, tmp_path: Path) -> N
 def test_mono_mixes_down_and_the_model_rate_can_be_asked_for(lapped: Codec, tmp_path: Path) -> None:
     samples = sound(5_000, 1)
     source = write(tmp_path / "in.wav", np.repeat(samples, 3, axis=0), 16_000, subtype="FLOAT")
-    encode_file(lapped, source, tmp_path / "a.codes", mono=True)
+    encode_file(source, tmp_path / "a.codes", model=lapped, mono=True)
     single = write(tmp_path / "single.wav", samples, 16_000, subtype="FLOAT")
-    encode_file(lapped, single, tmp_path / "b.codes")
+    encode_file(single, tmp_path / "b.codes", model=lapped)
     assert (tmp_path / "a.codes").read_bytes() == (tmp_path / "b.codes").read_bytes()
-    decode_file(lambda _: lapped, tmp_path / "a.codes", tmp_path / "b.flac", sample_rate=8_000)
+    decode_file(tmp_path / "a.codes", tmp_path / "b.flac", model=lapped, sample_rate=8_000)
     facts = soundfile.info(tmp_path / "b.flac")
     assert (facts.samplerate, facts.channels, facts.frames) == (8_000, 1, 2_500)
 
@@ -122,7 +123,7 @@ def test_what_is_no_audio_is_named_and_leaves_nothing(
     if content is not None:
         source.write_bytes(content)
     with pytest.raises(AudioError, match=message):
-        encode_file(lapped, source, tmp_path / "a.codes")
+        encode_file(source, tmp_path / "a.codes", model=lapped)
     assert not list(tmp_path.glob("*.codes*")) and not list(tmp_path.glob(".*"))
 
 
@@ -134,7 +135,7 @@ def test_bad_samples_far_into_a_file_leave_nothing(
     samples[0, 40_000] = value
     source = write(tmp_path / "in.wav", samples, 8_000, subtype="FLOAT")
     with pytest.raises(AudioError, match="NaN or infinite"):
-        encode_file(lapped, source, tmp_path / "a.codes")
+        encode_file(source, tmp_path / "a.codes", model=lapped)
     assert [path.name for path in tmp_path.iterdir()] == ["in.wav"]
 
 
@@ -142,17 +143,17 @@ def test_bad_samples_far_into_a_file_leave_nothing(
 def test_rates_out_of_range_are_refused(lapped: Codec, tmp_path: Path, rate: int) -> None:
     source = write(tmp_path / "in.wav", sound(100), rate)
     with pytest.raises(AudioError, match=f"{rate} samples per second"):
-        encode_file(lapped, source, tmp_path / "a.codes")
+        encode_file(source, tmp_path / "a.codes", model=lapped)
 
 
 def test_an_output_format_that_cannot_hold_the_sound_is_named(
     lapped: Codec, tmp_path: Path
 ) -> None:
     source = write(tmp_path / "in.wav", sound(500, 5), 22_050)
-    encode_file(lapped, source, tmp_path / "a.codes")
+    encode_file(source, tmp_path / "a.codes", model=lapped)
     for name, message in (("b.mp3", "cannot hold 5 channels"), ("b.xyz", "end the output's name")):
         with pytest.raises(AudioError, match=message):
-            decode_file(lambda _: lapped, tmp_path / "a.codes", tmp_path / name)
+            decode_file(tmp_path / "a.codes", tmp_path / name, model=lapped)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.codes", "in.wav"]
 
 
@@ -161,10 +162,10 @@ def test_an_existing_output_is_kept_unless_forced(lapped: Codec, tmp_path: Path)
     target = tmp_path / "a.codes"
     target.write_bytes(b"precious")
     with pytest.raises(CodecError, match="--force"):
-        encode_file(lapped, source, target)
+        encode_file(source, target, model=lapped)
     assert target.read_bytes() == b"precious"
-    encode_file(lapped, source, target, force=True)
-    assert scan_file(target).damage() is None
+    encode_file(source, target, model=lapped, force=True)
+    assert summarize_file(target).damage() is None
 
 
 def test_an_output_may_not_be_its_own_input(lapped: Codec, tmp_path: Path) -> None:
@@ -173,7 +174,7 @@ def test_an_output_may_not_be_its_own_input(lapped: Codec, tmp_path: Path) -> No
     (tmp_path / "link.wav").symlink_to(source)
     for target in (source, tmp_path / "link.wav"):
         with pytest.raises(CodecError, match="is the input itself"):
-            encode_file(lapped, source, target, force=True)
+            encode_file(source, target, model=lapped, force=True)
     assert source.read_bytes() == before
 
 
@@ -181,7 +182,7 @@ def test_files_cost_at_most_two_per_cent_more_than_their_codes(tmp_path: Path) -
     from codec.network.weights import load_codec
 
     source = write(tmp_path / "in.wav", sound(24_000 * 10), 24_000)
-    scan = encode_file(load_codec(), source, tmp_path / "a.codes", bitrate=6_000)
+    scan = encode_file(source, tmp_path / "a.codes", model=load_codec(), bitrate=6_000)
     assert (tmp_path / "a.codes").stat().st_size == scan.num_bytes <= 1.02 * 10 * 6_000 / 8
 
 
@@ -201,8 +202,8 @@ def test_a_failure_while_writing_keeps_the_old_file(tmp_path: Path) -> None:
 def stream(lapped: Codec, tmp_path: Path) -> tuple[bytes, np.ndarray]:
     """A short stream of several packets, and what it decodes to."""
     source = write(tmp_path / "in.wav", sound(321), 8_000)
-    encode_file(lapped, source, tmp_path / "s.codes", frames_per_packet=2)
-    decode_file(lambda _: lapped, tmp_path / "s.codes", tmp_path / "s.wav")
+    encode_file(source, tmp_path / "s.codes", model=lapped, frames_per_packet=2)
+    decode_file(tmp_path / "s.codes", tmp_path / "s.wav", model=lapped)
     return (tmp_path / "s.codes").read_bytes(), soundfile.read(tmp_path / "s.wav")[0]
 
 
@@ -212,12 +213,12 @@ def outcome(codec: Codec, data: bytes, folder: Path) -> tuple[str, np.ndarray | 
     source.write_bytes(data)
     target.unlink(missing_ok=True)
     try:
-        scan = decode_file(lambda _: codec, source, target)
+        scan = decode_file(source, target, model=codec)
     except CodecError as error:
         assert "\n" not in str(error)
         assert not target.exists()
         return "refused", None
-    assert (scan_file(source).damage() is None) == (scan.damage() is None)
+    assert (summarize_file(source).damage() is None) == (scan.damage() is None)
     return ("right" if scan.damage() is None else "partial"), soundfile.read(target)[0]
 
 
@@ -265,7 +266,7 @@ def test_forged_streams_are_refused_or_bounded(
     ):
         (tmp_path / "x.codes").write_bytes(forge(data, **changes))
         with pytest.raises(CodecError, match=message):
-            decode_file(lambda _: lapped, tmp_path / "x.codes", tmp_path / "x.wav")
+            decode_file(tmp_path / "x.codes", tmp_path / "x.wav", model=lapped)
     # Counts that fit no packet any more: nothing can be decoded, and little is written.
     for changes in ({"channels": 255}, {"frames_per_packet": 1_000}):
         kind, audio = outcome(lapped, forge(data, **changes), tmp_path)
@@ -285,7 +286,7 @@ def test_one_forged_packet_does_not_make_up_minutes(lapped: Codec, tmp_path: Pat
     header = Header(1, 4, 5, 2000, 8_000, 8_000, 40, lapped.fingerprint)
     (tmp_path / "x.codes").write_bytes(header.to_bytes() + Packet(255, 0, b"", 1).to_bytes())
     with pytest.raises(FormatError, match="too damaged"):
-        decode_file(lambda _: lapped, tmp_path / "x.codes", tmp_path / "x.wav")
+        decode_file(tmp_path / "x.codes", tmp_path / "x.wav", model=lapped)
 
 
 def test_a_last_packet_that_takes_sound_back_is_reported(lapped: Codec, tmp_path: Path) -> None:
@@ -301,14 +302,14 @@ def test_forged_packet_numbers_do_not_make_up_hours(lapped: Codec, tmp_path: Pat
     packets = [Packet(200 * n % 256, 2, payload).to_bytes() for n in range(1, 50)]
     (tmp_path / "x.codes").write_bytes(header.to_bytes() + b"".join(packets))
     with pytest.raises(FormatError, match="too damaged"):
-        decode_file(lambda _: lapped, tmp_path / "x.codes", tmp_path / "x.wav")
+        decode_file(tmp_path / "x.codes", tmp_path / "x.wav", model=lapped)
 
 
 def test_a_scan_counts_what_a_reader_finds(
     stream: tuple[bytes, np.ndarray], tmp_path: Path
 ) -> None:
     data, _ = stream
-    scan = scan_file(tmp_path / "s.codes")
+    scan = summarize_file(tmp_path / "s.codes")
     packets = list(PacketReader(scan.header).push(io.BytesIO(data).getvalue()[Header.SIZE :]))
     assert (scan.num_packets, scan.num_frames, scan.num_samples) == (len(packets), 9, 321)
     assert scan.num_bytes == len(data)

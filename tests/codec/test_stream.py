@@ -74,21 +74,6 @@ def test_impossible_codes_are_refused(
         codec.decode(torch.tensor(codes), num_samples)
 
 
-def test_a_finished_session_says_so(codec: Codec) -> None:
-    encoder = StreamEncoder(codec)
-    packets = encoder.push(sound(100)) + encoder.finish()
-    with pytest.raises(AudioError, match="finished"):
-        encoder.push(sound(1))
-    with pytest.raises(AudioError, match="finished"):
-        encoder.finish()
-    decoder = StreamDecoder(codec, encoder.header)
-    for packet in packets:
-        decoder.push(packet)
-    for call in (decoder.finish, decoder.lost, lambda: decoder.push(packets[0])):
-        with pytest.raises(FormatError, match="finished"):
-            call()
-
-
 def test_a_wrong_length_at_the_end_is_refused(codec: Codec) -> None:
     encoder = StreamEncoder(codec, original_sample_rate=2 * codec.config.sample_rate)
     encoder.push(sound(100))

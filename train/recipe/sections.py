@@ -18,8 +18,8 @@ from typing import Any, get_type_hints
 
 from codec.config import CodecConfig
 from codec.errors import ConfigError
+from codec.model_folder import find_model, read_description
 from codec.quality.mel import MEL_WINDOWS
-from codec.registry import find_model, read_description
 
 RECONSTRUCTION = (
     "waveform",

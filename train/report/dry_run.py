@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from codec.config import format_bitrate
+from codec.bitrate import format_bitrate
 from codec.corpus.index import Index
 from codec.network.model import Codec
 from codec.quality.macs import multiply_accumulates

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codec.config import format_bitrate
+from codec.bitrate import format_bitrate
 from codec.network.model import Codec
-from codec.quality.evaluate import reconstruct, rungs
+from codec.quality.evaluate import typical_codebook_counts as rungs
 from codec.quality.metrics import (
     bitrate_efficiency,
     code_histogram,
@@ -27,6 +27,14 @@ TREND = 3
 """Validations over which a trend is told."""
 
 Report = dict[str, float]
+
+
+@torch.inference_mode()
+def reconstruct(codec: Codec, audio: Tensor) -> Tensor:
+    """Audio ``[1, 1, N]`` through the whole codec, with any bottleneck."""
+    if codec.config.has_codes:
+        return codec.decode(codec.encode(audio), audio.shape[-1])
+    return codec.synthesize(codec.embed(audio), audio.shape[-1])
 
 
 @torch.inference_mode()
@@ -77,7 +85,7 @@ def validate(
 def _measure(decoded: Tensor, original: Tensor, recipe: TrainConfig) -> Report:
     rate = recipe.model.sample_rate
     arrays = (decoded.flatten().cpu().numpy(), original.flatten().cpu().numpy())
-    figures = {"si_sdr": si_sdr(decoded, original), "mel": mel_distance(*arrays, rate)}
+    figures = {"si_sdr": si_sdr(*arrays), "mel": mel_distance(*arrays, rate)}
     stoi = short_time_intelligibility(*arrays, rate)
     return figures if stoi is None else figures | {"stoi": stoi}
 

@@ -11,10 +11,9 @@ import numpy as np
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from codec.io.outputs import write_atomically
 from codec.network.model import Codec
-from codec.quality.evaluate import reconstruct
-from codec.registry import write_atomically
-from train.report.health import Report
+from train.report.health import Report, reconstruct
 
 CLIPS_TO_SHOW = 4
 GROUPS = ("validation", "si_sdr", "mel", "stoi", "used", "perplexity", "share")

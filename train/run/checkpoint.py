@@ -19,7 +19,7 @@ from torch import Tensor
 
 from codec.config import CodecConfig
 from codec.errors import ModelError
-from codec.registry import write_atomically
+from codec.io.outputs import write_atomically
 from train.run.schedule import Monitor
 from train.run.state import TrainState
 

@@ -22,8 +22,8 @@ from tqdm import tqdm
 
 from codec.corpus.index import scan
 from codec.errors import ConfigError
+from codec.io.outputs import write_atomically
 from codec.network.weights import save_codec
-from codec.registry import write_atomically
 from train.data.batches import Corpus, split, validation_clips
 from train.recipe.sections import TrainConfig, to_toml
 from train.report.health import advice, summary, validate

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from codec.errors import ModelError
+from codec.model_folder import find_model
 from codec.network.model import Codec
 from codec.network.weights import load_codec
-from codec.registry import find_model
 from train.objective.discriminators import Discriminators
 from train.recipe.sections import TrainConfig
 from train.run.identity import start_transparent

@@ -16,6 +16,7 @@ import soundfile
 from click.testing import CliRunner, Result
 
 from codec.cli import main
+from codec.registry import load_engine
 from tests.conftest import GOLDEN, RECORDING, sound
 
 
@@ -113,6 +114,8 @@ def test_the_wrong_model_is_refused(wav: Path, model_folder: Path, tmp_path: Pat
     codes = tmp_path / "a.codes"
     run("encode", wav, codes, "-m", model_folder)
     fails(run("decode", codes, tmp_path / "b.wav"), 1, "give the right folder with --model")
+    wrong = run("decode", codes, tmp_path / "b.wav", "-m", "speech24k")
+    fails(wrong, 1, load_engine(model_folder).info.fingerprint.hex())
 
 
 def test_many_files_go_on_past_a_bad_one(model_folder: Path, tmp_path: Path) -> None:

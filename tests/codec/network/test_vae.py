@@ -10,7 +10,7 @@ import soundfile
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from codec.config import format_bitrate
+from codec.bitrate import format_bitrate
 from codec.errors import ConfigError
 from codec.network.model import Codec
 from codec.network.vae import GaussianBottleneck

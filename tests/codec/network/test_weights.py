@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from codec.errors import ModelError
+from codec.model_folder import find_by_fingerprint, find_model
 from codec.network.model import Codec
 from codec.network.weights import fingerprint, load_codec, save_codec
-from codec.registry import find_by_fingerprint, find_model
 from tests.conftest import LADDER, LAPPED, make_codec, sound
 
 

@@ -338,7 +338,7 @@ def test_an_upgraded_decoder_decodes_files_made_before(
     first, second = tmp_path / "first", tmp_path / "second"
     fit(training_recipe, training_folder, first)
     old = load_codec(first)
-    encode_file(old, RECORDING, tmp_path / "old.codes")
+    encode_file(RECORDING, tmp_path / "old.codes", model=old)
     run = CliRunner().invoke(
         main,
         [
@@ -357,11 +357,11 @@ def test_an_upgraded_decoder_decodes_files_made_before(
     assert "decoder.body.layers.0.linear.weight" not in kept
     heard = []
     for codec, name in ((old, "old.wav"), (new, "new.wav")):
-        decode_file(lambda header, codec=codec: codec, tmp_path / "old.codes", tmp_path / name)
+        decode_file(tmp_path / "old.codes", tmp_path / name, model=codec)
         heard.append(soundfile.read(tmp_path / name)[0])
     assert heard[0].shape == heard[1].shape
     assert not np.array_equal(heard[0], heard[1])
-    encode_file(new, RECORDING, tmp_path / "new.codes")
+    encode_file(RECORDING, tmp_path / "new.codes", model=new)
     assert (tmp_path / "new.codes").read_bytes() == (tmp_path / "old.codes").read_bytes()
 
     # Going on keeps frozen what was frozen, and nothing else can be made of such a checkpoint.
@@ -429,7 +429,7 @@ def test_a_run_leaves_what_people_want_to_see(
     assert {f"decoded/{listed[0]}", f"original/{listed[0]}"} <= set(tags["audio"])
     assert {f"decoded/{listed[0]}", f"original/{listed[0]}"} <= set(tags["images"])
     # The model lies in the folder itself.
-    encode_file(load_codec(out), RECORDING, tmp_path / "a.codes")
+    encode_file(RECORDING, tmp_path / "a.codes", model=load_codec(out))
 
 
 def test_patience_ends_a_run_early(

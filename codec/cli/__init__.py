@@ -1,0 +1,5 @@
+"""The ``aecodec`` command."""
+
+from codec.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,140 @@
+"""``aecodec encode`` and ``aecodec decode``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from codec.bitrate import Bitrate, format_bitrate
+from codec.cli.errors import WrongUse, clear_errors
+from codec.cli.jobs import list_jobs, run_jobs
+from codec.cli.options import BitrateType, OutputRate
+from codec.errors import CodecError
+from codec.format.summary import StreamSummary
+from codec.model_folder import DEFAULT_MODEL
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="IN... [OUT]")
+@click.option("-b", "--bitrate", type=BitrateType(), help="Per channel: 6000, 6k, 2.4k. [highest]")
+@click.option("-d", "--out-dir", type=click.Path(path_type=Path), help="Folder for the outputs.")
+@click.option("--mono", is_flag=True, help="Mix all channels to one.")
+@click.option("--frames-per-packet", type=click.IntRange(1, 65535), help="[2 seconds' worth]")
+@click.option("-m", "--model", default=DEFAULT_MODEL, help="Model folder or packaged model.")
+@click.option("-f", "--force", is_flag=True, help="Replace existing files.")
+def encode(
+    paths: tuple[str, ...],
+    bitrate: Bitrate | None,
+    out_dir: Path | None,
+    mono: bool,
+    frames_per_packet: int | None,
+    model: str,
+    force: bool,
+) -> None:
+    """Encode audio files to .codes files.
+
+    Either one input and one output, or any number of files and folders with --out-dir.
+    `-` is standard input or output.
+    """
+    with clear_errors():
+        jobs = list_jobs(paths, out_dir, ".codes", is_audio)
+        from codec.files import encode_file
+        from codec.registry import load_engine
+
+        engine = load_engine(model)
+        engine.info.codebooks_for(bitrate)
+
+    def run(source: Path, target: Path, progress: Callable[[float], None]) -> None:
+        summary = encode_file(
+            source,
+            target,
+            model=engine,
+            bitrate=bitrate,
+            mono=mono,
+            frames_per_packet=frames_per_packet,
+            force=force,
+            progress=progress,
+        )
+        click.echo(f"{target}: {describe_rate(summary)}", err=True)
+
+    run_jobs(jobs, run, make_folders=out_dir is not None)
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="IN... [OUT]")
+@click.option(
+    "-b", "--bitrate", type=BitrateType(), help="Decode at most this bitrate of each channel."
+)
+@click.option(
+    "-r", "--sample-rate", type=OutputRate(), help="Of the output, or 'model'. [original]"
+)
+@click.option("-d", "--out-dir", type=click.Path(path_type=Path), help="Folder for the outputs.")
+@click.option("--format", "suffix", help="wav, flac, ... [by the output's suffix, else wav]")
+@click.option("-m", "--model", help="Model folder; otherwise the one the stream names.")
+@click.option("-f", "--force", is_flag=True, help="Replace existing files.")
+def decode(
+    paths: tuple[str, ...],
+    bitrate: Bitrate | None,
+    sample_rate: int | Literal["model"] | None,
+    out_dir: Path | None,
+    suffix: str | None,
+    model: str | None,
+    force: bool,
+) -> None:
+    """Decode .codes files to audio files; the format follows the output's suffix."""
+    with clear_errors():
+        from codec.files import decode_file
+        from codec.io.audio import FORMATS
+        from codec.registry import load_engine
+
+        if suffix is not None:
+            suffix = f".{suffix.lower().lstrip('.')}"
+            if suffix not in FORMATS:
+                names = ", ".join(name[1:] for name in FORMATS)
+                raise WrongUse(f"format {suffix[1:]!r} is unknown: give one of {names}")
+        jobs = list_jobs(paths, out_dir, suffix or ".wav", is_codes)
+        engine = load_engine(model) if model else None
+
+    def run(source: Path, target: Path, progress: Callable[[float], None]) -> None:
+        summary = decode_file(
+            source,
+            target,
+            model=engine,
+            bitrate=bitrate,
+            sample_rate=sample_rate,
+            suffix=suffix,
+            force=force,
+            progress=progress,
+        )
+        if damage := summary.damage():
+            raise CodecError(f"{damage}; the rest was decoded to {target}")
+
+    run_jobs(jobs, run, make_folders=out_dir is not None)
+
+
+def describe_rate(summary: StreamSummary) -> str:
+    """Payload and file bitrate of what was written."""
+    header = summary.header
+    text = (
+        f"{header.num_codebooks} codebooks, "
+        f"{format_bitrate(header.bitrate / header.channels)} per channel"
+    )
+    if summary.duration_seconds:
+        file_rate = 8 * summary.num_bytes / summary.duration_seconds
+        text += (
+            f"; payload {format_bitrate(header.bitrate)}, file {format_bitrate(round(file_rate))}"
+        )
+    return text
+
+
+def is_audio(path: Path) -> bool:
+    from codec.io.audio import SUFFIXES
+
+    return path.suffix.lower() in SUFFIXES
+
+
+def is_codes(path: Path) -> bool:
+    return path.suffix.lower() == ".codes"

@@ -1,0 +1,93 @@
+"""``aecodec info``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from codec.cli.errors import Failure, clear_errors
+from codec.config import CodecConfig
+from codec.format.reading import summarize_file
+from codec.format.summary import StreamSummary
+from codec.model_folder import DEFAULT_MODEL, find_model, read_description
+
+
+@click.command()
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE]...")
+@click.option("-m", "--model", help="Describe this model (a folder, or a packaged name).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def info(paths: tuple[Path, ...], model: str | None, as_json: bool) -> None:
+    """Describe .codes files, checked without decoding, or a model."""
+    if not paths and model is None:
+        model = ""
+    failed = False
+    if model is not None:
+        with clear_errors():
+            show(model_facts(model), as_json)
+    for path in paths:
+        try:
+            with clear_errors():
+                summary = summarize_file(path)
+        except Failure as failure:
+            failed = True
+            click.echo(f"aecodec: {failure.about(path)}", err=True)
+            continue
+        with clear_errors():
+            show(stream_facts(path, summary), as_json)
+        failed = failed or summary.damage() is not None
+    if failed:
+        sys.exit(1)
+
+
+def stream_facts(path: Path, summary: StreamSummary) -> dict[str, Any]:
+    header = summary.header
+    seconds = summary.duration_seconds
+    return {
+        "file": str(path),
+        "duration_seconds": round(seconds, 6),
+        "num_samples": summary.num_samples,
+        "sample_rate": header.original_sample_rate,
+        "channels": header.channels,
+        "num_codebooks": header.num_codebooks,
+        "payload_bitrate": float(header.bitrate),
+        "file_bitrate": round(8 * summary.num_bytes / seconds) if seconds else None,
+        "bytes": summary.num_bytes,
+        "packets": summary.num_packets,
+        "frames_per_packet": header.frames_per_packet,
+        "model_sample_rate": header.sample_rate,
+        "hop_length": header.hop_length,
+        "model_fingerprint": header.fingerprint.hex(),
+        "damage": summary.damage(),
+    }
+
+
+def model_facts(model: str) -> dict[str, Any]:
+    folder = find_model(model or DEFAULT_MODEL)
+    description = read_description(folder)
+    config = CodecConfig.from_dict(description["codec"])
+    return {
+        "model": description["name"],
+        "folder": str(folder),
+        "fingerprint": description["fingerprint"],
+        "sample_rate": config.sample_rate,
+        "frame_rate": float(config.frame_rate),
+        "bottleneck": config.bottleneck,
+        "bitrates": [float(bitrate) for bitrate in config.bitrates],
+        "algorithmic_latency_ms": round(1000 * config.latency_seconds, 3),
+        "weights_bytes": (folder / "weights.safetensors").stat().st_size,
+    }
+
+
+def show(facts: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(facts))
+        return
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        if isinstance(value, list):
+            value = " ".join(f"{item:g}" for item in value) or None
+        click.echo(f"{name.replace('_', ' '):<{width}}  {'-' if value is None else value}")

@@ -1,0 +1,82 @@
+"""Inputs and outputs of commands that work on many files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from codec.cli.errors import Failure, WrongUse, clear_errors
+from codec.errors import CodecError
+
+
+def list_jobs(
+    paths: tuple[str, ...], out_dir: Path | None, suffix: str, wanted: Callable[[Path], bool]
+) -> list[tuple[Path, Path]]:
+    """Inputs and outputs that the arguments name; folders are searched for ``wanted`` files."""
+    if out_dir is None:
+        if len(paths) != 2:
+            raise WrongUse("name one input and one output, or any number of inputs and --out-dir")
+        if paths[1].endswith("/"):
+            raise CodecError(f"{paths[1]} is a folder: name a file in it, or give --out-dir")
+        return [(Path(paths[0]), Path(paths[1]))]
+    if out_dir.exists() and not out_dir.is_dir():
+        raise CodecError(f"{out_dir} is a file: give a folder to --out-dir")
+    jobs: dict[Path, Path] = {}
+    for path in map(Path, paths):
+        found = [path]
+        if path.is_dir():
+            found = sorted(entry for entry in path.rglob("*") if entry.is_file() and wanted(entry))
+            if not found:
+                raise CodecError(f"{path} holds no file to work on: name files, or another folder")
+        for source in found:
+            inner = source.relative_to(path) if path.is_dir() else Path(source.name)
+            target = out_dir / inner.with_suffix(suffix)
+            if jobs.get(target, source) != source:
+                raise CodecError(
+                    f"{jobs[target]} and {source} would both become {target}: "
+                    "use another --out-dir for one of them"
+                )
+            jobs[target] = source
+    return [(source, target) for target, source in jobs.items()]
+
+
+def run_jobs(
+    jobs: list[tuple[Path, Path]],
+    run: Callable[[Path, Path, Callable[[float], None]], None],
+    *,
+    make_folders: bool,
+) -> None:
+    """Run every job; a bad file is reported, and the others continue."""
+    failures = []
+    for source, target in jobs:
+        try:
+            with clear_errors(), progress_bar(source.name) as progress:
+                if make_folders:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                run(source, target, progress)
+        except Failure as failure:
+            if len(jobs) == 1:
+                raise
+            failures.append(source)
+            click.echo(f"aecodec: {failure.about(source)}", err=True)
+    if failures:
+        names = ", ".join(map(str, failures))
+        raise Failure(f"{len(failures)} of {len(jobs)} files failed: {names}")
+
+
+@contextmanager
+def progress_bar(name: str) -> Iterator[Callable[[float], None]]:
+    """A progress bar on a terminal, nothing otherwise."""
+    from tqdm import tqdm
+
+    layout = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+    with tqdm(total=1.0, desc=name, leave=False, disable=None, bar_format=layout) as bar:
+
+        def progress(share: float) -> None:
+            bar.n = share
+            bar.refresh()
+
+        yield progress

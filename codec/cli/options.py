@@ -1,0 +1,47 @@
+"""Types of options that several commands share, and the log of long-running ones."""
+
+from __future__ import annotations
+
+import logging
+from fractions import Fraction
+from typing import Any, Literal
+
+import click
+
+from codec.bitrate import Bitrate, parse_bitrate
+from codec.cli.errors import WrongUse
+from codec.errors import ConfigError
+
+POSITIVE = click.FloatRange(min=0, min_open=True)
+
+
+class BitrateType(click.ParamType[Bitrate]):
+    """``6000``, ``6k`` or ``2.4k``."""
+
+    name = "bitrate"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Bitrate:
+        try:
+            return value if isinstance(value, int | Fraction) else parse_bitrate(value)
+        except ConfigError as error:
+            raise WrongUse(str(error)) from error
+
+
+class OutputRate(click.ParamType[int | Literal["model"]]):
+    """A number of samples per second, or ``model``."""
+
+    name = "rate"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int | Literal["model"]:
+        if value == "model":
+            return "model"
+        if not str(value).isdecimal() or not 1000 <= int(value) <= 384_000:
+            raise WrongUse(
+                f"sample rate {value!r}: give samples per second (1000 to 384000) or 'model'"
+            )
+        return int(value)
+
+
+def log_to_stderr() -> None:
+    """Show the log messages of training and evaluation."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")

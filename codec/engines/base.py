@@ -1,0 +1,160 @@
+"""`Engine`: what computes codes. NumPy arrays in and out; nothing here knows a network.
+
+Everything that carries codes (sessions, files, the command line, evaluation) works with an engine,
+so that any implementation of these few methods can take the place of another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from codec.bitrate import FrameRates, ceil_div
+from codec.io.audio import Samples
+
+State: TypeAlias = Any
+"""What an engine remembers between two steps of one session.
+
+A value that only its engine understands: steps take one and return a new one, and never change
+the one they were given. So a session can be copied, rewound and continued from any point.
+"""
+
+Codes: TypeAlias = npt.NDArray[np.int64]
+"""Codes ``[C, K, T]``: channel, codebook, frame."""
+
+Embedding: TypeAlias = npt.NDArray[np.float32]
+"""Continuous latents ``[C, E, T]``, which models without codes have in their place."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineInfo(FrameRates):
+    """What must be known about a model to use its codes.
+
+    Attributes:
+        name: name of the model, for people.
+        sample_rate: samples per second of the audio that is coded.
+        hop_length: samples per frame.
+        num_codebooks: codebooks of a frame.
+        codebook_size: entries of a codebook, a power of two.
+        delay: samples by which decoded audio trails the audio that was encoded.
+        fingerprint: 16 bytes that identify the model in streams; empty if it was never saved.
+        has_codes: whether frames become codes; a model with continuous latents cannot make
+            streams.
+    """
+
+    name: str
+    sample_rate: int
+    hop_length: int
+    num_codebooks: int
+    codebook_size: int
+    delay: int
+    fingerprint: bytes
+    has_codes: bool = True
+
+    @property
+    def latency(self) -> int:
+        """Algorithmic latency with one-frame packets in samples: one frame plus the delay."""
+        return self.hop_length + self.delay
+
+    @property
+    def flush_frames(self) -> int:
+        """Frames that a decoder needs after the last code to give out the delayed samples."""
+        return ceil_div(self.delay, self.hop_length)
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Computes codes from audio and audio from codes, step by step.
+
+    All channels of a recording are coded independently and in parallel. A step takes any number of
+    whole frames; the result does not depend on how a signal is divided into steps, up to rounding.
+    """
+
+    @property
+    def info(self) -> EngineInfo:
+        """What must be known about the model."""
+        ...
+
+    def init_encoder(self, channels: int) -> State:
+        """State of an encoder at the beginning of a signal."""
+        ...
+
+    def encode_step(
+        self, audio: Samples, state: State, num_codebooks: int | None = None
+    ) -> tuple[Codes, State]:
+        """Encode the next frames.
+
+        Args:
+            audio: ``[C, T * hop_length]`` float32 at the model's sampling rate.
+            state: from `init_encoder` or the step before.
+            num_codebooks: codebooks to use, the first ones; all if None.
+
+        Returns:
+            Codes ``[C, K, T]``, and the state for the next step. A model without codes returns
+            its `Embedding` in their place.
+        """
+        ...
+
+    def init_decoder(self, channels: int) -> State:
+        """State of a decoder at the beginning of a signal."""
+        ...
+
+    def decode_step(self, codes: Codes, state: State) -> tuple[Samples, State]:
+        """Decode the next frames.
+
+        Args:
+            codes: ``[C, K, T]``, of any number of codebooks from the first one on.
+            state: from `init_decoder` or the step before.
+
+        Returns:
+            Audio ``[C, T * hop_length]``, which trails by ``info.delay`` samples, and the state
+            for the next step.
+        """
+        ...
+
+    def conceal_step(self, num_frames: int, state: State) -> tuple[Samples, State]:
+        """Audio ``[C, num_frames * hop_length]`` in place of frames that were lost.
+
+        The session that asks for it fades it out.
+        """
+        ...
+
+    def flush_step(self, state: State) -> Samples:
+        """Audio ``[C, info.flush_frames * hop_length]`` still inside after the last frame."""
+        ...
+
+
+def encode(engine: Engine, audio: Samples, num_codebooks: int | None = None) -> Codes:
+    """Encode a whole signal in one step.
+
+    Args:
+        engine: the model.
+        audio: ``[C, N]`` float32 at the model's sampling rate, any N.
+        num_codebooks: codebooks to use; all if None.
+
+    Returns:
+        Codes ``[C, K, T]`` with ``T = ceil(N / hop_length)``.
+    """
+    padding = -audio.shape[1] % engine.info.hop_length
+    padded = np.pad(audio, ((0, 0), (0, padding)))
+    codes, _ = engine.encode_step(padded, engine.init_encoder(len(audio)), num_codebooks)
+    return codes
+
+
+def decode(engine: Engine, codes: Codes, num_samples: int) -> Samples:
+    """Decode a whole signal in one step.
+
+    Args:
+        engine: the model.
+        codes: ``[C, K, T]``, from `encode`.
+        num_samples: length of the audio that was encoded.
+
+    Returns:
+        Audio ``[C, num_samples]``, aligned with the audio that was encoded.
+    """
+    audio, state = engine.decode_step(codes, engine.init_decoder(len(codes)))
+    audio = np.concatenate((audio, engine.flush_step(state)), axis=1)
+    return audio[:, engine.info.delay : engine.info.delay + num_samples]

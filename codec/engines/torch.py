@@ -1,0 +1,144 @@
+"""`TorchEngine`: a PyTorch model behind the `Engine` interface."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from codec.config import CodecConfig
+from codec.engines.base import Codes, Engine, EngineInfo
+from codec.errors import ModelError
+from codec.io.audio import Samples
+from codec.network.layers import State as NetworkState
+from codec.network.model import Codec
+
+
+class DecoderState(NamedTuple):
+    """State of a decoding session.
+
+    Attributes:
+        network: state of the decoder's layers.
+        latent: ``[C, 1, D]``, the last frame, for concealment.
+    """
+
+    network: NetworkState
+    latent: Tensor
+
+
+class TorchEngine:
+    """An engine that runs a `Codec`.
+
+    The model is shared and not changed: several engines and sessions may use it at once. It can be
+    sent to another process, where it arrives with its weights.
+
+    Args:
+        codec: the model, in evaluation mode.
+        name: name of the model, for people.
+
+    Attributes:
+        codec: the model, for what needs tensors.
+        info: see `EngineInfo`.
+
+    Example:
+        >>> import numpy as np
+        >>> from codec import load_codec
+        >>> engine = TorchEngine(load_codec())
+        >>> audio = np.zeros((1, 480), np.float32)
+        >>> codes, state = engine.encode_step(audio, engine.init_encoder(1), num_codebooks=3)
+        >>> codes.shape
+        (1, 3, 1)
+    """
+
+    def __init__(self, codec: Codec, name: str = "") -> None:
+        if not isinstance(codec, Codec):
+            raise ModelError(
+                f"{type(codec).__name__} is not a model: give an engine, a Codec, the name of a "
+                "packaged model or a model folder"
+            )
+        config = codec.config
+        self.codec = codec
+        self.info = EngineInfo(
+            name=name,
+            sample_rate=config.sample_rate,
+            hop_length=config.hop_length,
+            num_codebooks=config.num_codebooks,
+            codebook_size=config.codebook_size,
+            delay=config.delay,
+            fingerprint=codec.fingerprint,
+            has_codes=config.has_codes,
+        )
+
+    def init_encoder(self, channels: int) -> NetworkState:
+        return self.codec.encoder.init_state(channels)
+
+    @torch.inference_mode()
+    def encode_step(
+        self, audio: Samples, state: NetworkState, num_codebooks: int | None = None
+    ) -> tuple[Codes, NetworkState]:
+        batch = torch.from_numpy(audio)[:, None].to(self._device)
+        if self.info.has_codes:
+            codes, state = self.codec.encode_step(batch, state, num_codebooks)
+        else:
+            codes, state = self.codec.embed_step(batch, state)
+        return codes.cpu().numpy(), state
+
+    def init_decoder(self, channels: int) -> DecoderState:
+        latent = torch.zeros(channels, 1, self.codec.config.latent_dim, device=self._device)
+        return DecoderState(self.codec.decoder.init_state(channels), latent)
+
+    @torch.inference_mode()
+    def decode_step(self, codes: Codes, state: DecoderState) -> tuple[Samples, DecoderState]:
+        frames = torch.from_numpy(codes).to(self._device)
+        if self.info.has_codes:
+            latent = self.codec.quantizer.decode(frames)
+        else:
+            latent = self.codec.quantizer.unembed(frames.mT)
+        return self._decode(latent, state)
+
+    @torch.inference_mode()
+    def conceal_step(self, num_frames: int, state: DecoderState) -> tuple[Samples, DecoderState]:
+        """The last frame, held."""
+        return self._decode(state.latent.expand(-1, num_frames, -1), state)
+
+    @torch.inference_mode()
+    def flush_step(self, state: DecoderState) -> Samples:
+        audio = self.codec.flush_step(len(state.latent), state.network)
+        flushed: Samples = audio[:, 0].cpu().numpy()
+        return flushed
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.codec.parameters()).device
+
+    def _decode(self, latent: Tensor, state: DecoderState) -> tuple[Samples, DecoderState]:
+        audio, network = self.codec.decoder(latent, state.network)
+        last = latent[:, -1:] if latent.shape[1] else state.latent
+        return audio[..., 0].cpu().numpy(), DecoderState(network, last)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        weights = {name: each.cpu().contiguous() for name, each in self.codec.state_dict().items()}
+        data = safetensors.torch.save(weights)
+        config = self.codec.config.to_dict()
+        return _restore, (config, data, self.info.fingerprint, self.info.name)
+
+
+def tensor_model(engine: Engine) -> Codec:
+    """The PyTorch model of an engine, for what needs tensors.
+
+    Raises:
+        ModelError: the engine is of another kind.
+    """
+    if not isinstance(engine, TorchEngine):
+        raise ModelError(f"{type(engine).__name__} has no PyTorch model: use a TorchEngine")
+    return engine.codec
+
+
+def _restore(config: dict[str, Any], weights: bytes, fingerprint: bytes, name: str) -> TorchEngine:
+    """The engine of another process."""
+    codec = Codec(CodecConfig.from_dict(config))
+    codec.load_state_dict(safetensors.torch.load(weights))
+    codec.fingerprint = fingerprint
+    return TorchEngine(codec.eval().requires_grad_(False), name)

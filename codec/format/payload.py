@@ -1,0 +1,67 @@
+"""Codes to the bytes of a packet and back: the only place that knows the order of codes."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from codec.errors import FormatError
+from codec.format import bitpack
+from codec.format.container import Header
+
+Codes = npt.NDArray[np.int64]
+"""Codes ``[C, K, T]``: channel, codebook, frame."""
+
+
+def pack_codes(codes: npt.NDArray[np.integer], header: Header) -> bytes:
+    """Bytes of the codes of some frames.
+
+    Frame by frame; within a frame channel by channel; within a channel codebook by codebook, the
+    coarsest first. Each code takes ``header.bits_per_code`` bits.
+
+    Args:
+        codes: ``[C, K, T]`` with the channels and codebooks of ``header``.
+        header: of the stream.
+
+    Raises:
+        ValueError: the shape is not that of the header, or a code does not fit its bits.
+
+    Example:
+        >>> import numpy as np
+        >>> from codec.format.container import Header
+        >>> header = Header(channels=1, num_codebooks=2, bits_per_code=4, frames_per_packet=1,
+        ...     sample_rate=24_000, original_sample_rate=24_000, hop_length=480,
+        ...     fingerprint=bytes(16))
+        >>> pack_codes(np.array([[[1, 3], [2, 4]]]), header).hex()  # frame 0: 1 2, frame 1: 3 4
+        '1234'
+    """
+    if codes.ndim != 3 or codes.shape[:2] != (header.channels, header.num_codebooks):
+        raise ValueError(
+            f"codes have shape {list(codes.shape)}: the header says "
+            f"[{header.channels}, {header.num_codebooks}, T]"
+        )
+    return bitpack.pack(codes.transpose(2, 0, 1), header.bits_per_code)
+
+
+def unpack_codes(payload: bytes, num_frames: int, header: Header) -> Codes:
+    """Codes ``[C, K, T]`` of the ``num_frames`` frames in a payload.
+
+    Raises:
+        FormatError: the payload is too short or too long for that many frames.
+
+    Example:
+        >>> from codec.format.container import Header
+        >>> header = Header(channels=1, num_codebooks=2, bits_per_code=4, frames_per_packet=2,
+        ...     sample_rate=24_000, original_sample_rate=24_000, hop_length=480,
+        ...     fingerprint=bytes(16))
+        >>> unpack_codes(bytes.fromhex("1234"), 2, header).tolist()
+        [[[1, 3], [2, 4]]]
+    """
+    if len(payload) != header.payload_size(num_frames):
+        raise FormatError(
+            f"a packet of {num_frames} frames in {len(payload)} bytes "
+            "does not fit the stream's header"
+        )
+    shape = (num_frames, header.channels, header.num_codebooks)
+    flat = bitpack.unpack(payload, header.bits_per_code, int(np.prod(shape)))
+    return flat.reshape(shape).transpose(1, 2, 0)

@@ -1,0 +1,63 @@
+"""`StreamSummary`: what a stream holds, counted in the same way by who writes and who reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from codec.format.container import Gap, Header, Packet
+
+
+@dataclass
+class StreamSummary:
+    """What a stream holds, found without decoding it.
+
+    Attributes:
+        header: header of the stream.
+        num_packets: number of undamaged packets.
+        num_frames: number of frames in them.
+        num_lost: number of packets that are damaged or missing, as far as can be told.
+        num_bytes: size of the whole stream.
+        num_samples: samples per channel at the original rate; None if the stream has no end.
+        num_last_frames: number of frames in the last packet.
+    """
+
+    header: Header
+    num_packets: int = 0
+    num_frames: int = 0
+    num_lost: int = 0
+    num_bytes: int = Header.SIZE
+    num_samples: int | None = None
+    num_last_frames: int = 0
+
+    def count(self, item: Packet | Gap) -> None:
+        """Take the next packet or gap of the stream into account; its bytes are not counted."""
+        if isinstance(item, Gap):
+            self.num_lost += item.num_packets
+            return
+        self.num_packets += 1
+        self.num_frames += item.num_frames
+        self.num_samples = item.num_samples
+        self.num_last_frames = item.num_frames
+
+    @property
+    def duration_seconds(self) -> float:
+        """Length of the audio; without an end that of the frames that arrived."""
+        if self.num_samples is not None:
+            return self.num_samples / self.header.original_sample_rate
+        return self.num_frames * self.header.hop_length / self.header.sample_rate
+
+    def damage(self) -> str | None:
+        """One line about what is wrong with the stream; None if nothing is."""
+        if self.num_samples is None:
+            return "the stream has no last packet: it was cut short" + (
+                f", and {self.num_lost} packets are damaged or missing" if self.num_lost else ""
+            )
+        if self.num_lost:
+            return f"{self.num_lost} packets are damaged or missing"
+        expected = self.header.num_frames(self.num_samples)
+        if self.num_frames != expected:
+            return f"the stream has {self.num_frames} frames but its last packet says {expected}"
+        before_last = (self.num_frames - self.num_last_frames) * self.header.hop_length
+        if before_last > self.header.model_samples(self.num_samples):
+            return f"the last packet says {self.num_samples} samples, but more came before it"
+        return None

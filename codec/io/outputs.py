@@ -1,0 +1,87 @@
+"""Writing files: complete under their name or not there at all, even after a power cut."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from codec.errors import CodecError
+from codec.io.pipes import PIPE, is_pipe, standard_output
+
+
+@contextmanager
+def atomic_output(target: Path, *, force: bool, seekable: bool = False) -> Iterator[BinaryIO]:
+    """Open a file that appears under its name only when it is complete.
+
+    Args:
+        target: path of the file; ``-`` is standard output. A device or named pipe is written
+            directly.
+        force: replace an existing file.
+        seekable: whether the writer seeks. Output to a pipe is then completed in a temporary file
+            first.
+
+    Raises:
+        CodecError: the target exists, is a folder, or its folder cannot be written to.
+    """
+    if is_pipe(target):
+        with standard_output() if target == PIPE else target.open("wb") as pipe:
+            if not seekable:
+                yield pipe
+                return
+            with tempfile.TemporaryFile() as file:
+                yield file
+                file.seek(0)
+                shutil.copyfileobj(file, pipe)
+        return
+    check_writable(target, force=force)
+    try:
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    except OSError as error:
+        raise CodecError(
+            f"cannot write to {target.parent}: {error.strerror}; choose another place"
+        ) from error
+    try:
+        with os.fdopen(handle, "w+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut may leave the new name on an empty file
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)
+        Path(temporary).replace(target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a whole file, replacing what is there."""
+    with atomic_output(path, force=True) as file:
+        file.write(data)
+
+
+def check_writable(target: Path, *, force: bool) -> None:
+    """Check that a file may be written before the work for it begins.
+
+    Raises:
+        CodecError: ``target`` is a folder, or exists and ``force`` is not given.
+    """
+    if target.is_dir():
+        raise CodecError(f"{target} is a folder: name a file in it")
+    if os.path.lexists(target) and not force:
+        raise CodecError(f"{target} exists: give --force to replace it")
+
+
+def check_apart(source: Path, target: Path) -> None:
+    """Check that an output does not replace its own input.
+
+    Raises:
+        CodecError: both are the same file.
+    """
+    if source.is_file() and target.is_file() and source.samefile(target):
+        raise CodecError(f"{target} is the input itself: give the output another name")

@@ -1,0 +1,99 @@
+"""``aecodec train`` and ``aecodec finetune``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from codec.cli.errors import WrongUse, clear_errors, training_packages
+from codec.cli.options import POSITIVE, log_to_stderr
+
+if TYPE_CHECKING:
+    from train.recipe.sections import TrainConfig
+
+
+def training_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Options that `train` and `finetune` share."""
+    folder = click.Path(path_type=Path)
+    options = [
+        click.option("--data", required=True, type=folder, help="Folder of training audio."),
+        click.option("--out", type=folder, help="Folder for the model and its run."),
+        click.option("--valid", type=folder, help="Validation audio. [some files of --data]"),
+        click.option("--minutes", type=POSITIVE, help="Wall-clock budget."),
+        click.option(
+            "-s", "--set", "overrides", multiple=True, help="Replace a value: optimizer.lr=3e-4."
+        ),
+        click.option("--resume", is_flag=True, help="Continue from the last checkpoint in --out."),
+        click.option("--dry-run", is_flag=True, help="Describe the model and the data only."),
+        click.option("--device", default="auto", help="auto, cpu, cuda or mps."),
+        click.option("--devices", type=click.IntRange(min=1), default=1, help="Number of devices."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("recipe")
+@training_options
+def train(recipe: str, overrides: tuple[str, ...], **options: Any) -> None:
+    """Train a codec with RECIPE, a packaged name or a TOML file."""
+    with clear_errors(), training_packages():
+        from train.recipe.sections import load_recipe
+
+        run_training(load_recipe(recipe, overrides), **options)
+
+
+@click.command()
+@click.argument("model")
+@click.option("--recipe", help="Train with this recipe. [that of the model]")
+@click.option("--freeze", multiple=True, help="Do not train encoder, quantizer or decoder.")
+@training_options
+def finetune(
+    model: str,
+    recipe: str | None,
+    freeze: tuple[str, ...],
+    overrides: tuple[str, ...],
+    **options: Any,
+) -> None:
+    """Continue training MODEL, a packaged name or a folder.
+
+    With --freeze encoder --freeze quantizer only the decoder changes, and every file that MODEL
+    has coded can still be decoded.
+    """
+    with clear_errors(), training_packages():
+        from train.recipe.sections import recipe_of_model
+
+        own = options["out"] and options["out"] / "training" / "recipe.toml"
+        if options["resume"] and recipe is None and own and own.exists():
+            recipe = str(own)  # parts that were frozen when the run began stay frozen
+        loaded = recipe_of_model(model, recipe, overrides, freeze)
+        run_training(loaded, initial_model=None if options["resume"] else model, **options)
+
+
+def run_training(
+    recipe: TrainConfig,
+    *,
+    data: Path,
+    out: Path | None,
+    devices: int,
+    dry_run: bool,
+    **options: Any,
+) -> None:
+    """Train, or describe what would be trained."""
+    if dry_run:
+        from codec.corpus.index import scan
+        from train.report.dry_run import describe
+
+        click.echo(describe(recipe, scan(data)))
+        return
+    if out is None:
+        raise WrongUse("give --out, a folder for the model and for all of the run")
+    from train.run.loop import fit
+
+    log_to_stderr()
+    if fit(recipe, data, out, num_devices=devices, **options):
+        click.echo(out)
