@@ -2,24 +2,73 @@
 
 
 class CodecError(Exception):
-    """Base of every error that this package raises on purpose. The message names the remedy."""
+    """Base of every error that this package raises on purpose. The message names the remedy.
+
+    Example:
+        >>> from codec import encode_file
+        >>> try:
+        ...     encode_file("missing.wav", "out.codes")
+        ... except CodecError as error:
+        ...     print(error)
+        missing.wav does not exist: check the path
+    """
 
 
 class ConfigError(CodecError):
-    """A configuration or an argument (bitrate, number of codebooks) is impossible."""
+    """A configuration or an argument (bitrate, number of codebooks) is impossible.
+
+    Example:
+        >>> from codec import StreamEncoder
+        >>> StreamEncoder(bitrate=100)
+        Traceback (most recent call last):
+        codec.errors.ConfigError: bitrate 0.1 kbit/s is out of range: this model codes 0.5 kbit/s \
+to 6 kbit/s per channel, in steps of 0.5 kbit/s
+    """
 
 
 class FormatError(CodecError):
-    """Bytes that should be a ``.codes`` stream are not, or are damaged."""
+    """Bytes that should be a ``.codes`` stream are not, or are damaged.
+
+    Example:
+        >>> from codec import Header
+        >>> Header.from_bytes(b"RIFF")
+        Traceback (most recent call last):
+        codec.errors.FormatError: not a .codes stream: it does not start with 'AECD'
+    """
 
 
 class ModelError(CodecError):
-    """A model folder is missing, damaged, or not the one a stream was made with."""
+    """A model folder is missing, damaged, or not the one a stream was made with.
+
+    Example:
+        >>> from codec import load_engine
+        >>> try:
+        ...     load_engine("missing")
+        ... except ModelError as error:
+        ...     print(str(error).partition(":")[0])
+        no model 'missing'
+    """
 
 
 class AudioError(CodecError):
-    """An audio file or a block of samples cannot be read, written or coded."""
+    """An audio file or a block of samples cannot be read, written or coded.
+
+    Example:
+        >>> from codec import StreamEncoder
+        >>> StreamEncoder(channels=2).push([[0.0, 0.1]])
+        Traceback (most recent call last):
+        codec.errors.AudioError: samples have shape [1, 2], this stream takes [2, n]
+    """
 
 
 class StreamFinishedError(CodecError):
-    """A streaming session was used after its end."""
+    """A streaming session was used after its end.
+
+    Example:
+        >>> from codec import StreamEncoder
+        >>> encoder = StreamEncoder()
+        >>> _ = encoder.finish()
+        >>> encoder.push([[0.0]])
+        Traceback (most recent call last):
+        codec.errors.StreamFinishedError: this stream is finished: start a new StreamEncoder
+    """

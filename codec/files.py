@@ -138,9 +138,9 @@ def decode_file(
 
     Example:
         >>> import soundfile
-        >>> soundfile.write("talk.wav", [0.0] * 24_000, 24_000)
-        >>> _ = encode_file("talk.wav", "talk.codes")
-        >>> decode_file("talk.codes", "decoded.wav").damage() is None
+        >>> soundfile.write("speech.wav", [0.0] * 24_000, 24_000)
+        >>> _ = encode_file("speech.wav", "speech.codes")
+        >>> decode_file("speech.codes", "decoded.wav").damage() is None
         True
         >>> soundfile.info("decoded.wav").frames
         24000

@@ -43,6 +43,12 @@ class EngineInfo(FrameRates):
         fingerprint: 16 bytes that identify the model in streams; empty if it was never saved.
         has_codes: whether frames become codes; a model with continuous latents cannot make
             streams.
+
+    Example:
+        >>> from codec import load_engine
+        >>> info = load_engine().info
+        >>> info.codebooks_for(3_000), info.bits_per_code, info.latency
+        (6, 10, 720)
     """
 
     name: str
@@ -71,6 +77,15 @@ class Engine(Protocol):
 
     All channels of a recording are coded independently and in parallel. A step takes any number of
     whole frames; the result does not depend on how a signal is divided into steps, up to rounding.
+
+    Example:
+        >>> import numpy as np
+        >>> from codec import load_engine
+        >>> engine = load_engine()
+        >>> codes, _ = engine.encode_step(np.zeros((1, 960), np.float32), engine.init_encoder(1))
+        >>> audio, state = engine.decode_step(codes, engine.init_decoder(1))
+        >>> codes.shape, audio.shape, engine.flush_step(state).shape
+        ((1, 12, 2), (1, 960), (1, 480))
     """
 
     @property

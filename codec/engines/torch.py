@@ -35,7 +35,7 @@ class TorchEngine:
     sent to another process, where it arrives with its weights.
 
     Args:
-        codec: the model, in evaluation mode.
+        codec: the model, in evaluation mode, on the device that is to run it.
         name: name of the model, for people.
 
     Attributes:
@@ -60,6 +60,7 @@ class TorchEngine:
             )
         config = codec.config
         self.codec = codec
+        self._device = next(codec.parameters()).device
         self.info = EngineInfo(
             name=name,
             sample_rate=config.sample_rate,
@@ -108,10 +109,6 @@ class TorchEngine:
         audio = self.codec.flush_step(len(state.latent), state.network)
         flushed: Samples = audio[:, 0].cpu().numpy()
         return flushed
-
-    @property
-    def _device(self) -> torch.device:
-        return next(self.codec.parameters()).device
 
     def _decode(self, latent: Tensor, state: DecoderState) -> tuple[Samples, DecoderState]:
         audio, network = self.codec.decoder(latent, state.network)

@@ -1,6 +1,6 @@
 """The ``.codes`` stream: `Header`, `Packet`, `PacketWriter`, `PacketReader`.
 
-``docs/format.md`` describes every byte. Nothing here needs torch, and nothing trusts its input.
+``docs/format.md`` describes every byte. Nothing here trusts its input.
 """
 
 from __future__ import annotations
@@ -35,17 +35,26 @@ class Header:
     """What a decoder must know before the first packet.
 
     Attributes:
-        channels: channels, each coded on its own.
-        num_codebooks: codebooks per frame and channel.
-        bits_per_code: width of a code.
-        frames_per_packet: frames of every packet but the last.
-        sample_rate: the model's, in samples per second.
-        original_sample_rate: of the audio that went in and comes out.
-        hop_length: model samples per frame.
-        fingerprint: 16 bytes that name the model.
+        channels: number of channels, each coded on its own.
+        num_codebooks: number of codebooks per frame and channel.
+        bits_per_code: bits of one code.
+        frames_per_packet: number of frames in every packet but the last.
+        sample_rate: sampling rate of the model, in samples per second.
+        original_sample_rate: sampling rate of the audio before encoding and after decoding.
+        hop_length: samples per frame at the model's rate.
+        fingerprint: 16 bytes that identify the model.
 
     Raises:
-        FormatError: a value is impossible.
+        FormatError: a value is out of range.
+
+    Example:
+        >>> header = Header(channels=1, num_codebooks=12, bits_per_code=10, frames_per_packet=100,
+        ...     sample_rate=24_000, original_sample_rate=44_100, hop_length=480,
+        ...     fingerprint=bytes(16))
+        >>> header.bitrate, header.num_frames(44_100)
+        (Fraction(6000, 1), 50)
+        >>> Header.from_bytes(header.to_bytes()) == header
+        True
     """
 
     channels: int
@@ -92,17 +101,19 @@ class Header:
         return Fraction(self.sample_rate, self.hop_length) * bits
 
     def payload_size(self, num_frames: int) -> int:
+        """Bytes of the codes of ``num_frames`` frames."""
         return packed_size(self.bits_per_code, num_frames * self.channels * self.num_codebooks)
 
     def model_samples(self, num_samples: int) -> int:
-        """Samples at the model's rate that stand for ``num_samples`` at the original rate."""
+        """Number of samples at the model's rate for ``num_samples`` at the original rate."""
         return -(-num_samples * self.sample_rate // self.original_sample_rate)
 
     def num_frames(self, num_samples: int) -> int:
-        """Frames that code ``num_samples`` samples at the original rate."""
+        """Number of frames for ``num_samples`` samples at the original rate."""
         return -(-self.model_samples(num_samples) // self.hop_length)
 
     def to_bytes(self) -> bytes:
+        """The `SIZE` bytes at the beginning of a stream."""
         head = _HEADER.pack(
             MAGIC,
             MAJOR << 4 | MINOR,
@@ -147,13 +158,19 @@ class Header:
 
 @dataclass(frozen=True)
 class Packet:
-    """Some frames of codes; the last packet of a stream also says how long the sound was.
+    """Some frames of codes; the last packet of a stream also says how long the audio was.
 
     Attributes:
         sequence: number of the packet in its stream, modulo 256.
-        num_frames: frames inside; the last packet may have none.
-        payload: their packed codes.
+        num_frames: number of frames inside; the last packet may have none.
+        payload: their packed codes (`codec.format.payload`).
         num_samples: in the last packet, samples per channel at the original rate, else None.
+
+    Example:
+        >>> packet = Packet(sequence=0, num_frames=1, payload=bytes(15))
+        >>> data = packet.to_bytes()
+        >>> len(data), Packet.from_bytes(data) == packet, packet.is_last
+        (23, True, False)
     """
 
     sequence: int
@@ -165,9 +182,11 @@ class Packet:
 
     @property
     def is_last(self) -> bool:
+        """Whether the stream ends with this packet."""
         return self.num_samples is not None
 
     def to_bytes(self) -> bytes:
+        """Head, checksum and payload."""
         head = _HEAD.pack(SYNC_END if self.is_last else SYNC, self.sequence, self.num_frames)
         body = self.payload
         if self.num_samples is not None:
@@ -176,13 +195,13 @@ class Packet:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Packet:
-        """The packet that ``data`` holds, all of it and nothing else.
+        """The packet that ``data`` consists of.
 
         Raises:
             FormatError: damaged.
         """
         if len(data) < cls.HEAD_SIZE or data[0] not in (SYNC, SYNC_END):
-            raise FormatError(f"{len(data)} bytes that are no packet")
+            raise FormatError(f"{len(data)} bytes that are not a packet")
         head, body = data[: _HEAD.size], data[cls.HEAD_SIZE :]
         (crc,) = _CRC.unpack_from(data, _HEAD.size)
         if (found := zlib.crc32(body, zlib.crc32(head))) != crc:
@@ -201,8 +220,12 @@ class Gap:
     """A place where packets are damaged or missing.
 
     Attributes:
-        num_packets: packets lost, as far as can be told.
-        num_bytes: bytes skipped to find the next good packet.
+        num_packets: number of packets lost, as far as can be told.
+        num_bytes: number of bytes skipped to find the next undamaged packet.
+
+    Example:
+        >>> Gap(num_packets=2, num_bytes=46).num_packets
+        2
     """
 
     num_packets: int
@@ -210,27 +233,55 @@ class Gap:
 
 
 class PacketWriter:
-    """Writes a header and then packets to a file or pipe; never seeks."""
+    """Writes a header and then packets to a file or pipe; never seeks.
+
+    Args:
+        file: the file or pipe.
+        header: written at once.
+
+    Example:
+        >>> import io
+        >>> file = io.BytesIO()
+        >>> header = Header(channels=1, num_codebooks=12, bits_per_code=10, frames_per_packet=1,
+        ...     sample_rate=24_000, original_sample_rate=24_000, hop_length=480,
+        ...     fingerprint=bytes(16))
+        >>> writer = PacketWriter(file, header)
+        >>> writer.write(Packet(sequence=0, num_frames=1, payload=bytes(15)))
+        23
+        >>> len(file.getvalue()) == Header.SIZE + 23
+        True
+    """
 
     def __init__(self, file: BinaryIO, header: Header) -> None:
         self._file = file
         self._file.write(header.to_bytes())
 
     def write(self, packet: Packet) -> int:
-        """Write a packet and say how many bytes that took."""
+        """Write a packet, and return its size in bytes."""
         data = packet.to_bytes()
         self._file.write(data)
         return len(data)
 
 
 class PacketReader:
-    """Finds packets in bytes that come in pieces of any size, and gaps between them.
-
-    Feed it with `push`; when the bytes have ended, `finish` says what was missing, and
-    `ended` whether the last packet was seen.
+    """Finds packets in bytes that arrive in pieces of any size, and gaps between them.
 
     Args:
-        header: of the stream; its bytes are not part of what is pushed.
+        header: header of the stream; its bytes are not part of what is pushed.
+
+    Attributes:
+        header: header of the stream.
+        ended: whether the last packet of the stream was found.
+
+    Example:
+        >>> header = Header(channels=1, num_codebooks=12, bits_per_code=10, frames_per_packet=1,
+        ...     sample_rate=24_000, original_sample_rate=24_000, hop_length=480,
+        ...     fingerprint=bytes(16))
+        >>> data = b"".join(Packet(n, 1, bytes(15)).to_bytes() for n in range(3))
+        >>> reader = PacketReader(header)
+        >>> found = [*reader.push(data[:23] + data[30:]), *reader.finish()]  # 7 bytes are lost
+        >>> [type(item).__name__ for item in found]
+        ['Packet', 'Gap', 'Packet']
     """
 
     def __init__(self, header: Header) -> None:
@@ -243,18 +294,18 @@ class PacketReader:
         self._pushed = 0
 
     def push(self, data: bytes) -> Iterator[Packet | Gap]:
-        """Packets and gaps that are certain with these bytes; nothing after the last packet.
+        """Packets and gaps that are certain after these bytes; nothing after the last packet.
 
         Raises:
-            FormatError: so many bytes look like packets and are none that the stream must have
-                been made to waste time.
+            FormatError: too many bytes look like packets and are not, as in a stream that was
+                forged to waste time.
         """
         self._buffer += data
         self._pushed += len(data)
         yield from self._scan(at_end=False)
 
     def finish(self) -> Iterator[Packet | Gap]:
-        """What is left once the bytes have ended; a last gap if the tail is damaged."""
+        """Packets and gaps that are left when the bytes have ended."""
         yield from self._scan(at_end=True)
         if self._skipped and not self.ended:
             yield self._gap(None)
@@ -267,7 +318,7 @@ class PacketReader:
                 break
             packet = self._packet_at(position, size) if size else None
             if packet is None:
-                # Damaged: go on to the next byte that could start a packet.
+                # Damaged: continue at the next byte that could start a packet.
                 start, position = position, self._next_sync(position + 1)
                 self._skipped += position - start
                 continue

@@ -32,14 +32,14 @@ ALL_KINDS = "(all)"
 
 @dataclass(frozen=True)
 class Figures:
-    """How well one recording was decoded; None for what cannot be told of it.
+    """Measures of one decoded recording; None where a measure is not defined.
 
     Attributes:
-        payload_bitrate: bits per second that its codes take, packed; None without codes.
-        si_sdr: in dB, higher is better; of silence it cannot be told.
+        payload_bitrate: bits per second of its packed codes; None without codes.
+        si_sdr: in dB, higher is better; not defined for silence.
         mel: `mel_distance`, lower is better.
         stoi: `short_time_intelligibility`, higher is better.
-        level: of the decoded sound relative to the original, in dB.
+        level: level of the decoded audio relative to the original, in dB.
     """
 
     payload_bitrate: float | None
@@ -54,8 +54,8 @@ class Measured:
     """One recording at several bitrates.
 
     Attributes:
-        seconds: how much of it was measured.
-        figures: one for each number of codebooks; a single one without codes.
+        seconds: length of what was measured.
+        figures: one entry per number of codebooks; a single one without codes.
         histogram: counts of the codes, ``[K, codebook_size]``; None without codes.
     """
 
@@ -66,17 +66,17 @@ class Measured:
 
 @dataclass(frozen=True)
 class Row:
-    """Means over the recordings of one class at one bitrate, each recording counting the same.
+    """Means over the recordings of one class at one bitrate, all weighted equally.
 
-    None where none of the recordings could tell. The first columns are those of `Figures`.
+    None where a measure is not defined for any of the recordings.
 
     Attributes:
         kind: class of sound, `ALL_KINDS` for the mean over all of them.
-        num_codebooks: in use; None without codes.
-        files: how many.
-        seconds: of audio, in all.
-        entries_used: share of the entries that occur, mean over codebooks. Little audio cannot
-            show all of a large codebook.
+        num_codebooks: number of codebooks in use; None without codes.
+        files: number of recordings.
+        seconds: their total length.
+        entries_used: share of the entries that occur, mean over codebooks. It is low if there is
+            little audio for a large codebook.
         efficiency: `bitrate_efficiency`.
     """
 
@@ -98,10 +98,10 @@ class Evaluation:
     """What `evaluate` found.
 
     Attributes:
-        fingerprint: of the model, in hexadecimal digits.
-        opening_seconds: how much of each recording was measured at most.
-        rows: by class, then by rising bitrate; over all classes at the end if there are several.
-        skipped: for each name that is not usable, one line that says why.
+        fingerprint: fingerprint of the model in hexadecimal digits.
+        opening_seconds: length of the beginning of each recording that was measured.
+        rows: by class, then by ascending bitrate; means over all classes come last.
+        skipped: for each name that cannot be used, one line with the reason.
     """
 
     fingerprint: str
@@ -270,5 +270,5 @@ def _cell(value: float | None, form: str) -> str:
 
 
 def _printable(name: str) -> str:
-    """A name as a cell of a table; what is no UTF-8 in it becomes a question mark."""
+    """A name as a cell of a table; bytes that are not UTF-8 become question marks."""
     return name.encode(errors="replace").decode().replace("|", "\\|")

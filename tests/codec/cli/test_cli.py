@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import soundfile
@@ -17,7 +18,7 @@ from click.testing import CliRunner, Result
 
 from codec.cli import main
 from codec.registry import load_engine
-from tests.conftest import GOLDEN, RECORDING, sound
+from tests.conftest import GOLDEN, RECORDING, REPOSITORY, sound
 
 
 def run(*arguments: str | Path) -> Result:
@@ -248,3 +249,38 @@ def test_silence_of_no_samples_goes_through(model_folder: Path, tmp_path: Path) 
     )
     facts = soundfile.info(tmp_path / "b.wav")
     assert (facts.frames, facts.channels, facts.samplerate) == (0, 2, 44_100)
+
+
+def test_a_file_named_train_in_the_working_folder_is_not_run(tmp_path: Path) -> None:
+    """As `python -m` searches that folder first, and ``torchrun`` starts the command so."""
+    (tmp_path / "train.py").write_text("raise SystemExit('a stranger was run')")
+    for words, path in (
+        (["--help"], REPOSITORY),
+        (["train", "--help"], REPOSITORY),
+        (["train", "nothing", "--data", "."], f"{tmp_path}{os.pathsep}{REPOSITORY}"),
+    ):
+        result = subprocess.run(
+            [sys.executable, "-m", "codec.cli", *words],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if "nothing" in words:  # found before our own package: one line says so
+            assert result.returncode == 1
+            assert result.stderr.splitlines() == [
+                f"aecodec: {tmp_path / 'train.py'} shadows aecodec's package: rename it"
+            ]
+        else:
+            assert result.returncode == 0, result.stderr
+            assert "Train a codec" in result.stdout
+
+
+def test_every_command_is_found_by_its_name() -> None:
+    context = click.Context(main)
+    for name in main.list_commands(context):
+        command = main.get_command(context, name)
+        assert command is not None and command.name == name
+        assert command.get_short_help_str()
+    assert main.get_command(context, "nothing") is None
