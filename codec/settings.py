@@ -1,0 +1,266 @@
+"""Settings of frozen dataclasses: the description and the range of a value beside its field.
+
+A dataclass gives each field a `setting` as its metadata and calls `check_settings` in
+``__post_init__``. `check_keys` compares a table that was read from a file with the fields. This
+module imports no torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, get_args, get_origin, get_type_hints
+
+from codec.errors import ConfigError
+
+_KEY = "setting"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """Description and limits of one field. Limits that are None do not apply.
+
+    Attributes:
+        description: what the value means, with its unit.
+        low: smallest value allowed.
+        high: largest value allowed.
+        above: limit that values must exceed.
+        below: limit that values must stay under.
+        choices: the strings allowed; any string if empty.
+        min_length: smallest number of entries of a list.
+        max_length: largest number of entries of a list.
+    """
+
+    description: str
+    low: float | None = None
+    high: float | None = None
+    above: float | None = None
+    below: float | None = None
+    choices: tuple[str, ...] = ()
+    min_length: int | None = None
+    max_length: int | None = None
+
+    @property
+    def limits(self) -> str:
+        """The allowed values in words, empty if all are.
+
+        Example:
+            >>> Setting(description="share of crops", low=0, high=1).limits
+            'lie in 0..1'
+            >>> Setting(description="decay of the average", low=0, below=1).limits
+            'lie in [0, 1)'
+        """
+        if self.choices:
+            return "be one of " + ", ".join(f'"{choice}"' for choice in self.choices)
+        lowest = self.low if self.above is None else self.above
+        highest = self.high if self.below is None else self.below
+        if lowest is not None and highest is not None:
+            if self.above is None and self.below is None:
+                return f"lie in {lowest}..{highest}"
+            opening = "[" if self.above is None else "("
+            closing = "]" if self.below is None else ")"
+            return f"lie in {opening}{lowest}, {highest}{closing}"
+        if lowest is not None:
+            return f"be at least {lowest}" if self.above is None else f"be greater than {lowest}"
+        if highest is not None:
+            return f"be at most {highest}" if self.below is None else f"be less than {highest}"
+        return ""
+
+    def allows(self, value: Any) -> bool:
+        """Whether one number, string or boolean is within the limits."""
+        if self.choices:
+            return value in self.choices
+        return (
+            (self.low is None or value >= self.low)
+            and (self.high is None or value <= self.high)
+            and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
+        )
+
+
+def setting(
+    description: str,
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    above: float | None = None,
+    below: float | None = None,
+    choices: Iterable[str] = (),
+    length: int | tuple[int, int] | None = None,
+) -> dict[str, Setting]:
+    """Metadata of a dataclass field: its description and the values it allows.
+
+    The limits of a list or a table apply to each of its values.
+
+    Args:
+        description: what the value means, with its unit.
+        low: smallest value allowed.
+        high: largest value allowed.
+        above: limit that values must exceed, instead of `low`.
+        below: limit that values must stay under, instead of `high`.
+        choices: the strings allowed.
+        length: number of entries of a list, or the smallest and the largest number.
+
+    Example:
+        >>> @dataclass(frozen=True, kw_only=True)
+        ... class Optimizer:
+        ...     lr: float = dataclasses.field(metadata=setting("learning rate", above=0))
+        ...
+        ...     def __post_init__(self) -> None:
+        ...         check_settings(self, "optimizer")
+        >>> Optimizer(lr=0.0)
+        Traceback (most recent call last):
+            ...
+        codec.errors.ConfigError: optimizer.lr is 0.0: it must be greater than 0
+    """
+    shortest, longest = (length, length) if isinstance(length, int) else length or (None, None)
+    described = Setting(
+        description=description,
+        low=low,
+        high=high,
+        above=above,
+        below=below,
+        choices=tuple(choices),
+        min_length=shortest,
+        max_length=longest,
+    )
+    return {_KEY: described}
+
+
+def settings_of(kind: Any) -> dict[str, Setting]:
+    """The settings of a dataclass by the names of their fields, in order.
+
+    Args:
+        kind: a dataclass, or an instance of one.
+    """
+    return {
+        field.name: field.metadata[_KEY]
+        for field in dataclasses.fields(kind)
+        if _KEY in field.metadata
+    }
+
+
+def check_settings(instance: Any, section: str = "") -> None:
+    """Check type and limits of every field of a dataclass, to be called in ``__post_init__``.
+
+    Lists become tuples and whole numbers in fields of floats become floats. Supported types are
+    int, float, bool, str, tuples of these, tuples of tuples, and ``dict[str, ...]``.
+
+    Args:
+        instance: a dataclass, which may be frozen. Its values are replaced by the converted ones.
+        section: put before the names in error messages: ``"run"`` gives ``"run.steps"``.
+
+    Raises:
+        ConfigError: a value is of the wrong type or outside its limits.
+    """
+    settings, kinds = settings_of(instance), get_type_hints(type(instance))
+    for name in (field.name for field in dataclasses.fields(instance)):
+        full_name = f"{section}.{name}" if section else name
+        value = convert(full_name, getattr(instance, name), kinds[name], settings.get(name))
+        object.__setattr__(instance, name, value)
+
+
+def convert(name: str, value: Any, kind: Any, limits: Setting | None = None) -> Any:
+    """``value`` as the type ``kind``, checked against ``limits``.
+
+    Args:
+        name: name of the value in error messages.
+        value: plain value, as JSON or TOML give it.
+        kind: a type, as `check_settings` supports them.
+        limits: limits of the value or, for a list or a table, of each of its values.
+
+    Raises:
+        ConfigError: ``value`` is of another type or outside ``limits``.
+
+    Example:
+        >>> convert("strides", [240, 2], tuple[int, ...], Setting(description="", low=1))
+        (240, 2)
+    """
+    if get_origin(kind) is dict:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{name} is {value!r}: it must be a table of values")
+        item = get_args(kind)[1]
+        return {str(key): convert(f"{name}.{key}", v, item, limits) for key, v in value.items()}
+    if get_origin(kind) is not tuple:
+        return _checked(name, "is", _plain(name, "is", value, kind), limits)
+    item = get_args(kind)[0]
+    if not isinstance(value, list | tuple):
+        raise ConfigError(f"{name} is {value!r}: it must be a list of {_plural(item)}")
+    if limits is not None:
+        _check_length(name, len(value), limits)
+        limits = dataclasses.replace(limits, min_length=None, max_length=None)
+    if get_origin(item) is tuple:
+        return tuple(convert(name, each, item, limits) for each in value)
+    return tuple(_checked(name, "holds", _plain(name, "holds", v, item), limits) for v in value)
+
+
+def check_keys(kind: Any, values: Mapping[str, Any], where: str) -> None:
+    """Compare the keys of a table with the fields of a dataclass.
+
+    Args:
+        kind: the dataclass.
+        values: the table. Every field that has no default must be in it.
+        where: name of the table in error messages.
+
+    Raises:
+        ConfigError: a key is unknown (the message names the nearest known one) or missing.
+
+    Example:
+        >>> check_keys(Setting, {"descripton": "gain"}, "[loss]")
+        Traceback (most recent call last):
+            ...
+        codec.errors.ConfigError: unknown key 'descripton' in [loss]: did you mean 'description'?
+    """
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    for key in values:
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), fields, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {sorted(fields)}"
+            raise ConfigError(f"unknown key {key!r} in {where}: {hint}")
+    for key, field in fields.items():
+        missing = dataclasses.MISSING
+        has_default = field.default is not missing or field.default_factory is not missing
+        if key not in values and not has_default:
+            raise ConfigError(f"{where} lacks the key {key!r}")
+
+
+def _plain(name: str, verb: str, value: Any, kind: Any) -> Any:
+    """``value`` if it is of the plain type ``kind``; whole numbers count as floats."""
+    accepted: type | types.UnionType = int | float if kind is float else kind
+    is_of_kind = isinstance(value, accepted) and (kind is bool or not isinstance(value, bool))
+    # Larger numbers lose digits as floats. This also excludes infinity and NaN.
+    if is_of_kind and kind is float:
+        is_of_kind = abs(value) < 2**53
+    if not is_of_kind:
+        raise ConfigError(f"{name} {verb} {value!r}: it must be {_SINGULAR[kind]}")
+    return float(value) if kind is float else value
+
+
+def _checked(name: str, verb: str, value: Any, limits: Setting | None) -> Any:
+    if limits is not None and not limits.allows(value):
+        raise ConfigError(f"{name} {verb} {value!r}: it must {limits.limits}")
+    return value
+
+
+def _check_length(name: str, length: int, limits: Setting) -> None:
+    low, high = limits.min_length, limits.max_length
+    if low is not None and high is not None and not low <= length <= high:
+        wanted = f"{low}" if low == high else f"{low} to {high}"
+        raise ConfigError(f"{name} has {length} entries: it must have {wanted}")
+
+
+_SINGULAR = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a string",
+}
+
+
+def _plural(kind: Any) -> str:
+    if get_origin(kind) is tuple:
+        return "lists"
+    return {int: "whole numbers", float: "numbers", bool: "booleans", str: "strings"}[kind]
