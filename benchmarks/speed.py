@@ -284,7 +284,7 @@ def first_packet(model: str) -> dict[str, float]:
     cold, *warm = (session() for _ in range(21))
     return {
         "threads": torch.get_num_threads(),
-        "latency_ms": 1000 * config.latency_seconds,
+        "latency_ms": 1000 * loaded.latency_seconds,
         "load_ms": 1000 * load_seconds,
         "first_encode_ms": 1000 * cold[0],
         "first_decode_ms": 1000 * cold[1],

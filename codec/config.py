@@ -1,18 +1,18 @@
-"""`CodecConfig`: everything that shapes a model, and the numbers that follow from it.
+"""`CodecConfig`: the shape of a model, and the numbers that follow from it.
 
-No torch here, so that asking for a bitrate costs no second of import time.
+This module imports no torch, so that it loads at once.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
-from dataclasses import dataclass
-from typing import Any, get_type_hints
+from dataclasses import dataclass, field
+from typing import Any
 
-from codec.bitrate import FrameRates, ceil_div
+from codec.bitrate import FrameRates
 from codec.errors import ConfigError
+from codec.settings import check_keys, check_settings, convert, setting
 
 MAX_CODEBOOKS = 255  # one byte in the stream header
 MAX_CODEBOOK_SIZE = 2**16
@@ -26,62 +26,125 @@ RECURRENT = ("none", "gru", "lstm")
 class CodecConfig(FrameRates):
     """Shape of a codec. A constructed config is a valid one.
 
-    The encoder walks ``strides`` from the left, the decoder walks them back. Level *i* has its
-    own width and its own list of dilations (one residual unit each) on either side, so encoder
-    and decoder share the ladder but not the size: a small encoder costs almost no quality.
+    The encoder downsamples by ``strides`` from left to right, the decoder upsamples by them from
+    right to left. Each level has its own width and its own list of dilations (one residual unit
+    each) in the encoder and in the decoder, so the two share the strides but not the size: a
+    small encoder costs almost no quality.
 
-    Attributes:
-        sample_rate: samples per second the model works at.
-        strides: downsampling factor of each level; their product is the hop length.
-        encoder_channels: width of each encoder level, one per stride.
-        decoder_channels: width of each decoder level, one per stride, in the order of `strides`.
-        encoder_dilations: for each level, the dilations of its residual units.
-        decoder_dilations: the same for the decoder.
-        kernel_size: taps of a residual unit's dilated convolution, in frames of its level.
-        lapped_transform: the first level is an MDCT with companded coefficients, the last its
-            inverse, both fixed. False: plain convolutions.
-        delay: samples by which decoded sound trails its input. A lapped transform of
-            stride *s* overlaps by *s* samples and needs that much.
-        latent_dim: width of the frame-rate latent between encoder, quantizer and decoder.
-        num_codebooks: stages of the residual quantizer.
-        codebook_size: entries per codebook, a power of two.
-        codebook_dim: dimensions in which a code is looked up (``fsq`` uses at most as many as a
-            code has bits), or those of a VAE's latents.
-        bottleneck: ``vq`` and ``fsq`` quantize the latent, to vectors of codebooks or to levels of
-            scalars; ``vae`` keeps it continuous and has no codes (the numbers of codebooks and
-            of their entries mean nothing to it).
-        recurrent: ``gru`` or ``lstm`` puts one such layer at the frame rate into encoder and
-            decoder; ``none`` leaves both with a finite memory.
+    The description of every field, with its limits, is in its metadata:
+    ``codec.settings.settings_of(CodecConfig)``.
 
     Raises:
         ConfigError: a value is of the wrong type, out of range, or does not fit the others.
+
+    Example:
+        >>> config = CodecConfig(
+        ...     sample_rate=24_000,
+        ...     strides=(240, 2),
+        ...     encoder_channels=(64, 64),
+        ...     decoder_channels=(64, 64),
+        ...     encoder_dilations=((1,), (1,)),
+        ...     decoder_dilations=((1, 3), (1,)),
+        ...     kernel_size=3,
+        ...     lapped_transform=True,
+        ...     latent_dim=64,
+        ...     num_codebooks=6,
+        ...     codebook_size=256,
+        ...     codebook_dim=8,
+        ... )
+        >>> config.hop_length, float(config.frame_rate), int(config.bitrate(6))
+        (480, 50.0, 2400)
+        >>> config.codebooks_for(1000)
+        2
+        >>> CodecConfig.from_dict(config.to_dict()) == config
+        True
     """
 
-    sample_rate: int
-    strides: tuple[int, ...]
-    encoder_channels: tuple[int, ...]
-    decoder_channels: tuple[int, ...]
-    encoder_dilations: tuple[tuple[int, ...], ...]
-    decoder_dilations: tuple[tuple[int, ...], ...]
-    kernel_size: int
-    lapped_transform: bool
-    delay: int
-    latent_dim: int
-    num_codebooks: int
-    codebook_size: int
-    codebook_dim: int
-    # What came later has the value that models had before as its default.
-    bottleneck: str = "vq"
-    recurrent: str = "none"
+    sample_rate: int = field(
+        metadata=setting("samples per second at which the model works", 1000, 384_000)
+    )
+    strides: tuple[int, ...] = field(
+        metadata=setting(
+            "downsampling factor of each level; their product is the hop length",
+            1,
+            8192,
+            length=(1, 16),
+        )
+    )
+    encoder_channels: tuple[int, ...] = field(
+        metadata=setting("width of each encoder level, one per stride", 1, 8192)
+    )
+    decoder_channels: tuple[int, ...] = field(
+        metadata=setting(
+            "width of each decoder level, one per stride, in the order of strides", 1, 8192
+        )
+    )
+    encoder_dilations: tuple[tuple[int, ...], ...] = field(
+        metadata=setting("for each encoder level, the dilations of its residual units", 1, 1024)
+    )
+    decoder_dilations: tuple[tuple[int, ...], ...] = field(
+        metadata=setting("for each decoder level, the dilations of its residual units", 1, 1024)
+    )
+    kernel_size: int = field(
+        metadata=setting(
+            "taps of the dilated convolution of a residual unit, in frames of its level", 1, 64
+        )
+    )
+    lapped_transform: bool = field(
+        metadata=setting(
+            "whether the first level is an MDCT with companded coefficients and the last its "
+            "inverse, both fixed; otherwise both are learned convolutions"
+        )
+    )
+    latent_dim: int = field(
+        metadata=setting(
+            "channels of the latent between encoder, bottleneck and decoder, one vector per frame",
+            1,
+            8192,
+        )
+    )
+    num_codebooks: int = field(
+        metadata=setting("stages of the residual quantizer; a VAE ignores it", 1, MAX_CODEBOOKS)
+    )
+    codebook_size: int = field(
+        metadata=setting(
+            "entries per codebook, a power of two; a VAE ignores it", 2, MAX_CODEBOOK_SIZE
+        )
+    )
+    codebook_dim: int = field(
+        metadata=setting(
+            "dimensions of a codebook's entries (fsq uses at most as many as a code has bits), "
+            "or of a VAE's latents",
+            1,
+        )
+    )
+    # Fields that were added later have the value that earlier models imply as their default.
+    bottleneck: str = field(
+        default="vq",
+        metadata=setting(
+            "vq and fsq quantize the latent with codebooks of vectors or with scalar levels; vae "
+            "keeps it continuous and has no codes",
+            choices=BOTTLENECKS,
+        ),
+    )
+    recurrent: str = field(
+        default="none",
+        metadata=setting(
+            "gru or lstm adds one such layer at the frame rate to encoder and decoder; none keeps "
+            "the memory of both finite",
+            choices=RECURRENT,
+        ),
+    )
+    lookahead: int = field(
+        default=0,
+        metadata=setting(
+            "samples that the decoder may see beyond what its layers need; they add to the delay",
+            0,
+        ),
+    )
 
     def __post_init__(self) -> None:
-        for name, kind in get_type_hints(type(self)).items():
-            object.__setattr__(self, name, _typed(name, getattr(self, name), str(kind)))
-        _in_range("sample_rate", self.sample_rate, 1000, 384_000)
-        _in_range("number of strides", len(self.strides), 1, 16)
-        for name in ("strides", "encoder_channels", "decoder_channels"):
-            for value in getattr(self, name):
-                _in_range(name, value, 1, 8192)
+        check_settings(self)
         levels = len(self.strides)
         for name in (
             "encoder_channels",
@@ -94,29 +157,14 @@ class CodecConfig(FrameRates):
                     f"{name} has {len(getattr(self, name))} levels but strides has {levels}: "
                     "give one entry per stride"
                 )
-        for name in ("encoder_dilations", "decoder_dilations"):
-            for level in getattr(self, name):
-                for value in level:
-                    _in_range(name, value, 1, 1024)
-        _in_range("kernel_size", self.kernel_size, 1, 64)
         _in_range("hop length (product of strides)", self.hop_length, 1, MAX_HOP_LENGTH)
-        _in_range("delay", self.delay, 0, 16 * self.hop_length)
-        if self.lapped_transform and self.delay < self.strides[0]:
-            raise ConfigError(
-                f"delay is {self.delay} but a lapped transform of stride {self.strides[0]} "
-                f"overlaps by {self.strides[0]} samples: set delay to at least that"
-            )
-        _in_range("latent_dim", self.latent_dim, 1, 8192)
-        _in_range("num_codebooks", self.num_codebooks, 1, MAX_CODEBOOKS)
-        _in_range("codebook_size", self.codebook_size, 2, MAX_CODEBOOK_SIZE)
+        _in_range("lookahead", self.lookahead, 0, 16 * self.hop_length)
         if self.codebook_size & (self.codebook_size - 1):
             raise ConfigError(
                 f"codebook_size is {self.codebook_size}: it must be a power of two, "
                 "so that a code is a whole number of bits"
             )
         _in_range("codebook_dim", self.codebook_dim, 1, self.latent_dim)
-        _one_of("bottleneck", self.bottleneck, BOTTLENECKS)
-        _one_of("recurrent", self.recurrent, RECURRENT)
 
     @property
     def hop_length(self) -> int:
@@ -124,122 +172,57 @@ class CodecConfig(FrameRates):
         return math.prod(self.strides)
 
     @property
-    def latency(self) -> int:
-        """Algorithmic latency with one-frame packets, in samples: one frame plus the delay."""
-        return self.hop_length + self.delay
-
-    @property
-    def latency_seconds(self) -> float:
-        return self.latency / self.sample_rate
-
-    @property
-    def flush_frames(self) -> int:
-        """Empty frames the decoder is given at the end, to bring out the delayed samples."""
-        return ceil_div(self.delay, self.hop_length)
-
-    @property
-    def encoder_receptive_field(self) -> int | None:
-        """Samples that can influence one frame of the latent, up to the last of that frame.
-
-        None with a recurrent layer: it forgets nothing for good.
-        """
-        if self.recurrent != "none":
-            return None
-        samples, frame = 1, 1
-        for stride, dilations in zip(self.strides, self.encoder_dilations, strict=True):
-            samples += (2 * stride - 1) * frame
-            frame *= stride
-            samples += (self.kernel_size - 1) * sum(dilations) * frame
-        return samples
-
-    @property
-    def decoder_receptive_field(self) -> int | None:
-        """Most frames of the latent that can influence one decoded sample; see above for None."""
-        if self.recurrent != "none":
-            return None
-        frames = 1
-        for stride, dilations in zip(self.strides, self.decoder_dilations, strict=True):
-            # A run of samples touches most frames if it ends with the first sample of one; and
-            # the frame before the first that it touches reaches into it by half.
-            frames = -(-(frames - 1) // stride) + 2
-            frames += (self.kernel_size - 1) * sum(dilations)
-        return frames + self.kernel_size - 1
-
-    @property
-    def receptive_field(self) -> int | None:
-        """Samples of input that can influence one decoded sample; None if there is no limit."""
-        if self.encoder_receptive_field is None or self.decoder_receptive_field is None:
-            return None
-        return (self.decoder_receptive_field - 1) * self.hop_length + self.encoder_receptive_field
-
-    @property
     def has_codes(self) -> bool:
-        """Whether frames become codes, and so can be streamed. The latents of a VAE do not."""
+        """Whether frames become codes, which streams need. A VAE has none."""
         return self.bottleneck != "vae"
 
     @property
     def embedding_dim(self) -> int:
-        """Channels of what `Codec.embed` gives."""
+        """Channels of the output of `Codec.embed`."""
         return self.latent_dim if self.has_codes else self.codebook_dim
 
     def to_dict(self) -> dict[str, Any]:
-        """The config as plain JSON-ready values."""
+        """The config as plain values that JSON and TOML can hold."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> CodecConfig:
-        """Build from plain values.
+        """Build a config from plain values, such as a table of a JSON or TOML file.
 
-        Unknown keys are errors, and so are missing ones, but for fields that have a default.
+        Files of earlier versions have the key ``delay``, the whole delay of the codec in samples.
+        What it has beyond the delay of the layers becomes `lookahead`.
+
+        Args:
+            values: the value of each field by its name. Fields with a default may be left out.
+
+        Raises:
+            ConfigError: a key is unknown or missing, or a value is wrong.
         """
         if not isinstance(values, dict):
             raise ConfigError(f"a codec config must be a table of values, not {values!r}")
-        fields = {field.name: field for field in dataclasses.fields(cls)}
-        for name in values:
-            if name not in fields:
-                near = difflib.get_close_matches(str(name), fields, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known: {sorted(fields)}"
-                raise ConfigError(f"unknown codec setting {name!r}: {hint}")
-        for name, field in fields.items():
-            if name not in values and field.default is dataclasses.MISSING:
-                raise ConfigError(f"codec setting {name!r} is missing")
-        return cls(**values)
+        known = {name: value for name, value in values.items() if name != "delay"}
+        check_keys(cls, known, "the codec config")
+        config = cls(**known)
+        return config._with_delay(values["delay"]) if "delay" in values else config
+
+    def _with_delay(self, delay: Any) -> CodecConfig:
+        """The config with the ``delay`` of a file of an earlier version as its lookahead."""
+        delay = convert("delay", delay, int)
+        # Earlier versions required at least this much. It is the delay that the layers derive,
+        # which tests/codec/network/test_layers.py checks.
+        least = self.strides[0] if self.lapped_transform else 0
+        if self.lookahead:
+            raise ConfigError(
+                f"both delay ({delay}) and lookahead ({self.lookahead}) are given: leave out delay"
+            )
+        if delay < least:
+            raise ConfigError(
+                f"delay is {delay} but a lapped transform of stride {least} overlaps by {least} "
+                "samples: leave out delay, it follows from the layers"
+            )
+        return dataclasses.replace(self, lookahead=delay - least)
 
 
 def _in_range(name: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
         raise ConfigError(f"{name} is {value}: it must lie in {low}..{high}")
-
-
-def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        names = ", ".join(f'"{item}"' for item in known)
-        raise ConfigError(f"{name} is {value!r}: it must be one of {names}")
-
-
-def _typed(name: str, value: Any, kind: str) -> Any:
-    """``value`` with lists turned into tuples, or a ConfigError if it is not of ``kind``."""
-
-    def integer(item: Any) -> int:
-        if isinstance(item, bool) or not isinstance(item, int):
-            raise ConfigError(f"{name} holds {item!r}: it must be a whole number")
-        return item
-
-    def integers(items: Any) -> tuple[int, ...]:
-        if not isinstance(items, list | tuple):
-            raise ConfigError(f"{name} holds {items!r}: it must be a list of whole numbers")
-        return tuple(integer(item) for item in items)
-
-    if "str" in kind:
-        if not isinstance(value, str):
-            raise ConfigError(f"{name} is {value!r}: it must be a string")
-        return value
-    if "bool" in kind:
-        if not isinstance(value, bool):
-            raise ConfigError(f"{name} is {value!r}: it must be true or false")
-        return value
-    if "tuple[tuple" in kind:
-        if not isinstance(value, list | tuple):
-            raise ConfigError(f"{name} is {value!r}: it must be a list of lists")
-        return tuple(integers(item) for item in value)
-    return integers(value) if "tuple" in kind else integer(value)

@@ -50,6 +50,8 @@ def find_by_fingerprint(fingerprint: bytes) -> Path | None:
 def read_description(folder: Path) -> dict[str, Any]:
     """Contents of ``config.json`` in a model folder.
 
+    The key ``delay``, in samples, is present for folders of earlier versions, too.
+
     Raises:
         ModelError: it is missing, damaged, or of another version of the format.
     """
@@ -58,6 +60,10 @@ def read_description(folder: Path) -> dict[str, Any]:
         description = json.loads(path.read_text("utf-8"))
         version = description["format"]
         CodecConfig.from_dict(description["codec"])
+        # Folders of earlier versions have the delay in the table "codec".
+        description.setdefault("delay", description["codec"].get("delay"))
+        if not isinstance(description["delay"], int):
+            raise TypeError("delay is not a whole number")
         for key in ("name", "fingerprint", "weights_sha256"):
             if not isinstance(description[key], str):
                 raise TypeError(f"{key} is not a string")

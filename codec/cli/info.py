@@ -69,6 +69,7 @@ def model_facts(model: str) -> dict[str, Any]:
     folder = find_model(model or DEFAULT_MODEL)
     description = read_description(folder)
     config = CodecConfig.from_dict(description["codec"])
+    latency = config.hop_length + description["delay"]
     return {
         "model": description["name"],
         "folder": str(folder),
@@ -77,7 +78,7 @@ def model_facts(model: str) -> dict[str, Any]:
         "frame_rate": float(config.frame_rate),
         "bottleneck": config.bottleneck,
         "bitrates": [float(bitrate) for bitrate in config.bitrates],
-        "algorithmic_latency_ms": round(1000 * config.latency_seconds, 3),
+        "algorithmic_latency_ms": round(1000 * latency / config.sample_rate, 3),
         "weights_bytes": (folder / "weights.safetensors").stat().st_size,
     }
 

@@ -67,7 +67,7 @@ class TorchEngine:
             hop_length=config.hop_length,
             num_codebooks=config.num_codebooks,
             codebook_size=config.codebook_size,
-            delay=config.delay,
+            delay=codec.delay,
             fingerprint=codec.fingerprint,
             has_codes=config.has_codes,
         )
@@ -94,7 +94,7 @@ class TorchEngine:
     def decode_step(self, codes: Codes, state: DecoderState) -> tuple[Samples, DecoderState]:
         frames = torch.from_numpy(codes).to(self._device)
         if self.info.has_codes:
-            latent = self.codec.quantizer.decode(frames)
+            latent = self.codec.dequantize(frames)
         else:
             latent = self.codec.quantizer.unembed(frames.mT)
         return self._decode(latent, state)

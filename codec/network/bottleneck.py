@@ -1,7 +1,12 @@
-"""What can stand between encoder and decoder: one interface, and the loop that quantizers share.
+"""Interfaces between encoder and decoder, and the loop that residual quantizers share.
 
-The loop is that of SoundStream (arXiv:2107.03312), Algorithm 1: each stage codes what the ones
-before it left over, so the first codes are a stream of a lower bitrate.
+    Bottleneck               latent -> latent, narrower in between
+      GaussianBottleneck     the bottleneck of a VAE (`codec.network.vae`)
+      Quantizer              adds codes
+        ResidualQuantizer    a sequence of stages (SoundStream, arXiv:2107.03312, Algorithm 1)
+
+Each stage of a residual quantizer codes the residual of the stages before it, so the codes of the
+first stages are a stream of a lower bitrate.
 """
 
 from __future__ import annotations
@@ -17,14 +22,14 @@ from codec.errors import ConfigError
 
 
 class Quantized(NamedTuple):
-    """What a bottleneck makes of a latent in training.
+    """Output of a bottleneck in training.
 
     Attributes:
-        latent: ``[B, T, D]``, as the decoder gets it; its gradient reaches the input latent.
+        latent: ``[B, T, D]``, the input of the decoder; its gradient reaches the input latent.
         codes: ``[B, K, T]`` int64; K is 0 where latents stay continuous.
-        losses: scalars by name, unweighted. Quantizers have ``codebook``, which pulls what codes
-            stand for towards the latents, and ``commitment``, which pulls latents towards what
-            stands for them; the VAE has ``kl``.
+        losses: scalars by name, unweighted. Quantizers have ``codebook``, which pulls the values of
+            codes towards the latents, and ``commitment``, which pulls latents towards the values
+            of their codes; the VAE has ``kl``.
     """
 
     latent: Tensor
@@ -33,7 +38,7 @@ class Quantized(NamedTuple):
 
 
 class Bottleneck(nn.Module, ABC):
-    """Latent ``[B, T, D]`` in, a narrower form of it out, and back. Every frame for itself."""
+    """Latent ``[B, T, D]`` to a narrower form of it and back, frame-wise (memoryless)."""
 
     @abstractmethod
     def forward(self, latent: Tensor, num_codebooks: Tensor | None = None) -> Quantized:
@@ -41,16 +46,36 @@ class Bottleneck(nn.Module, ABC):
 
         Args:
             latent: ``[B, T, D]``.
-            num_codebooks: ``[B]``, how many codebooks each item of the batch keeps (quantizer
-                dropout, SoundStream section III-C); all if None.
+            num_codebooks: ``[B]``, the number of codebooks that each item of the batch keeps
+                (quantizer dropout, SoundStream section III-C); all if None.
         """
 
     @abstractmethod
+    def initialize(self, latent: Tensor) -> None:
+        """Initialise the weights from latents.
+
+        Args:
+            latent: ``[N, D]``, with N several times the number of entries of a codebook.
+        """
+
+    def embed(self, latent: Tensor) -> Tensor:
+        """``[B, T, D] -> [B, T, E]``: the encoder's output in the form meant for other tasks."""
+        return latent
+
+    def unembed(self, embedding: Tensor) -> Tensor:
+        """``[B, T, E] -> [B, T, D]``: the input of the decoder for an embedding."""
+        return embedding
+
+
+class Quantizer(Bottleneck):
+    """A bottleneck with codes."""
+
+    @abstractmethod
     def encode(self, latent: Tensor, num_codebooks: int | None = None) -> Tensor:
-        """``[B, T, D] -> [B, K, T]`` int64, with K = ``num_codebooks`` or all.
+        """``[B, T, D] -> [B, K, T]`` int64, with K = ``num_codebooks``, or all if None.
 
         Raises:
-            ConfigError: there are not as many codebooks, or none at all.
+            ConfigError: ``num_codebooks`` is out of range.
         """
 
     @abstractmethod
@@ -58,36 +83,24 @@ class Bottleneck(nn.Module, ABC):
         """``[B, K, T]`` codes of the first K codebooks ``-> [B, T, D]``.
 
         Raises:
-            ConfigError: there are not as many codebooks, or none at all.
+            ConfigError: there are more codebooks than the quantizer has, or none.
         """
 
-    @abstractmethod
-    def initialize(self, latent: Tensor) -> None:
-        """Start from latents ``[N, D]``, several times as many as a codebook has entries."""
-
     def restart(self, latent: Tensor, is_dead: Tensor) -> None:
-        """Move dead codes to where a batch of latents needs them, if they can be moved.
+        """Move dead codes to where a batch of latents needs them, if the quantizer can move codes.
 
         Args:
             latent: ``[B, T, D]``, of the current batch.
             is_dead: ``[K, codebook_size]`` booleans.
         """
 
-    def embed(self, latent: Tensor) -> Tensor:
-        """``[B, T, D] -> [B, T, E]``: what other tasks should see of an encoder's latent."""
-        return latent
-
-    def unembed(self, embedding: Tensor) -> Tensor:
-        """``[B, T, E] -> [B, T, D]``: back to what the decoder takes."""
-        return embedding
-
 
 Coder: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""A stage at work: residual ``[..., D]`` -> its codes ``[...]`` and their values ``[..., D]``."""
+"""A stage as a function: residual ``[..., D]`` -> codes ``[...]`` and their values ``[..., D]``."""
 
 
-class ResidualQuantizer(Bottleneck):
-    """A cascade of quantizers, each coding what the ones before it left over.
+class ResidualQuantizer(Quantizer):
+    """A sequence of stages, each coding the residual of the stages before it.
 
     The number of codebooks in use is an argument or the shape of the codes, never a mode.
     """
@@ -96,15 +109,15 @@ class ResidualQuantizer(Bottleneck):
 
     @abstractmethod
     def coders(self) -> Sequence[Coder]:
-        """The stages at work, with the weights as they are now."""
+        """The stages as functions, with their current weights."""
 
     @abstractmethod
     def learn(self, codes: Tensor, residuals: Tensor) -> Tensor:
-        """What codes ``[K, B, T]`` stand for, stage by stage, with gradients for their weights.
+        """The values of codes, stage by stage, with gradients for the weights of the stages.
 
         Args:
-            codes: of all stages.
-            residuals: ``[K, B, T, D]``, what each stage coded.
+            codes: ``[K, B, T]``, of all stages.
+            residuals: ``[K, B, T, D]``, the input of each stage.
 
         Returns:
             ``[K, B, T, D]``.
@@ -132,7 +145,7 @@ class ResidualQuantizer(Bottleneck):
 
     @abstractmethod
     def _values(self, codes: Tensor) -> Tensor:
-        """`decode`, for a number of codebooks that has been checked."""
+        """`decode` for a valid number of codebooks."""
 
     def forward(self, latent: Tensor, num_codebooks: Tensor | None = None) -> Quantized:
         residual, residuals, codes = latent.detach(), [], []
@@ -142,7 +155,7 @@ class ResidualQuantizer(Bottleneck):
                 codes.append(code)
                 residuals.append(residual)
                 residual = residual - quantized
-        # What is learned, is learned for all stages at once: each is a small matter.
+        # All stages at once: one stage alone is too small to be fast.
         targets, numbers = torch.stack(residuals), torch.stack(codes)
         values = self.learn(numbers, targets)
         kept = latent.new_ones(len(codes), len(latent))
@@ -158,18 +171,18 @@ class ResidualQuantizer(Bottleneck):
 
 
 def principal_directions(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean ``[D]`` of vectors ``[N, D]``, and their principal directions, one a row."""
+    """Mean ``[D]`` of vectors ``[N, D]`` and their principal directions ``[D, D]``, one per row."""
     mean = vectors.mean(0)
     centred = vectors - mean
-    # Of the covariance, which is small: an SVD of all vectors takes 25 times as long.
+    # Eigenvectors of the small covariance matrix: an SVD of all vectors takes 25 times as long.
     _, directions = torch.linalg.eigh((centred.T @ centred).cpu().double())
     return mean, directions.flip(1).T.to(vectors)
 
 
 def set_to_best_map(linear: nn.Linear, inputs: Tensor, targets: Tensor) -> None:
-    """Make ``linear`` the map from ``[N, d]`` that comes nearest to targets ``[N, D]``."""
+    """Set ``linear`` to the least-squares map from inputs ``[N, d]`` to targets ``[N, D]``."""
     mean, target_mean = inputs.mean(0), targets.mean(0)
-    # By the normal equations: torch.linalg.lstsq differs in the last bit from run to run.
+    # Normal equations, since torch.linalg.lstsq differs in the last bit from run to run.
     centred = inputs - mean
     gram = torch.linalg.pinv((centred.T @ centred).cpu().double(), hermitian=True)
     solution = gram.to(inputs) @ (centred.T @ (targets - target_mean))

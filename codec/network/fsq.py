@@ -1,7 +1,7 @@
-"""Residual finite scalar quantization: latent <-> codes without a codebook to learn.
+"""Residual finite scalar quantization: latent <-> codes without learned codebooks.
 
 FSQ (arXiv:2309.15505): a few dimensions are bounded, each is rounded to one of its levels, and the
-code is the number of the cell. No entry has to be searched for, and none can die. In place of
+code is the index of the cell. There is no search for entries, and no code can die. Instead of
 entries a stage learns two affine maps, to the few dimensions and back.
 """
 
@@ -17,18 +17,23 @@ from torch import Tensor, nn
 from codec.network.bottleneck import Coder, ResidualQuantizer, principal_directions, set_to_best_map
 from codec.network.layers import init_linear
 
-# Standard deviations to choose from, at the start, for what is bounded. For a Gaussian .55 is best
-# with 4 levels, .45 with 8, .35 with 16, and less with more. With 2 all are as good, and the first
-# is taken: there the bounded values are about as large as the rounded ones.
-START_SCALES = (0.55, 0.45, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1)
+# Candidates for the standard deviation before the bound, at initialisation. For a Gaussian 0.55 is
+# best with 4 levels, 0.45 with 8, 0.35 with 16, and less with more. With 2 levels all are equally
+# good, and the first is used: with it, bounded and rounded values have about the same size.
+INITIAL_SCALES = (0.55, 0.45, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1)
 
 
 class ScalarQuantizer(nn.Module):
-    """One stage: down to a few dimensions, rounding there, and back.
+    """One stage: project to a few dimensions, round there, and project back.
 
-    The bits of a code are spread over the dimensions as evenly as can be; with fewer bits than
-    dimensions, only as many dimensions are used. Levels lie evenly and symmetrically in (-1, 1),
-    so that one bit is a sign.
+    The bits of a code are distributed over the dimensions as evenly as possible; with fewer bits
+    than dimensions, the surplus dimensions are not used. Levels are spaced evenly and symmetrically
+    in (-1, 1), so that one bit is a sign.
+
+    Args:
+        latent_dim: channels of the latent.
+        codebook_size: number of codes, a power of two.
+        codebook_dim: most dimensions to round in.
     """
 
     half_levels: Tensor
@@ -37,7 +42,7 @@ class ScalarQuantizer(nn.Module):
 
     def __init__(self, latent_dim: int, codebook_size: int, codebook_dim: int) -> None:
         super().__init__()
-        bits = _spread(codebook_size.bit_length() - 1, codebook_dim)
+        bits = _bits_per_dimension(codebook_size.bit_length() - 1, codebook_dim)
         self.reduce = nn.Linear(latent_dim, len(bits))
         self.expand = nn.Linear(len(bits), latent_dim)
         init_linear(self.reduce, fan_in=latent_dim, before="none")
@@ -59,29 +64,29 @@ class ScalarQuantizer(nn.Module):
         return (levels << self.shifts).sum(-1), self.expand(rounded)
 
     def rounded(self, codes: Tensor) -> Tensor:
-        """Codes ``[...]`` -> what was rounded ``[..., d]``, before the map back."""
+        """Codes ``[...]`` -> rounded values ``[..., d]``, before the map back."""
         return self._rounded((codes[..., None] >> self.shifts) & self.top_level)
 
     @torch.no_grad()
     def initialize(self, residual: Tensor) -> None:
-        """Start from ``[N, D]``: principal directions, each at its best scale, and the map back."""
+        """Initialise from ``[N, D]``: scaled principal directions, and the map back."""
         mean, directions = principal_directions(residual)
         directions = directions[: len(self.shifts)]
         coordinates = (residual - mean) @ directions.T
         deviation = coordinates.square().mean(0).sqrt().clamp(min=1e-6)
         explained = []
-        for scale in START_SCALES:
+        for scale in INITIAL_SCALES:
             rounded = self._rounded(self._levels(torch.tanh(coordinates * (scale / deviation))))
             power = rounded.square().mean(0)
             explained.append((rounded * coordinates).mean(0).square() / power)
-        scales = coordinates.new_tensor(START_SCALES)[torch.stack(explained).argmax(0)]
+        scales = coordinates.new_tensor(INITIAL_SCALES)[torch.stack(explained).argmax(0)]
         self.reduce.weight.copy_(directions * (scales / deviation)[:, None])
         self.reduce.bias.copy_(-self.reduce.weight @ mean)
         rounded = self._rounded(self._levels(torch.tanh(self.reduce(residual))))
         set_to_best_map(self.expand, rounded, residual)
 
     def _levels(self, bounded: Tensor) -> Tensor:
-        """[-1, 1] -> 0 to ``top_level``; what is not a number becomes some level, too."""
+        """Values in [-1, 1] -> levels 0 to ``top_level``. NaN becomes some valid level, too."""
         levels = ((bounded + 1) * self.half_levels).long()
         return levels.clamp(min=0).minimum(self.top_level)
 
@@ -90,7 +95,14 @@ class ScalarQuantizer(nn.Module):
 
 
 class ResidualScalarQuantizer(ResidualQuantizer):
-    """A cascade of scalar quantizers."""
+    """A sequence of scalar quantizers.
+
+    Args:
+        latent_dim: channels of the latent.
+        num_codebooks: number of stages.
+        codebook_size: codes per stage, a power of two.
+        codebook_dim: most dimensions that a stage rounds in.
+    """
 
     stages: Sequence[ScalarQuantizer]
 
@@ -112,7 +124,7 @@ class ResidualScalarQuantizer(ResidualQuantizer):
 
     def _values(self, codes: Tensor) -> Tensor:
         stages = list(self.stages)[: codes.shape[1]]
-        # The stages' maps side by side are one map of their values side by side.
+        # The sum of the stages' maps is one map of their concatenated values.
         rounded = stages[0].rounded(codes.mT).flatten(-2)  # [B, T, K * d]
         weight = torch.cat([stage.expand.weight for stage in stages], dim=1)
         bias = torch.stack([stage.expand.bias for stage in stages]).sum(0)
@@ -120,14 +132,14 @@ class ResidualScalarQuantizer(ResidualQuantizer):
 
     @torch.no_grad()
     def initialize(self, latent: Tensor) -> None:
-        """Stage after stage, each from what the ones before it leave."""
+        """Initialise stage by stage, each from the residual ``[N, D]`` of the stages before it."""
         residual = latent
         for stage in self.stages:
             stage.initialize(residual)
             residual = residual - stage(residual)[1]
 
 
-def _spread(num_bits: int, num_dims: int) -> Tensor:
-    """Bits of each dimension; the first dimensions, which hold the most, get what is over."""
+def _bits_per_dimension(num_bits: int, num_dims: int) -> Tensor:
+    """Bits of each dimension; the first ones, which have the most variance, get the remainder."""
     dims = torch.arange(min(num_bits, num_dims))
     return num_bits // len(dims) + (dims < num_bits % len(dims)).long()

@@ -1,43 +1,73 @@
-"""Causal layers, each ``forward(x, state) -> (y, state)``.
+"""Causal layers with the interface `Layer`: ``forward(x, state) -> (y, state)``.
 
-The state is a value: what a layer must remember of the past, passed in and handed back.
-Training, whole files and live streams differ only in how long the pieces are. Layers without
-memory have the state ``()``.
+The state is a value: all that a layer remembers of the past is passed in and returned. Training,
+whole files and live streams differ only in the length of the pieces. Layers without memory have
+the state ``()``. Every layer states its stride, latency and receptive field as its `span`.
 
-Inside the network, tensors are ``[B, T, C]``: with the channels last, a convolution is one
-matrix product over a view of its input, striding and unstriding are free reshapes, and a
-streaming step of one frame runs about five times faster than ``torch.nn.Conv1d`` on a CPU.
+Tensors are ``[B, T, C]``: with the channels last, a convolution is one matrix product over a view
+of its input, changing the rate is a free reshape, and a streaming step of one frame runs about
+five times faster than with ``torch.nn.Conv1d`` on a CPU.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from typing import Literal, Protocol, TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from codec.network.span import Span, compose
+
 State: TypeAlias = "Tensor | tuple[State, ...]"
 
 
 class Layer(Protocol):
-    """What every layer here can do."""
+    """The interface of all layers of this package."""
 
-    def init_state(self, batch: int) -> State: ...
+    @property
+    def span(self) -> Span:
+        """Stride, latency and receptive field."""
 
-    def __call__(self, x: Tensor, state: State) -> tuple[Tensor, State]: ...
+    def init_state(self, batch: int) -> State:
+        """The state before any input, for a batch of ``batch`` items."""
+
+    def __call__(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """Process a piece of any whole number of frames.
+
+        Args:
+            x: ``[B, T, C]``.
+            state: from `init_state`, or from the call with the previous piece.
+
+        Returns:
+            The output, and the state for the next piece.
+        """
 
 
 class CausalConv1d(nn.Module):
     """1-D convolution over the present and past frames.
 
-    With a stride, the kernel covers ``kernel_size`` whole strides: input is cut into patches of
-    ``stride`` frames and the kernel runs over patches. The state is the left context: the last
-    ``(kernel_size - 1) * dilation`` patches. ``before`` names the activation that follows.
+    With a stride, the input is cut into patches of ``stride`` frames and the kernel covers
+    ``kernel_size`` patches. The state is the left context: the last
+    ``(kernel_size - 1) * dilation`` patches.
 
     Shapes: ``[B, T * stride, C_in] -> [B, T, C_out]``.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        kernel_size: taps, in patches.
+        stride: frames per patch.
+        dilation: distance between taps, in patches.
+        before: activation that follows the layer, for the initialisation.
+
+    Example:
+        >>> conv = CausalConv1d(1, 8, kernel_size=2, stride=4)
+        >>> y, state = conv(torch.zeros(1, 12, 1), conv.init_state(1))
+        >>> y.shape, conv.span.receptive_field
+        (torch.Size([1, 3, 8]), 8)
     """
 
     def __init__(
@@ -51,6 +81,7 @@ class CausalConv1d(nn.Module):
         before: Activation = "none",
     ) -> None:
         super().__init__()
+        self.stride = stride
         self.patch = in_channels * stride
         self.kernel_size = kernel_size
         self.dilation = dilation
@@ -58,7 +89,13 @@ class CausalConv1d(nn.Module):
         self.linear = nn.Linear(kernel_size * self.patch, out_channels)
         init_linear(self.linear, fan_in=kernel_size * self.patch, before=before)
 
+    @property
+    def span(self) -> Span:
+        """The kernel covers the newest patch and the left context."""
+        return Span(stride=Fraction(self.stride), receptive_field=(self.context + 1) * self.stride)
+
     def init_state(self, batch: int) -> State:
+        """A left context of zeros, ``[batch, context, patch]``."""
         if not self.context:
             return ()
         return self.linear.weight.new_zeros(batch, self.context, self.patch)
@@ -75,23 +112,30 @@ class CausalConv1d(nn.Module):
 
 
 class CausalConvTranspose1d(nn.Module):
-    """Transposed convolution with a kernel of two strides: each frame overlaps the next by half.
+    """Transposed convolution with a kernel of two strides: consecutive frames overlap by half.
 
-    The state is the unfinished second half of the last frame, added to the first half of the
-    next. The bias is added after that, once per output.
+    The state is the second half of the newest frame, to which the first half of the next one will
+    be added. The bias is added once to each output.
 
     Shapes: ``[B, T, C_in] -> [B, T * stride, C_out]``.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int) -> None:
         super().__init__()
+        self.stride = stride
         self.out_channels = out_channels
         self.patch = out_channels * stride
         self.linear = nn.Linear(in_channels, 2 * self.patch, bias=False)
         self.bias = nn.Parameter(torch.zeros(out_channels))
         init_linear(self.linear, fan_in=2 * in_channels, before="none")
 
+    @property
+    def span(self) -> Span:
+        """An output frame needs the newest input frame and the one before."""
+        return Span(stride=Fraction(1, self.stride), receptive_field=2)
+
     def init_state(self, batch: int) -> State:
+        """Half a frame of zeros, ``[batch, 1, stride * C_out]``."""
         return self.bias.new_zeros(batch, 1, self.patch)
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -105,8 +149,10 @@ class CausalConvTranspose1d(nn.Module):
 class RMSNorm(nn.Module):
     """Scale each frame to unit root-mean-square over its channels (arXiv:1910.07467).
 
-    Over channels, never over time: a norm over time would break streaming. Frames much fainter
-    than `NORM_FLOOR` stay faint: what follows must not make something of nothing.
+    Over channels and never over time, which would break streaming. Frames much fainter than
+    `NORM_FLOOR` stay faint, so that the layers after it do not amplify silence.
+
+    Shapes: ``[B, T, C] -> [B, T, C]``.
     """
 
     def __init__(self, channels: int) -> None:
@@ -117,21 +163,27 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), eps=NORM_FLOOR**2)
 
 
-# Of companded features, which in speech have about unit RMS.
+# RMS. Companded features of speech have about unit RMS.
 NORM_FLOOR = 0.1
 
 
-# Trained features stay far below. Without a limit, a hidden channel that is hardly ever used can
-# grow until, one day, it drowns everything: that ended long runs at a learning rate of 1e-3.
+# Trained features stay far below. Without a limit, a hidden channel that is rarely active can grow
+# until it dominates the output: that ended long runs at a learning rate of 1e-3.
 HIDDEN_LIMIT = 6.0
 
 
 class ResidualUnit(nn.Module):
-    """``x + project(silu(dilated_convolution(norm(x))))``, the activation bounded.
+    """``x + project(silu(dilated_convolution(norm(x))))`` with a bounded activation.
 
-    The projection starts at zero, so a deep stack starts as the identity and stays trainable.
+    The projection is initialised to zero, so that a deep stack starts as the identity and stays
+    trainable. The state is that of the convolution.
 
     Shapes: ``[B, T, C] -> [B, T, C]``.
+
+    Args:
+        channels: channels of input and output.
+        kernel_size: taps of the convolution.
+        dilation: distance between its taps, in frames.
     """
 
     def __init__(self, channels: int, kernel_size: int, dilation: int) -> None:
@@ -139,9 +191,15 @@ class ResidualUnit(nn.Module):
         self.norm = RMSNorm(channels)
         self.conv = CausalConv1d(channels, channels, kernel_size, dilation=dilation, before="silu")
         self.project = nn.Linear(channels, channels)
-        _init_zero(self.project)
+        init_zero(self.project)
+
+    @property
+    def span(self) -> Span:
+        """That of the convolution."""
+        return self.conv.span
 
     def init_state(self, batch: int) -> State:
+        """The initial state of the convolution."""
         return self.conv.init_state(batch)
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -150,13 +208,17 @@ class ResidualUnit(nn.Module):
 
 
 class RecurrentUnit(nn.Module):
-    """``x + project(recurrence(norm(x)))``: memory without an end.
+    """``x + project(recurrence(norm(x)))``: a residual unit with unbounded memory.
 
-    One GRU (arXiv:1406.1078) or LSTM (Hochreiter and Schmidhuber, 1997), whose state is this
-    layer's: the hidden vector, with the cell's beside it in an LSTM. The projection starts
-    at zero, as in `ResidualUnit`.
+    One GRU (arXiv:1406.1078) or LSTM (Hochreiter and Schmidhuber, 1997). The state is the hidden
+    vector or, for an LSTM, the hidden and the cell vector. The projection is initialised to zero,
+    as in `ResidualUnit`.
 
     Shapes: ``[B, T, C] -> [B, T, C]``.
+
+    Args:
+        channels: channels of input and output.
+        kind: ``"gru"`` or ``"lstm"``.
     """
 
     def __init__(self, channels: int, kind: str) -> None:
@@ -164,14 +226,20 @@ class RecurrentUnit(nn.Module):
         self.norm = RMSNorm(channels)
         self.recurrence = _RECURRENCES[kind](channels, channels, batch_first=True)
         self.project = nn.Linear(channels, channels)
-        _init_zero(self.project)
+        init_zero(self.project)
+
+    @property
+    def span(self) -> Span:
+        """The receptive field is unbounded."""
+        return Span(receptive_field=None)
 
     def init_state(self, batch: int) -> State:
+        """Vectors of zeros, each ``[batch, 1, C]``."""
         hidden = self.project.weight.new_zeros(batch, 1, self.recurrence.hidden_size)
         return (hidden, hidden) if isinstance(self.recurrence, nn.LSTM) else hidden
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        if not x.shape[1]:  # which torch's recurrences refuse
+        if not x.shape[1]:  # torch's recurrences refuse empty input
             return x, state
         y, state = self.recurrence(self.norm(x), _swap_batch(state))
         return x + self.project(y), _swap_batch(state)
@@ -181,14 +249,23 @@ _RECURRENCES: dict[str, type[nn.GRU] | type[nn.LSTM]] = {"gru": nn.GRU, "lstm": 
 
 
 def _swap_batch(state: State) -> State:
-    """To and from torch's order, which has the batch second."""
+    """Convert to torch's order of dimensions, with the batch second, or back from it."""
     if isinstance(state, tuple):
         return tuple(map(_swap_batch, state))
     return state.transpose(0, 1).contiguous()
 
 
 class Chain(nn.Module):
-    """Layers one after the other; the state is the tuple of theirs."""
+    """Layers in sequence. The state is the tuple of their states.
+
+    Example:
+        >>> chain = Chain([CausalConv1d(1, 8, 2, stride=4), ResidualUnit(8, 3, dilation=2)])
+        >>> chain.span
+        Span(stride=Fraction(4, 1), latency=Fraction(0, 1), receptive_field=24)
+        >>> y, state = chain(torch.zeros(2, 20, 1), chain.init_state(2))
+        >>> y.shape
+        torch.Size([2, 5, 8])
+    """
 
     layers: Sequence[Layer]
 
@@ -196,7 +273,13 @@ class Chain(nn.Module):
         super().__init__()
         self.layers = cast("Sequence[Layer]", nn.ModuleList(cast("Iterable[nn.Module]", layers)))
 
+    @property
+    def span(self) -> Span:
+        """The spans of the layers, composed."""
+        return compose(layer.span for layer in self.layers)
+
     def init_state(self, batch: int) -> State:
+        """The tuple of the initial states of the layers."""
         return tuple(layer.init_state(batch) for layer in self.layers)
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -208,125 +291,20 @@ class Chain(nn.Module):
         return x, tuple(states)
 
 
-class LappedAnalysis(nn.Module):
-    """Samples to companded spectra: the first level of an encoder.
-
-    An MDCT over two strides, then each coefficient raised to `COMPANDING`, sign kept. The ear
-    hears level as a ratio; a network that sees raw coefficients sees only the loudest ones.
-
-    The transform is fixed and in full precision: what rounding or a small error of its weights
-    leaks from loud coefficients drowns faint ones, and training it slows down all else.
-
-    Shapes: ``[B, T * stride, 1] -> [B, T, C]``.
-    """
-
-    def __init__(self, channels: int, *, stride: int) -> None:
-        super().__init__()
-        self.stride = stride
-        self.project = nn.Linear(stride, channels)
-        init_linear(self.project, fan_in=stride, before="none")
-        self.register_buffer("basis", mdct(stride), persistent=False)
-
-    def init_state(self, batch: int) -> State:
-        return self.project.weight.new_zeros(batch, 1, self.stride)
-
-    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        assert isinstance(state, Tensor)
-        with torch.autocast(x.device.type, enabled=False):
-            x = torch.cat((state, x.float().reshape(x.shape[0], -1, self.stride)), dim=1)
-            frames = torch.cat((x[:, :-1], x[:, 1:]), dim=-1)
-            spectrum = F.linear(frames, self.get_buffer("basis"))
-        return self.project(compand(spectrum)), x[:, -1:]
-
-
-class LappedSynthesis(nn.Module):
-    """Features to samples: the last level of a decoder.
-
-    A head predicts companded MDCT coefficients. Another predicts a gain for each of them, from
-    normalised features, since how a spectrum is shaped does not depend on its level: so energy is
-    learned even where phase cannot be coded (the idea of the spectral head of Vocos,
-    arXiv:2306.00814).
-
-    The inverse MDCT after it is fixed and in full precision, as in `LappedAnalysis`. The state is
-    the half frame that the next one overlaps.
-
-    Shapes: ``[B, T, C] -> [B, T * stride, 1]``.
-    """
-
-    def __init__(self, channels: int, *, stride: int) -> None:
-        super().__init__()
-        self.stride = stride
-        self.head = nn.Linear(channels, stride)
-        self.norm = RMSNorm(channels)
-        self.hidden = nn.Linear(channels, channels)
-        self.gain = nn.Linear(channels, stride)
-        with torch.no_grad():
-            nn.init.normal_(self.head.weight, std=0.1 * channels**-0.5)
-            nn.init.zeros_(self.head.bias)
-        init_linear(self.hidden, fan_in=channels, before="silu")
-        _init_zero(self.gain)
-        self.register_buffer("basis", mdct(stride), persistent=False)
-
-    def init_state(self, batch: int) -> State:
-        return self.head.weight.new_zeros(batch, 1, self.stride)
-
-    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        assert isinstance(state, Tensor)
-        gain = self.gains(x)
-        with torch.autocast(x.device.type, enabled=False):
-            spectrum = expand(self.head(x.float())) * gain
-            now, later = (spectrum @ self.get_buffer("basis")).chunk(2, dim=-1)
-        tails = torch.cat((state, later), dim=1)
-        return (now + tails[:, :-1]).reshape(x.shape[0], -1, 1), tails[:, -1:]
-
-    def gains(self, x: Tensor) -> Tensor:
-        """What the coefficients are multiplied by: ``[B, T, C] -> [B, T, stride]``, in 0..2."""
-        # Bounded: what followed silence once was a gain of a hundred.
-        gain: Tensor = 2 * self.gain(F.silu(self.hidden(self.norm(x)))).float().sigmoid()
-        return gain
-
-
-# Chosen by measurement among 0.3, 0.5, 0.65, 0.8 and 1: towards 0.3 the codes are spent on noise
-# that is hardly heard, towards 1 on the loudest partials alone.
-COMPANDING = 0.6
-# Companded speech has about unit RMS. The floor lets gradients pass at silence.
-COMPANDING_SCALE = 4.0
-COMPANDING_FLOOR = 1e-6
-
-
-def compand(x: Tensor) -> Tensor:
-    """``sign(x) |x|^0.6``, scaled, and linear near zero."""
-    return x * (x.square() + COMPANDING_FLOOR) ** ((COMPANDING - 1) / 2) * COMPANDING_SCALE
-
-
-def expand(y: Tensor) -> Tensor:
-    """About the inverse of `compand`."""
-    y = y / COMPANDING_SCALE
-    floor: float = COMPANDING_FLOOR**COMPANDING
-    return y * (y.square() + floor) ** ((1 / COMPANDING - 1) / 2)
-
-
-def mdct(stride: int) -> Tensor:
-    """The sine-windowed, orthonormal MDCT basis ``[stride, 2 * stride]``, one function a row.
-
-    Princen, Johnson and Bradley, 1987.
-    """
-    time = torch.arange(2 * stride, dtype=torch.float64)
-    frequency = torch.arange(stride, dtype=torch.float64)[:, None] + 0.5
-    phase = math.pi / stride * (time + 0.5 + stride / 2) * frequency
-    window = torch.sin(math.pi / (2 * stride) * (time + 0.5)) * math.sqrt(2 / stride)
-    return (phase.cos() * window).float()
-
-
 Activation: TypeAlias = Literal["none", "silu"]
 
 
 def init_linear(linear: nn.Linear, *, fan_in: int, before: Activation) -> None:
-    """Keep the power of a signal through a layer and the activation that it stands ``before``.
+    """Initialise a layer so that it and the activation after it keep the power of a signal.
 
-    By inputs, as He et al. (arXiv:1502.01852): with a gain of the square root of two before
-    SiLU, which like ReLU lets about half of the power through; without, where no activation
-    follows (the rule of Xavier Glorot and Bengio, 2010, of which the part about inputs is kept).
+    By the number of inputs, as He et al. (arXiv:1502.01852): with a gain of the square root of two
+    if SiLU follows, which like ReLU passes about half of the power; without a gain if no activation
+    follows (the rule of Glorot and Bengio, 2010, restricted to inputs).
+
+    Args:
+        linear: the layer, changed in place. Its bias becomes zero.
+        fan_in: number of inputs that each output sums.
+        before: activation that follows the layer.
     """
     gain = nn.init.calculate_gain("relu" if before == "silu" else "linear")
     nn.init.normal_(linear.weight, std=gain * fan_in**-0.5)
@@ -334,6 +312,7 @@ def init_linear(linear: nn.Linear, *, fan_in: int, before: Activation) -> None:
         nn.init.zeros_(linear.bias)
 
 
-def _init_zero(linear: nn.Linear) -> None:
+def init_zero(linear: nn.Linear) -> None:
+    """Set weight and bias to zero, in place."""
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)

@@ -1,33 +1,53 @@
-"""`Encoder`, `Decoder`, and `Codec`: the two together with a bottleneck between them."""
+"""`Codec`: an `Encoder`, a bottleneck and a `Decoder`.
+
+audio [B, 1, N] -> Encoder -> latent [B, T, D] -> Quantizer.encode -> codes [B, K, T]
+codes [B, K, T] -> Quantizer.decode -> latent [B, T, D] -> Decoder -> audio [B, 1, N]
+"""
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from codec.bitrate import NO_CODES
 from codec.config import CodecConfig
-from codec.errors import AudioError
-from codec.network.bottleneck import Bottleneck
+from codec.errors import AudioError, ConfigError
+from codec.network.bottleneck import Bottleneck, Quantizer
 from codec.network.fsq import ResidualScalarQuantizer
+from codec.network.lapped import InverseMDCT, LappedAnalysis, SpectrumHead
 from codec.network.layers import (
     CausalConv1d,
     CausalConvTranspose1d,
     Chain,
-    LappedAnalysis,
-    LappedSynthesis,
     Layer,
     RecurrentUnit,
     ResidualUnit,
     State,
     init_linear,
 )
+from codec.network.span import Span, compose
 from codec.network.vae import GaussianBottleneck
 from codec.network.vq import ResidualVectorQuantizer
 
 
 class Encoder(nn.Module):
-    """Audio ``[B, T * hop, 1]`` -> latent ``[B, T, D]`` of at most unit RMS in every frame."""
+    """Audio to latents of at most unit RMS in every frame.
+
+    Shapes: ``[B, T * hop, 1] -> [B, T, D]``.
+
+    Args:
+        config: shape of the codec.
+
+    Example:
+        >>> from codec.network.weights import load_codec
+        >>> encoder = load_codec().encoder
+        >>> latent, state = encoder(torch.zeros(1, 4800, 1), encoder.init_state(1))
+        >>> latent.shape
+        torch.Size([1, 10, 256])
+    """
 
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
@@ -48,19 +68,40 @@ class Encoder(nn.Module):
         self.project = nn.Linear(channels, config.latent_dim)
         init_linear(self.project, fan_in=channels, before="none")
 
+    @property
+    def span(self) -> Span:
+        """Stride, latency and receptive field in samples."""
+        return self.body.span
+
     def init_state(self, batch: int) -> State:
+        """The state before any audio, for ``batch`` channels."""
         return self.body.init_state(batch)
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         x, state = self.body(x, state)
         latent = self.project(x).float()
-        # Unbounded latents would make the commitment term explode. With an epsilon of one,
-        # quiet frames keep their level and only loud ones are bounded.
+        # Without a bound, latents and with them the commitment loss grow without limit. With an
+        # epsilon of one, quiet frames keep their level and only loud ones are bounded.
         return F.rms_norm(latent, latent.shape[-1:], eps=1.0), state
 
 
 class Decoder(nn.Module):
-    """Latent ``[B, T, D]`` -> audio ``[B, T * hop, 1]``, down the encoder's ladder."""
+    """Latents to audio, by the strides of the encoder in reverse order.
+
+    The audio trails what was encoded by `Codec.delay` samples.
+
+    Shapes: ``[B, T, D] -> [B, T * hop, 1]``.
+
+    Args:
+        config: shape of the codec.
+
+    Example:
+        >>> from codec.network.weights import load_codec
+        >>> decoder = load_codec().decoder
+        >>> audio, state = decoder(torch.zeros(1, 10, 256), decoder.init_state(1))
+        >>> audio.shape, decoder.span.latency
+        (torch.Size([1, 4800, 1]), Fraction(1, 2))
+    """
 
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
@@ -74,13 +115,19 @@ class Decoder(nn.Module):
             width = config.decoder_channels[level - 1] if level else 1
             stride = config.strides[level]
             if level == 0 and config.lapped_transform:
-                layers.append(LappedSynthesis(channels, stride=stride))
+                layers += [SpectrumHead(channels, stride=stride), InverseMDCT(stride)]
             else:
                 layers.append(CausalConvTranspose1d(channels, width, stride=stride))
             channels = width
         self.body = Chain(layers)
 
+    @property
+    def span(self) -> Span:
+        """Stride, latency and receptive field in frames of the latent."""
+        return self.body.span
+
     def init_state(self, batch: int) -> State:
+        """The state before any latent, for ``batch`` channels."""
         return self.body.init_state(batch)
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -89,7 +136,7 @@ class Decoder(nn.Module):
 
 
 def new_bottleneck(config: CodecConfig) -> Bottleneck:
-    """The bottleneck that ``config`` names, untrained."""
+    """An untrained bottleneck of the kind that ``config`` names."""
     if config.bottleneck == "vae":
         return GaussianBottleneck(config.latent_dim, config.embedding_dim)
     kinds = {"vq": ResidualVectorQuantizer, "fsq": ResidualScalarQuantizer}
@@ -101,13 +148,35 @@ def new_bottleneck(config: CodecConfig) -> Bottleneck:
 class Codec(nn.Module):
     """A neural audio codec: audio ``[B, 1, N]`` <-> codes ``[B, K, T]``.
 
-    Channels of a recording are coded on their own: give them as items of the batch.
+    Channels of a recording are coded separately: pass them as items of the batch.
+
+    Args:
+        config: shape of the model. Its weights are random until they are trained or loaded.
 
     Attributes:
-        config: the shape of the model.
-        quantizer: the bottleneck, of any kind.
-        fingerprint: 16 bytes that name what codes mean (`codec.network.weights.fingerprint`),
-            empty for a model that was never saved. Streams carry it, so that they find their model.
+        config: shape of the model.
+        encoder: audio to latents.
+        quantizer: the bottleneck; a `Quantizer`, or a `Bottleneck` without codes.
+        decoder: latents to audio.
+        span: stride, latency and receptive field from audio to audio, in samples. The latency does
+            not include the lookahead.
+        delay: samples by which the output of `decode_step` trails the input of `encode_step`: the
+            latency of the layers plus the lookahead of the config.
+        flush_frames: frames that `flush_step` adds to return the last ``delay`` samples.
+        fingerprint: 16 bytes that identify the meaning of the codes
+            (`codec.network.weights.fingerprint`); empty for a model that was never saved. Streams
+            carry it, so that their model can be found.
+
+    Example:
+        >>> from codec.network.weights import load_codec
+        >>> codec = load_codec()
+        >>> codes = codec.encode(torch.zeros(2, 1, 24_000), num_codebooks=3)
+        >>> codes.shape
+        torch.Size([2, 3, 50])
+        >>> codec.decode(codes).shape
+        torch.Size([2, 1, 24000])
+        >>> codec.delay, codec.latency_seconds
+        (240, 0.03)
     """
 
     def __init__(self, config: CodecConfig) -> None:
@@ -117,28 +186,56 @@ class Codec(nn.Module):
         self.encoder = Encoder(config)
         self.quantizer = new_bottleneck(config)
         self.decoder = Decoder(config)
+        self.span = compose([self.encoder.span, self.decoder.span])
+        self.delay = math.ceil(self.span.latency) + config.lookahead
+        self.flush_frames = config.num_frames(self.delay)
+
+    @property
+    def latency(self) -> int:
+        """Algorithmic latency with one-frame packets, in samples: one frame plus the delay."""
+        return self.config.hop_length + self.delay
+
+    @property
+    def latency_seconds(self) -> float:
+        """Algorithmic latency with one-frame packets, in seconds."""
+        return self.latency / self.config.sample_rate
 
     def encode_latent(self, audio: Tensor) -> Tensor:
-        """Audio ``[B, 1, T * hop]`` -> latent ``[B, T, D]``, before quantization."""
+        """Audio ``[B, 1, T * hop]`` -> latent ``[B, T, D]`` before the bottleneck."""
         latent: Tensor
         latent, _ = self.encoder(audio.mT, self.encoder.init_state(len(audio)))
         return latent
 
     def decode_latent(self, latent: Tensor, num_samples: int) -> Tensor:
-        """Latent ``[B, T, D]`` -> audio ``[B, 1, num_samples]``, aligned with what was encoded."""
-        latent = torch.cat((latent, self._empty_latent(len(latent))), dim=1)
+        """Latent ``[B, T, D]`` -> audio ``[B, 1, num_samples]``, aligned with the encoded audio."""
+        latent = F.pad(latent, (0, 0, 0, self.flush_frames))
         audio: Tensor
         audio, _ = self.decoder(latent, self.decoder.init_state(len(latent)))
-        delay = self.config.delay
-        return audio.mT[..., delay : delay + num_samples]
+        return audio.mT[..., self.delay : self.delay + num_samples]
+
+    def quantize(self, latent: Tensor, num_codebooks: int | None = None) -> Tensor:
+        """Latent ``[B, T, D]`` -> codes ``[B, K, T]`` of the first ``num_codebooks`` codebooks.
+
+        Raises:
+            ConfigError: ``num_codebooks`` is out of range, or the model has no codes.
+        """
+        return self._require_codes().encode(latent, num_codebooks)
+
+    def dequantize(self, codes: Tensor) -> Tensor:
+        """Codes ``[B, K, T]`` of the first K codebooks -> latent ``[B, T, D]``.
+
+        Raises:
+            ConfigError: there are more codebooks than the model has, or it has no codes.
+        """
+        return self._require_codes().decode(codes)
 
     @torch.no_grad()
     def encode(self, audio: Tensor, num_codebooks: int | None = None) -> Tensor:
-        """Audio of any length in one step from the initial state.
+        """Encode audio of any length in one step from the initial state.
 
         Args:
             audio: ``[B, 1, N]`` float, nominally in [-1, 1], at the model's sampling rate.
-            num_codebooks: codebooks to use; all if None.
+            num_codebooks: number of codebooks to use; all if None.
 
         Returns:
             Codes ``[B, K, T]`` int64 with ``T = ceil(N / hop_length)``.
@@ -147,11 +244,11 @@ class Codec(nn.Module):
             AudioError: the shape is wrong, or a sample is not finite.
             ConfigError: ``num_codebooks`` is out of range, or the model has no codes.
         """
-        return self.quantizer.encode(self._latent(audio), num_codebooks)
+        return self.quantize(self._latent(audio), num_codebooks)
 
     @torch.no_grad()
     def decode(self, codes: Tensor, num_samples: int | None = None) -> Tensor:
-        """Codes of the first K codebooks back to audio, in one step from the initial state.
+        """Decode codes of the first K codebooks in one step from the initial state.
 
         Args:
             codes: ``[B, K, T]`` integers.
@@ -161,39 +258,40 @@ class Codec(nn.Module):
             Audio ``[B, 1, num_samples]``.
 
         Raises:
-            AudioError: the codes are no codes of this model, or do not last that long.
+            AudioError: a code is not one of this model, or ``num_samples`` exceeds what the codes
+                hold.
             ConfigError: there are more codebooks than the model has, or it has no codes.
         """
         num_samples = self._num_samples(codes.shape[-1], num_samples)
         if codes.numel() and not 0 <= codes.min() <= codes.max() < self.config.codebook_size:
             raise AudioError(f"a code is outside 0..{self.config.codebook_size - 1}")
-        return self.decode_latent(self.quantizer.decode(codes), num_samples)
+        return self.decode_latent(self.dequantize(codes), num_samples)
 
     @torch.no_grad()
     def embed(self, audio: Tensor, num_codebooks: int | None = None) -> Tensor:
-        """Audio to one vector per frame, for other tasks than coding.
+        """Convert audio to one vector per frame, for tasks other than coding.
 
         Args:
             audio: ``[B, 1, N]``, as for `encode`.
-            num_codebooks: give the latent as so many codebooks hold it, which is what a decoder
-                gets; None for what the encoder says, before quantization (for a VAE the means of
-                its latents, which is what a generative model would learn).
+            num_codebooks: number of codebooks to quantize the latent with, which gives the input
+                of the decoder; None for the output of the encoder before quantization (for a VAE
+                the means of its latents, which a generative model would learn).
 
         Returns:
             ``[B, E, T]`` with ``E = config.embedding_dim`` and ``T = ceil(N / hop_length)``.
 
         Raises:
             AudioError: as for `encode`.
-            ConfigError: there are not as many codebooks, or none at all.
+            ConfigError: ``num_codebooks`` is out of range, or the model has no codes.
         """
         latent = self._latent(audio)
         if num_codebooks is None:
             return self.quantizer.embed(latent).mT
-        return self.quantizer.decode(self.quantizer.encode(latent, num_codebooks)).mT
+        return self.dequantize(self.quantize(latent, num_codebooks)).mT
 
     @torch.no_grad()
     def synthesize(self, embedding: Tensor, num_samples: int | None = None) -> Tensor:
-        """The inverse of `embed`: vectors straight to audio, past any codes.
+        """The inverse of `embed`: convert vectors to audio, without codes.
 
         Args:
             embedding: ``[B, E, T]`` float with ``E = config.embedding_dim``, from `embed` or from
@@ -204,7 +302,8 @@ class Codec(nn.Module):
             Audio ``[B, 1, num_samples]``.
 
         Raises:
-            AudioError: the shape is wrong, a value is not finite, or it does not last that long.
+            AudioError: the shape is wrong, a value is not finite, or ``num_samples`` exceeds what
+                the embedding holds.
         """
         channels = self.config.embedding_dim
         if embedding.dim() != 3 or embedding.shape[1] != channels:
@@ -223,7 +322,7 @@ class Codec(nn.Module):
         The first state is ``codec.encoder.init_state(B)``.
         """
         latent, state = self.encoder(audio.mT, state)
-        return self.quantizer.encode(latent, num_codebooks), state
+        return self.quantize(latent, num_codebooks), state
 
     def embed_step(self, audio: Tensor, state: State) -> tuple[Tensor, State]:
         """One streaming step of `embed`: audio ``[B, 1, T * hop]`` -> ``[B, E, T]``.
@@ -236,10 +335,10 @@ class Codec(nn.Module):
     def decode_step(self, codes: Tensor, state: State) -> tuple[Tensor, State]:
         """One streaming step: codes ``[B, K, T]`` -> audio ``[B, 1, T * hop]``.
 
-        What comes out trails by ``config.delay`` samples. The first state is
+        The audio trails what was encoded by `delay` samples. The first state is
         ``codec.decoder.init_state(B)``.
         """
-        audio, state = self.decoder(self.quantizer.decode(codes), state)
+        audio, state = self.decoder(self.dequantize(codes), state)
         return audio.mT, state
 
     def synthesize_step(self, embedding: Tensor, state: State) -> tuple[Tensor, State]:
@@ -251,13 +350,25 @@ class Codec(nn.Module):
         return audio.mT, state
 
     def flush_step(self, batch: int, state: State) -> Tensor:
-        """The audio ``[B, 1, flush_frames * hop]`` still inside the decoder after the last code.
+        """The last streaming step: the audio ``[B, 1, flush_frames * hop]`` after the last code.
 
-        The decoder is fed latents of zero, which it meets at the end of each clip in training.
+        Its first `delay` samples complete the output. The decoder gets latents of zero, as at the
+        end of each clip in training.
+
+        Args:
+            batch: number of channels.
+            state: state of the decoder after the last code.
         """
+        weight = next(self.decoder.parameters())
+        latent = weight.new_zeros(batch, self.flush_frames, self.config.latent_dim)
         audio: Tensor
-        audio, _ = self.decoder(self._empty_latent(batch), state)
+        audio, _ = self.decoder(latent, state)
         return audio.mT
+
+    def _require_codes(self) -> Quantizer:
+        if not isinstance(self.quantizer, Quantizer):
+            raise ConfigError(NO_CODES)
+        return self.quantizer
 
     def _latent(self, audio: Tensor) -> Tensor:
         """`encode_latent` of audio of any length, checked and padded to whole frames."""
@@ -270,16 +381,12 @@ class Codec(nn.Module):
         return self.encode_latent(F.pad(audio.float(), (0, padding)))
 
     def _num_samples(self, num_frames: int, num_samples: int | None) -> int:
-        """``num_samples`` if so many frames last that long; all they hold if None."""
+        """``num_samples`` if ``num_frames`` frames hold that many; all that they hold if None."""
         longest = num_frames * self.config.hop_length
         num_samples = longest if num_samples is None else num_samples
         if not 0 <= num_samples <= longest:
             raise AudioError(f"num_samples is {num_samples}: what is given holds 0 to {longest}")
         return num_samples
-
-    def _empty_latent(self, batch: int) -> Tensor:
-        weight = self.encoder.project.weight
-        return weight.new_zeros(batch, self.config.flush_frames, self.config.latent_dim)
 
 
 def _check_floats(name: str, values: Tensor) -> None:

@@ -1,7 +1,7 @@
-"""The bottleneck of a variational autoencoder: narrow, continuous latents, for generative models.
+"""The bottleneck of a variational autoencoder: narrow, continuous latents for generative models.
 
-Kingma and Welling (arXiv:1312.6114): the encoder names a Gaussian per frame, training draws from
-it, and a KL term keeps it near the standard one, so that nearby latents sound alike.
+Kingma and Welling (arXiv:1312.6114): the encoder predicts a Gaussian per frame, training samples
+from it, and a KL term keeps it near the standard normal, so that nearby latents sound similar.
 """
 
 from __future__ import annotations
@@ -9,21 +9,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from codec.bitrate import NO_CODES
-from codec.errors import ConfigError
 from codec.network.bottleneck import Bottleneck, Quantized, principal_directions, set_to_best_map
 from codec.network.layers import init_linear
 
-# Only a diverging model leaves these: deviations of .0025 and 7.4.
+# Standard deviations of 0.0025 and 7.4. Only a diverging model exceeds this range.
 LOG_VARIANCE_RANGE = (-12.0, 4.0)
-# A deviation of .14 beside means of unit variance: hardly any noise for the decoder to fight.
-START_LOG_VARIANCE = -4.0
+# A standard deviation of 0.14, with means of unit variance: little noise for the decoder at first.
+INITIAL_LOG_VARIANCE = -4.0
 
 
 class GaussianBottleneck(Bottleneck):
-    """Latent ``[B, T, D]`` -> means and deviations ``[B, T, E]`` -> latent ``[B, T, D]``.
+    """Latent ``[B, T, D]`` -> Gaussians over ``[B, T, E]`` -> latent ``[B, T, D]``, without codes.
 
-    In training the latent is drawn, in evaluation it is the mean. There are no codes.
+    In training the latent is sampled, in evaluation it is the mean.
+
+    Args:
+        latent_dim: D.
+        embedding_dim: E.
     """
 
     def __init__(self, latent_dim: int, embedding_dim: int) -> None:
@@ -36,19 +38,13 @@ class GaussianBottleneck(Bottleneck):
     def forward(self, latent: Tensor, num_codebooks: Tensor | None = None) -> Quantized:
         mean, log_variance = self.reduce(latent).chunk(2, dim=-1)
         log_variance = log_variance.clamp(*LOG_VARIANCE_RANGE)
-        drawn = mean
+        sampled = mean
         if self.training:
-            drawn = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
-        # arXiv:1312.6114, appendix B, per frame and dimension.
+            sampled = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
+        # arXiv:1312.6114, appendix B; the mean over frames and dimensions.
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
         codes = latent.new_zeros(latent.shape[0], 0, latent.shape[1], dtype=torch.int64)
-        return Quantized(self.expand(drawn), codes, {"kl": kl})
-
-    def encode(self, latent: Tensor, num_codebooks: int | None = None) -> Tensor:
-        raise ConfigError(NO_CODES)
-
-    def decode(self, codes: Tensor) -> Tensor:
-        raise ConfigError(NO_CODES)
+        return Quantized(self.expand(sampled), codes, {"kl": kl})
 
     def embed(self, latent: Tensor) -> Tensor:
         """``[B, T, D] -> [B, T, E]``: the means."""
@@ -61,7 +57,7 @@ class GaussianBottleneck(Bottleneck):
 
     @torch.no_grad()
     def initialize(self, latent: Tensor) -> None:
-        """Start from ``[N, D]``: principal coordinates of unit variance, and the map back."""
+        """Initialise from ``[N, D]``: principal coordinates of unit variance, and the map back."""
         size = self.expand.in_features
         mean, directions = principal_directions(latent)
         directions = directions[:size]
@@ -70,5 +66,5 @@ class GaussianBottleneck(Bottleneck):
         weight[:size] = directions / deviation[:, None]
         bias[:size] = -weight[:size] @ mean
         weight[size:] = 0
-        bias[size:] = START_LOG_VARIANCE
+        bias[size:] = INITIAL_LOG_VARIANCE
         set_to_best_map(self.expand, self.embed(latent), latent)

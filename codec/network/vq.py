@@ -2,13 +2,14 @@
 
 SoundStream (arXiv:2107.03312), Algorithm 1, with factorised, normalised codes as in improved
 VQGAN (arXiv:2110.04627) and DAC (arXiv:2306.06546): an entry of a codebook is a point on the unit
-sphere of a few dimensions, mapped to the latent's dimensions by one affine map per codebook. In
-few dimensions all codes find use. Unlike in DAC the look-up needs no projection of its own: the
-nearest entry is nearest in the latent space, which the transposed map finds as cheaply.
+sphere in a few dimensions, mapped to the latent's dimensions by one affine map per codebook. In
+few dimensions all codes are used. Unlike in DAC the look-up has no projection of its own: the
+nearest entry is the nearest in the latent space, which the transposed map finds at the same cost.
 
-Entries and maps are learned by gradient. Measured against EMA updates of the entries on the same
-frozen latents (12 codebooks of 1024, 200 steps from the same k-means start), that left 7.7 % of
-the power uncoded at a learning rate of 1e-3 and 8.0 % at 2e-4, EMA 7.8 %, the start 8.2 %.
+Entries and maps are learned by gradient. Compared with EMA updates of the entries on the same
+frozen latents (12 codebooks of 1024, 200 steps from the same k-means initialisation), gradients
+left 7.7 % of the power uncoded at a learning rate of 1e-3 and 8.0 % at 2e-4, EMA left 7.8 %, the
+initialisation 8.2 %.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from codec.network.bottleneck import Coder, ResidualQuantizer, principal_directi
 
 @dataclass(frozen=True)
 class Codebook:
-    """A stage ready for looking up.
+    """A stage prepared for look-up.
 
     Attributes:
         entries: ``[size, d]`` of unit length.
-        offsets: ``[size]``, the part of an entry's score that no input changes.
+        offsets: ``[size]``, the part of an entry's score that does not depend on the input.
         map: ``[d, D]`` from entries to the latent.
         bias: ``[D]``.
     """
@@ -51,13 +52,13 @@ class Codebook:
 
 
 class Codebooks(NamedTuple):
-    """All stages side by side.
+    """All stages, stacked.
 
     Attributes:
         entries: ``[K, size, d]``.
         maps: ``[K, d, D]``.
         biases: ``[K, D]``.
-        each: views of them by stage.
+        each: the stages one by one, as views of the above.
     """
 
     entries: Tensor
@@ -67,7 +68,7 @@ class Codebooks(NamedTuple):
 
 
 class VectorQuantizer(nn.Module):
-    """The weights of one stage: entries of a codebook, and their map to the latent."""
+    """The weights of one stage: the entries of a codebook, and their map to the latent."""
 
     def __init__(self, latent_dim: int, codebook_size: int, codebook_dim: int) -> None:
         super().__init__()
@@ -76,7 +77,20 @@ class VectorQuantizer(nn.Module):
 
 
 class ResidualVectorQuantizer(ResidualQuantizer):
-    """A cascade of codebooks."""
+    """A sequence of codebooks.
+
+    Args:
+        latent_dim: channels of the latent.
+        num_codebooks: number of stages.
+        codebook_size: entries per codebook.
+        codebook_dim: dimensions of an entry.
+
+    Example:
+        >>> quantizer = ResidualVectorQuantizer(16, 4, 32, 6).eval()
+        >>> codes = quantizer.encode(torch.randn(2, 10, 16), num_codebooks=3)
+        >>> codes.shape, quantizer.decode(codes).shape
+        (torch.Size([2, 3, 10]), torch.Size([2, 10, 16]))
+    """
 
     stages: Sequence[VectorQuantizer]
 
@@ -88,7 +102,7 @@ class ResidualVectorQuantizer(ResidualQuantizer):
             VectorQuantizer(latent_dim, codebook_size, codebook_dim) for _ in range(num_codebooks)
         ]
         self.stages = cast("Sequence[VectorQuantizer]", nn.ModuleList(stages))
-        self._frozen: Codebooks | None = None
+        self._cached: Codebooks | None = None
         self.register_load_state_dict_post_hook(_weights_loaded)  # type: ignore[no-untyped-call]
 
     def coders(self) -> Sequence[Coder]:
@@ -108,17 +122,17 @@ class ResidualVectorQuantizer(ResidualQuantizer):
         entries, maps, biases, _ = self._codebooks()
         chosen = entries[torch.arange(count, device=codes.device), codes.mT]
         chosen = chosen.flatten(-2)  # [B, T, K * d]
-        # The stages' maps side by side are one map of their entries side by side.
+        # The sum of the stages' maps is one map of their concatenated entries.
         return chosen @ maps[:count].flatten(0, 1) + biases[:count].sum(0)
 
     def train(self, mode: bool = True) -> Self:
         """Switch to training or evaluation.
 
-        In evaluation the codebooks are laid side by side once: doing so for every frame takes
-        longer than coding it. Whoever changes weights by hand afterwards calls ``eval()`` again.
+        In evaluation the stacked codebooks are cached: stacking them for every frame takes longer
+        than coding it. After changing weights by hand, call ``eval()`` again.
         """
         super().train(mode)
-        self._frozen = None if mode else self._side_by_side()
+        self._cached = None if mode else self._stacked()
         return self
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
@@ -126,10 +140,10 @@ class ResidualVectorQuantizer(ResidualQuantizer):
         return self.train(self.training)
 
     def _codebooks(self) -> Codebooks:
-        return self._side_by_side() if self._frozen is None else self._frozen
+        return self._stacked() if self._cached is None else self._cached
 
     @torch.no_grad()
-    def _side_by_side(self) -> Codebooks:
+    def _stacked(self) -> Codebooks:
         entries = F.normalize(torch.stack([stage.codebook for stage in self.stages]), dim=-1)
         maps = torch.stack([stage.project.weight.T for stage in self.stages])
         biases = torch.stack([stage.project.bias for stage in self.stages])
@@ -141,22 +155,22 @@ class ResidualVectorQuantizer(ResidualQuantizer):
 
     @torch.no_grad()
     def initialize(self, latent: Tensor, iterations: int = 10) -> None:
-        """Start every stage from data: principal directions, and k-means within them.
+        """Initialise every stage from data: k-means in the space of principal directions.
 
-        The principal coordinates of what is left are lifted by one constant coordinate and
-        normalised, so that the angle to that axis keeps their length; codes are
-        found by spherical k-means there, and mapped back by least squares.
+        The principal coordinates of the residual get one more, constant coordinate and are
+        normalised, so that the angle to that axis keeps their length. Entries are found by
+        spherical k-means in this space and mapped back by least squares.
 
         Args:
-            latent: ``[N, D]`` latents, several times as many as a codebook has entries.
-            iterations: rounds of k-means.
+            latent: ``[N, D]``, with N several times the number of entries of a codebook.
+            iterations: number of k-means iterations.
         """
         residual = latent
         for index, stage in enumerate(self.stages):
             size, dim = stage.codebook.shape
             mean, directions = principal_directions(residual)
             vectors = (residual - mean) @ directions[: dim - 1].T
-            # 1.5 of the mean length: the best of the few values tried.
+            # 1.5 times the RMS length: the best of the few values tried.
             axis = 1.5 * vectors.square().sum(-1).mean().sqrt()
             vectors = F.normalize(F.pad(vectors, (0, 1), value=float(axis)), dim=-1)
             entries = vectors[torch.randint(len(vectors), (size,))]
@@ -169,8 +183,8 @@ class ResidualVectorQuantizer(ResidualQuantizer):
             code = entries[_nearest_directions(vectors, entries)]
             stage.codebook.copy_(entries)
             set_to_best_map(stage.project, code, residual)
-            # What coding leaves, which may pick other codes than k-means on the sphere.
-            book = self._side_by_side().each[index]
+            # The residual of coding, which may choose other entries than k-means on the sphere.
+            book = self._stacked().each[index]
             parts = torch.split(residual, _rows_at_once(size))
             residual = torch.cat([part - book(part)[1] for part in parts])
         self.train(self.training)
@@ -181,7 +195,7 @@ class ResidualVectorQuantizer(ResidualQuantizer):
         for stage, book, dead in zip(self.stages, self._codebooks().each, is_dead, strict=True):
             if count := int(dead.sum()):
                 drawn = residual[torch.randint(len(residual), (count,))]
-                # The point of the sphere whose image is nearest, up to its length.
+                # The direction on the sphere whose image is nearest.
                 pseudo_inverse = torch.linalg.pinv(stage.project.weight.cpu())
                 code = (drawn - stage.project.bias) @ pseudo_inverse.T.to(drawn)
                 stage.codebook[dead] = F.normalize(code, dim=-1)
@@ -193,11 +207,11 @@ def _weights_loaded(quantizer: ResidualVectorQuantizer, _: object) -> None:
 
 
 def _nearest_directions(vectors: Tensor, entries: Tensor) -> Tensor:
-    """For each of ``[N, d]`` the entry of ``[size, d]`` at the smallest angle."""
+    """For each of the vectors ``[N, d]``, the index of the entry ``[size, d]`` nearest in angle."""
     parts = torch.split(vectors, _rows_at_once(len(entries)))
     return torch.cat([torch.argmax(part @ entries.T, dim=-1) for part in parts])
 
 
 def _rows_at_once(codebook_size: int) -> int:
-    """Rows that can be compared with all entries of a codebook in 256 MB."""
+    """Number of rows whose scores against all entries of a codebook fit in 256 MB."""
     return max(1, 2**26 // codebook_size)

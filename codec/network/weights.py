@@ -1,4 +1,4 @@
-"""Models to and from their folders. Nothing is unpickled."""
+"""Load models from their folders and save them there, without pickle."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ def load_codec(model: str | Path = DEFAULT_MODEL) -> Codec:
 
     Raises:
         ModelError: there is no such model, or its files do not belong together.
+
+    Example:
+        >>> codec = load_codec("speech24k")
+        >>> codec.config.sample_rate, codec.delay
+        (24000, 240)
     """
     folder = find_model(model)
     description = read_description(folder)
@@ -38,7 +43,7 @@ def load_codec(model: str | Path = DEFAULT_MODEL) -> Codec:
     if digest != description["weights_sha256"]:
         raise ModelError(
             f"{path} is damaged or from another model: its SHA-256 is {digest[:16]}, "
-            f"config.json says {description['weights_sha256'][:16]}; copy the folder anew"
+            f"config.json says {description['weights_sha256'][:16]}; copy the folder again"
         )
     codec = Codec(CodecConfig.from_dict(description["codec"]))
     try:
@@ -47,11 +52,17 @@ def load_codec(model: str | Path = DEFAULT_MODEL) -> Codec:
     except (safetensors.SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"{path} does not fit its config.json: {reason}") from error
-    codec.fingerprint = fingerprint(codec.config, tensors)
+    delay = description["delay"]
+    if delay != codec.delay:
+        raise ModelError(
+            f"{folder}/config.json gives a delay of {delay} samples, its layers have "
+            f"{codec.delay}; copy the folder again"
+        )
+    codec.fingerprint = fingerprint(codec.config, codec.delay, tensors)
     if codec.fingerprint.hex() != description["fingerprint"]:
         raise ModelError(
             f"{folder}/config.json names the model {description['fingerprint']}, its weights are "
-            f"{codec.fingerprint.hex()}; copy the folder anew"
+            f"{codec.fingerprint.hex()}; copy the folder again"
         )
     return codec.eval().requires_grad_(False)
 
@@ -59,14 +70,22 @@ def load_codec(model: str | Path = DEFAULT_MODEL) -> Codec:
 def save_codec(
     codec: Codec, folder: str | Path, *, name: str, card: str = "", half: bool = True
 ) -> None:
-    """Write a model folder that `load_codec` reads, each file by rename.
+    """Write a model folder that `load_codec` reads. Each file is replaced as a whole.
 
     Args:
         codec: the model; it is not changed.
-        folder: made if missing; what it held of another model is replaced.
+        folder: created if missing; the files of another model in it are replaced.
         name: for people, shown by ``aecodec info``.
         card: text of ``card.md``; an existing card is kept if this is empty.
         half: store weights as float16, which halves the file and costs no audible quality.
+
+    Example:
+        >>> import tempfile
+        >>> codec = load_codec()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_codec(codec, folder, name="a copy")
+        ...     load_codec(folder).fingerprint == codec.fingerprint
+        True
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,8 +97,9 @@ def save_codec(
     description = {
         "format": FOLDER_FORMAT,
         "name": name,
-        "fingerprint": fingerprint(codec.config, tensors).hex(),
+        "fingerprint": fingerprint(codec.config, codec.delay, tensors).hex(),
         "weights_sha256": hashlib.sha256(data).hexdigest(),
+        "delay": codec.delay,
         "codec": codec.config.to_dict(),
     }
     write_atomically(folder / "weights.safetensors", data)
@@ -88,12 +108,18 @@ def save_codec(
         write_atomically(folder / "card.md", card.encode())
 
 
-def fingerprint(config: CodecConfig, tensors: dict[str, Tensor]) -> bytes:
-    """16 bytes that name what codes mean: encoder, quantizer, and the shape of the stream.
+def fingerprint(config: CodecConfig, delay: int, tensors: dict[str, Tensor]) -> bytes:
+    """16 bytes that identify the meaning of codes: encoder, bottleneck, and shape of the stream.
 
-    The decoder is left out on purpose: one that was trained further against the same codes
-    decodes every stream made before. Settings at their default are left out too: they came
-    after models whose streams must go on to be found.
+    The decoder is left out on purpose: a decoder that was trained further with the same codes
+    decodes all earlier streams. Settings at their default are left out, too: they were added after
+    models whose streams must still find them. The lookahead is left out because it is part of the
+    delay.
+
+    Args:
+        config: shape of the model.
+        delay: `Codec.delay` of the model, in samples.
+        tensors: the weights by name, in the precision in which they are stored.
     """
     digest = hashlib.sha256()
     shape = {
@@ -101,6 +127,8 @@ def fingerprint(config: CodecConfig, tensors: dict[str, Tensor]) -> bytes:
         for field in dataclasses.fields(config)
         if not field.name.startswith("decoder_") and getattr(config, field.name) != field.default
     }
+    shape.pop("lookahead", None)
+    shape["delay"] = delay
     digest.update(json.dumps(shape, sort_keys=True).encode())
     for key in sorted(tensors):
         if not key.startswith("decoder."):

@@ -10,6 +10,7 @@ import pytest
 from codec.bitrate import parse_bitrate
 from codec.config import CodecConfig
 from codec.errors import ConfigError
+from codec.settings import settings_of
 from tests.conftest import LADDER, LAPPED, VAE
 
 
@@ -23,8 +24,6 @@ def test_derived_numbers() -> None:
     assert LADDER.frame_rate == Fraction(11025, 36)
     assert LADDER.bits_per_code == 3
     assert LADDER.bitrate(2) == Fraction(11025, 36) * 6
-    assert LADDER.latency == 36 + 7
-    assert LADDER.flush_frames == 1
     assert [LAPPED.num_frames(n) for n in (0, 1, 39, 40, 41)] == [0, 1, 1, 1, 2]
 
 
@@ -68,9 +67,9 @@ def test_what_is_no_bitrate_is_refused(text: str) -> None:
     ("changes", "message"),
     [
         ({"sample_rate": 0}, "sample_rate is 0"),
-        ({"strides": (0, 2)}, "strides is 0"),
+        ({"strides": (0, 2)}, "strides holds 0"),
         ({"strides": (300, 300)}, "hop length"),
-        ({"strides": ()}, "number of strides is 0"),
+        ({"strides": ()}, "strides has 0 entries"),
         ({"strides": (20, 2, 2)}, "one entry per stride"),
         ({"strides": "20"}, "list of whole numbers"),
         ({"kernel_size": 2.5}, "whole number"),
@@ -79,10 +78,11 @@ def test_what_is_no_bitrate_is_refused(text: str) -> None:
         ({"codebook_size": 100}, "power of two"),
         ({"num_codebooks": 0}, "num_codebooks is 0"),
         ({"codebook_dim": 11}, "codebook_dim is 11"),
-        ({"delay": 5}, "overlaps by 20 samples"),
+        ({"lookahead": -1}, "lookahead is -1"),
+        ({"lookahead": 641}, r"lookahead is 641: it must lie in 0\.\.640"),
         ({"lapped_transform": 1}, "true or false"),
         ({"encoder_dilations": (1, 2)}, "list of whole numbers"),
-        ({"decoder_dilations": ((1,), (0,))}, "decoder_dilations is 0"),
+        ({"decoder_dilations": ((1,), (0,))}, "decoder_dilations holds 0"),
         ({"bottleneck": "vqq"}, 'bottleneck is \'vqq\': it must be one of "vq", "fsq", "vae"'),
         ({"bottleneck": 1}, "bottleneck is 1: it must be a string"),
         ({"recurrent": "rnn"}, 'it must be one of "none", "gru", "lstm"'),
@@ -97,20 +97,62 @@ def test_an_impossible_config_is_refused(changes: dict[str, Any], message: str) 
 
 def test_unknown_and_missing_keys_are_errors() -> None:
     values = LAPPED.to_dict()
-    with pytest.raises(ConfigError, match="setting 'stride': did you mean 'strides'"):
+    with pytest.raises(ConfigError, match="'stride' in the codec config: did you mean 'strides'"):
         CodecConfig.from_dict(values | {"stride": 2})
-    with pytest.raises(ConfigError, match=r"setting 'xyz': known: .*'bottleneck'"):
+    with pytest.raises(ConfigError, match=r"'xyz' in the codec config: known: .*'bottleneck'"):
         CodecConfig.from_dict(values | {"xyz": 2})
-    del values["delay"]
-    with pytest.raises(ConfigError, match="'delay' is missing"):
+    del values["strides"]
+    with pytest.raises(ConfigError, match="the codec config lacks the key 'strides'"):
         CodecConfig.from_dict(values)
 
 
 def test_what_came_later_may_be_missing() -> None:
     values = LAPPED.to_dict()
-    for name, default in (("bottleneck", "vq"), ("recurrent", "none")):
+    for name, default in (("bottleneck", "vq"), ("recurrent", "none"), ("lookahead", 0)):
         assert values.pop(name) == default
     assert CodecConfig.from_dict(values) == LAPPED
+
+
+def of_earlier_version(config: CodecConfig, **changes: Any) -> dict[str, Any]:
+    """The values of a file of a version that had the key ``delay`` and no lookahead."""
+    values = config.to_dict() | changes
+    del values["lookahead"]
+    return values
+
+
+def test_the_delay_of_earlier_versions_becomes_a_lookahead() -> None:
+    assert CodecConfig.from_dict(of_earlier_version(LAPPED, delay=20)) == LAPPED
+    assert CodecConfig.from_dict(of_earlier_version(LADDER, delay=7)) == LADDER
+    later = CodecConfig.from_dict(of_earlier_version(LAPPED, delay=31))
+    assert later == dataclasses.replace(LAPPED, lookahead=11)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"delay": 5}, "delay is 5 but a lapped transform of stride 20 .*: leave out delay"),
+        ({"delay": -1}, "delay is -1 .*: leave out delay"),
+        ({"delay": "x"}, "delay is 'x': it must be a whole number"),
+        ({"delay": None}, "delay is None: it must be a whole number"),
+        ({"delay": 10**6}, "lookahead is 999980: it must lie in"),
+    ],
+)
+def test_an_impossible_delay_of_earlier_versions_is_refused(
+    changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        CodecConfig.from_dict(of_earlier_version(LAPPED, **changes))
+
+
+def test_a_delay_beside_a_lookahead_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"both delay \(27\) and lookahead \(7\) are given"):
+        CodecConfig.from_dict(LAPPED.to_dict() | {"delay": 27, "lookahead": 7})
+
+
+def test_every_field_has_a_description() -> None:
+    described = settings_of(CodecConfig)
+    assert list(described) == [field.name for field in dataclasses.fields(CodecConfig)]
+    assert all(setting.description for setting in described.values())
 
 
 def test_a_vae_has_no_bitrates() -> None:

@@ -55,8 +55,8 @@ def test_losing_nothing_gives_nothing(codec: Codec) -> None:
     with pytest.raises(FormatError, match="give 0 or more"):
         decoder.lost(-1)
     hop = codec.config.hop_length
-    assert decoder.lost(3).shape == (1, 3 * hop - codec.config.delay)
-    assert decoder.finish().shape == (1, codec.config.delay)
+    assert decoder.lost(3).shape == (1, 3 * hop - codec.delay)
+    assert decoder.finish().shape == (1, codec.delay)
 
 
 @pytest.mark.parametrize(
@@ -88,8 +88,8 @@ def test_a_stream_without_an_end_gives_all_that_was_decoded(codec: Codec) -> Non
     packets = encoder.push(sound(5 * hop))
     decoder = StreamDecoder(codec, encoder.header)
     count = sum(decoder.push(packet).shape[1] for packet in packets)
-    assert count == 5 * hop - codec.config.delay
-    assert decoder.finish().shape[1] == codec.config.delay
+    assert count == 5 * hop - codec.delay
+    assert decoder.finish().shape[1] == codec.delay
 
 
 def test_the_wrong_model_is_named(lapped: Codec, ladder: Codec) -> None:

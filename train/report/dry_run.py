@@ -16,7 +16,7 @@ def describe(recipe: TrainConfig, index: Index | None = None) -> str:
     parts = {name: getattr(codec, name) for name in ("encoder", "quantizer", "decoder")}
     sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
     macs = multiply_accumulates(codec)
-    field = config.receptive_field
+    field = codec.span.receptive_field
     rates = [format_bitrate(rate).removesuffix(" kbit/s") for rate in config.bitrates]
     facts = {
         "parameters": f"{sum(sizes.values()):,} ("
@@ -27,7 +27,7 @@ def describe(recipe: TrainConfig, index: Index | None = None) -> str:
         + ")",
         "frames": f"{float(config.frame_rate):g} per second",
         "bitrates": f"{' '.join(rates)} kbit/s" if rates else "none: its latents are continuous",
-        "latency": f"{1000 * config.latency_seconds:g} ms",
+        "latency": f"{1000 * codec.latency_seconds:g} ms",
         "receptive field": (
             f"{1000 * field / config.sample_rate:.0f} ms" if field else "without limit"
         ),

@@ -16,7 +16,7 @@ from codec.network.model import Codec
 from codec.network.weights import load_codec
 from train.objective.discriminators import Discriminators
 from train.recipe.sections import TrainConfig
-from train.run.identity import start_transparent
+from train.run.identity import initialize_as_identity
 from train.run.schedule import Monitor
 
 
@@ -92,7 +92,7 @@ def start(recipe: TrainConfig, initial_model: str | None = None) -> TrainState:
         if discriminators is not None:
             taught = load_discriminators(discriminators, initial_model)
     elif recipe.model.lapped_transform:
-        start_transparent(codec)
+        initialize_as_identity(codec)
     for part in recipe.optimizer.freeze:
         getattr(codec, part).requires_grad_(False)
     return TrainState(

@@ -10,6 +10,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from codec.errors import CodecError
+from codec.network.bottleneck import Quantizer
 from codec.quality.metrics import code_histogram
 from train.data.batches import Batch, Corpus
 from train.objective.balancer import Balancer, audio_gradients, combine, gradient_shares
@@ -312,6 +313,7 @@ def restart_dead_codes(trainer: Trainer, latent: Tensor, codes: Tensor) -> None:
     if state.step % recipe.quantizer.restart_every == 0:
         average = state.usage.mean(dim=1, keepdim=True)
         dead = state.usage < DEAD_BELOW * average
+        assert isinstance(state.codec.quantizer, Quantizer)
         state.codec.quantizer.restart(latent, dead)
         share_tensors(fabric, list(state.codec.quantizer.parameters()))
         # A restarted code gets the average, so that it has time to find its place.

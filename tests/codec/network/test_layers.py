@@ -1,35 +1,48 @@
-"""The streaming contract, on every layer and on whole networks: outputs, gradients, causality."""
+"""The contract of layers, measured on every layer and on whole networks.
+
+Outputs and gradients do not depend on how the input is cut into pieces, the future does not change
+the past, and stride, latency and receptive field are what the layer states.
+"""
 
 from __future__ import annotations
 
 import copy
+import dataclasses
+from fractions import Fraction
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from codec.config import CodecConfig
+from codec.network.lapped import (
+    MDCT,
+    InverseMDCT,
+    LappedAnalysis,
+    SpectrumHead,
+    compand,
+    expand,
+    mdct_basis,
+)
 from codec.network.layers import (
     CausalConv1d,
     CausalConvTranspose1d,
     Chain,
-    LappedAnalysis,
-    LappedSynthesis,
     Layer,
     RecurrentUnit,
     ResidualUnit,
-    compand,
-    expand,
     init_linear,
-    mdct,
 )
-from codec.network.model import Codec
+from codec.network.model import Codec, Encoder
+from codec.network.span import Span, compose
+from tests.conftest import FSQ, GRU, LADDER, LAPPED, LSTM, VAE
 
-# Different lengths add up floats in different orders. Sums that nearly cancel (the gradient of a
-# bias, say) keep the absolute error of their terms.
+# Different lengths sum floats in different orders. Sums that nearly cancel, such as the gradient of
+# a bias, keep the absolute error of their terms.
 TOLERANCE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-4}
 
-# Each with the width of its input and the frames it takes at a time.
+# Each layer with the channels of its input and the number of frames that it takes at a time.
 LAYERS: dict[str, tuple[Layer, int, int]] = {
     "pointwise": (CausalConv1d(3, 5), 3, 1),
     "conv": (CausalConv1d(3, 5, 4), 3, 1),
@@ -40,9 +53,36 @@ LAYERS: dict[str, tuple[Layer, int, int]] = {
     "residual": (ResidualUnit(6, 3, 5), 6, 1),
     "gru": (RecurrentUnit(6, "gru"), 6, 1),
     "lstm": (RecurrentUnit(6, "lstm"), 6, 1),
+    "mdct": (MDCT(6), 1, 6),
+    "odd mdct": (MDCT(5), 1, 5),
+    "inverse mdct": (InverseMDCT(6), 6, 1),
     "analysis": (LappedAnalysis(7, stride=6), 1, 6),
-    "synthesis": (LappedSynthesis(7, stride=6), 7, 1),
+    "head": (SpectrumHead(7, stride=6), 7, 1),
     "chain": (Chain([CausalConv1d(2, 4, 2, stride=2), ResidualUnit(4, 3, 2)]), 2, 2),
+    "chain that upsamples twice": (
+        Chain(
+            [
+                CausalConv1d(3, 4, 2),
+                CausalConvTranspose1d(4, 3, stride=3),
+                CausalConvTranspose1d(3, 2, stride=4),
+                CausalConv1d(2, 2, 3, dilation=4),
+            ]
+        ),
+        3,
+        1,
+    ),
+    "chain there and back": (
+        Chain(
+            [
+                CausalConv1d(2, 4, 2, stride=6),
+                CausalConvTranspose1d(4, 3, stride=2),
+                ResidualUnit(3, 2, 2),
+                CausalConvTranspose1d(3, 1, stride=3),
+            ]
+        ),
+        2,
+        6,
+    ),
 }
 
 
@@ -116,21 +156,16 @@ def test_convolutions_equal_those_of_torch() -> None:
     torch.testing.assert_close(up(x, up.init_state(2))[0], expected, **TOLERANCE)
 
 
-def test_analysis_is_an_mdct_that_synthesis_inverts() -> None:
-    """Overlap and add cancel the aliasing: all but one stride of delay comes back."""
-    stride = 8
-    analysis, synthesis = (
-        LappedAnalysis(stride, stride=stride),
-        LappedSynthesis(stride, stride=stride),
-    )
-    with torch.no_grad():
-        for linear in (analysis.project, synthesis.head):
-            linear.weight.copy_(torch.eye(stride))
-            linear.bias.zero_()
-    x = torch.randn(2, 10 * stride, 1)
-    features, _ = analysis(x, analysis.init_state(2))
-    y, _ = synthesis(features, synthesis.init_state(2))
-    torch.testing.assert_close(y[:, stride:], x[:, :-stride], rtol=1e-3, atol=1e-3)
+def test_the_mdct_frame_is_that_of_its_basis() -> None:
+    mdct, x = MDCT(6), torch.randn(1, 18, 1)
+    frames, state = mdct(x, mdct.init_state(1))
+    torch.testing.assert_close(frames[0, 1], mdct.basis @ x[0, :12, 0], **TOLERANCE)
+    assert isinstance(state, Tensor) and torch.equal(state, x[:, 12:].mT)
+
+
+def test_the_transforms_have_no_weights() -> None:
+    for transform in (MDCT(6), InverseMDCT(6)):
+        assert not transform.state_dict()
 
 
 @pytest.mark.parametrize("layer", [ResidualUnit(6, 3, 2), *(RecurrentUnit(6, k) for k in KINDS)])
@@ -163,7 +198,7 @@ def test_a_start_keeps_the_power_of_a_signal() -> None:
 def test_the_mdct_reconstructs_perfectly(stride: int) -> None:
     torch.manual_seed(0)
     x = torch.randn(1, 9 * stride)
-    basis = mdct(stride)
+    basis = mdct_basis(stride)
     frames = x.unfold(1, 2 * stride, stride) @ basis.T @ basis
     overlapped = frames[:, :-1, stride:] + frames[:, 1:, :stride]
     expected = x[:, stride:-stride].reshape(1, -1, stride)
@@ -177,3 +212,205 @@ def test_expand_undoes_compand_where_it_is_heard() -> None:
     zero = torch.zeros(1, requires_grad=True)
     (gradient,) = torch.autograd.grad(expand(compand(zero)).sum(), zero)
     assert gradient.isfinite().all() and gradient > 0
+
+
+# Stride, latency and receptive field
+
+ODD = dataclasses.replace(
+    LAPPED,
+    strides=(15, 3),
+    encoder_channels=(15, 45),
+    decoder_channels=(15, 45),
+    latent_dim=45,
+    kernel_size=2,
+    decoder_dilations=((1, 3), (2,)),
+)
+WIDE = dataclasses.replace(
+    LADDER,
+    strides=(4, 3, 5),
+    encoder_channels=(4, 12, 60),
+    decoder_channels=(4, 12, 60),
+    latent_dim=60,
+)
+CONFIGS = {
+    "lapped": LAPPED,
+    "ladder": LADDER,
+    "fsq": FSQ,
+    "gru": GRU,
+    "lstm": LSTM,
+    "vae": VAE,
+    "odd": ODD,
+    "wide": WIDE,
+    "one level": dataclasses.replace(
+        LAPPED,
+        strides=(7,),
+        encoder_channels=(9,),
+        decoder_channels=(5,),
+        encoder_dilations=((2, 1),),
+        decoder_dilations=((4,),),
+    ),
+}
+
+
+def parts(config: CodecConfig) -> dict[str, tuple[Layer, int, int]]:
+    """Encoder, decoder and both in sequence, as in `LAYERS`, with random weights."""
+    torch.manual_seed(0)
+    codec = Codec(config)
+    hop, dim = config.hop_length, config.latent_dim
+    # Without the quantizer, which is frame-wise and would block gradients.
+    whole = Chain([codec.encoder, codec.decoder])
+    return {
+        "encoder": (codec.encoder, 1, hop),
+        "decoder": (codec.decoder, dim, 1),
+        "codec": (whole, 1, hop),
+    }
+
+
+def measured_stride_and_field(layer: Layer, channels: int, step: int) -> tuple[Fraction, int]:
+    """Input frames per output frame, and the most that influence one output frame, by gradient."""
+    torch.manual_seed(0)
+    layer = copy.deepcopy(layer)
+    assert isinstance(layer, torch.nn.Module)
+    for parameter in layer.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)  # zeros would block gradients
+    total = 12
+    if layer.span.receptive_field is not None:
+        total += -(-layer.span.receptive_field // step)
+    x = torch.randn(1, total * step, channels, requires_grad=True)
+    y, _ = layer(x, layer.init_state(1))
+    per_step = y.shape[1] // total
+    field = 0
+    for position in range(1, per_step + 1):
+        weights = torch.randn(y.shape[-1])
+        (gradient,) = torch.autograd.grad(y[0, -position] @ weights, x, retain_graph=True)
+        used = gradient[0].abs().sum(-1).nonzero()
+        field = max(field, int(used[-1] - used[0]) + 1)
+    return Fraction(x.shape[1], y.shape[1]), field
+
+
+def assert_spans(layer: Layer, channels: int, step: int) -> None:
+    stride, field = measured_stride_and_field(layer, channels, step)
+    assert stride == layer.span.stride
+    if layer.span.receptive_field is None:
+        assert field == 12 * step  # the whole input
+    else:
+        assert field == layer.span.receptive_field
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_has_the_stride_and_receptive_field_that_it_states(name: str) -> None:
+    assert_spans(*LAYERS[name])
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder", "codec"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_codec_has_the_stride_and_receptive_field_that_it_states(name: str, part: str) -> None:
+    layer, channels, step = parts(CONFIGS[name])[part]
+    assert_spans(layer, channels, step)
+    codec = Codec(CONFIGS[name])
+    assert codec.span == compose([codec.encoder.span, codec.decoder.span])
+    if part == "codec":
+        assert codec.span == layer.span
+
+
+def test_a_recurrent_layer_makes_the_receptive_field_unbounded() -> None:
+    for config in (GRU, LSTM):
+        codec = Codec(config)
+        for span in (codec.encoder.span, codec.decoder.span, codec.span):
+            assert span.receptive_field is None
+
+
+def pass_through(layer: Any) -> Any:
+    """A copy of a layer or network whose learned layers pass their newest input unchanged."""
+    layer = copy.deepcopy(layer)
+    with torch.no_grad():
+        for module in layer.modules():
+            if isinstance(module, CausalConv1d):
+                module.linear.weight.zero_()
+                torch.nn.init.eye_(module.linear.weight[:, -module.patch :])
+            elif isinstance(module, CausalConvTranspose1d):
+                torch.nn.init.eye_(module.linear.weight)  # the first half of a frame
+            elif isinstance(module, LappedAnalysis | Encoder):
+                torch.nn.init.eye_(module.project.weight)
+            elif isinstance(module, SpectrumHead):
+                torch.nn.init.eye_(module.head.weight)
+    return layer
+
+
+def measured_lag(x: Tensor, y: Tensor) -> int:
+    """Samples by which ``y`` trails ``x``, by cross-correlation."""
+    x, y = x.detach().flatten(), y.detach().flatten()
+    products = [float(x[: len(x) - lag] @ y[lag:]) for lag in range(len(x) // 2)]
+    return products.index(max(products))
+
+
+@pytest.mark.parametrize(
+    ("layer", "channels"),
+    [
+        (CausalConv1d(3, 12, 3, stride=4, dilation=2), 3),
+        (CausalConvTranspose1d(12, 3, stride=4), 12),
+        (ResidualUnit(6, 3, 5), 6),
+        (RecurrentUnit(6, "gru"), 6),
+        (RecurrentUnit(6, "lstm"), 6),
+        (Chain([CausalConv1d(3, 12, 2, stride=4), CausalConvTranspose1d(12, 3, stride=4)]), 3),
+        (Chain([MDCT(6), InverseMDCT(6)]), 1),
+        (Chain([MDCT(5), InverseMDCT(5)]), 1),
+        (Chain([LappedAnalysis(6, stride=6), SpectrumHead(6, stride=6), InverseMDCT(6)]), 1),
+        (
+            Chain(
+                [
+                    *(LappedAnalysis(6, stride=6), CausalConv1d(6, 18, 2, stride=3)),
+                    *(CausalConvTranspose1d(18, 6, stride=3), SpectrumHead(6, stride=6)),
+                    InverseMDCT(6),
+                ]
+            ),
+            1,
+        ),
+    ],
+)
+def test_a_layer_that_passes_its_input_has_the_latency_that_it_states(
+    layer: Layer, channels: int
+) -> None:
+    """A lapped transform is measured together with its inverse, which completes the samples."""
+    torch.manual_seed(0)
+    layer = pass_through(layer)
+    x = torch.randn(1, 180, channels)
+    y, _ = layer(x, layer.init_state(1))
+    # In values, which strides only reorder: a frame of the input holds ``channels`` of them.
+    assert measured_lag(x, y) == layer.span.latency * channels
+
+
+@pytest.mark.parametrize("config", [ODD, WIDE, dataclasses.replace(ODD, recurrent="gru")])
+def test_a_codec_that_passes_its_input_has_the_delay_that_it_states(config: CodecConfig) -> None:
+    torch.manual_seed(0)
+    codec = pass_through(Codec(config))
+    x = torch.randn(1, 40 * config.hop_length, 1)
+    latent, _ = codec.encoder(x, codec.encoder.init_state(1))
+    y, _ = codec.decoder(latent, codec.decoder.init_state(1))
+    assert measured_lag(x, y) == codec.span.latency == codec.delay - config.lookahead
+    # `decode_latent` removes the delay, but for the lookahead, which no layer here uses.
+    aligned = codec.decode_latent(latent, x.shape[1])
+    assert measured_lag(aligned, x) == config.lookahead
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_files_of_earlier_versions_have_the_delay_of_their_layers(name: str) -> None:
+    """The config module derives it without torch, to read the key ``delay`` of such files."""
+    config = CONFIGS[name]
+    delay = Codec(config).delay
+    values = config.to_dict()
+    del values["lookahead"]
+    again = CodecConfig.from_dict(values | {"delay": delay})
+    assert again == config
+    assert Codec(again).delay == delay
+
+
+def test_composition_keeps_whole_frames() -> None:
+    """One output frame never needs a fraction of an input frame."""
+    up = Span(stride=Fraction(1, 3), receptive_field=2)
+    assert compose([up]) == up and compose([]) == Span()
+    assert compose([up, up]) == Span(stride=Fraction(1, 9), receptive_field=3)
+    assert compose([up, Span(receptive_field=5)]).receptive_field == 4
+    assert compose([up, Span(receptive_field=None)]).receptive_field is None
+    late = Span(stride=Fraction(1, 3), latency=Fraction(1), receptive_field=2)
+    assert compose([up, late]).latency == Fraction(1, 3)

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from codec.config import CodecConfig
 from codec.errors import ModelError
-from codec.model_folder import find_by_fingerprint, find_model
+from codec.model_folder import find_by_fingerprint, find_model, read_description
 from codec.network.model import Codec
 from codec.network.weights import fingerprint, load_codec, save_codec
 from tests.conftest import LADDER, LAPPED, make_codec, sound
@@ -63,7 +64,7 @@ def test_settings_that_came_later_count_once_they_are_used() -> None:
     configs = [LAPPED, dataclasses.replace(LAPPED, bottleneck="vq", recurrent="none")]
     configs += [dataclasses.replace(LAPPED, recurrent=kind) for kind in ("gru", "lstm")]
     configs += [dataclasses.replace(LAPPED, bottleneck=kind) for kind in ("fsq", "vae")]
-    prints = [fingerprint(config, tensors) for config in configs]
+    prints = [fingerprint(config, 20, tensors) for config in configs]
     assert prints[0] == prints[1]
     assert len(set(prints)) == 5
 
@@ -114,6 +115,8 @@ def test_damaged_and_mismatched_folders_are_refused(model_folder: Path, tmp_path
 
     description = json.loads((model_folder / "config.json").read_text())
     for name, change, message in (
+        ("late", {"delay": 21}, "gives a delay of 21 samples, its layers have 20"),
+        ("undelayed", {"delay": "x"}, "delay is not a whole number"),
         ("named", {"fingerprint": "00" * 16}, "names the model 0000"),
         ("newer", {"format": 3}, "has format 3, this version reads 2: upgrade"),
         ("older", {"format": 1}, "has format 1, this version reads 2: train it anew"),
@@ -125,6 +128,44 @@ def test_damaged_and_mismatched_folders_are_refused(model_folder: Path, tmp_path
         (folder / "config.json").write_text(json.dumps(description | change))
         with pytest.raises(ModelError, match=message):
             load_codec(folder)
+
+
+def test_the_folder_states_the_delay_of_its_model(tmp_path: Path) -> None:
+    """For readers that do not build the network."""
+    codec = make_codec(dataclasses.replace(LAPPED, lookahead=5), tmp_path)
+    values = json.loads((tmp_path / "config.json").read_text())
+    assert values["delay"] == read_description(tmp_path)["delay"] == codec.delay == 25
+    assert "delay" not in values["codec"]
+
+
+@pytest.mark.parametrize(("config", "delay"), [(LAPPED, 20), (LADDER, 7)])
+def test_a_folder_of_an_earlier_version_still_loads(
+    config: CodecConfig, delay: int, tmp_path: Path
+) -> None:
+    """It has the delay in the table of the codec."""
+    codec = make_codec(config, tmp_path)
+    path = tmp_path / "config.json"
+    values = json.loads(path.read_text())
+    del values["delay"], values["codec"]["lookahead"]
+    values["codec"]["delay"] = delay
+    path.write_text(json.dumps(values))
+    assert read_description(tmp_path)["delay"] == delay
+    again = load_codec(tmp_path)
+    assert (again.config, again.fingerprint, again.delay) == (config, codec.fingerprint, delay)
+
+
+def test_a_folder_without_any_delay_is_refused(model_folder: Path, tmp_path: Path) -> None:
+    values = json.loads((model_folder / "config.json").read_text())
+    del values["delay"]
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(ModelError, match="is not a model description: delay is not"):
+        read_description(tmp_path)
+
+
+def test_fingerprints_are_those_of_earlier_versions() -> None:
+    """Of configs that had the key ``delay``: streams made then still name the same model."""
+    assert fingerprint(LAPPED, 20, {}).hex() == "13b6e7ac46516ae82a10d974eed71055"
+    assert fingerprint(LADDER, 7, {}).hex() == "7a023a86c81ac7a90459d52241c5df20"
 
 
 def test_a_stream_finds_its_packaged_model() -> None:

@@ -8,11 +8,13 @@ import torch
 from codec.network.model import Codec
 from codec.quality.metrics import si_sdr
 from tests.conftest import LAPPED
-from train.run.identity import start_transparent
+from train.run.identity import initialize_as_identity
 
 
 @pytest.mark.parametrize("recurrent", ["none", "gru", "lstm"])
-def test_a_transparent_start_sees_past_recurrent_layers(recurrent: str) -> None:
+def test_a_model_initialized_as_identity_passes_sound_with_any_recurrent_layer(
+    recurrent: str,
+) -> None:
     torch.manual_seed(0)
     config = dataclasses.replace(
         LAPPED,
@@ -25,7 +27,7 @@ def test_a_transparent_start_sees_past_recurrent_layers(recurrent: str) -> None:
     time = torch.arange(4_000) / config.sample_rate
     audio = 0.1 * torch.sin(2 * torch.pi * 700 * time)[None, None]
     quality = []
-    for start in (lambda _: None, start_transparent):
+    for start in (lambda _: None, initialize_as_identity):
         start(codec)
         decoded = codec.synthesize(codec.embed(audio), 4_000)
         quality.append(si_sdr(decoded[..., 200:-200], audio[..., 200:-200]))

@@ -33,7 +33,7 @@ from train.recipe.sections import TrainConfig, load_recipe, to_toml
 from train.run import loop, step
 from train.run.checkpoint import find_checkpoints
 from train.run.devices import make_fabric
-from train.run.identity import start_transparent
+from train.run.identity import initialize_as_identity
 from train.run.loop import fit
 from train.run.state import start
 from train.run.step import Trainer, TrainingError, draw_num_codebooks, train_step
@@ -62,7 +62,7 @@ def test_a_new_model_passes_low_frequencies(training_recipe: TrainConfig) -> Non
             decoded = codec.decode_latent(codec.encode_latent(audio), 48_000)
         assert si_sdr(decoded[..., 2000:-2000], audio[..., 2000:-2000]) > 15
     with pytest.raises(AssertionError):
-        start_transparent(start(dataclasses.replace(training_recipe, model=LADDER)).codec)
+        initialize_as_identity(start(dataclasses.replace(training_recipe, model=LADDER)).codec)
 
 
 @pytest.mark.parametrize("balancer", [False, True])
