@@ -33,11 +33,6 @@ def remove_dc(codec: Codec, crops: Tensor) -> None:
         codec: changed in place, unless no step reduces the mean. A codec without lapped transform
             is not changed.
         crops: ``[B, 1, N]``, typical audio for the codec.
-
-    Example:
-        >>> from codec import load_codec
-        >>> codec = load_codec()
-        >>> remove_dc(codec, 0.1 * torch.randn(2, 1, 4800))
     """
     head = _spectrum_head(codec)
     if head is None:

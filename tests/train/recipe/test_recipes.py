@@ -122,7 +122,7 @@ def test_a_wrong_override_is_refused(override: str, message: str) -> None:
         ("data", "class_weights", {"music": -1}, "class_weights.music must not be negative"),
         ("data", "class_weights", [1], "must be a table"),
         ("data", "validation_seconds", 0.01, "validation_seconds must give more than"),
-        ("model", "strides", [0, 2], "strides is 0"),
+        ("model", "strides", [0, 2], "strides holds 0"),
         ("model", "codebook_size", 1_000_000, "codebook_size is 1000000"),
         ("quantizer", "dropout", 2, "dropout must lie in 0..1"),
     ],
