@@ -1,4 +1,4 @@
-"""Settings of frozen dataclasses: the description and the range of a value beside its field.
+"""Settings of frozen dataclasses: description and range of a value, stored with its field.
 
 A dataclass gives each field a `setting` as its metadata and calls `check_settings` in
 ``__post_init__``. `check_keys` compares a table that was read from a file with the fields. This

@@ -385,12 +385,12 @@ class Codec(nn.Module):
         longest = num_frames * self.config.hop_length
         num_samples = longest if num_samples is None else num_samples
         if not 0 <= num_samples <= longest:
-            raise AudioError(f"num_samples is {num_samples}: what is given holds 0 to {longest}")
+            raise AudioError(f"num_samples is {num_samples}: the frames hold 0 to {longest}")
         return num_samples
 
 
 def _check_floats(name: str, values: Tensor) -> None:
     if not values.is_floating_point():
-        raise AudioError(f"{name} is {values.dtype}: give floats, for audio in [-1, 1]")
+        raise AudioError(f"{name} is {values.dtype}: give floats; audio in [-1, 1]")
     if not values.isfinite().all():
         raise AudioError(f"{name} holds NaN or infinite values: repair it before coding")

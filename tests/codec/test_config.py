@@ -15,7 +15,7 @@ from tests.conftest import LADDER, LAPPED, VAE
 
 
 @pytest.mark.parametrize("config", [LAPPED, LADDER])
-def test_a_config_survives_json(config: CodecConfig) -> None:
+def test_a_config_is_the_same_after_json(config: CodecConfig) -> None:
     assert CodecConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
@@ -58,7 +58,7 @@ def test_bitrates_are_read_as_people_write_them(text: str, bits: int) -> None:
 @pytest.mark.parametrize(
     "text", ["", "k", "abc", "-6k", "0", "nan", "inf", "6kk", "1e99", "6 k", "٣"]
 )
-def test_what_is_no_bitrate_is_refused(text: str) -> None:
+def test_invalid_bitrates_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=r"write 6000, 6k or 2\.4k"):
         parse_bitrate(text)
 
@@ -106,7 +106,7 @@ def test_unknown_and_missing_keys_are_errors() -> None:
         CodecConfig.from_dict(values)
 
 
-def test_what_came_later_may_be_missing() -> None:
+def test_fields_added_later_may_be_missing() -> None:
     values = LAPPED.to_dict()
     for name, default in (("bottleneck", "vq"), ("recurrent", "none"), ("lookahead", 0)):
         assert values.pop(name) == default
@@ -144,7 +144,7 @@ def test_an_impossible_delay_of_earlier_versions_is_refused(
         CodecConfig.from_dict(of_earlier_version(LAPPED, **changes))
 
 
-def test_a_delay_beside_a_lookahead_is_refused() -> None:
+def test_a_delay_together_with_a_lookahead_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"both delay \(27\) and lookahead \(7\) are given"):
         CodecConfig.from_dict(LAPPED.to_dict() | {"delay": 27, "lookahead": 7})
 

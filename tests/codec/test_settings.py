@@ -29,7 +29,7 @@ class Example:
         check_settings(self, "example")
 
 
-def test_values_of_files_become_those_of_python() -> None:
+def test_plain_values_are_converted_to_the_types_of_the_fields() -> None:
     values: dict[str, Any] = {"sizes": [3], "levels": [[1, 2], []], "weights": {"x": 2}}
     example = Example(count=2, rate=3, **values)
     assert example.sizes == (3,) and example.levels == ((1, 2), ())
@@ -77,7 +77,7 @@ def test_unknown_and_missing_keys_are_named() -> None:
         check_keys(Example, {}, "[example]")
 
 
-def test_descriptions_stand_beside_the_fields() -> None:
+def test_settings_hold_the_descriptions_of_fields() -> None:
     settings = settings_of(Example)
     assert settings["rate"].description == "rate in Hz"
     assert "exact" not in settings

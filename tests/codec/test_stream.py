@@ -64,7 +64,7 @@ def test_losing_nothing_gives_nothing(codec: Codec) -> None:
     [
         ([[[8000]]], None, "outside"),
         ([[[-1]]], None, "outside"),
-        ([[[0]]], 10**6, "what is given holds 0 to"),
+        ([[[0]]], 10**6, "the frames hold 0 to"),
     ],
 )
 def test_impossible_codes_are_refused(

@@ -1,4 +1,4 @@
-"""What every residual quantizer does, whatever its stages are."""
+"""Behaviour that all residual quantizers share, whatever their stages are."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 
 
 def make(kind: Kind) -> tuple[ResidualQuantizer, torch.Tensor]:
-    """A quantizer started from correlated latents, as real ones are, and other such latents."""
+    """A quantizer initialised from correlated latents, as real ones are, and other such latents."""
     torch.manual_seed(0)
     mixing = torch.randn(12, 12) * torch.linspace(2, 0.1, 12)[:, None]
     quantizer = kind(12, num_codebooks=4, codebook_size=32, codebook_dim=6)
@@ -31,7 +31,7 @@ def make(kind: Kind) -> tuple[ResidualQuantizer, torch.Tensor]:
     return quantizer, torch.randn(5, 40, 12) @ mixing
 
 
-def test_more_codebooks_come_closer(kind: Kind) -> None:
+def test_more_codebooks_lower_the_error(kind: Kind) -> None:
     quantizer, latent = make(kind)
     errors = []
     for count in range(1, 5):
@@ -57,7 +57,7 @@ def test_dropout_keeps_the_first_codebooks_of_each_item(kind: Kind) -> None:
         torch.testing.assert_close(quantized.latent[item : item + 1], expected)
 
 
-def test_gradients_go_where_they_should(kind: Kind) -> None:
+def test_each_loss_has_gradients_only_for_what_it_trains(kind: Kind) -> None:
     quantizer, latent = make(kind)
     latent.requires_grad_()
     quantized = quantizer(latent)
@@ -77,8 +77,8 @@ def test_gradients_go_where_they_should(kind: Kind) -> None:
     torch.testing.assert_close(pull, 2 * (latent - quantized.latent).detach() / latent.numel())
 
 
-def test_the_codebook_loss_teaches(kind: Kind) -> None:
-    """Most of what a new start from other latents would bring is learned."""
+def test_the_codebook_loss_adapts_the_codebooks_to_other_latents(kind: Kind) -> None:
+    """It gains most of what a new initialisation from these latents would gain."""
     quantizer, latent = make(kind)
     shifted = latent * 1.3 + 0.5
     fresh, _ = make(kind)

@@ -105,7 +105,7 @@ def assert_split_invariant(layer: Layer, channels: int, step: int) -> None:
     assert isinstance(layer, torch.nn.Module)
     layer.requires_grad_(True)
     for parameter in layer.parameters():
-        parameter.data += 0.1 * torch.randn_like(parameter)  # what starts at zero hides faults
+        parameter.data += 0.1 * torch.randn_like(parameter)  # zeros would hide faults
     total = 13
     results = []
     x0 = torch.randn(2, total * step, channels)
@@ -120,11 +120,11 @@ def assert_split_invariant(layer: Layer, channels: int, step: int) -> None:
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_layer_does_not_see_how_its_input_is_cut(name: str) -> None:
+def test_the_output_of_a_layer_does_not_depend_on_how_its_input_is_cut(name: str) -> None:
     assert_split_invariant(*LAYERS[name])
 
 
-def test_encoder_and_decoder_do_not_see_how_their_input_is_cut(codec: Codec) -> None:
+def test_encoder_and_decoder_do_not_depend_on_how_their_input_is_cut(codec: Codec) -> None:
     hop, dim = codec.config.hop_length, codec.config.latent_dim
     for part, channels, step in ((codec.encoder, 1, hop), (codec.decoder, dim, 1)):
         assert_split_invariant(part, channels, step)
@@ -175,8 +175,8 @@ def test_a_unit_starts_as_the_identity(layer: ResidualUnit | RecurrentUnit) -> N
 
 
 @torch.no_grad()
-def test_a_start_keeps_the_power_of_a_signal() -> None:
-    """Through a layer, and through one with a rectifier after it; the rectifier halves power."""
+def test_initialization_keeps_the_power_of_a_signal() -> None:
+    """Through a linear layer alone, and through one followed by a rectifier, which halves it."""
     torch.manual_seed(0)
     x = torch.randn(100, 400)
     layer = torch.nn.Linear(400, 500)
@@ -205,7 +205,7 @@ def test_the_mdct_reconstructs_perfectly(stride: int) -> None:
     torch.testing.assert_close(overlapped, expected, **TOLERANCE)
 
 
-def test_expand_undoes_compand_where_it_is_heard() -> None:
+def test_expand_inverts_compand_at_audible_levels() -> None:
     x = torch.cat((-torch.logspace(-2, 1, 50), torch.logspace(-2, 1, 50)))
     ratio = expand(compand(x)) / x
     assert ratio.min() > 0.9 and ratio.max() < 1.3

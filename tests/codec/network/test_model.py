@@ -27,7 +27,7 @@ def lengths(codec: Codec) -> list[int]:
 # Embeddings
 
 
-def test_an_embedding_has_a_vector_per_frame_and_comes_back_as_long(any_codec: Codec) -> None:
+def test_an_embedding_has_a_vector_per_frame_and_keeps_the_length(any_codec: Codec) -> None:
     config = any_codec.config
     for num_samples in lengths(any_codec):
         audio = torch.from_numpy(sound(num_samples, 2))[:, None]
@@ -39,7 +39,7 @@ def test_an_embedding_has_a_vector_per_frame_and_comes_back_as_long(any_codec: C
         assert any_codec.synthesize(embedding).shape == whole
 
 
-def test_the_embedding_of_some_codebooks_sounds_like_their_codes(codec: Codec) -> None:
+def test_the_embedding_of_some_codebooks_decodes_like_their_codes(codec: Codec) -> None:
     audio = torch.from_numpy(sound(331))[None]
     codes = codec.encode(audio)
     for count in (1, codec.config.num_codebooks):
@@ -50,7 +50,7 @@ def test_the_embedding_of_some_codebooks_sounds_like_their_codes(codec: Codec) -
         codec.embed(audio, 99)
 
 
-@torch.no_grad()  # where torch computes an LSTM in another way
+@torch.no_grad()  # with gradients, torch computes an LSTM in another way
 def test_an_embedding_is_the_latent_before_quantization(codec: Codec) -> None:
     hop = codec.config.hop_length
     audio = torch.from_numpy(sound(9 * hop))[None]
@@ -65,7 +65,7 @@ def test_an_embedding_can_be_streamed(any_codec: Codec) -> None:
     for block in audio.split([hop, 6 * hop, 17 * hop], dim=-1):
         piece, state = any_codec.embed_step(block, state)
         pieces.append(piece)
-    # Different lengths add up floats in different orders.
+    # Different lengths sum floats in different orders.
     torch.testing.assert_close(torch.cat(pieces, -1), whole, rtol=1e-4, atol=1e-4)
 
     pieces, state = [], any_codec.decoder.init_state(2)
@@ -77,8 +77,8 @@ def test_an_embedding_can_be_streamed(any_codec: Codec) -> None:
     torch.testing.assert_close(streamed, any_codec.synthesize(whole), rtol=1e-4, atol=1e-4)
 
 
-def test_embeddings_and_codes_can_be_learned_from(codec: Codec) -> None:
-    """What is made in torch's inference mode is refused by the training of another model."""
+def test_embeddings_and_codes_can_train_other_models(codec: Codec) -> None:
+    """Tensors that are created in torch's inference mode could not be used in training."""
     audio = torch.from_numpy(sound(331))[None]
     table = torch.nn.Embedding(codec.config.codebook_size, 3)
     table(codec.encode(audio)).sum().backward()
@@ -99,7 +99,7 @@ def test_impossible_embeddings_are_refused(any_codec: Codec) -> None:
         (good.long(), None, "give floats"),
         (bad, None, "NaN or infinite"),
         (good, -1, "num_samples is -1"),
-        (good, 3 * any_codec.config.hop_length + 1, "what is given holds 0 to"),
+        (good, 3 * any_codec.config.hop_length + 1, "the frames hold 0 to"),
     ):
         with pytest.raises(AudioError, match=message):
             any_codec.synthesize(embedding, num_samples)
@@ -120,7 +120,7 @@ def test_the_delay_is_that_of_the_layers_and_the_lookahead() -> None:
     assert Codec(dataclasses.replace(LADDER, lookahead=0)).flush_frames == 0
 
 
-def test_a_delay_that_is_not_typed_in_still_aligns_whole_and_streamed_audio() -> None:
+def test_a_lookahead_delays_streamed_audio_and_keeps_whole_audio_aligned() -> None:
     config = dataclasses.replace(LAPPED, lookahead=33)
     torch.manual_seed(0)
     codec = Codec(config).eval()

@@ -1,4 +1,4 @@
-"""The VAE: its loss, its draws, and that it says plainly that it has no codes."""
+"""The VAE: its loss, its samples, and clear errors where codes are needed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_divergence_is_that_of_the_paper() -> None:
     assert bottleneck(latent).losses["kl"] == 0
 
 
-def test_training_draws_and_evaluation_does_not() -> None:
+def test_training_samples_and_evaluation_uses_the_mean() -> None:
     bottleneck, latent = make()
     with torch.no_grad():
         bottleneck.expand.weight.zero_()[:3] = torch.eye(3)
@@ -49,7 +49,7 @@ def test_training_draws_and_evaluation_does_not() -> None:
     assert quantized.codes.shape == (1, 0, 20_000)
 
 
-def test_gradients_reach_the_encoder_through_the_draw() -> None:
+def test_gradients_reach_the_encoder_through_the_sample() -> None:
     bottleneck, latent = make()
     latent.requires_grad_()
     quantized = bottleneck(latent)
@@ -58,7 +58,7 @@ def test_gradients_reach_the_encoder_through_the_draw() -> None:
         assert gradient.isfinite().all() and gradient.any()
 
 
-def test_an_absurd_latent_has_a_finite_loss() -> None:
+def test_a_huge_latent_has_a_finite_loss() -> None:
     bottleneck, latent = make()
     for scale in (-1e4, 1e4):
         quantized = bottleneck(latent * scale)
@@ -66,7 +66,7 @@ def test_an_absurd_latent_has_a_finite_loss() -> None:
 
 
 @torch.no_grad()
-def test_a_start_from_data_loses_only_the_least_directions() -> None:
+def test_initialization_from_data_keeps_the_principal_directions() -> None:
     bottleneck, _ = make()
     latent = torch.randn(3000, 6) * torch.tensor([2.0, 1.5, 1.0, 0.1, 0.1, 0.1]) + 1
     bottleneck.initialize(latent)

@@ -7,7 +7,7 @@ from codec.network.vq import ResidualVectorQuantizer
 
 
 def make(seed: int = 0) -> tuple[ResidualVectorQuantizer, torch.Tensor]:
-    """A quantizer started from correlated latents, as real ones are, and other such latents."""
+    """A quantizer initialised from correlated latents, as real ones are, and other such latents."""
     torch.manual_seed(seed)
     mixing = torch.randn(12, 12) * torch.linspace(2, 0.1, 12)[:, None]
     quantizer = ResidualVectorQuantizer(12, num_codebooks=4, codebook_size=32, codebook_dim=6)
@@ -26,7 +26,7 @@ def test_a_code_is_the_nearest_entry_in_the_latent_space() -> None:
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("assign", [True, False])
-def test_loaded_weights_are_seen_at_once(training: bool, assign: bool) -> None:
+def test_loaded_weights_take_effect_at_once(training: bool, assign: bool) -> None:
     quantizer, latent = make()
     quantizer.train(training)
     before = quantizer.decode(quantizer.encode(latent))
@@ -39,7 +39,7 @@ def test_loaded_weights_are_seen_at_once(training: bool, assign: bool) -> None:
     assert not torch.equal(after, before)
 
 
-def test_a_change_of_type_is_seen_at_once() -> None:
+def test_a_change_of_type_takes_effect_at_once() -> None:
     quantizer, latent = make()
     codes = quantizer.eval().encode(latent)
     decoded = quantizer.double().decode(codes)
@@ -47,8 +47,8 @@ def test_a_change_of_type_is_seen_at_once() -> None:
     torch.testing.assert_close(decoded.float(), quantizer.float().decode(codes))
 
 
-def test_training_always_searches_the_present_codebooks() -> None:
-    """The optimizer changes weights behind the back of any cache."""
+def test_training_always_searches_the_current_codebooks() -> None:
+    """The optimizer changes weights in place, which no cache would notice."""
     quantizer, latent = make()
     optimizer = torch.optim.AdamW(quantizer.parameters(), 1e-2, fused=True)
     for _ in range(3):
@@ -61,7 +61,7 @@ def test_training_always_searches_the_present_codebooks() -> None:
         optimizer.step()
 
 
-def test_a_start_from_data_uses_nearly_every_entry() -> None:
+def test_initialization_from_data_uses_nearly_every_entry() -> None:
     quantizer, _ = make()
     torch.manual_seed(0)
     mixing = torch.randn(12, 12) * torch.linspace(2, 0.1, 12)[:, None]
@@ -70,7 +70,7 @@ def test_a_start_from_data_uses_nearly_every_entry() -> None:
         assert len(book.unique()) >= 0.9 * 32
 
 
-def test_dead_codes_come_back_to_life() -> None:
+def test_restarted_codes_are_used_again() -> None:
     quantizer, latent = make()
     stage = quantizer.stages[0]
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Model folders: there and back, damage, and what the fingerprint stands for."""
+"""Model folders: saving and loading, damage, and what the fingerprint depends on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from codec.network.weights import fingerprint, load_codec, save_codec
 from tests.conftest import LADDER, LAPPED, make_codec, sound
 
 
-def test_a_model_survives_its_folder(tmp_path: Path) -> None:
+def test_a_model_is_the_same_after_saving_and_loading(tmp_path: Path) -> None:
     codec = make_codec(LADDER, tmp_path / "a")
     save_codec(codec, tmp_path / "b", name="again", card="# A card\n")
     again = load_codec(tmp_path / "b")
@@ -31,15 +31,17 @@ def test_a_model_survives_its_folder(tmp_path: Path) -> None:
     assert (tmp_path / "b" / "card.md").read_text() == "# A card\n"
 
 
-def test_full_precision_is_kept_on_wish(tmp_path: Path) -> None:
+def test_full_precision_is_kept_on_request(tmp_path: Path) -> None:
     codec = Codec(LAPPED)
     save_codec(codec, tmp_path, name="full", half=False)
     for name, tensor in load_codec(tmp_path).state_dict().items():
         assert torch.equal(tensor, codec.state_dict()[name])
 
 
-def test_the_fingerprint_names_what_codes_mean_and_not_the_decoder(tmp_path: Path) -> None:
-    """A decoder that was trained on decodes older streams; any other change makes new ones."""
+def test_the_fingerprint_depends_on_encoder_and_quantizer_and_not_on_the_decoder(
+    tmp_path: Path,
+) -> None:
+    """A decoder that was trained further decodes older streams; other changes need new streams."""
     codec = make_codec(LAPPED, tmp_path / "a")
     original = codec.fingerprint
     prints = []
@@ -53,13 +55,13 @@ def test_the_fingerprint_names_what_codes_mean_and_not_the_decoder(tmp_path: Pat
 
 
 def test_the_packaged_model_keeps_its_fingerprint() -> None:
-    """Every stream made with it names it by this."""
+    """All streams made with it contain this fingerprint."""
     description = json.loads((find_model("speech24k") / "config.json").read_text())
     assert description["fingerprint"] == "946cd7b74e2466771a9574787f9fa1d7"
     assert load_codec("speech24k").fingerprint.hex() == description["fingerprint"]
 
 
-def test_settings_that_came_later_count_once_they_are_used() -> None:
+def test_settings_added_later_change_the_fingerprint_only_when_used() -> None:
     tensors: dict[str, torch.Tensor] = {}
     configs = [LAPPED, dataclasses.replace(LAPPED, bottleneck="vq", recurrent="none")]
     configs += [dataclasses.replace(LAPPED, recurrent=kind) for kind in ("gru", "lstm")]
@@ -70,7 +72,7 @@ def test_settings_that_came_later_count_once_they_are_used() -> None:
 
 
 @pytest.mark.parametrize("name", ["fsq", "gru", "lstm", "vae"])
-def test_every_kind_of_model_survives_its_folder(
+def test_every_kind_of_model_is_the_same_after_saving_and_loading(
     name: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     codec: Codec = request.getfixturevalue(name)
@@ -119,7 +121,7 @@ def test_damaged_and_mismatched_folders_are_refused(model_folder: Path, tmp_path
         ("undelayed", {"delay": "x"}, "delay is not a whole number"),
         ("named", {"fingerprint": "00" * 16}, "names the model 0000"),
         ("newer", {"format": 3}, "has format 3, this version reads 2: upgrade"),
-        ("older", {"format": 1}, "has format 1, this version reads 2: train it anew"),
+        ("older", {"format": 1}, "has format 1, this version reads 2: train it again"),
         ("odd", {"format": "x"}, "has format x, this version reads 2: upgrade"),
         ("wider", {"codec": description["codec"] | {"latent_dim": 11}}, "does not fit"),
         ("wrong", {"codec": description["codec"] | {"latent_dim": "x"}}, "whole number"),

@@ -19,7 +19,7 @@ def crops(lapped: Codec) -> Tensor:
 
 
 def mean_of_noise(codec: Codec, rms: float, count: int | None) -> float:
-    """The mean of decoded noise, other noise than what is calibrated with, relative to its RMS."""
+    """The mean of decoded noise relative to its RMS, for noise that calibration did not use."""
     torch.manual_seed(2)
     noise = torch.randn(4, 1, 20_000) * rms
     decoded = codec.synthesize(codec.embed(noise - noise.mean(-1, keepdim=True), count))
@@ -50,7 +50,7 @@ def test_decoded_noise_loses_its_mean_and_little_else(
     }
     last = f"decoder.body.layers.{len(before.decoder.body.layers) - 2}.head"
     assert changed == {f"{last}.weight", f"{last}.bias"}
-    for name in changed:  # of the head, the row of the lowest coefficient alone
+    for name in changed:  # only the row of the lowest coefficient
         assert torch.equal(before.state_dict()[name][1:], after.state_dict()[name][1:])
 
 
