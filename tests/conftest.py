@@ -16,7 +16,8 @@ import torch
 from codec.config import CodecConfig
 from codec.network.model import Codec
 from codec.network.weights import load_codec, save_codec
-from train.recipe.sections import TrainConfig, load_recipe
+from train.recipe.loading import load_recipe
+from train.recipe.sections import TrainConfig
 
 torch.set_num_threads(1)
 

@@ -17,7 +17,7 @@ ROOMS = """
 codec.errors codec.settings codec.bitrate codec.config codec.io codec.format codec.model_folder
 codec.network codec.engines codec.registry codec.stream codec.files codec.corpus codec.quality
 codec.cli
-train.recipe train.data train.objective train.report train.run train.cli
+train.randomness train.objective train.recipe train.data train.report train.run train.cli
 benchmarks.shared benchmarks.contenders benchmarks
 """.split()  # noqa: SIM905
 

@@ -42,7 +42,7 @@ def training_options(command: Callable[..., None]) -> Callable[..., None]:
 def train(recipe: str, overrides: tuple[str, ...], **options: Any) -> None:
     """Train a codec with RECIPE, a packaged name or a TOML file."""
     with clear_errors(), training_packages():
-        from train.recipe.sections import load_recipe
+        from train.recipe.loading import load_recipe
 
         run_training(load_recipe(recipe, overrides), **options)
 
@@ -65,7 +65,7 @@ def finetune(
     has coded can still be decoded.
     """
     with clear_errors(), training_packages():
-        from train.recipe.sections import recipe_of_model
+        from train.recipe.loading import recipe_of_model
 
         own = options["out"] and options["out"] / "training" / "recipe.toml"
         if options["resume"] and recipe is None and own and own.exists():

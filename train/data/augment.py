@@ -1,4 +1,4 @@
-"""Augmentation: crops made more various, and inputs spoiled beside targets that stay clean."""
+"""Augmentation: more varied crops, and degraded inputs with clean targets."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from train.data.crops import Crops
 from train.recipe.sections import AugmentConfig
 
 FRAME_SECONDS = 0.02
-# What lies this much below the loudest frame is a pause (as in STOI, Taal et al. 2011,
-# doi:10.1109/TASL.2011.2114881), and nothing at all what is below the last bit of 16.
+# Frames this far below the loudest one are pauses (as in STOI, Taal et al. 2011,
+# doi:10.1109/TASL.2011.2114881); power below the last of 16 bits is silence.
 ACTIVE_RANGE_DB = 40.0
 SILENCE = 2.0**-30
-# Direct to reverberant sound: a listener between half and twice the critical distance, which is
-# where both are equal; the direct sound loses 6 dB when the distance doubles.
+# Direct-to-reverberant ratio of a listener between half and twice the critical distance, at which
+# both are equal; the direct sound loses 6 dB per doubling of the distance.
 DIRECT_TO_REVERBERANT_DB = (-6.0, 6.0)
-# Of a recorded room: enough for a cathedral.
+# Longest part of an impulse response that is used: enough for a cathedral.
 MAX_RESPONSE_SECONDS = 5.0
-# Relative to full scale, before the gain.
-HISS_DB = -20.0
-HISS_KNEE_HZ = 100.0
-# A low-pass that falls by so much within this share of where it ends.
+# Level of stationary noise relative to full scale, before the gain, and where its slope begins.
+NOISE_DB = -20.0
+NOISE_KNEE_HZ = 100.0
+# Attenuation of the low-pass, and its transition band as a share of the highest frequency.
 STOPBAND_DB = 80.0
 TRANSITION = 0.1
 
 
 class Augmenter:
-    """What a recipe's ``[augment]`` does to crops.
+    """Applies the ``[augment]`` section of a recipe to crops.
 
     Args:
-        config: the recipe's.
-        sample_rate: of the audio.
+        config: the section.
+        sample_rate: samples per second of the audio.
         num_samples: length of a crop.
-        memory_gb: noise and rooms that take less are kept in memory, each.
+        memory_gb: noise, and impulse responses, are kept in memory if they take less.
 
     Attributes:
-        num_source_samples: length of the stretch that a crop is made from: longer where its
-            speed may change.
+        num_source_samples: length of the audio that a crop is made from, which is longer than the
+            crop if its speed may change.
 
     Raises:
         AudioError: the folder of noise or of impulse responses holds no audio.
@@ -72,15 +72,15 @@ class Augmenter:
     ) -> tuple[Samples, Samples]:
         """Input and target ``[num_samples]`` of one crop, within [-1, 1].
 
-        Both are the same array unless the input is spoiled.
+        Both are the same array unless the input is degraded.
 
         Args:
             source: audio ``[num_source_samples]``.
-            rng: makes all choices.
-            draw_other: gives another source to mix in.
+            rng: source of all choices.
+            draw_other: returns another source to mix in.
         """
         config = self._config
-        if rng.random() < config.hiss:
+        if rng.random() < config.stationary_noise:
             clean = colored_noise(rng, self._num_samples, self._sample_rate)
         else:
             clean = self._change_speed(source, rng)
@@ -88,7 +88,7 @@ class Augmenter:
             clean = clean + self._change_speed(draw_other(), rng)
         clean = self._change_level(clean, rng)
 
-        # In the order in which the world does it: room, other sources, microphone, line.
+        # In the physical order: room, other sources, microphone, transmission.
         degraded = clean
         if rng.random() < config.reverb_share:
             degraded = reverberate(degraded, self._draw_room(rng))
@@ -109,7 +109,7 @@ class Augmenter:
         return change_speed(source, self._num_samples, speed)
 
     def _change_level(self, audio: Samples, rng: np.random.Generator) -> Samples:
-        """Gain and polarity; the gain ends at full scale, for a target must not be clipped."""
+        """Gain and polarity; full scale limits the gain, because a target must not be clipped."""
         gain = 10 ** (_between(self._config.gain_db, rng) / 20)
         gain = min(gain, 1 / max(float(np.abs(audio).max()), 1e-9))
         if self._config.polarity and rng.random() < 0.5:
@@ -125,20 +125,20 @@ class Augmenter:
 
 
 def colored_noise(rng: np.random.Generator, num_samples: int, sample_rate: int) -> Samples:
-    """Steady noise at `HISS_DB`: white, or falling by up to 6 dB an octave above `HISS_KNEE_HZ`."""
+    """Stationary noise at `NOISE_DB`, falling by 0 to 6 dB per octave above `NOISE_KNEE_HZ`."""
     spectrum = np.fft.rfft(rng.standard_normal(num_samples))
     octaves = np.log2(
-        np.fft.rfftfreq(num_samples, 1 / sample_rate).clip(HISS_KNEE_HZ) / HISS_KNEE_HZ
+        np.fft.rfftfreq(num_samples, 1 / sample_rate).clip(NOISE_KNEE_HZ) / NOISE_KNEE_HZ
     )
     noise = np.fft.irfft(spectrum * 2 ** (-rng.uniform(0, 1) * octaves), num_samples)
-    scaled: Samples = (noise * (10 ** (HISS_DB / 20) / noise.std())).astype(np.float32)
+    scaled: Samples = (noise * (10 ** (NOISE_DB / 20) / noise.std())).astype(np.float32)
     return scaled
 
 
 def change_speed(source: Samples, num_samples: int, speed: float) -> Samples:
-    """``num_samples`` of audio played ``speed`` times as fast, pitch included, from its middle."""
+    """``num_samples`` of audio played ``speed`` times as fast, pitch included."""
     played = soxr.resample(source[: _source_length(num_samples, speed)], speed, 1.0)
-    # What the filter heard of the emptiness around the source is left out.
+    # The samples at the edges, which depend on the silence around the source, are left out.
     changed: Samples = played[FILTER_REACH : FILTER_REACH + num_samples]
     return changed
 
@@ -152,7 +152,7 @@ def active_power(audio: Samples, sample_rate: int) -> float:
 
 
 def add_noise(audio: Samples, noise: Samples, snr_db: float, sample_rate: int) -> Samples:
-    """Audio with noise at a ratio of their active powers; as it was if either is silent."""
+    """Audio with noise at a ratio of their active powers; unchanged if either is silent."""
     power, noise_power = active_power(audio, sample_rate), active_power(noise, sample_rate)
     if min(power, noise_power) < SILENCE:
         return audio
@@ -163,15 +163,19 @@ def add_noise(audio: Samples, noise: Samples, snr_db: float, sample_rate: int) -
 def synthetic_room(
     rng: np.random.Generator, seconds: float, direct_db: float, sample_rate: int
 ) -> Samples:
-    """Impulse response of a room that is not there: direct sound, then decaying noise.
+    """Impulse response of a synthetic room: direct sound, then decaying noise.
 
     Moorer, About This Reverberation Business (Computer Music Journal 3(2), 1979).
 
     Args:
-        rng: draws the noise.
+        rng: source of the noise.
         seconds: reverberation time, in which the noise falls by 60 dB.
         direct_db: ratio of the direct sound's energy to that of the noise.
-        sample_rate: of the response.
+        sample_rate: samples per second of the response.
+
+    Example:
+        >>> len(synthetic_room(np.random.default_rng(0), 0.5, 0.0, 24_000))
+        12001
     """
     time = np.arange(1, ceil(seconds * sample_rate) + 1, dtype=np.float32) / sample_rate
     tail = rng.standard_normal(len(time), np.float32) * np.exp(time * (-3 * log(10) / seconds))
@@ -180,10 +184,10 @@ def synthetic_room(
 
 
 def reverberate(audio: Samples, response: Samples) -> Samples:
-    """Audio as heard in a room; its direct sound stays as it was, in time, level and sign.
+    """Audio in a room; its direct sound keeps its time, level and sign.
 
-    The direct sound is the response's highest peak. The room is silent when the crop begins, as
-    for the codec, whose state then is empty.
+    The direct sound is the response's highest peak. The room is silent when the crop begins, like
+    the state of the codec.
     """
     peak = int(np.abs(response).argmax())
     if abs(response[peak]) < SILENCE:
@@ -193,15 +197,15 @@ def reverberate(audio: Samples, response: Samples) -> Samples:
 
 
 def overdrive(audio: Samples, excess_db: float) -> Samples:
-    """Audio whose peaks, ``excess_db`` above what its recorder takes, are cut off."""
+    """Audio whose peaks, ``excess_db`` above the clipping limit, are cut off."""
     limit = np.abs(audio).max() * np.float32(10 ** (-excess_db / 20))
     return audio.clip(-limit, limit)
 
 
 def low_pass(audio: Samples, end_hz: float, sample_rate: int) -> Samples:
-    """Audio without what lies above ``end_hz``, with the rest where it was.
+    """Audio without the frequencies above ``end_hz``, not delayed.
 
-    A linear-phase FIR filter with a Kaiser window (Kaiser 1974), its delay taken back.
+    A linear-phase FIR filter with a Kaiser window (Kaiser 1974), with its delay compensated.
     """
     if end_hz >= sample_rate / 2:
         return audio

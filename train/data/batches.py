@@ -24,20 +24,21 @@ from codec.io.audio import Samples
 from codec.quality.mel import MEL_WINDOWS
 from train.data.augment import Augmenter
 from train.data.crops import Crops
-from train.recipe.sections import TrainConfig
+from train.randomness import Stream, generator
+from train.recipe.sections import AugmentConfig, DataConfig
 
 logger = logging.getLogger(__name__)
 
 MIN_CLIP_SAMPLES = max(MEL_WINDOWS)
 VALIDATION_SHARE = 0.02
-# When crops come from files, most of the work is to find and decode a place in a compressed file.
-# So each place serves a run of steps, one crop in each, cut from a stretch of this many crops.
+# When crops come from files, most of the time is spent on seeking and decoding. So each place that
+# is read serves a run of steps, one crop in each, cut from a stretch of this many crops.
 STEPS_PER_READ = 8
 CROPS_PER_READ = 5
 
 
 class Batch(NamedTuple):
-    """What a step learns from, both ``[B, 1, N]``: the same tensor unless inputs are spoiled."""
+    """Input and target of a step, ``[B, 1, N]``: the same tensor unless inputs are degraded."""
 
     degraded: Tensor
     clean: Tensor
@@ -47,74 +48,88 @@ class Corpus:
     """Training audio as batches.
 
     Args:
-        index: of the training audio.
-        recipe: says how it is drawn and augmented.
+        index: index of the training audio.
+        data: how it is drawn.
+        augment: how it is augmented.
+        sample_rate: samples per second of the batches.
+        crop_samples: length of a crop.
+        seed: seed of all draws.
 
     Raises:
-        ConfigError: class weights name a class that there is not.
-        AudioError: nothing of it can be decoded.
+        ConfigError: class weights name a class that does not exist.
+        AudioError: none of it can be decoded.
     """
 
-    def __init__(self, index: Index, recipe: TrainConfig) -> None:
-        self._recipe = recipe
+    def __init__(
+        self,
+        index: Index,
+        data: DataConfig,
+        augment: AugmentConfig,
+        *,
+        sample_rate: int,
+        crop_samples: int,
+        seed: int,
+    ) -> None:
+        self._data, self._seed = data, seed
         self.hours = index.hours
-        data, rate = recipe.data, recipe.model.sample_rate
-        self._crops = Crops(index, rate, class_weights=data.class_weights, memory_gb=data.memory_gb)
-        self._augment = Augmenter(recipe.augment, rate, recipe.crop_samples, data.memory_gb)
+        self._crops = Crops(
+            index, sample_rate, class_weights=data.class_weights, memory_gb=data.memory_gb
+        )
+        self._augment = Augmenter(augment, sample_rate, crop_samples, data.memory_gb)
 
     @property
     def in_memory(self) -> bool:
-        """Whether the audio is held in memory; else it is read from its files."""
+        """Whether the audio is kept in memory; otherwise it is read from its files."""
         return self._crops.in_memory
 
     def batch(self, rng: np.random.Generator) -> Batch:
-        """Independent random crops; depends on ``rng`` alone."""
-        sources = [self._draw(rng) for _ in range(self._recipe.data.batch_size)]
+        """Independent random crops, which depend on ``rng`` alone."""
+        sources = [self._draw(rng) for _ in range(self._data.batch_size)]
         return self._batch(sources, rng, lambda _: self._draw(rng))
 
     def batches(self, first_step: int, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
         """The batches of ``first_step`` and all steps after it, without end.
 
-        That of step n depends on the recipe, ``rank`` and n alone: not on where the iteration
-        began, nor on whether ``data.workers`` processes prepare it. They end with the iterator.
+        The batch of step n depends on the recipe, ``rank`` and n alone: not on the first step of
+        the iteration, nor on the number of ``data.workers``, which end with the iterator.
 
         Args:
-            first_step: where to begin, from 0.
-            rank: which of ``world_size`` training processes asks; each gets its own batches.
-            world_size: how many there are.
+            first_step: first step, from 0.
+            rank: rank of the training process; each process gets its own batches.
+            world_size: number of training processes.
         """
         assert 0 <= rank < world_size
         length = self.steps_per_run
         runs: Iterable[Iterable[Batch]]
-        if self._recipe.data.workers:
+        if self._data.workers:
             runs = self._runs_by_workers(first_step // length, rank)
         else:
             runs = (self._run(number, rank) for number in itertools.count(first_step // length))
-        # Itself a generator, so that closing or dropping it ends the workers.
+        # This is a generator itself, so that closing or dropping it ends the workers.
         yield from itertools.islice(itertools.chain.from_iterable(runs), first_step % length, None)
 
     @property
     def steps_per_run(self) -> int:
-        """How many steps share what was read for them."""
+        """Number of steps that share one read of the files."""
         return 1 if self.in_memory else STEPS_PER_READ
 
     def _run(self, number: int, rank: int) -> Iterator[Batch]:
-        """The batches of the steps that share what is read from files."""
-        seed, length = self._recipe.run.seed, self.steps_per_run
+        """The batches of the steps that share one read of the files."""
+        length = self.steps_per_run
         if length == 1:
-            yield self.batch(np.random.default_rng((seed, rank, number)))
+            yield self.batch(generator(self._seed, Stream.BATCH, rank=rank, number=number))
             return
-        rng = np.random.default_rng((seed, rank, number, 1))
+        rng = generator(self._seed, Stream.READ, rank=rank, number=number)
         spread = (CROPS_PER_READ - 1) * self._augment.num_source_samples
-        pieces = [self._draw(rng, spread) for _ in range(self._recipe.data.batch_size)]
+        pieces = [self._draw(rng, spread) for _ in range(self._data.batch_size)]
         for step in range(number * length, (number + 1) * length):
-            rng = np.random.default_rng((seed, rank, step))
+            rng = generator(self._seed, Stream.BATCH, rank=rank, number=step)
             yield self._batch(
                 [self._cut(piece, rng) for piece in pieces], rng, partial(self._mixed, pieces, rng)
             )
 
     def _mixed(self, pieces: list[Samples], rng: np.random.Generator, slot: int) -> Samples:
-        """Something to mix into the crop from ``pieces[slot]``: from one of the others."""
+        """A source to mix into the crop from ``pieces[slot]``: cut from another piece."""
         if len(pieces) == 1:
             return self._draw(rng)
         away = 1 + int(rng.integers(len(pieces) - 1))
@@ -150,11 +165,11 @@ class Corpus:
             _Runs(self, rank),
             batch_size=None,
             sampler=itertools.count(first),
-            num_workers=self._recipe.data.workers,
+            num_workers=self._data.workers,
             collate_fn=list,
             # Forked processes share the audio in memory.
             multiprocessing_context="fork" if sys.platform == "linux" else None,
-            generator=torch.Generator(),  # else the workers' start would draw from the global one
+            generator=torch.Generator(),  # otherwise starting workers draws from the global one
         )
         yield from loader
 
@@ -169,27 +184,30 @@ class _Runs(Dataset[Iterable[Batch]]):
         return self._corpus._run(number, self._rank)
 
 
-def split(index: Index, recipe: TrainConfig) -> tuple[Index, Index]:
-    """Hold out about 2 % of the clips to validate on: training index, validation index.
+def split(index: Index, data: DataConfig, sample_rate: int) -> tuple[Index, Index]:
+    """Hold out about 2 % of the clips for validation: training index, validation index.
 
-    Which ones follows from their names. The classes take part in turn, none with more than half
-    of its clips. Where every class has but one clip, one of them is trained and validated on, with
-    a warning.
+    The choice depends on the clips' names alone. Classes contribute in turn, at most half of their
+    clips. If every class has a single clip, one of them is used for both, with a warning.
     """
     if len(index.clips) == 1:
-        logger.warning("there is only %s: it is trained and validated on", index.clips[0].name)
+        logger.warning(
+            "there is only %s: it is used for both training and validation", index.clips[0].name
+        )
         return index, index
     wanted = max(1, round(VALIDATION_SHARE * len(index.clips)))
-    usable = [clip for clip in index.clips if _long_enough(clip, recipe)] or index.clips
+    usable = [clip for clip in index.clips if _long_enough(clip, sample_rate)] or index.clips
     spare = {kind: count // 2 for kind, count in Counter(c.kind for c in index.clips).items()}
     held: set[Clip] = set()
-    for clip in _spread(usable):
-        if spare[clip.kind] and len(held) < min(wanted, recipe.data.validation_files):
+    for clip in _in_turn(usable):
+        if spare[clip.kind] and len(held) < min(wanted, data.validation_files):
             spare[clip.kind] -= 1
             held.add(clip)
     if not held:
-        only = next(_spread(usable))
-        logger.warning("every class has but one clip: %s is trained and validated on", only.name)
+        only = next(_in_turn(usable))
+        logger.warning(
+            "every class has a single clip: %s is used for both training and validation", only.name
+        )
         return index, Index(index.folder, (only,), index.skipped)
     return (
         Index(index.folder, tuple(c for c in index.clips if c not in held), index.skipped),
@@ -197,7 +215,7 @@ def split(index: Index, recipe: TrainConfig) -> tuple[Index, Index]:
     )
 
 
-def validation_clips(index: Index, recipe: TrainConfig) -> list[tuple[str, Tensor]]:
+def validation_clips(index: Index, data: DataConfig, sample_rate: int) -> list[tuple[str, Tensor]]:
     """Names and beginnings ``[1, 1, N]`` of some clips, evenly spread over the classes.
 
     Which ones follows from their names. Those that are too short or cannot be read are named in a
@@ -206,38 +224,38 @@ def validation_clips(index: Index, recipe: TrainConfig) -> list[tuple[str, Tenso
     Raises:
         AudioError: there is none to measure on.
     """
-    rate = recipe.model.sample_rate
     found: list[tuple[str, Tensor]] = []
-    for clip in _spread(index.clips):
-        if len(found) == recipe.data.validation_files:
+    for clip in _in_turn(index.clips):
+        if len(found) == data.validation_files:
             break
-        if not _long_enough(clip, recipe):
-            logger.warning("%s is too short to validate on", clip.name)
+        if not _long_enough(clip, sample_rate):
+            logger.warning("%s is too short for validation", clip.name)
             continue
-        end = min(clip_length(clip, rate), round(recipe.data.validation_seconds * rate))
+        end = min(clip_length(clip, sample_rate), round(data.validation_seconds * sample_rate))
         try:
-            audio = read_clip(index.folder, clip, rate, 0, end)
+            audio = read_clip(index.folder, clip, sample_rate, 0, end)
         except (AudioError, OSError) as error:
-            logger.warning("not validated on: %s", error)
+            logger.warning("not used for validation: %s", error)
             continue
         found.append((clip.name, torch.from_numpy(audio)[None, None]))
     if not found:
         raise AudioError(
-            f"nothing under {index.folder} can be read and is long enough to validate on"
+            f"no recording under {index.folder} can be read and is long enough for validation: "
+            f"give recordings of more than {MIN_CLIP_SAMPLES / sample_rate:.2f} s"
         )
     return sorted(found, key=lambda pair: pair[0])
 
 
-def _long_enough(clip: Clip, recipe: TrainConfig) -> bool:
-    return clip_length(clip, recipe.model.sample_rate) > MIN_CLIP_SAMPLES
+def _long_enough(clip: Clip, sample_rate: int) -> bool:
+    return clip_length(clip, sample_rate) > MIN_CLIP_SAMPLES
 
 
 def _digest(clip: Clip) -> bytes:
     return hashlib.sha256(os.fsencode(clip.name)).digest()
 
 
-def _spread(clips: Iterable[Clip]) -> Iterator[Clip]:
-    """One clip of every class in turn, in an order that follows from names alone."""
+def _in_turn(clips: Iterable[Clip]) -> Iterator[Clip]:
+    """One clip of every class in turn, in an order that depends on names alone."""
     by_kind: dict[str, list[Clip]] = {}
     for clip in sorted(clips, key=_digest):
         by_kind.setdefault(clip.kind, []).append(clip)

@@ -1,7 +1,7 @@
 """Random crops of indexed clips, mixed to mono and at one rate; from memory or from the files.
 
-No torch. What cannot be read is named once and something else is drawn in its place, by the same
-generator: a draw depends on the generator and the clips alone, never on what was drawn before.
+No torch. A clip that cannot be read is reported once, and another one is drawn in its place by the
+same generator: a draw depends on the generator and the clips alone, never on earlier draws.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from codec.io.audio import Samples
 logger = logging.getLogger(__name__)
 
 FULL_SCALE = 32767
-# Whole clips are read in pieces of this length, so that an hour-long one takes little memory.
+# Whole clips are read in pieces of this length, so that an hour-long clip takes little memory.
 LOADED_SECONDS = 60
-# So many draws in a row that cannot be read are no accident.
+# This many failed draws in a row are not a coincidence.
 MAX_FAILURES = 100
 
 
 class Crops:
-    """Where crops are drawn from.
+    """Random crops of a set of clips.
 
     Args:
         index: the clips.
-        sample_rate: what everything is resampled to.
+        sample_rate: rate that everything is resampled to.
         class_weights: how often a class is drawn relative to its duration, 1 if not named.
-        memory_gb: clips that take less than this altogether (16-bit) are decoded at once and
-            kept; else every crop is read from its file.
+        memory_gb: clips that take less than this in total (16-bit) are decoded at once and kept;
+            otherwise every crop is read from its file.
 
     Attributes:
-        in_memory: whether they are.
+        in_memory: whether the clips are kept in memory.
 
     Raises:
-        ConfigError: ``class_weights`` names a class that there is not, or leaves none.
+        ConfigError: ``class_weights`` names a class that does not exist, or leaves none.
         AudioError: nothing can be decoded.
     """
 
@@ -60,8 +60,8 @@ class Crops:
         self._folder, self._sample_rate = index.folder, sample_rate
         self._clips = tuple(clip for clip in index.clips if weights[clip.kind])
         self._lengths = np.array([clip_length(clip, sample_rate) for clip in self._clips])
-        # In shared memory, so that one of several workers names a clip for all.
-        self._named = RawArray("B", len(self._clips))
+        # In shared memory, so that several workers report a clip once.
+        self._reported = RawArray("B", len(self._clips))
         self.in_memory = 2 * int(self._lengths.sum()) <= memory_gb * 1e9
         if self.in_memory:
             self._load()
@@ -71,16 +71,17 @@ class Crops:
         self._cumulative = shares / shares[-1]
 
     def draw(self, rng: np.random.Generator, num_samples: int, num_starts: int = 1) -> Samples:
-        """A crop ``[n]`` from somewhere; every second of a class is as likely as any other.
+        """A random crop ``[n]``; every second of a class is equally likely.
 
-        It lies in one clip; a shorter clip comes at a random place in silence.
+        A crop is from one clip. A clip that is shorter than the crop is put at a random place in
+        silence.
 
         Args:
-            rng: makes all choices.
+            rng: source of all choices.
             num_samples: length of a crop.
             num_starts: with more than one, up to ``num_starts - 1`` samples that follow in the
-                clip come along. A crop cut from a random place of that is as likely as any
-                other: reading once serves for several.
+                clip are returned too. All crops are equally likely if each is cut from a random
+                place of that: one read serves several crops.
 
         Raises:
             AudioError: one draw after another cannot be read.
@@ -89,7 +90,7 @@ class Crops:
         def choose() -> tuple[int, int, int]:
             number = int(np.searchsorted(self._cumulative, rng.random(), side="right"))
             room = int(self._lengths[number]) - num_samples
-            # Starts are counted from the first one possible, and parted into runs.
+            # Starts are counted from the first possible one and divided into runs.
             possible = abs(room) + 1
             position = int(rng.integers(possible))
             position -= position % num_starts
@@ -120,7 +121,7 @@ class Crops:
         )
 
     def _cut(self, number: int, start: int, size: int) -> Samples:
-        """A stretch of a clip; what lies outside of it is silence."""
+        """A stretch of a clip, with silence outside of the clip."""
         begin, end = max(start, 0), min(start + size, int(self._lengths[number]))
         if self.in_memory:
             offset = int(self._offsets[number])
@@ -139,17 +140,17 @@ class Crops:
         return read_clip(self._folder, clip, self._sample_rate, begin, end, report)
 
     def _report(self, number: int, reason: str) -> None:
-        if not self._named[number]:
-            self._named[number] = 1
+        if not self._reported[number]:
+            self._reported[number] = 1
             logger.warning("%s", reason)
 
     def _load(self) -> None:
-        """Decode all clips to 16 bits, end to end; lengths become what is really there."""
+        """Decode all clips to 16 bits, end to end; lengths become those that could be decoded."""
         self._offsets = np.cumsum(self._lengths) - self._lengths
         self._memory = np.empty(int(self._lengths.sum()), np.int16)
 
         def load(number: int) -> int:
-            """Fill the clip's place; how far it went."""
+            """Fill the clip's place; the number of samples that could be decoded."""
             length, offset = int(self._lengths[number]), int(self._offsets[number])
             for begin in range(0, length, LOADED_SECONDS * self._sample_rate):
                 end = min(begin + LOADED_SECONDS * self._sample_rate, length)

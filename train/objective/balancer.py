@@ -1,8 +1,8 @@
 """The loss balancer of EnCodec (arXiv:2210.13438, section 3.4).
 
-A loss can be made ten times louder by nothing but the choice of its unit, so fixed weights have to
-be found anew for every loss and every stage. The balancer looks at what each loss asks of the
-decoded audio, its gradient, and scales these so that the weights become their shares.
+The scale of a loss depends on its unit, so fixed weights have to be searched again for every loss
+and every stage. The balancer measures the gradient of each loss at the decoded audio and scales it,
+so that the weights become shares of the total gradient.
 """
 
 from __future__ import annotations
@@ -21,13 +21,19 @@ class Balancer:
 
     Args:
         weights: share of each loss by name, relative to the others that are present.
-        decay: of the running means of the gradients' norms.
-        total_norm: the norm that the combined gradient has on average, if its parts align.
+        decay: decay of the running means of the gradients' norms, per step.
+        total_norm: norm of the combined gradient, on average and if its parts align.
         reduce: with several processes, averages the norms so that all use the same factors.
 
     Attributes:
-        state: running sum of each loss' norms and of their weights, ``{"mel.norm": ...,
-            "mel.weight": ...}``: all that has to be saved to go on later.
+        state: running sum of each loss's norms and of their weights, ``{"mel.norm": ...,
+            "mel.weight": ...}``: all that has to be saved to resume.
+
+    Example:
+        >>> balancer = Balancer({"mel": 3.0, "waveform": 1.0})
+        >>> gradients = {"mel": torch.ones(4), "waveform": 1000 * torch.ones(4)}
+        >>> gradient_shares(gradients, balancer.factors(gradients))
+        {'mel': 0.75, 'waveform': 0.25}
     """
 
     def __init__(
@@ -45,10 +51,13 @@ class Balancer:
         self.state: dict[str, float] = {}
 
     def factors(self, gradients: Mapping[str, Tensor]) -> dict[str, float]:
-        """What to multiply each gradient by (eq. 4), after taking note of their norms.
+        """Factor of each gradient (eq. 4), after an update of the running means of their norms.
 
-        A gradient of zero, as of silence, is left out of the running mean: it tells nothing about
-        the loss. A loss that never had another one has the factor zero.
+        A gradient of zero, as of silence, carries no information about the scale of its loss and is
+        left out of the running mean. A loss whose gradients were all zero has the factor zero.
+
+        Args:
+            gradients: gradient of each loss at the decoded audio, from `audio_gradients`.
         """
         norms = _norms(gradients)
         if self.reduce is not None:
@@ -70,7 +79,7 @@ class Balancer:
 def audio_gradients(losses: Mapping[str, Tensor], decoded: Tensor) -> dict[str, Tensor]:
     """Gradient of each scalar loss with respect to the decoded audio; the graph is kept.
 
-    To go on from the audio to the weights: ``decoded.backward(combine(gradients, factors))``.
+    ``decoded.backward(combine(gradients, factors))`` continues from the audio to the weights.
     """
     gradients = {}
     for name, loss in losses.items():
@@ -89,11 +98,11 @@ def combine(gradients: Mapping[str, Tensor], factors: Mapping[str, float]) -> Te
 def gradient_shares(
     gradients: Mapping[str, Tensor], factors: Mapping[str, float]
 ) -> dict[str, float]:
-    """How much each loss has to say: its share of the summed norms, in [0, 1].
+    """Each loss's share of the gradient norm: its share of the summed norms, in [0, 1].
 
     Args:
-        gradients: from `audio_gradients`.
-        factors: what each is multiplied by: fixed weights, or those of a `Balancer`.
+        gradients: gradient of each loss, from `audio_gradients`.
+        factors: factor of each gradient: a fixed weight, or a factor of a `Balancer`.
     """
     norms = dict(zip(gradients, _norms(gradients).tolist()))
     sizes = {name: factors[name] * norm for name, norm in norms.items()}

@@ -1,9 +1,9 @@
 """The optional adversarial stage: discriminators, and the losses between them and the codec.
 
-Two kinds of judge, each at several scales: complex STFT discriminators (EnCodec,
+Two kinds of discriminators, each at several scales: complex STFT discriminators (EnCodec,
 arXiv:2210.13438, section 3.4) see pitch, bandwidth and phase; multi-period discriminators
-(HiFi-GAN, arXiv:2010.05646, section 2.3) see what repeats. They are narrower than in the papers
-and reduce the spectrum sooner, so that a CPU can afford them.
+(HiFi-GAN, arXiv:2010.05646, section 2.3) see periodic patterns. They are narrower than in the
+papers and reduce the spectrum sooner, so that training on a CPU is affordable.
 """
 
 from __future__ import annotations
@@ -19,21 +19,20 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from train.objective.losses import SPECTRUM_COMPRESSION
-from train.recipe.sections import AdversarialConfig
 
 SLOPE = 0.2
-"""Of the leaky ReLU below zero."""
+"""Slope of the leaky ReLU below zero."""
 
 TIME_DILATIONS = (1, 2, 4)
 PERIOD_WIDTHS = (1, 2, 4, 4)
-# Of spectra in which noise of full scale has unit power. It lets gradients pass at silence.
+# Relative to noise of full scale. It keeps gradients finite at silence.
 POWER_FLOOR = 1e-6
-# Features of silence are as small as the biases: relative to them any sound would be infinite.
+# Features of silence are as small as the biases: relative to those, any difference is huge.
 FEATURE_FLOOR = 1e-3
 
 
 class Judgement(NamedTuple):
-    """What one discriminator thinks of a batch.
+    """Output of one discriminator for a batch.
 
     Attributes:
         score: one value per patch of sound, high for real; any shape with the batch (or batch
@@ -46,38 +45,49 @@ class Judgement(NamedTuple):
 
 
 class Discriminators(nn.Module):
-    """All the judges of a recipe: audio ``[B, 1, N]``, of any length, to one judgement of each."""
+    """All discriminators of a recipe: audio ``[B, 1, N]``, of any length, to a judgement of each.
 
-    judges: Sequence[nn.Module]
+    Args:
+        channels: width of each discriminator's first layer.
+        stft_windows: windows of the complex STFT discriminators.
+        periods: periods of the multi-period discriminators.
 
-    def __init__(self, config: AdversarialConfig) -> None:
+    Example:
+        >>> discriminators = Discriminators(channels=2, stft_windows=(64,), periods=(2, 3))
+        >>> len(discriminators(torch.zeros(1, 1, 500)))
+        3
+    """
+
+    discriminators: Sequence[nn.Module]
+
+    def __init__(self, channels: int, stft_windows: Sequence[int], periods: Sequence[int]) -> None:
         super().__init__()
-        judges: list[nn.Module] = [
-            *(SpectrumDiscriminator(config.channels, window) for window in config.stft_windows),
-            *(PeriodDiscriminator(config.channels, period) for period in config.periods),
+        discriminators: list[nn.Module] = [
+            *(SpectrumDiscriminator(channels, window) for window in stft_windows),
+            *(PeriodDiscriminator(channels, period) for period in periods),
         ]
-        self.judges = cast("Sequence[nn.Module]", nn.ModuleList(judges))
+        self.discriminators = cast("Sequence[nn.Module]", nn.ModuleList(discriminators))
 
     def forward(self, audio: Tensor) -> list[Judgement]:
-        """The STFT discriminators' judgements first, each kind in the order of the config."""
-        return [judge(audio) for judge in self.judges]
+        """Judgements of the STFT discriminators first, each kind in the order of its argument."""
+        return [discriminator(audio) for discriminator in self.discriminators]
 
 
 class SpectrumDiscriminator(nn.Module):
     """2-D convolutions over a complex spectrum, real and imaginary part as channels.
 
-    Magnitudes are compressed as in the complex loss, or weak high frequencies would go unseen. On
-    crops coded at 6 kbit/s the longest window then told real from decoded with an area under the
-    curve of 1.00 after 100 steps; without compression it was .66 after 400.
+    Magnitudes are compressed as in the complex loss, otherwise weak high frequencies have no
+    influence. On crops coded at 6 kbit/s the longest window then separated real from decoded with
+    an area under the curve of 1.00 after 100 steps; without compression it was .66 after 400.
 
     The first layer takes patches of two hops and four bins, as many numbers as it has channels
-    by default; after it strides halve the frequency axis, and dilations widen the view of time.
+    by default; after it, strides halve the frequency axis and dilations widen the context in time.
     """
 
     def __init__(self, channels: int, window: int) -> None:
         super().__init__()
         hann = torch.hann_window(window)
-        # A noise of unit power then has unit power in every bin, whatever the window.
+        # Noise of unit power then has unit power in every bin, whatever the window.
         self.register_buffer("window", hann / hann.square().sum().sqrt(), persistent=False)
         layers: list[nn.Module] = [
             nn.Conv2d(2, channels, (3, 9), stride=(2, 4), padding=(1, 4)),
@@ -108,7 +118,7 @@ class SpectrumDiscriminator(nn.Module):
         )
         power = spectrum.real.square() + spectrum.imag.square()
         spectrum = spectrum * (power + POWER_FLOOR) ** ((SPECTRUM_COMPRESSION - 1) / 2)
-        return _judge(rearrange(torch.view_as_real(spectrum), "b f t c -> b c t f"), self)
+        return _apply(rearrange(torch.view_as_real(spectrum), "b f t c -> b c t f"), self)
 
 
 class PeriodDiscriminator(nn.Module):
@@ -127,15 +137,15 @@ class PeriodDiscriminator(nn.Module):
 
     def forward(self, audio: Tensor) -> Judgement:
         audio = F.pad(audio, (0, -audio.shape[-1] % self.period))
-        return _judge(rearrange(audio, "b 1 (t p) -> (b p) 1 t", p=self.period), self)
+        return _apply(rearrange(audio, "b 1 (t p) -> (b p) 1 t", p=self.period), self)
 
 
 def discriminator_loss(real: list[Judgement], decoded: list[Judgement], kind: str) -> Tensor:
-    """What the discriminators minimise: mean over them, zero when all is told apart.
+    """Loss of the discriminators: mean over them, zero when real and decoded are separated.
 
     Args:
         real: judgements of original audio.
-        decoded: of what the codec made of it, detached from the codec.
+        decoded: judgements of decoded audio, which is detached from the codec.
         kind: ``hinge`` (as in EnCodec, section 3.4) or ``least_squares`` (as in HiFi-GAN,
             eq. 1).
     """
@@ -151,7 +161,7 @@ def discriminator_loss(real: list[Judgement], decoded: list[Judgement], kind: st
 
 
 def adversarial_loss(decoded: list[Judgement], kind: str) -> Tensor:
-    """What the codec minimises: mean over discriminators, zero when all take decoded for real.
+    """Loss of the codec: mean over discriminators, zero when all classify decoded audio as real.
 
     Args:
         decoded: judgements of decoded audio.
@@ -167,7 +177,7 @@ def adversarial_loss(decoded: list[Judgement], kind: str) -> Tensor:
 def feature_loss(real: list[Judgement], decoded: list[Judgement]) -> Tensor:
     """Mean over all hidden layers of the L1 distance relative to the real features' size.
 
-    EnCodec (arXiv:2210.13438), eq. 2. Features of the real audio are taken as given.
+    EnCodec (arXiv:2210.13438), eq. 2. No gradient flows to the features of the real audio.
     """
     terms = [
         (a.detach() - b).abs().mean() / (a.detach().abs().mean() + FEATURE_FLOOR)
@@ -177,16 +187,16 @@ def feature_loss(real: list[Judgement], decoded: list[Judgement]) -> Tensor:
     return torch.stack(terms).mean()
 
 
-def _judge(x: Tensor, judge: SpectrumDiscriminator | PeriodDiscriminator) -> Judgement:
+def _apply(x: Tensor, discriminator: SpectrumDiscriminator | PeriodDiscriminator) -> Judgement:
     features = []
-    for layer in judge.layers:
+    for layer in discriminator.layers:
         x = F.leaky_relu(layer(x), SLOPE)
         features.append(x)
-    return Judgement(judge.head(x), features)
+    return Judgement(discriminator.head(x), features)
 
 
 def _normalised(layer: nn.Module, *, is_head: bool = False) -> nn.Module:
-    """A convolution with normalised weights: He start before a leaky ReLU, Xavier for a head."""
+    """A convolution with normalised weights: He initialisation, or Xavier for a head."""
     assert isinstance(layer, nn.Conv1d | nn.Conv2d) and layer.bias is not None
     if is_head:
         nn.init.xavier_normal_(layer.weight)

@@ -1,22 +1,32 @@
-"""Reconstruction losses: time, multi-resolution complex STFT, multi-scale mel, loudness, envelopes.
+"""Reconstruction losses and the table that lists them.
 
-Every loss takes decoded and original audio ``[B, 1, N]`` and returns a scalar, zero at equality.
-The spectral ones share each window's transform, which is most of their cost.
+Every loss has the signature ``loss(decoded, original, sample_rate) -> scalar`` and is zero for
+equal sounds. What ``decoded`` and ``original`` are depends on the loss's `Input`. Losses with the
+same input share its transform, which is most of their cost.
+
+To add a loss, write a function and add a line to `LOSSES`: the name becomes a weight in the
+``[loss]`` section of recipes, and training, validation and benchmarks compute the loss wherever
+that weight is above zero.
 """
 
 from __future__ import annotations
 
+import enum
 import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
 
 import librosa
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from codec.quality.mel import MEL_BANDS, MEL_WINDOWS
 
 SPECTRUM_COMPRESSION = 0.3
-# Amplitudes relative to a full-scale sine. Below -90 dB nothing is heard, and without a floor the
+# Amplitudes relative to a full-scale sine. Sound below -90 dB is inaudible, and without a floor the
 # logarithm of silence would outweigh all sound in a batch.
 AMPLITUDE_FLOOR = 3e-5
 
@@ -34,9 +44,9 @@ SEGMENT_FLOOR = 4e-7
 ENERGY_BANDS = 24
 ENERGY_FRAMES = 8
 
-# About two bands to a critical one, and PESQ's constants: how loudness grows with power, what share
-# of a sound masks an error, from which excess made-up sound is charged and how much at most. Powers
-# are relative to the mean of a crop's bands.
+# About two bands per critical band, and PESQ's constants: the growth of loudness with power, the
+# share of a sound that masks an error, and the range of excess in which added sound is penalised.
+# Powers are relative to the mean of a crop's bands.
 LOUDNESS_BANDS = 42
 LOUDNESS_EXPONENT = 0.23
 LOUDNESS_THRESHOLD = 1e-6
@@ -45,34 +55,48 @@ EXCESS_EXPONENT = 1.2
 EXCESS_RANGE = (3.0, 12.0)
 EXCESS_FLOOR = 1e-5
 EXCESS_WEIGHT = 0.309
-# Far below what counts, it gives the root a gradient at zero.
+# Far below audible errors; it makes the gradient of the root finite at zero.
 ERROR_FLOOR = 4.17e-5
 
 
 def match_level(decoded: Tensor, original: Tensor) -> Tensor:
-    """Decoded items at the level of the originals, by a gain of at most `MAX_GAIN` either way.
+    """Scale decoded items to the level of the originals, by a gain of 1 / `MAX_GAIN` to `MAX_GAIN`.
 
-    Losses that compare detail have decoded sound too quiet, for what cannot be predicted is best
-    left out. At equal level they say nothing about level, and `level_loss` alone decides it.
+    Losses that compare detail make decoded sound too quiet, because leaving out what cannot be
+    predicted costs less than predicting it wrongly. At equal level they have no gradient along the
+    level, which is left to `level_loss`.
+
+    Args:
+        decoded: ``[B, 1, N]``.
+        original: ``[B, 1, N]``.
+
+    Returns:
+        ``[B, 1, N]``.
     """
     gain = _level(original) / _level(decoded)
     return decoded * gain.clamp(1 / MAX_GAIN, MAX_GAIN)[:, None, None]
 
 
-def waveform_loss(decoded: Tensor, original: Tensor) -> Tensor:
+def waveform_loss(decoded: Tensor, original: Tensor, sample_rate: int) -> Tensor:
     """Mean absolute difference, relative to each item's mean amplitude.
 
-    Relative, so that quiet recordings teach as much as loud ones.
+    Relative, so that quiet and loud recordings weigh the same.
+
+    Example:
+        >>> tone = torch.sin(torch.arange(480) / 10)[None, None]
+        >>> round(float(waveform_loss(0.5 * tone, tone, 24_000)), 2)
+        0.5
     """
     amplitude = original.abs().mean(dim=(1, 2)) + 1e-3
     return ((decoded - original).abs().mean(dim=(1, 2)) / amplitude).mean()
 
 
-def level_loss(decoded: Tensor, original: Tensor) -> Tensor:
+def level_loss(decoded: Tensor, original: Tensor, sample_rate: int) -> Tensor:
     """Difference between log10 levels of whole items, squared within `LEVEL_TOLERANCE`.
 
-    Every weight of a decoder moves the level, so that this gradient is many times longer there
-    than at the audio: without squaring it would rattle on about nothing and drown out the others.
+    Every weight of a decoder changes the level, so this gradient is many times longer at the
+    weights than at the audio: without squaring it would keep a full-size gradient at the optimum
+    and dominate the rest.
     """
     a, b = (_level(x).log10() for x in (decoded, original))
     return F.smooth_l1_loss(a, b, beta=LEVEL_TOLERANCE)
@@ -81,17 +105,12 @@ def level_loss(decoded: Tensor, original: Tensor) -> Tensor:
 def tonality_loss(decoded: Tensor, original: Tensor, sample_rate: int) -> Tensor:
     """How much more tonal decoded sound is than the original: noise decoded as rows of tones.
 
-    Where phase cannot be coded, a decoder does well by the other losses to make up much the same in
-    every frame, or to turn it by the same angle from frame to frame. Over a whole item such tones
-    are lines. So the power of each of its finest bins is compared with the mean around it: squared,
-    the ratio is two in noise, and more the fewer bins hold the power. What exceeds the original's
-    is charged, as a ratio. Each critical band counts as much as any other: a tone hides in the
-    noise of its own band alone, and low bands are narrow.
-
-    Args:
-        decoded: ``[B, 1, N]``.
-        original: likewise.
-        sample_rate: in Hz.
+    Where phase cannot be coded, a decoder minimises the other losses by repeating nearly the same
+    frame, or by turning it by the same angle from frame to frame. Over a whole item such tones are
+    lines. So the power of each of its finest bins is compared with the mean around it: the mean
+    square over the squared mean is two in noise, and grows as fewer bins hold the power. What
+    exceeds the original's ratio is penalised, as a ratio. Every critical band has the same weight:
+    a tone is masked by the noise of its own band alone, and low bands are narrow.
     """
     size = decoded.shape[-1]
     window = torch.hann_window(size, device=decoded.device)
@@ -110,27 +129,28 @@ def tonality_loss(decoded: Tensor, original: Tensor, sample_rate: int) -> Tensor
     return (excess / bandwidth).sum(1).mean() / (1 / bandwidth).sum()
 
 
-def complex_loss(decoded: Tensor, original: Tensor) -> Tensor:
+def complex_loss(decoded: Tensor, original: Tensor, sample_rate: int) -> Tensor:
     """L1 between power-compressed complex spectra (Wisdom et al., arXiv:1811.08521).
 
-    Compressing magnitudes to |X|^0.3 lets weak bins count, as they do for the ear; keeping the
-    phase keeps the waveform.
+    Compressing magnitudes to |X|^0.3 gives weak bins weight, as in hearing; keeping the phase
+    preserves the waveform.
     """
     return _magnitude(_compress(decoded) - _compress(original)).mean()
 
 
-def magnitude_loss(decoded: Tensor, original: Tensor) -> Tensor:
+def magnitude_loss(decoded: Tensor, original: Tensor, sample_rate: int) -> Tensor:
     """L1 between log10 magnitudes, bin by bin (Yamamoto et al., arXiv:1910.11480).
 
-    Mel bands are wide where frequencies are high: noise there that was decoded as a row of tones
-    is seen here alone.
+    Mel bands are wide at high frequencies: only this loss sees noise there that was decoded as a
+    row of tones.
     """
     a, b = ((_power(x) + AMPLITUDE_FLOOR**2).log10() for x in (decoded, original))
     return 0.5 * (a - b).abs().mean()
 
 
-def mel_loss(decoded: Tensor, original: Tensor, filterbank: Tensor) -> Tensor:
-    """L1 between log10 mel magnitudes: the ear's frequency scale, and level as a ratio."""
+def mel_loss(decoded: Tensor, original: Tensor, sample_rate: int) -> Tensor:
+    """L1 between log10 mel magnitudes: a perceptual frequency scale, and level as a ratio."""
+    filterbank = mel_means(sample_rate, _window_of(decoded), decoded.device)
     a, b = (
         (filterbank @ (_power(spectrum) + AMPLITUDE_FLOOR**2).sqrt()).log10()
         for spectrum in (decoded, original)
@@ -138,18 +158,16 @@ def mel_loss(decoded: Tensor, original: Tensor, filterbank: Tensor) -> Tensor:
     return (a - b).abs().mean()
 
 
-def envelope_loss(decoded: Tensor, original: Tensor) -> Tensor:
+def envelope_loss(decoded: Tensor, original: Tensor, sample_rate: int) -> Tensor:
     """One minus the correlation of the envelopes of bands, after STOI.
 
-    Taal et al., 2011, doi:10.1109/TASL.2011.2114881: over `SEGMENT_FRAMES` at a time each band's
-    level is matched and its error clipped. Other than in STOI bands of silence agree.
-
-    Args:
-        decoded: ``[B, bands, T]`` amplitudes.
-        original: likewise.
+    Taal et al., 2011, doi:10.1109/TASL.2011.2114881: over `SEGMENT_FRAMES` frames each band's level
+    is matched and its error clipped. Unlike in STOI, bands of silence correlate.
     """
+    thirds = third_octaves(sample_rate, _window_of(decoded), decoded.device)
+    envelopes = ((thirds @ x + AMPLITUDE_FLOOR**2).sqrt() for x in (decoded, original))
     length = min(SEGMENT_FRAMES, original.shape[-1])
-    a, b = (x.unfold(-1, length, 1) for x in (decoded, original))
+    a, b = (x.unfold(-1, length, 1) for x in envelopes)
     a = a * (b.norm(dim=-1, keepdim=True) / a.norm(dim=-1, keepdim=True))
     a = torch.minimum(a, b * (1 + 10 ** (15 / 20)))
     a, b = (x - x.mean(-1, keepdim=True) for x in (a, b))
@@ -158,33 +176,39 @@ def envelope_loss(decoded: Tensor, original: Tensor) -> Tensor:
     return (1 - correlation).mean()
 
 
-def energy_loss(decoded: Tensor, original: Tensor) -> Tensor:
+def energy_loss(decoded: Tensor, original: Tensor, sample_rate: int) -> Tensor:
     """L1 between log10 amplitudes of bands over a tenth of a second.
 
-    Losses that compare fine detail are content with too little wherever detail cannot be coded;
-    this one sees no detail, only level.
-
-    Args:
-        decoded: ``[B, bands, T]`` powers.
-        original: likewise.
+    Losses that compare fine detail under-penalise missing energy wherever detail cannot be coded.
+    This one sees no detail, only level.
     """
+    bands = mel_sums(sample_rate, _window_of(decoded), ENERGY_BANDS, decoded.device)
     length = min(ENERGY_FRAMES, original.shape[-1])
     a, b = (
         (F.avg_pool1d(x, length, math.ceil(length / 2)) + AMPLITUDE_FLOOR**2).log10()
-        for x in (decoded, original)
+        for x in (bands @ decoded, bands @ original)
     )
     return 0.5 * (a - b).abs().mean()
 
 
-def loudness_loss(decoded: Tensor, original: Tensor) -> Tensor:
-    """Difference of loudness in bands, after PESQ (ITU-T P.862).
+def loudness_loss(decoded: Tensor, original: Tensor, sample_rate: int) -> Tensor:
+    """Difference of loudness in bands, after PESQ (ITU-T P.862), see `loudness_difference`.
 
-    A share of it is masked by the sound itself, and what was added where there was little counts
-    more than what is missing. As a loss: Martín-Doñas et al., 2018, doi:10.1109/LSP.2018.2871419.
+    As a loss: Martín-Doñas et al., 2018, doi:10.1109/LSP.2018.2871419.
+    """
+    bands = mel_sums(sample_rate, _window_of(decoded), LOUDNESS_BANDS, decoded.device)
+    return loudness_difference(bands @ decoded, bands @ original)
+
+
+def loudness_difference(decoded: Tensor, original: Tensor) -> Tensor:
+    """Loss of `loudness_loss` from powers of bands.
+
+    A share of the difference is masked by the sound itself, and sound that was added where there
+    was little counts more than sound that is missing.
 
     Args:
         decoded: ``[B, bands, T]`` powers.
-        original: likewise.
+        original: ``[B, bands, T]`` powers.
     """
     level = original.mean(dim=(1, 2), keepdim=True) + LEVEL_FLOOR**2
     a, b = (x / level for x in (decoded, original))
@@ -199,85 +223,237 @@ def loudness_loss(decoded: Tensor, original: Tensor) -> Tensor:
     return (symmetric + EXCESS_WEIGHT * asymmetric).mean()
 
 
-class SpectralLosses(nn.Module):
-    """Complex, magnitude and mel losses over one set of windows, and those of coarser bands.
+class Input(enum.Enum):
+    """What a loss compares. Decoded audio has the level of the original, see `match_level`."""
 
-    Args:
-        sample_rate: of the audio, for the mel scale.
-        windows: window lengths, any of `MEL_WINDOWS`.
+    WAVEFORM = "waveform"
+    """Audio ``[B, 1, N]``."""
+    UNMATCHED = "unmatched"
+    """Audio ``[B, 1, N]``, decoded at its own level."""
+    SPECTRA = "spectra"
+    """Spectra ``[B, F, T, 2]`` of one window after the other; the loss is their mean."""
+    BANDS = "bands"
+    """Power spectra ``[B, F, T]`` of frames of `ENVELOPE_SECONDS`, which losses sum to bands."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """One line of the table of losses.
+
+    Attributes:
+        name: name of its weight in the ``[loss]`` section of recipes.
+        paper: where it comes from; ``ours`` if nowhere else.
+        input: what it compares.
+        sees: what it penalises; describes its weight in recipes.
+        function: ``(decoded, original, sample_rate)`` to a scalar.
+        min_window: spectra of shorter windows are left out.
+        required: recipes must give its weight; otherwise the weight is zero by default.
     """
 
-    def __init__(self, sample_rate: int, windows: tuple[int, ...] = MEL_WINDOWS) -> None:
-        super().__init__()
-        self.windows = windows
-        for window in windows:
-            bands = MEL_BANDS[MEL_WINDOWS.index(window)]
-            basis = librosa.filters.mel(sr=sample_rate, n_fft=window, n_mels=bands)
-            # Bands as weighted means; windows that show a sine at its amplitude.
-            basis /= basis.sum(axis=1, keepdims=True).clip(min=1e-6)
-            hann = torch.hann_window(window)
-            self.register_buffer(f"mel_{window}", torch.from_numpy(basis), persistent=False)
-            self.register_buffer(f"hann_{window}", hann * 2 / hann.sum(), persistent=False)
-        size = 2 * round(ENVELOPE_SECONDS * sample_rate / 2)
-        hann = torch.hann_window(size)
-        self.register_buffer("hann_envelope", hann * 2 / hann.sum(), persistent=False)
-        thirds = _third_octaves(sample_rate, size)
-        self.register_buffer("thirds", thirds, persistent=False)
-        for name, bands in (("energy", ENERGY_BANDS), ("loudness", LOUDNESS_BANDS)):
-            basis = librosa.filters.mel(sr=sample_rate, n_fft=size, n_mels=bands, norm=None)
-            self.register_buffer(f"{name}_bands", torch.from_numpy(basis), persistent=False)
-
-    def forward(
-        self,
-        decoded: Tensor,
-        original: Tensor,
-        windows: tuple[int, ...] | None = None,
-        hops: int = 4,
-    ) -> dict[str, Tensor]:
-        """Mean of each loss over ``windows`` (all if None), by name.
-
-        A random few windows per step, and fewer ``hops`` to a window, cost less and teach as much
-        as long as they fall elsewhere in every step.
-        """
-        windows = self.windows if windows is None else windows
-        terms: dict[str, list[Tensor]] = {"complex": [], "magnitude": [], "mel": []}
-        for window in windows:
-            hann = self.get_buffer(f"hann_{window}")
-            a, b = spectrum(decoded, hann, hops), spectrum(original, hann, hops)
-            # Short windows see no phase worth coding, and no single tones.
-            if window >= 256:
-                terms["complex"].append(complex_loss(a, b))
-            if window >= 512:
-                terms["magnitude"].append(magnitude_loss(a, b))
-            terms["mel"].append(mel_loss(a, b, self.get_buffer(f"mel_{window}")))
-        hann, thirds = self.get_buffer("hann_envelope"), self.get_buffer("thirds")
-        a, b = (_power(spectrum(audio, hann, hops=2)) for audio in (decoded, original))
-        envelopes = ((thirds @ power + AMPLITUDE_FLOOR**2).sqrt() for power in (a, b))
-        terms["envelope"] = [envelope_loss(*envelopes)]
-        for name, loss in (("energy", energy_loss), ("loudness", loudness_loss)):
-            bands = self.get_buffer(f"{name}_bands")
-            terms[name] = [loss(bands @ a, bands @ b)]
-        return {
-            name: torch.stack(values).mean() if values else decoded.new_zeros(())
-            for name, values in terms.items()
-        }
+    name: str
+    paper: str
+    input: Input
+    sees: str
+    function: Callable[[Tensor, Tensor, int], Tensor]
+    min_window: int = 0
+    required: bool = False
 
 
-def _third_octaves(sample_rate: int, size: int) -> Tensor:
-    """STOI's 15 bands of a third of an octave from 150 Hz, as sums over bins: ``[15, F]``."""
-    frequency = torch.arange(size // 2 + 1) * sample_rate / size
-    centre = 150 * 2 ** (torch.arange(15)[:, None] / 3)
-    return ((frequency >= centre * 2 ** (-1 / 6)) & (frequency < centre * 2 ** (1 / 6))).float()
+# The order is that of evaluation and of summation: with another order the weights of a trained
+# model differ in the last bits.
+LOSSES = {
+    loss.name: loss
+    for loss in (
+        Loss(
+            name="complex",
+            paper="Wisdom et al., arXiv:1811.08521",
+            input=Input.SPECTRA,
+            sees="phase and level of every bin, weak bins included",
+            function=complex_loss,
+            min_window=256,  # shorter windows show no phase worth coding
+            required=True,
+        ),
+        Loss(
+            name="magnitude",
+            paper="Yamamoto et al., arXiv:1910.11480",
+            input=Input.SPECTRA,
+            sees="level of every bin, and so tones in place of noise",
+            function=magnitude_loss,
+            min_window=512,  # shorter windows resolve no single tones
+            required=True,
+        ),
+        Loss(
+            name="mel",
+            paper="Kumar et al., arXiv:2306.06546",
+            input=Input.SPECTRA,
+            sees="level of mel bands at seven resolutions in time",
+            function=mel_loss,
+            required=True,
+        ),
+        Loss(
+            name="envelope",
+            paper="Taal et al., doi:10.1109/TASL.2011.2114881",
+            input=Input.BANDS,
+            sees="envelopes of third-octave bands to 4 kHz, which carry speech",
+            function=envelope_loss,
+        ),
+        Loss(
+            name="energy",
+            paper="ours",
+            input=Input.BANDS,
+            sees="missing or excess energy of bands over a tenth of a second",
+            function=energy_loss,
+        ),
+        Loss(
+            name="loudness",
+            paper="ITU-T P.862; Martín-Doñas et al., doi:10.1109/LSP.2018.2871419",
+            input=Input.BANDS,
+            sees="audible differences of loudness, added sound more than missing sound",
+            function=loudness_loss,
+        ),
+        Loss(
+            name="waveform",
+            paper="Défossez et al., arXiv:2210.13438",
+            input=Input.WAVEFORM,
+            sees="difference of samples, relative to the level",
+            function=waveform_loss,
+            required=True,
+        ),
+        Loss(
+            name="tonality",
+            paper="ours",
+            input=Input.WAVEFORM,
+            sees="tones that the original does not have",
+            function=tonality_loss,
+        ),
+        Loss(
+            name="level",
+            paper="ours",
+            input=Input.UNMATCHED,
+            sees="level of the whole item",
+            function=level_loss,
+        ),
+    )
+}
+"""Every reconstruction loss by name, in the order of evaluation."""
+
+
+class View(NamedTuple):
+    """What losses see of audio. By default everything, as in validation.
+
+    Attributes:
+        windows: windows of the spectra, any of `MEL_WINDOWS`.
+        start: first sample of the spectra and bands.
+        hops: hops per window of the spectra.
+    """
+
+    windows: tuple[int, ...] = MEL_WINDOWS
+    start: int = 0
+    hops: int = 4
+
+
+def evaluate_losses(
+    losses: Iterable[Loss],
+    decoded: Tensor,
+    matched: Tensor,
+    original: Tensor,
+    sample_rate: int,
+    view: View,
+) -> dict[str, Tensor]:
+    """Value of each loss by name. Transforms that none of them needs are not computed.
+
+    Args:
+        losses: any of `LOSSES`, in its order.
+        decoded: ``[B, 1, N]``.
+        matched: ``[B, 1, N]``, decoded audio at the level of the original.
+        original: ``[B, 1, N]``.
+        sample_rate: in Hz.
+        view: windows and offset of the spectra.
+
+    Returns:
+        Scalars, unweighted. A loss on spectra whose ``min_window`` exceeds every window is zero.
+    """
+    by_input: dict[Input, list[Loss]] = {}
+    for loss in losses:
+        by_input.setdefault(loss.input, []).append(loss)
+    terms: dict[str, list[Tensor]] = {loss.name: [] for some in by_input.values() for loss in some}
+    shifted = (matched[..., view.start :], original[..., view.start :])
+    for window in view.windows:
+        if seeing := [x for x in by_input.get(Input.SPECTRA, []) if window >= x.min_window]:
+            hann = hann_window(window, decoded.device)
+            a, b = (spectrum(audio, hann, view.hops) for audio in shifted)
+            for loss in seeing:
+                terms[loss.name].append(loss.function(a, b, sample_rate))
+    if Input.BANDS in by_input:
+        hann = hann_window(2 * round(ENVELOPE_SECONDS * sample_rate / 2), decoded.device)
+        a, b = (_power(spectrum(audio, hann, hops=2)) for audio in shifted)
+        for loss in by_input[Input.BANDS]:
+            terms[loss.name].append(loss.function(a, b, sample_rate))
+    for loss in by_input.get(Input.WAVEFORM, []):
+        terms[loss.name].append(loss.function(matched, original, sample_rate))
+    for loss in by_input.get(Input.UNMATCHED, []):
+        terms[loss.name].append(loss.function(decoded, original, sample_rate))
+    return {
+        name: torch.stack(values).mean() if values else (0 * decoded).sum()
+        for name, values in terms.items()
+    }
 
 
 def spectrum(audio: Tensor, window: Tensor, hops: int = 4) -> Tensor:
-    """STFT ``[B, F, T, 2]``, real and imaginary parts last, with ``hops`` hops to a window."""
+    """STFT ``[B, F, T, 2]``, real and imaginary parts last, with ``hops`` hops per window."""
     size = len(window)
     complex_spectrum = torch.stft(
         audio.squeeze(1), size, size // hops, window=window, return_complex=True
     )
     # In real arithmetic, which PyTorch runs about twice as fast.
     return torch.view_as_real(complex_spectrum)
+
+
+# Constants of the transforms are computed once per device, outside of inference mode, so that a
+# constant that validation computes first can be used in training.
+
+
+@cache
+@torch.inference_mode(False)
+def hann_window(size: int, device: torch.device | None = None) -> Tensor:
+    """Hann window ``[size]`` in whose spectra a sine has its own amplitude."""
+    hann = torch.hann_window(size)
+    return (hann * 2 / hann.sum()).to(device)
+
+
+@cache
+@torch.inference_mode(False)
+def mel_means(sample_rate: int, window: int, device: torch.device | None = None) -> Tensor:
+    """Mel bands of one of `MEL_WINDOWS` as weighted means over bins: ``[bands, F]``."""
+    bands = MEL_BANDS[MEL_WINDOWS.index(window)]
+    basis = librosa.filters.mel(sr=sample_rate, n_fft=window, n_mels=bands)
+    basis /= basis.sum(axis=1, keepdims=True).clip(min=1e-6)
+    return torch.from_numpy(basis).to(device)
+
+
+@cache
+@torch.inference_mode(False)
+def mel_sums(
+    sample_rate: int, window: int, bands: int, device: torch.device | None = None
+) -> Tensor:
+    """Mel bands as sums over bins: ``[bands, F]``."""
+    basis = librosa.filters.mel(sr=sample_rate, n_fft=window, n_mels=bands, norm=None)
+    return torch.from_numpy(basis).to(device)
+
+
+@cache
+@torch.inference_mode(False)
+def third_octaves(sample_rate: int, window: int, device: torch.device | None = None) -> Tensor:
+    """STOI's 15 bands of a third of an octave from 150 Hz, as sums over bins: ``[15, F]``."""
+    frequency = torch.arange(window // 2 + 1) * sample_rate / window
+    centre = 150 * 2 ** (torch.arange(15)[:, None] / 3)
+    passed = (frequency >= centre * 2 ** (-1 / 6)) & (frequency < centre * 2 ** (1 / 6))
+    return passed.float().to(device)
+
+
+def _window_of(spectra: Tensor) -> int:
+    """Length of the window of spectra ``[B, F, T, ...]``."""
+    return 2 * (spectra.shape[1] - 1)
 
 
 def _level(audio: Tensor) -> Tensor:
@@ -290,7 +466,7 @@ def _power(x: Tensor) -> Tensor:
 
 
 def _magnitude(x: Tensor) -> Tensor:
-    """The floor, far below what is heard, gives the root a gradient at zero."""
+    """Magnitudes with a floor far below audibility, so that the gradient is finite at zero."""
     return (_power(x) + AMPLITUDE_FLOOR**4).sqrt() - AMPLITUDE_FLOOR**2
 
 

@@ -1,24 +1,41 @@
-"""What a recipe makes, told without training it: ``aecodec train --dry-run``."""
+"""Description of a recipe without training it: ``aecodec train --dry-run``."""
 
 from __future__ import annotations
 
 from codec.bitrate import format_bitrate
+from codec.config import CodecConfig
 from codec.corpus.index import Index
 from codec.network.model import Codec
 from codec.quality.macs import multiply_accumulates
-from train.recipe.sections import TrainConfig, to_toml
+from train.recipe.loading import to_toml
+from train.recipe.sections import TrainConfig
 
 
 def describe(recipe: TrainConfig, index: Index | None = None) -> str:
-    """The recipe with every value, size and cost of its model, and what data there is for it."""
-    config = recipe.model
+    """The recipe with every value, size and cost of its model, and the data found for it.
+
+    Args:
+        recipe: the recipe.
+        index: index of the training data; left out if None.
+
+    Example:
+        >>> from train.recipe.loading import load_recipe
+        >>> print(describe(load_recipe("tiny")).splitlines()[-3])
+        latency               30 ms
+    """
+    lines = {**_model_facts(recipe.model), "a step": _step(recipe), **_data_facts(index)}
+    width = max(map(len, lines))
+    return to_toml(recipe) + "\n" + "\n".join(f"{k:<{width}}  {v}" for k, v in lines.items())
+
+
+def _model_facts(config: CodecConfig) -> dict[str, str]:
     codec = Codec(config).eval()
     parts = {name: getattr(codec, name) for name in ("encoder", "quantizer", "decoder")}
     sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
     macs = multiply_accumulates(codec)
     field = codec.span.receptive_field
     rates = [format_bitrate(rate).removesuffix(" kbit/s") for rate in config.bitrates]
-    facts = {
+    return {
         "parameters": f"{sum(sizes.values()):,} ("
         + ", ".join(f"{name} {size:,}" for name, size in sizes.items())
         + ")",
@@ -31,13 +48,19 @@ def describe(recipe: TrainConfig, index: Index | None = None) -> str:
         "receptive field": (
             f"{1000 * field / config.sample_rate:.0f} ms" if field else "without limit"
         ),
-        "a step": (
-            f"{recipe.data.batch_size} crops of {recipe.crop_samples / config.sample_rate:.2f} s"
-        ),
     }
-    if index is not None:
-        hours = ", ".join(f"{kind} {value:.2f}" for kind, value in index.hours_by_kind.items())
-        facts["data"] = f"{index.hours:.2f} hours ({hours})"
-        facts["skipped"] = f"{len(index.skipped)} files"
-    width = max(map(len, facts))
-    return to_toml(recipe) + "\n" + "\n".join(f"{k:<{width}}  {v}" for k, v in facts.items())
+
+
+def _step(recipe: TrainConfig) -> str:
+    seconds = recipe.crop_samples / recipe.model.sample_rate
+    return f"{recipe.data.batch_size} crops of {seconds:.2f} s"
+
+
+def _data_facts(index: Index | None) -> dict[str, str]:
+    if index is None:
+        return {}
+    hours = ", ".join(f"{name} {value:.2f}" for name, value in index.hours_by_kind.items())
+    return {
+        "data": f"{index.hours:.2f} hours ({hours})",
+        "skipped": f"{len(index.skipped)} files",
+    }

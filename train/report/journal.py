@@ -1,4 +1,4 @@
-"""What a run leaves for people to see: lines on the terminal, ``log.jsonl``, TensorBoard."""
+"""The journal of a run: ``log.jsonl`` and TensorBoard."""
 
 from __future__ import annotations
 
@@ -13,23 +13,31 @@ from torch.utils.tensorboard import SummaryWriter
 
 from codec.io.outputs import write_atomically
 from codec.network.model import Codec
-from train.report.health import Report, reconstruct
+from train.report.validation import Report, reconstruct
 
 CLIPS_TO_SHOW = 4
 GROUPS = ("validation", "si_sdr", "mel", "stoi", "used", "perplexity", "share")
 
 
 class Journal:
-    """Writes into ``folder``; made in the first process only."""
+    """Writes reports into a folder, in the first process only.
+
+    Args:
+        folder: an existing folder.
+        step: steps done; later entries, of an interrupted run, are removed.
+
+    Attributes:
+        history: the reports so far, newest last.
+    """
 
     def __init__(self, folder: Path, step: int) -> None:
         self._log = folder / "log.jsonl"
         self.history = cut_log(self._log, step)
-        # What an interrupted run showed after its last checkpoint is shown anew.
+        # Steps after the last checkpoint of an interrupted run are repeated and shown again.
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
 
     def add(self, report: Report) -> None:
-        """Log a report that holds its ``step``."""
+        """Log a report, which includes its ``step``."""
         self.history.append(report)
         finite = {k: round(v, 6) if math.isfinite(v) else None for k, v in report.items()}
         with self._log.open("a") as log:
@@ -39,25 +47,25 @@ class Journal:
             self._board.add_scalar(f"{group}/{name}", value, int(report["step"]))
 
     def show(self, codec: Codec, clips: list[tuple[str, Tensor]], step: int) -> None:
-        """Sound and spectrograms of a few clips, with the originals at the first time."""
+        """Add sound and spectrograms of a few clips, the first time with the originals."""
         for name, audio in clips[:: max(1, len(clips) // CLIPS_TO_SHOW)][:CLIPS_TO_SHOW]:
             sounds = {"decoded": reconstruct(codec, audio)}
             if len(self.history) == 1:
                 sounds["original"] = audio
-            for kind, sound in sounds.items():
+            for label, sound in sounds.items():
                 samples = sound.flatten().cpu().clamp(-1, 1)
-                tag = f"{kind}/{name}".encode(errors="replace").decode()
+                tag = f"{label}/{name}".encode(errors="replace").decode()
                 self._board.add_audio(tag, samples, step, codec.config.sample_rate)
                 picture = spectrogram(samples.numpy())
                 self._board.add_image(tag, picture, step, dataformats="HW")
 
     def close(self) -> None:
-        """Bring everything to the disk."""
+        """Write everything to disk."""
         self._board.close()
 
 
 def spectrogram(samples: np.ndarray) -> np.ndarray:
-    """Log magnitudes of 80 dB as a grey picture ``[F, T]`` uint8, high frequencies on top."""
+    """Log magnitudes of 80 dB as a grey image ``[F, T]`` uint8, high frequencies on top."""
     magnitude = np.abs(librosa.stft(samples, n_fft=512, hop_length=128))
     decibels = librosa.amplitude_to_db(magnitude, ref=100.0, amin=1e-6).clip(-80, 0)
     picture: np.ndarray = (255 * (decibels[::-1] / 80 + 1)).astype(np.uint8)
@@ -65,7 +73,7 @@ def spectrogram(samples: np.ndarray) -> np.ndarray:
 
 
 def cut_log(path: Path, step: int) -> list[Report]:
-    """The reports up to ``step``; drops what an interrupted run logged after its checkpoint."""
+    """The reports up to ``step``; removes those after the checkpoint of an interrupted run."""
     if not path.exists():
         return []
     entries = []

@@ -1,6 +1,6 @@
-"""`Autoencoder`: the codec as it runs in training, audio to audio with gradients all the way.
+"""`Autoencoder`: the codec in training, from audio to audio with gradients.
 
-One module with one ``forward``, so that half precision and several devices wrap around it.
+One module with one ``forward``, so that half precision and several devices can wrap it.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from codec.network.model import Codec
-from train.recipe.sections import TrainConfig
+from train.recipe.sections import RegularizationConfig
 
 
 class Reconstruction(NamedTuple):
-    """What training sees of one pass through the codec.
+    """Result of one pass through the codec.
 
     Attributes:
         decoded: ``[B, 1, N]``.
         latent: ``[B, T, D]``, before the bottleneck.
         codes: ``[B, K, T]``; None where nothing was quantized.
-        losses: of the bottleneck and of the latent, by name.
+        losses: losses of the bottleneck and of the latent, by name.
     """
 
     decoded: Tensor
@@ -31,13 +31,21 @@ class Reconstruction(NamedTuple):
 
 
 class Autoencoder(nn.Module):
-    """A codec with what only training does to it: noise and dropout of latents, frozen parts."""
+    """A codec with what only training applies: noise and dropout of latents, frozen parts.
 
-    def __init__(self, codec: Codec, recipe: TrainConfig) -> None:
+    Args:
+        codec: the codec.
+        regularization: noise, dropout and sparsity of latents.
+        trains_encoder: False for an encoder whose weights are frozen.
+    """
+
+    def __init__(
+        self, codec: Codec, regularization: RegularizationConfig, *, trains_encoder: bool = True
+    ) -> None:
         super().__init__()
         self.codec = codec
-        self.regularization = recipe.regularization
-        self.trains_encoder = "encoder" not in recipe.optimizer.freeze
+        self.regularization = regularization
+        self.trains_encoder = trains_encoder
 
     def forward(
         self, audio: Tensor, *, quantized: bool = True, num_codebooks: Tensor | None = None
@@ -46,20 +54,20 @@ class Autoencoder(nn.Module):
 
         Args:
             audio: ``[B, 1, N]``, whole frames.
-            quantized: False lets the latent pass as it is.
-            num_codebooks: ``[B]``, how many codebooks each item keeps; all if None.
+            quantized: False passes the latent through unchanged.
+            num_codebooks: ``[B]``, number of codebooks of each item; all if None.
         """
         with torch.set_grad_enabled(self.trains_encoder):
             latent = self.codec.encode_latent(audio).float()
         decodable, codes, losses = latent, None, {}
         if quantized:
-            # A nearest neighbour in half precision is another neighbour.
+            # Half precision would find other nearest neighbours.
             with torch.autocast(audio.device.type, enabled=False):
                 decodable, codes, losses = self.codec.quantizer(latent, num_codebooks)
         if self.regularization.sparsity:
             losses = {**losses, "sparsity": latent.abs().mean()}
         decoded = self.codec.decode_latent(self._disturb(decodable), audio.shape[-1]).float()
-        # What nothing can change teaches nothing.
+        # Losses without gradient are dropped.
         losses = {name: loss for name, loss in losses.items() if loss.requires_grad}
         return Reconstruction(decoded, latent.detach(), codes, losses)
 

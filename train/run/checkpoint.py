@@ -1,7 +1,7 @@
-"""The resumable state of a training run: safetensors files, written atomically, the last k kept.
+"""Checkpoints of a training run: safetensors files, written atomically; the last k are kept.
 
-Private to ``train``; the model folder that `aecodec encode --model` reads is another thing. (Fabric
-could write checkpoints too, but by pickling.)
+They are private to ``train`` and are not model folders, which `aecodec encode --model` reads.
+(Fabric could write checkpoints too, but by pickling.)
 """
 
 from __future__ import annotations
@@ -20,28 +20,25 @@ from torch import Tensor
 from codec.config import CodecConfig
 from codec.errors import ModelError
 from codec.io.outputs import write_atomically
+from train.run.explosion import ExplosionGuard
 from train.run.schedule import Monitor
-from train.run.state import TrainState
+from train.run.state import RunningMeans, TrainState
 
 logger = logging.getLogger(__name__)
-
-FACTS = ("gradient_norms", "step", "seconds", "typical_loss", "noted", "fine_tuned", "taught")
 
 
 def save_checkpoint(state: TrainState, folder: Path, keep: int) -> None:
     """Write ``folder/step_N.safetensors`` and remove all but the last ``keep`` of them."""
-    tensors = {"usage": state.usage}
+    tensors = {"usage": state.codebooks.usage}
     tensors |= _prefixed("codec.", state.codec.state_dict())
-    tensors |= _prefixed("average.", state.average.state_dict())
+    tensors |= _prefixed("average.", state.average.codec.state_dict())
     tensors |= _moments("optimizer.", state.optimizer)
-    if state.discriminators is not None and state.discriminator_optimizer is not None:
-        tensors |= _prefixed("discriminators.", state.discriminators.state_dict())
-        tensors |= _moments("discriminator_optimizer.", state.discriminator_optimizer)
-    facts = {name: getattr(state, name) for name in FACTS}
-    facts["monitor"] = dataclasses.asdict(state.monitor)
-    facts["model"] = state.codec.config.to_dict()
+    if state.adversary is not None:
+        tensors |= _prefixed("discriminators.", state.adversary.discriminators.state_dict())
+        tensors |= _moments("discriminator_optimizer.", state.adversary.optimizer)
     data = safetensors.torch.save(
-        {key: value.contiguous() for key, value in tensors.items()}, {"facts": json.dumps(facts)}
+        {key: value.contiguous() for key, value in tensors.items()},
+        {"facts": json.dumps(_facts(state))},
     )
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / f"step_{state.step:09d}.safetensors", data)
@@ -50,15 +47,19 @@ def save_checkpoint(state: TrainState, folder: Path, keep: int) -> None:
 
 
 def find_checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints in a folder, the newest first."""
+    """Checkpoints in a folder, newest first."""
     return sorted(folder.glob("step_*.safetensors"), reverse=True)
 
 
 def load_newest(state: TrainState, found: list[Path]) -> None:
-    """Fill ``state`` from the first of some checkpoints, the newest first, that is whole.
+    """Fill ``state`` from the newest checkpoint that is not damaged.
+
+    Args:
+        state: filled in place.
+        found: checkpoints, newest first.
 
     Raises:
-        ModelError: none is, or they are of another recipe.
+        ModelError: all are damaged, or they are of another recipe.
     """
     for path in found:
         try:
@@ -84,15 +85,13 @@ def load_checkpoint(state: TrainState, path: Path) -> None:
             if value != (asked := state.codec.config.to_dict()[key]):
                 raise ValueError(f"its model.{key} is {value}, the recipe says {asked}")
         state.codec.load_state_dict(_part(tensors, "codec."))
-        state.average.load_state_dict(_part(tensors, "average."))
+        state.average.codec.load_state_dict(_part(tensors, "average."))
         _load_moments(state.optimizer, _part(tensors, "optimizer."))
-        if state.discriminators is not None and state.discriminator_optimizer is not None:
-            state.discriminators.load_state_dict(_part(tensors, "discriminators."))
-            _load_moments(state.discriminator_optimizer, _part(tensors, "discriminator_optimizer."))
-        state.usage.copy_(tensors["usage"])
-        state.monitor = Monitor(**facts["monitor"])
-        for name in FACTS:
-            setattr(state, name, facts[name])
+        if state.adversary is not None:
+            state.adversary.discriminators.load_state_dict(_part(tensors, "discriminators."))
+            _load_moments(state.adversary.optimizer, _part(tensors, "discriminator_optimizer."))
+        state.codebooks.usage.copy_(tensors["usage"])
+        _restore(state, facts)
     except (
         OSError,
         safetensors.SafetensorError,
@@ -103,6 +102,32 @@ def load_checkpoint(state: TrainState, path: Path) -> None:
     ) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"{path} does not fit this recipe, or is damaged: {reason}") from error
+
+
+def _facts(state: TrainState) -> dict[str, Any]:
+    """What a state has besides tensors."""
+    return {
+        "model": state.codec.config.to_dict(),
+        "step": state.step,
+        "seconds": state.seconds,
+        "monitor": dataclasses.asdict(state.monitor),
+        "guard": dataclasses.asdict(state.guard),
+        "means": state.means.sums,
+        "balancer": state.balancer.state,
+        "pretrained_codebooks": state.codebooks.pretrained,
+        "pretrained_discriminators": state.adversary is not None and state.adversary.pretrained,
+    }
+
+
+def _restore(state: TrainState, facts: dict[str, Any]) -> None:
+    state.step, state.seconds = facts["step"], facts["seconds"]
+    state.monitor = Monitor(**facts["monitor"])
+    state.guard = ExplosionGuard(**facts["guard"])
+    state.means = RunningMeans(facts["means"])
+    state.balancer.state = facts["balancer"]
+    state.codebooks.pretrained = facts["pretrained_codebooks"]
+    if state.adversary is not None:
+        state.adversary.pretrained = facts["pretrained_discriminators"]
 
 
 def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
-"""Devices, precision and processes: all left to Lightning Fabric.
+"""Devices, precision and processes, which Lightning Fabric provides.
 
 Under ``torchrun`` or ``fabric run`` the processes exist already and are used as they are; otherwise
-more than one device starts them. A recipe's batch size is that of each device.
+they are started if there is more than one device. A recipe's batch size is per device.
 """
 
 from __future__ import annotations
@@ -17,18 +17,24 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from codec.errors import ConfigError
-from train.recipe.sections import TrainConfig
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
-def make_fabric(recipe: TrainConfig, device: str = "auto", num_devices: int = 1) -> Fabric:
-    """An engine that is launched: on return every process has its rank.
+def make_fabric(
+    precision: str,
+    device: str = "auto",
+    num_devices: int = 1,
+    *,
+    find_unused_parameters: bool = False,
+) -> Fabric:
+    """A launched Fabric: on return every process has its rank.
 
     Args:
-        recipe: for its precision, and whether some weights rest at first.
+        precision: ``fp32`` or ``bf16``.
         device: one of `DEVICES`.
-        num_devices: in this machine.
+        num_devices: number of devices of this machine.
+        find_unused_parameters: some weights have no gradient in some steps.
 
     Raises:
         ConfigError: there is no such device, or there are fewer.
@@ -43,9 +49,8 @@ def make_fabric(recipe: TrainConfig, device: str = "auto", num_devices: int = 1)
         num_nodes = int(os.environ["WORLD_SIZE"]) // num_devices
     strategy: Any = "auto"
     if num_devices * num_nodes > 1:
-        # Codebooks rest until the quantizer starts.
-        strategy = DDPStrategy(find_unused_parameters=recipe.quantizer.start_step > 0)
-    # What Lightning has to say is for its own developers.
+        strategy = DDPStrategy(find_unused_parameters=find_unused_parameters)
+    # Lightning's messages are for its own developers.
     warnings.filterwarnings("ignore", module="lightning_fabric")
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     try:
@@ -54,18 +59,18 @@ def make_fabric(recipe: TrainConfig, device: str = "auto", num_devices: int = 1)
             devices=num_devices,
             num_nodes=num_nodes,
             strategy=strategy,
-            precision="bf16-mixed" if recipe.run.precision == "bf16" else "32-true",
+            precision="bf16-mixed" if precision == "bf16" else "32-true",
         )
     except (RuntimeError, ValueError, MisconfigurationException) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"cannot use {num_devices} x {device}: {reason}") from error
-    if os.environ.get("LT_CLI_USED") != "1":  # else it is launched already
+    if os.environ.get("LT_CLI_USED") != "1":  # otherwise it is launched already
         fabric.launch()
     if fabric.device.type == "cpu" and num_devices > 1:
-        # Together the processes take no more threads than one would.
+        # All processes together use as many threads as one would.
         torch.set_num_threads(max(1, torch.get_num_threads() // num_devices))
     if not fabric.is_global_zero:
-        logging.disable(logging.WARNING)  # the first process speaks for all
+        logging.disable(logging.WARNING)  # the first process reports for all
     return fabric
 
 
@@ -73,9 +78,23 @@ def largest(fabric: Fabric, values: list[float]) -> list[float]:
     """The largest of each value over all processes."""
     if fabric.world_size == 1:
         return values
-    reduced = fabric.all_reduce(torch.tensor(values, device=fabric.device), reduce_op="max")
-    assert isinstance(reduced, torch.Tensor)
-    return reduced.tolist()
+    stacked = torch.tensor(values, device=fabric.device)
+    return _as_tensor(fabric.all_reduce(stacked, reduce_op="max")).tolist()
+
+
+def mean(fabric: Fabric, tensor: torch.Tensor) -> torch.Tensor:
+    """Mean of a tensor over all processes."""
+    return _as_tensor(fabric.all_reduce(tensor))
+
+
+def total(fabric: Fabric, tensor: torch.Tensor) -> torch.Tensor:
+    """Sum of a tensor over all processes."""
+    return _as_tensor(fabric.all_reduce(tensor, reduce_op="sum"))
+
+
+def gather(fabric: Fabric, tensor: torch.Tensor) -> torch.Tensor:
+    """Tensors of all processes, along a new first dimension if there are several."""
+    return _as_tensor(fabric.all_gather(tensor))
 
 
 def share_tensors(fabric: Fabric, tensors: list[torch.Tensor]) -> None:
@@ -84,3 +103,9 @@ def share_tensors(fabric: Fabric, tensors: list[torch.Tensor]) -> None:
         with torch.no_grad():
             for tensor in tensors:
                 tensor.copy_(fabric.broadcast(tensor))
+
+
+def _as_tensor(value: object) -> torch.Tensor:
+    """Fabric's collectives are annotated more widely than what they return."""
+    assert isinstance(value, torch.Tensor)
+    return value

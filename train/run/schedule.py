@@ -1,16 +1,23 @@
-"""How long a run lasts, how its learning rate moves, and when its best model was seen."""
+"""The length of a run, its learning rate, and its best validation."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-from train.recipe.sections import METRICS, TrainConfig
+from train.recipe.sections import METRICS, OptimizerConfig, RunConfig
 
 
 @dataclass(frozen=True)
 class Budget:
-    """A number of steps, or minutes of wall-clock time if given."""
+    """A number of steps, or minutes of wall-clock time if given.
+
+    Example:
+        >>> Budget(steps=200).progress(step=50, seconds=1000)
+        0.25
+        >>> Budget(steps=200, minutes=2).progress(step=50, seconds=60)
+        0.5
+    """
 
     steps: int
     minutes: float | None = None
@@ -27,10 +34,10 @@ class Monitor:
     """The best validation so far.
 
     Attributes:
-        best: value of the recipe's metric then.
-        best_step: when that was.
-        stale: validations since then.
-        halvings: how often the ``plateau`` schedule has halved the learning rate.
+        best: its value of the recipe's metric.
+        best_step: its step.
+        stale: number of validations since then.
+        halvings: number of times that the ``plateau`` schedule has halved the learning rate.
     """
 
     best: float | None = None
@@ -38,41 +45,43 @@ class Monitor:
     stale: int = 0
     halvings: int = 0
 
-    def update(self, recipe: TrainConfig, value: float, step: int) -> bool:
-        """Take note of a validation; True if it is the best so far."""
-        choose = METRICS[recipe.run.metric]
+    def update(self, run: RunConfig, optimizer: OptimizerConfig, value: float, step: int) -> bool:
+        """Add a validation; True if it is the best so far."""
+        choose = METRICS[run.metric]
         improved = self.best is None or (value != self.best and choose(value, self.best) == value)
         if improved:
             self.best, self.best_step, self.stale = value, step, 0
             return True
         self.stale += 1
-        plateau = recipe.optimizer.schedule == "plateau"
-        if plateau and self.stale % recipe.optimizer.plateau_patience == 0:
+        plateau = optimizer.schedule == "plateau"
+        if plateau and self.stale % optimizer.plateau_patience == 0:
             self.halvings += 1
         return False
 
-    def should_stop(self, recipe: TrainConfig) -> bool:
-        """Whether there was no better validation for as long as the recipe has patience."""
-        return 0 < recipe.run.early_stop <= self.stale
+    def should_stop(self, run: RunConfig) -> bool:
+        """Whether the last ``early_stop`` validations brought no improvement."""
+        return 0 < run.early_stop <= self.stale
 
 
-def learning_rate(recipe: TrainConfig, step: int, progress: float, halvings: int = 0) -> float:
+def learning_rate(
+    optimizer: OptimizerConfig, step: int, progress: float, halvings: int = 0
+) -> float:
     """A linear warm-up, then the recipe's schedule down to the final rate.
 
     Args:
-        recipe: with the highest and the final rate.
+        optimizer: highest and final rate, warm-up and schedule.
         step: steps done, for the warm-up.
         progress: share of the run that is done, for the schedule.
-        halvings: how often a plateau was met, for the schedule of that name.
+        halvings: number of plateaus so far, for the schedule of that name.
     """
-    peak, final = recipe.optimizer.lr, recipe.optimizer.final_lr
-    warmup = min(1.0, (step + 1) / (recipe.optimizer.warmup_steps + 1))
-    if recipe.optimizer.schedule == "cosine":
+    peak, final = optimizer.lr, optimizer.final_lr
+    warmup = min(1.0, (step + 1) / (optimizer.warmup_steps + 1))
+    if optimizer.schedule == "cosine":
         rate = final + (peak - final) * 0.5 * (1 + math.cos(math.pi * progress))
-    elif recipe.optimizer.schedule == "exponential":
+    elif optimizer.schedule == "exponential":
         rate = peak * (final / peak) ** progress
-    elif recipe.optimizer.schedule == "cooldown":
-        share = recipe.optimizer.cooldown
+    elif optimizer.schedule == "cooldown":
+        share = optimizer.cooldown
         rate = final + (peak - final) * (1 - math.sqrt(max(0.0, 1 - (1 - progress) / share)))
     else:
         rate = max(final, peak * 0.5**halvings)

@@ -1,141 +1,133 @@
-"""`TrainState`: all that changes during a run, and how it starts."""
+"""`TrainState`: everything that changes during a run, and how it begins."""
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field
 
-import safetensors
-import safetensors.torch
 import torch
-from torch import Tensor, nn
 
 from codec.errors import ModelError
-from codec.model_folder import find_model
 from codec.network.model import Codec
 from codec.network.weights import load_codec
-from train.objective.discriminators import Discriminators
+from train.objective.balancer import Balancer
+from train.objective.objective import Objective
+from train.randomness import seed_weights
 from train.recipe.sections import TrainConfig
+from train.run.adversary import Adversary
+from train.run.averaging import WeightAverage
+from train.run.codebooks import CodebookUpkeep
+from train.run.explosion import ExplosionGuard
 from train.run.identity import initialize_as_identity
+from train.run.optimizers import make_optimizer
 from train.run.schedule import Monitor
 
 
 @dataclass
-class TrainState:
-    """Everything that changes during a run.
-
-    No random state and no position in the data is among it: the draws of step n follow from the
-    recipe's seed, the process' rank and n alone.
+class RunningMeans:
+    """Means of the figures of the steps since the last report.
 
     Attributes:
-        codec: the model being trained.
-        average: its weights, averaged over the last steps; this is what gets saved and used.
-        optimizer: AdamW over ``codec``.
-        usage: decayed counts of each code's use, ``[K, codebook_size]``.
-        discriminators: of the adversarial stage, if there is one.
-        discriminator_optimizer: AdamW over them.
-        gradient_norms: running norms of the losses' gradients, for the balancer.
-        monitor: the best validation so far.
-        step: optimizer steps done.
-        seconds: wall-clock time, summed over resumptions.
-        typical_loss: running mean of the total loss, to tell an explosion by.
-        noted: sum and count of each figure of the steps since the last report.
-        fine_tuned: the run started from a trained model, whose codebooks are kept.
-        taught: the discriminators came with that model, and are heard from the first step.
+        sums: sum and count of each figure.
+
+    Example:
+        >>> means = RunningMeans()
+        >>> for loss in (1.0, 2.0):
+        ...     means.add({"loss": loss})
+        >>> means.take(), means.sums
+        ({'loss': 1.5}, {})
     """
 
-    codec: Codec
-    average: Codec
-    optimizer: torch.optim.AdamW
-    usage: Tensor
-    discriminators: Discriminators | None = None
-    discriminator_optimizer: torch.optim.AdamW | None = None
-    gradient_norms: dict[str, float] = field(default_factory=dict)
-    monitor: Monitor = field(default_factory=Monitor)
-    step: int = 0
-    seconds: float = 0.0
-    typical_loss: float | None = None
-    noted: dict[str, list[float]] = field(default_factory=dict)
-    fine_tuned: bool = False
-    taught: bool = False
+    sums: dict[str, list[float]] = field(default_factory=dict)
 
-    def note(self, figures: dict[str, float]) -> None:
-        """Keep the figures of a step for the next report."""
+    def add(self, figures: dict[str, float]) -> None:
+        """Add the figures of a step."""
         for name, value in figures.items():
-            total, count = self.noted.get(name, (0.0, 0))
-            self.noted[name] = [total + value, count + 1]
+            total, count = self.sums.get(name, (0.0, 0))
+            self.sums[name] = [total + value, count + 1]
 
-    def take_means(self) -> dict[str, float]:
-        """Means of what was noted, each over the steps that told it; begins anew."""
-        means = {name: total / count for name, (total, count) in self.noted.items()}
-        self.noted = {}
+    def take(self) -> dict[str, float]:
+        """The means, each over the steps that had the figure, and start again."""
+        means = {name: total / count for name, (total, count) in self.sums.items()}
+        self.sums = {}
         return means
 
 
-def start(recipe: TrainConfig, initial_model: str | None = None) -> TrainState:
-    """A fresh state: seeded weights, or those of an existing model of the same shape.
+@dataclass
+class TrainState:
+    """Everything that changes during a run and is saved in checkpoints.
+
+    It includes no random state and no position in the data: the draws of a step follow from the
+    recipe's seed and the number of the step, see `train.randomness`.
+
+    Attributes:
+        codec: the model that is trained.
+        optimizer: AdamW over ``codec``.
+        average: running average of its weights; this is what gets saved and used.
+        codebooks: use of the codes.
+        adversary: discriminators of the adversarial stage, if there is one.
+        balancer: running norms of the losses' gradients.
+        guard: running mean of the loss.
+        monitor: the best validation so far.
+        means: figures since the last report.
+        step: optimizer steps done.
+        seconds: wall-clock time, summed over resumptions.
+    """
+
+    codec: Codec
+    optimizer: torch.optim.AdamW
+    average: WeightAverage
+    codebooks: CodebookUpkeep
+    adversary: Adversary | None
+    balancer: Balancer
+    guard: ExplosionGuard = field(default_factory=ExplosionGuard)
+    monitor: Monitor = field(default_factory=Monitor)
+    means: RunningMeans = field(default_factory=RunningMeans)
+    step: int = 0
+    seconds: float = 0.0
+
+
+def make_objective(recipe: TrainConfig) -> Objective:
+    """The objective of a recipe, for training, validation and benchmarks."""
+    loss = recipe.loss
+    return Objective(loss.reconstruction, recipe.model.sample_rate, loss.windows_per_step)
+
+
+def new_state(recipe: TrainConfig, initial_model: str | None = None) -> TrainState:
+    """The state before the first step: seeded weights, or those of a model of the same shape.
 
     Raises:
         ModelError: there is no such model, or it has another shape.
+
+    Example:
+        >>> from train.recipe.loading import load_recipe
+        >>> new_state(load_recipe("tiny")).step
+        0
     """
-    torch.manual_seed(recipe.run.seed)
+    seed_weights(recipe.run.seed)
     codec = Codec(recipe.model)
-    discriminators, discriminator_optimizer, taught = None, None, False
+    adversary = None
     if recipe.adversarial.weight:
-        discriminators = Discriminators(recipe.adversarial)
-        discriminator_optimizer = make_optimizer(discriminators, recipe)
+        adversary = Adversary(recipe.adversarial, recipe.optimizer)
+    restarts = recipe.model.has_codes and "quantizer" not in recipe.optimizer.freeze
+    codebooks = CodebookUpkeep(recipe.quantizer, recipe.model, restarts=restarts)
     if initial_model is not None:
         source = load_codec(initial_model)
         if source.config != recipe.model:
             raise ModelError(f"model {initial_model!r} has another shape than the recipe's [model]")
         codec.load_state_dict(source.state_dict())
-        if discriminators is not None:
-            taught = load_discriminators(discriminators, initial_model)
+        codebooks.pretrained = True
+        if adversary is not None:
+            adversary.load_pretrained(initial_model)
     elif recipe.model.lapped_transform:
         initialize_as_identity(codec)
     for part in recipe.optimizer.freeze:
         getattr(codec, part).requires_grad_(False)
+    weights = make_objective(recipe).weights | (adversary.weights if adversary else {})
     return TrainState(
         codec=codec,
-        average=copy.deepcopy(codec).requires_grad_(False),
-        optimizer=make_optimizer(codec, recipe),
-        usage=torch.ones(recipe.model.num_codebooks, recipe.model.codebook_size),
-        discriminators=discriminators,
-        discriminator_optimizer=discriminator_optimizer,
-        fine_tuned=initial_model is not None,
-        taught=taught,
+        optimizer=make_optimizer(codec, recipe.optimizer),
+        average=WeightAverage(codec, recipe.optimizer.average_decay),
+        codebooks=codebooks,
+        adversary=adversary,
+        balancer=Balancer(weights),
     )
-
-
-def load_discriminators(discriminators: Discriminators, model: str) -> bool:
-    """Take over the discriminators that a model was trained against, if it has kept them."""
-    path = find_model(model) / "discriminators.safetensors"
-    if not path.exists():
-        return False
-    try:
-        discriminators.load_state_dict(safetensors.torch.load_file(path))
-    except (OSError, safetensors.SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"{path} does not fit the recipe's [adversarial]: {reason}") from error
-    return True
-
-
-def make_optimizer(module: nn.Module, recipe: TrainConfig) -> torch.optim.AdamW:
-    """AdamW over what is not frozen; each step sets its learning rate.
-
-    Matrices decay; codes, biases and norms would lose what they stand for.
-    """
-    named = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    decays = {name for name, p in named.items() if p.ndim > 1 and not name.endswith("codebook")}
-    groups = [
-        {
-            "params": [(name, p) for name, p in named.items() if name in decays],
-            "weight_decay": recipe.optimizer.weight_decay,
-        },
-        {
-            "params": [(name, p) for name, p in named.items() if name not in decays],
-            "weight_decay": 0.0,
-        },
-    ]
-    betas = (recipe.optimizer.betas[0], recipe.optimizer.betas[1])
-    return torch.optim.AdamW(groups, lr=recipe.optimizer.lr, betas=betas, fused=True)

@@ -9,249 +9,192 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from codec.errors import CodecError
-from codec.network.bottleneck import Quantizer
-from codec.quality.metrics import code_histogram
 from train.data.batches import Batch, Corpus
-from train.objective.balancer import Balancer, audio_gradients, combine, gradient_shares
-from train.objective.discriminators import (
-    Judgement,
-    adversarial_loss,
-    discriminator_loss,
-    feature_loss,
-)
-from train.objective.losses import (
-    SpectralLosses,
-    level_loss,
-    match_level,
-    tonality_loss,
-    waveform_loss,
-)
-from train.recipe.sections import RECONSTRUCTION, TrainConfig
+from train.objective.balancer import audio_gradients, combine, gradient_shares
+from train.objective.objective import Objective
+from train.randomness import Stream, generator, seed_torch
+from train.recipe.sections import TrainConfig
 from train.run.autoencoder import Autoencoder, Reconstruction
-from train.run.devices import share_tensors
+from train.run.devices import mean
+from train.run.errors import TrainingError as TrainingError
+from train.run.explosion import exploded
+from train.run.optimizers import set_learning_rate
 from train.run.schedule import learning_rate
-from train.run.state import TrainState
+from train.run.state import TrainState, make_objective
 
-USAGE_DECAY = 0.98
-# A code used less than this share of the average is dead. Speech is not uniform: 0.1 would
-# restart codes that are merely rare.
-DEAD_BELOW = 0.03
+# Longest gradient of an item, relative to the median of the batch.
+MAX_ITEM_GRADIENT = 2.0
 
-# Latents that codebooks start from: enough of each entry to be a mean, in all what fits memories.
-STARTS_PER_ENTRY = 32
-MAX_STARTS = 2**17
-
-# Spectra begin at up to this sample of a crop: frames half a window apart, elsewhere in every step,
-# see as much as denser ones.
-MAX_SHIFT = 1024
-HOPS = 2
-
-# The longest gradient of an item, relative to the median of the batch.
-LOUDEST_ITEM = 2.0
-
-LOSS_DECAY = 0.99
-# A loss so many times its running mean is no accident any more if it lasts so many steps. A single
-# crop may do that to one batch; its gradient is bounded, and teaches not to do it again.
-EXPLOSION = 30.0
-EXPLODING_STEPS = 10
-
-
-class TrainingError(CodecError):
-    """The run cannot go on: the message says what to change."""
+Losses = dict[str, Tensor]
+Figures = dict[str, float]
 
 
 @dataclass
 class Trainer:
-    """What a step needs beside the batch.
+    """What a step needs besides the batch.
 
     Attributes:
-        recipe: settings.
+        recipe: the settings.
         fabric: device, precision, processes.
-        state: all that changes.
-        corpus: for the first codebooks.
-        spectral: losses on spectra.
-        balancer: weights of the losses that judge decoded audio.
+        state: everything that changes.
+        corpus: training audio.
+        objective: reconstruction losses.
         autoencoder: ``state.codec`` as Fabric runs it.
-        optimizer: ``state.optimizer`` likewise.
-        judges: ``state.discriminators`` likewise.
-        judge_optimizer: ``state.discriminator_optimizer`` likewise.
-        exploding_steps: how many steps in a row the loss was far from what it was.
+        optimizer: ``state.optimizer`` as Fabric runs it.
     """
 
     recipe: TrainConfig
     fabric: Fabric
     state: TrainState
     corpus: Corpus
-    spectral: SpectralLosses
-    balancer: Balancer
+    objective: Objective
     autoencoder: nn.Module
     optimizer: torch.optim.Optimizer
-    judges: nn.Module | None = None
-    judge_optimizer: torch.optim.Optimizer | None = None
-    exploding_steps: int = 0
 
 
 def set_up(recipe: TrainConfig, fabric: Fabric, state: TrainState, corpus: Corpus) -> Trainer:
-    """Put everything where Fabric wants it."""
-    autoencoder, optimizer = fabric.setup(Autoencoder(state.codec, recipe), state.optimizer)
-    state.average.to(fabric.device)
-    state.usage = state.usage.to(fabric.device)
-    judges, judge_optimizer = None, None
-    if state.discriminators is not None and state.discriminator_optimizer is not None:
-        judges, judge_optimizer = fabric.setup(state.discriminators, state.discriminator_optimizer)
-    weights = {name: getattr(recipe.loss, name) for name in RECONSTRUCTION}
-    weights |= {
-        "adversarial": recipe.adversarial.weight,
-        "feature": recipe.adversarial.feature_weight,
-    }
+    """Move the state to the device of ``fabric``."""
+    trains_encoder = "encoder" not in recipe.optimizer.freeze
+    autoencoder, optimizer = fabric.setup(
+        Autoencoder(state.codec, recipe.regularization, trains_encoder=trains_encoder),
+        state.optimizer,
+    )
+    state.average.codec.to(fabric.device)
+    state.codebooks.usage = state.codebooks.usage.to(fabric.device)
+    state.balancer.reduce = lambda norms: mean(fabric, norms)
+    if state.adversary is not None:
+        state.adversary.set_up(fabric)
     return Trainer(
         recipe=recipe,
         fabric=fabric,
         state=state,
         corpus=corpus,
-        spectral=SpectralLosses(recipe.model.sample_rate).to(fabric.device),
-        balancer=Balancer(weights, reduce=lambda norms: _as_tensor(fabric.all_reduce(norms))),
+        objective=make_objective(recipe),
         autoencoder=autoencoder,
         optimizer=optimizer,
-        judges=judges,
-        judge_optimizer=judge_optimizer,
     )
 
 
 def train_step(
     trainer: Trainer, batch: Batch, progress: float, *, with_shares: bool = False
-) -> dict[str, float]:
+) -> Figures:
     """One optimizer step on one batch.
 
     Args:
         trainer: its state is changed.
-        batch: of this process.
+        batch: the batch of this process.
         progress: share of the run that is done.
-        with_shares: tell how much each loss has to say, which costs some time.
+        with_shares: also measure each loss's share of the gradient norm, which takes some time.
 
     Returns:
-        The losses by name, and ``loss``, their weighted sum; the norm of the gradient, and whether
-        it was ``clipped``; with ``with_shares`` the share of the gradient at the audio by loss.
+        The losses by name, and ``loss``, their weighted sum; ``gradient_norm``, and whether it was
+        ``clipped``; with ``with_shares`` the share of the gradient at the audio by loss.
 
     Raises:
-        TrainingError: a loss exploded; the codec was not changed by it.
+        TrainingError: a loss exploded. The codec was not changed by this step.
     """
-    recipe, state, fabric = trainer.recipe, trainer.state, trainer.fabric
-    # All randomness of a step follows from the seed, the rank and its number: resuming is exact.
-    rng = np.random.default_rng((recipe.run.seed, fabric.global_rank, state.step, 3))
-    torch.manual_seed(int(rng.integers(2**62)))
-    if state.step == recipe.quantizer.start_step and not state.fine_tuned:
-        initialize_codebooks(trainer)
-    quantized = state.fine_tuned or state.step >= recipe.quantizer.start_step
-    rate = learning_rate(recipe, state.step, progress, state.monitor.halvings)
-    _set_rate(trainer.optimizer, rate)
+    rng = draw_randomness(trainer)
+    initialize_codebooks(trainer)
+    rate = set_learning_rates(trainer, progress)
+    degraded, clean = (audio.to(trainer.fabric.device) for audio in batch)
 
-    degraded, clean = (audio.to(fabric.device) for audio in batch)
+    output = reconstruct(trainer, degraded, rng)
+    # The graph is cut here. Gradients flow from the losses to the audio, where they are weighted,
+    # and then from the audio to the weights.
+    decoded = output.decoded.detach().requires_grad_()
+    audio_losses = reconstruction_losses(trainer, decoded, clean, rng)
+    discriminator_losses = train_discriminators(trainer, decoded, clean, rate)
+    audio_losses |= generator_losses(trainer, decoded, clean)
+    gradient, shares = weight_gradients(trainer, audio_losses, decoded, with_shares)
+    gradient = clip_item_gradients(gradient)
+
+    figures = loss_figures(trainer, audio_losses, output.losses, discriminator_losses)
+    check_explosion(trainer, figures)
+    backpropagate(trainer, output, gradient)
+    figures |= update_weights(trainer)
+    finish_step(trainer, output, figures["loss"], progress)
+    return figures | {f"share_{name}": share for name, share in shares.items()}
+
+
+def draw_randomness(trainer: Trainer) -> np.random.Generator:
+    """The generator of this step, which torch's own draws follow from as well."""
+    seed, rank = trainer.recipe.run.seed, trainer.fabric.global_rank
+    rng = generator(seed, Stream.STEP, rank=rank, number=trainer.state.step)
+    seed_torch(rng)
+    return rng
+
+
+def initialize_codebooks(trainer: Trainer) -> None:
+    """Initialise the codebooks from latents of random batches, if this is the step for it."""
+    state, fabric = trainer.state, trainer.fabric
+    if not state.codebooks.starts(state.step):
+        return
+    seed, rank = trainer.recipe.run.seed, fabric.global_rank
+    rng = generator(seed, Stream.CODEBOOKS, rank=rank, number=state.step)
+
+    def draw_latents() -> Tensor:
+        return state.codec.encode_latent(trainer.corpus.batch(rng).degraded.to(fabric.device))
+
+    state.codebooks.initialize(state.codec.quantizer, draw_latents, fabric)
+    state.average.restart(state.codec)
+
+
+def set_learning_rates(trainer: Trainer, progress: float) -> float:
+    """Set and return the learning rate of this step."""
+    state = trainer.state
+    rate = learning_rate(trainer.recipe.optimizer, state.step, progress, state.monitor.halvings)
+    set_learning_rate(trainer.optimizer, rate)
+    return rate
+
+
+def reconstruct(trainer: Trainer, degraded: Tensor, rng: np.random.Generator) -> Reconstruction:
+    """Encode and decode a batch ``[B, 1, N]``, each item with a random number of codebooks."""
+    dropout, total = trainer.recipe.quantizer.dropout, trainer.recipe.model.num_codebooks
+    num_codebooks = draw_num_codebooks(rng, len(degraded), total, dropout)
     output: Reconstruction = trainer.autoencoder(
         degraded,
-        quantized=quantized,
-        num_codebooks=draw_num_codebooks(recipe, rng).to(fabric.device),
+        quantized=trainer.state.codebooks.quantizes(trainer.state.step),
+        num_codebooks=num_codebooks.to(trainer.fabric.device),
     )
-    # Gradients go first from the losses back to the audio, where they can be weighed, then on to
-    # the weights: the graph is cut here.
-    decoded = output.decoded.detach().requires_grad_()
-    windows = rng.choice(trainer.spectral.windows, recipe.loss.windows_per_step, replace=False)
-    begin = int(rng.integers(min(MAX_SHIFT, decoded.shape[-1] - max(windows) // 2)))
-    matched = match_level(decoded, clean)
-    on_audio = trainer.spectral(
-        matched[..., begin:], clean[..., begin:], tuple(map(int, windows)), HOPS
-    )
-    on_audio["waveform"] = waveform_loss(matched, clean)
-    on_audio["tonality"] = tonality_loss(matched, clean, recipe.model.sample_rate)
-    on_audio["level"] = level_loss(decoded, clean)
-    on_audio = {name: loss for name, loss in on_audio.items() if trainer.balancer.weights[name]}
-    on_judges: dict[str, Tensor] = {}
-    if trainer.judges is not None and state.step >= recipe.adversarial.start_step:
-        judges_rate = rate * recipe.adversarial.lr / recipe.optimizer.lr
-        on_judges["discriminator"] = train_judges(trainer, clean, decoded, judges_rate)
-        waits = 0 if state.taught else recipe.adversarial.head_start
-        if state.step >= recipe.adversarial.start_step + waits:
-            on_audio |= ask_judges(trainer, clean, decoded)
-    gradient, shares = weigh(trainer, on_audio, decoded, with_shares)
-    gradient = limit_items(gradient)
-
-    on_latent = {name: weight_of(recipe, name) * loss for name, loss in output.losses.items()}
-    everything = on_audio | output.losses | on_judges
-    # The mean over all processes, so that they agree on it, and on an explosion.
-    means = _as_tensor(fabric.all_reduce(torch.stack(list(everything.values())).detach()))
-    values = dict(zip(everything, means.tolist(), strict=True))
-    values["loss"] = sum(trainer.balancer.weights[name] * values[name] for name in on_audio)
-    values["loss"] += sum(weight_of(recipe, name) * values[name] for name in output.losses)
-    check_explosion(trainer, values)
-    trainer.optimizer.zero_grad()
-    surrogate = (output.decoded * gradient).sum()
-    fabric.backward(torch.stack([surrogate, *on_latent.values()]).sum())
-    limit = recipe.optimizer.max_grad_norm
-    norm = fabric.clip_gradients(
-        trainer.autoencoder, trainer.optimizer, max_norm=limit, error_if_nonfinite=False
-    )
-    values["gradient_norm"] = float(_as_tensor(norm))
-    values["clipped"] = float(values["gradient_norm"] > limit)
-    if not np.isfinite(values["gradient_norm"]):
-        raise TrainingError(_exploded(f"the gradient is {values['gradient_norm']}", trainer))
-    trainer.optimizer.step()
-
-    state.step += 1
-    state.gradient_norms = trainer.balancer.state
-    typical = values["loss"] if state.typical_loss is None else state.typical_loss
-    bounded = min(values["loss"], EXPLOSION * typical)
-    state.typical_loss = LOSS_DECAY * typical + (1 - LOSS_DECAY) * bounded
-    may_restart = recipe.model.has_codes and "quantizer" not in recipe.optimizer.freeze
-    if output.codes is not None and may_restart and progress < recipe.quantizer.restart_until:
-        restart_dead_codes(trainer, output.latent, output.codes)
-    # Early on an average over many steps would mostly remember the random start.
-    decay = min(recipe.optimizer.average_decay, state.step / (state.step + 10))
-    with torch.no_grad():
-        torch._foreach_lerp_(
-            list(state.average.parameters()), list(state.codec.parameters()), 1 - decay
-        )
-    return values | {f"share_{name}": share for name, share in shares.items()}
+    return output
 
 
-def train_judges(trainer: Trainer, clean: Tensor, decoded: Tensor, rate: float) -> Tensor:
-    """One step of the discriminators; their loss before it."""
-    assert trainer.judges is not None and trainer.judge_optimizer is not None
-    _set_rate(trainer.judge_optimizer, rate)
-    # In one pass, since several processes can only follow one per step.
-    both = [judgement.score for judgement in trainer.judges(torch.cat((clean, decoded.detach())))]
-    real, made = zip(*(score.chunk(2) for score in both), strict=True)
-    loss = discriminator_loss(
-        [Judgement(score, []) for score in real],
-        [Judgement(score, []) for score in made],
-        trainer.recipe.adversarial.loss,
-    )
-    trainer.judge_optimizer.zero_grad()
-    trainer.fabric.backward(loss)
-    trainer.judge_optimizer.step()
-    return loss.detach()
+def draw_num_codebooks(
+    rng: np.random.Generator, batch_size: int, total: int, dropout: float
+) -> Tensor:
+    """Number of codebooks of each item ``[B]``: all, or with probability ``dropout`` any number."""
+    dropped = rng.random(batch_size) < dropout
+    return torch.from_numpy(np.where(dropped, rng.integers(1, total + 1, batch_size), total))
 
 
-def ask_judges(trainer: Trainer, clean: Tensor, decoded: Tensor) -> dict[str, Tensor]:
-    """The codec's losses against the discriminators as they are now."""
-    # The plain module: gradients go to the audio and no further.
-    judges = trainer.state.discriminators
-    assert judges is not None
-    with trainer.fabric.autocast():
-        with torch.no_grad():
-            real = judges(clean)
-        made = judges(decoded)
-    return {
-        "adversarial": adversarial_loss(made, trainer.recipe.adversarial.loss).float(),
-        "feature": feature_loss(real, made).float(),
-    }
+def reconstruction_losses(
+    trainer: Trainer, decoded: Tensor, clean: Tensor, rng: np.random.Generator
+) -> Losses:
+    """The losses of the objective, with a random view."""
+    return trainer.objective(decoded, clean, trainer.objective.draw_view(rng, decoded.shape[-1]))
 
 
-def weigh(
-    trainer: Trainer, losses: dict[str, Tensor], decoded: Tensor, with_shares: bool
+def train_discriminators(trainer: Trainer, decoded: Tensor, clean: Tensor, rate: float) -> Losses:
+    """One step of the discriminators, if it is their time: their loss."""
+    adversary = trainer.state.adversary
+    if adversary is None or not adversary.trains(trainer.state.step):
+        return {}
+    return {"discriminator": adversary.train(clean, decoded, rate)}
+
+
+def generator_losses(trainer: Trainer, decoded: Tensor, clean: Tensor) -> Losses:
+    """The codec's losses against the discriminators, if it is their time."""
+    adversary = trainer.state.adversary
+    if adversary is None or not adversary.trains_codec(trainer.state.step):
+        return {}
+    return adversary.generator_losses(clean, decoded)
+
+
+def weight_gradients(
+    trainer: Trainer, losses: Losses, decoded: Tensor, with_shares: bool
 ) -> tuple[Tensor, dict[str, float]]:
-    """Gradient at the decoded audio of all losses that judge it, and each one's share of it."""
-    balancer, balances = trainer.balancer, trainer.recipe.loss.balancer
+    """Gradient ``[B, 1, N]`` of all losses at the decoded audio, and each loss's share of it."""
+    balancer, balances = trainer.state.balancer, trainer.recipe.loss.balancer
     if not balances and not with_shares:
         weighted = [balancer.weights[name] * loss for name, loss in losses.items()]
         return torch.autograd.grad(torch.stack(weighted).sum(), decoded)[0], {}
@@ -261,96 +204,81 @@ def weigh(
     return combine(gradients, factors), shares
 
 
-def limit_items(gradient: Tensor) -> Tensor:
-    """Let no item of a batch ``[B, 1, N]`` say more than `LOUDEST_ITEM` times what most say.
+def clip_item_gradients(gradient: Tensor) -> Tensor:
+    """Clip each item's gradient to `MAX_ITEM_GRADIENT` times the batch median: ``[B, 1, N]``.
 
-    Near silence logarithms are steep: a single silent crop would outweigh all others.
+    Logarithms are steep near silence: a single silent crop would dominate all others.
+
+    Example:
+        >>> gradient = torch.tensor([1.0, 1.0, 50.0])[:, None, None]
+        >>> clip_item_gradients(gradient).flatten().tolist()
+        [1.0, 1.0, 2.0]
     """
     norms = gradient.flatten(1).norm(dim=1)
-    limit = LOUDEST_ITEM * norms.median()
+    limit = MAX_ITEM_GRADIENT * norms.median()
     factors = (limit / norms.clamp(min=1e-12)).clamp(max=1)
-    limited: Tensor = gradient * factors[:, None, None]
-    return limited
+    clipped: Tensor = gradient * factors[:, None, None]
+    return clipped
 
 
-def weight_of(recipe: TrainConfig, name: str) -> float:
-    """Weight of a loss that judges the latent or its codes."""
-    section = recipe.regularization if name == "sparsity" else recipe.loss
-    return float(getattr(section, name))
+def loss_figures(
+    trainer: Trainer, audio_losses: Losses, latent_losses: Losses, discriminator_losses: Losses
+) -> Figures:
+    """All losses and their weighted sum, ``loss``; the same in all processes."""
+    losses = audio_losses | latent_losses | discriminator_losses
+    means = mean(trainer.fabric, torch.stack(list(losses.values())).detach())
+    figures: Figures = dict(zip(losses, means.tolist(), strict=True))
+    weights = trainer.state.balancer.weights
+    figures["loss"] = sum(weights[name] * figures[name] for name in audio_losses)
+    figures["loss"] += sum(latent_weight(trainer, name) * figures[name] for name in latent_losses)
+    return figures
 
 
-def draw_num_codebooks(recipe: TrainConfig, rng: np.random.Generator) -> Tensor:
-    """How many codebooks each crop keeps: all, or with the dropout's chance any number."""
-    total, batch = recipe.model.num_codebooks, recipe.data.batch_size
-    dropped = rng.random(batch) < recipe.quantizer.dropout
-    return torch.from_numpy(np.where(dropped, rng.integers(1, total + 1, batch), total))
+def latent_weight(trainer: Trainer, name: str) -> float:
+    """Weight of a loss of the latent or its codes."""
+    recipe = trainer.recipe
+    return float(getattr(recipe.regularization if name == "sparsity" else recipe.loss, name))
 
 
-@torch.no_grad()
-def initialize_codebooks(trainer: Trainer) -> None:
-    """Start the quantizer from the latents of a few batches, the same in all processes."""
-    recipe, state, fabric = trainer.recipe, trainer.state, trainer.fabric
-    rng = np.random.default_rng((recipe.run.seed, fabric.global_rank, state.step, 2))
-    latents: list[Tensor] = []
-    wanted = min(STARTS_PER_ENTRY * recipe.model.codebook_size, MAX_STARTS)
-    while wanted > 0:
-        audio = trainer.corpus.batch(rng).degraded.to(fabric.device)
-        latent = _as_tensor(fabric.all_gather(state.codec.encode_latent(audio)))
-        latents.append(latent.reshape(-1, latent.shape[-1]))
-        wanted -= len(latents[-1])
-    state.codec.quantizer.initialize(torch.cat(latents))
-    share_tensors(fabric, list(state.codec.quantizer.parameters()))
-    state.average.load_state_dict(state.codec.state_dict())
+def check_explosion(trainer: Trainer, figures: Figures) -> None:
+    """Raise a TrainingError if a loss is not finite, or the total has been too high for long."""
+    recipe, state = trainer.recipe, trainer.state
+    state.guard.check(figures, state.step, recipe.optimizer.lr, recipe.adversarial.lr)
 
 
-@torch.no_grad()
-def restart_dead_codes(trainer: Trainer, latent: Tensor, codes: Tensor) -> None:
-    """Count the use of codes; every so often replace the dead ones from the current batch."""
-    state, recipe, fabric = trainer.state, trainer.recipe, trainer.fabric
-    histogram = code_histogram(codes, recipe.model.codebook_size)
-    histogram = _as_tensor(fabric.all_reduce(histogram, reduce_op="sum"))
-    state.usage.mul_(USAGE_DECAY).add_(histogram, alpha=1 - USAGE_DECAY)
-    if state.step % recipe.quantizer.restart_every == 0:
-        average = state.usage.mean(dim=1, keepdim=True)
-        dead = state.usage < DEAD_BELOW * average
-        assert isinstance(state.codec.quantizer, Quantizer)
-        state.codec.quantizer.restart(latent, dead)
-        share_tensors(fabric, list(state.codec.quantizer.parameters()))
-        # A restarted code gets the average, so that it has time to find its place.
-        state.usage = torch.where(dead, average, state.usage)
+def backpropagate(trainer: Trainer, output: Reconstruction, gradient: Tensor) -> None:
+    """Continue the gradient from the audio to the weights, with that of the latent's losses."""
+    on_latent = [latent_weight(trainer, name) * loss for name, loss in output.losses.items()]
+    trainer.optimizer.zero_grad()
+    surrogate = (output.decoded * gradient).sum()
+    trainer.fabric.backward(torch.stack([surrogate, *on_latent]).sum())
 
 
-def check_explosion(trainer: Trainer, values: dict[str, float]) -> None:
-    """Raise a TrainingError if a loss is not finite, or the codec's stays far from what it was."""
-    typical, loss = trainer.state.typical_loss, values["loss"]
-    if not np.isfinite(values.get("discriminator", 0.0)):
-        raise TrainingError(
-            f"the discriminators' loss is {values['discriminator']} at step "
-            f"{trainer.state.step + 1}: go on from the last checkpoint with --resume --set "
-            f"adversarial.lr={trainer.recipe.adversarial.lr / 2:g}"
-        )
-    if not np.isfinite(loss):
-        raise TrainingError(_exploded(f"the loss is {loss}", trainer))
-    explodes = typical is not None and trainer.state.step > 100 and loss > EXPLOSION * typical
-    trainer.exploding_steps = trainer.exploding_steps + 1 if explodes else 0
-    if trainer.exploding_steps >= EXPLODING_STEPS:
-        raise TrainingError(_exploded(f"the loss rose from {typical:.3g} to {loss:.3g}", trainer))
-
-
-def _exploded(what: str, trainer: Trainer) -> str:
-    lower = trainer.recipe.optimizer.lr / 2
-    return (
-        f"{what} at step {trainer.state.step + 1}: go on from the last checkpoint, if there is "
-        f"one, with --resume and a lower optimizer.lr: --set optimizer.lr={lower:g}"
+def update_weights(trainer: Trainer) -> Figures:
+    """Clip the gradient and step the optimizer: the norm, and whether it was clipped."""
+    limit = trainer.recipe.optimizer.max_grad_norm
+    clipped = trainer.fabric.clip_gradients(
+        trainer.autoencoder, trainer.optimizer, max_norm=limit, error_if_nonfinite=False
     )
+    assert isinstance(clipped, Tensor)
+    norm = float(clipped)
+    if not np.isfinite(norm):
+        raise exploded(f"the gradient is {norm}", trainer.state.step, trainer.recipe.optimizer.lr)
+    trainer.optimizer.step()
+    return {"gradient_norm": norm, "clipped": float(norm > limit)}
 
 
-def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-
-
-def _as_tensor(value: object) -> Tensor:
-    """Fabric's collectives promise less than they keep."""
-    assert isinstance(value, Tensor)
-    return value
+def finish_step(trainer: Trainer, output: Reconstruction, loss: float, progress: float) -> None:
+    """Count the step and update what follows the weights: codebooks, average, mean loss."""
+    state = trainer.state
+    state.step += 1
+    state.guard.note(loss)
+    state.codebooks.update(
+        state.codec.quantizer,
+        output.latent,
+        output.codes,
+        step=state.step,
+        progress=progress,
+        fabric=trainer.fabric,
+    )
+    state.average.update(state.codec, state.step)

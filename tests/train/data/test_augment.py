@@ -1,4 +1,4 @@
-"""Augmentation: exact ratios, alignment and spectra; targets that stay clean."""
+"""Augmentation: exact ratios, alignment and spectra; clean targets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from codec.corpus.clips import FILTER_REACH
 from codec.io.audio import Samples
 from tests.conftest import RECORDING, sound
 from train.data.augment import (
-    HISS_DB,
+    NOISE_DB,
     SILENCE,
     Augmenter,
     active_power,
@@ -30,7 +30,7 @@ from train.recipe.sections import AugmentConfig
 RATE = 24_000
 SIZE = 7_919
 NONE = AugmentConfig(polarity=False)
-SPOILS = {
+DEGRADATIONS = {
     "reverb_share": 1.0,
     "noise_share": 1.0,
     "clip_share": 1.0,
@@ -77,11 +77,11 @@ def test_nothing_is_changed_when_all_is_off(speech: Samples) -> None:
     assert np.array_equal(clean, speech[:SIZE])
 
 
-@pytest.mark.parametrize("share", SPOILS)
-def test_each_spoil_changes_the_input_and_not_the_target(
+@pytest.mark.parametrize("share", DEGRADATIONS)
+def test_each_degradation_changes_the_input_and_not_the_target(
     share: str, speech: Samples, noises: Path
 ) -> None:
-    off = dict.fromkeys(SPOILS, 0.0)
+    off = dict.fromkeys(DEGRADATIONS, 0.0)
     config = dataclasses.replace(NONE, noise=str(noises), **off | {share: 1.0})
     target = speech[:SIZE].copy()
     degraded, clean = Augmenter(config, RATE, SIZE)(target, rng(), never)
@@ -90,10 +90,10 @@ def test_each_spoil_changes_the_input_and_not_the_target(
     assert degraded.shape == clean.shape and degraded.dtype == clean.dtype == np.float32
     assert np.abs(degraded).max() <= 1
 
-    unspoiled, clean = Augmenter(dataclasses.replace(config, **off), RATE, SIZE)(
+    undegraded, clean = Augmenter(dataclasses.replace(config, **off), RATE, SIZE)(
         target, rng(), never
     )
-    assert unspoiled is clean
+    assert undegraded is clean
 
 
 def test_shares_are_those_of_the_crops(speech: Samples) -> None:
@@ -114,7 +114,7 @@ def test_everything_at_once_is_finite_within_full_scale_and_repeatable(
         mix=0.5,
         noise=str(noises),
         impulse_responses=str(rooms),
-        **(SPOILS | {"noise_snr_db": (-20.0, 20.0)}),  # type: ignore[arg-type]
+        **(DEGRADATIONS | {"noise_snr_db": (-20.0, 20.0)}),  # type: ignore[arg-type]
     )
     for memory_gb in (0.0, 1.0):
         augment = Augmenter(config, RATE, SIZE, memory_gb)
@@ -163,8 +163,11 @@ def test_mixing_adds_another_crop_to_input_and_target(speech: Samples) -> None:
     assert np.array_equal(clean, speech[:SIZE] + other)
 
 
-def test_hiss_takes_the_place_of_some_crops(speech: Samples) -> None:
-    augment, generator = Augmenter(dataclasses.replace(NONE, hiss=0.3), RATE, SIZE), rng()
+def test_stationary_noise_replaces_some_crops(speech: Samples) -> None:
+    augment, generator = (
+        Augmenter(dataclasses.replace(NONE, stationary_noise=0.3), RATE, SIZE),
+        rng(),
+    )
     crop = speech[20_000 : 20_000 + SIZE]
     pairs = [augment(crop, generator, never) for _ in range(1000)]
     assert all(degraded is clean for degraded, clean in pairs)
@@ -174,12 +177,12 @@ def test_hiss_takes_the_place_of_some_crops(speech: Samples) -> None:
     )
 
 
-def test_hiss_is_steady_noise_of_many_colours() -> None:
+def test_stationary_noise_has_many_colours_and_a_constant_level() -> None:
     generator, slopes = rng(), []
     for _ in range(50):
         noise = colored_noise(generator, 16_384, RATE)
         assert noise.dtype == np.float32 and len(noise) == 16_384
-        assert 20 * np.log10(noise.std()) == pytest.approx(HISS_DB, abs=0.01)
+        assert 20 * np.log10(noise.std()) == pytest.approx(NOISE_DB, abs=0.01)
         power = np.square(np.abs(np.fft.rfft(noise)))
         low, high = power[256:512].mean(), power[4096:8192].mean()  # four octaves apart
         slopes.append(10 * np.log10(low / high) / 4)
@@ -212,7 +215,7 @@ def test_speeds_are_drawn_up_to_the_largest_change() -> None:
 
 
 @pytest.mark.parametrize("snr_db", [-10.0, 0.0, 7.3, 30.0])
-def test_noise_comes_at_exactly_its_ratio_over_what_is_active(snr_db: float) -> None:
+def test_noise_is_added_at_exactly_its_ratio_to_active_sound(snr_db: float) -> None:
     audio, noise = sound(SIZE)[0] * 0.01, sound(SIZE, seed=3)[0] * 0.003
     frame = 480
     audio[10 * frame :] = 0  # a pause, which must not count as quiet speech
@@ -223,7 +226,7 @@ def test_noise_comes_at_exactly_its_ratio_over_what_is_active(snr_db: float) -> 
     assert 10 * np.log10(active / loud) == pytest.approx(snr_db, abs=1e-3)
 
 
-def test_silence_and_silent_noise_are_left_alone() -> None:
+def test_silence_and_silent_noise_are_unchanged() -> None:
     audio, silence = sound(SIZE)[0], np.zeros(SIZE, np.float32)
     assert np.array_equal(add_noise(audio, silence, 0, RATE), audio)
     assert np.array_equal(add_noise(silence, audio, 0, RATE), silence)
@@ -244,7 +247,7 @@ def test_noise_from_files_has_the_drawn_ratio(speech: Samples, noises: Path) -> 
 
 
 @pytest.mark.parametrize("direct_db", [-6.0, 0.0, 6.0])
-def test_a_made_up_room_decays_by_60_db_in_its_time(direct_db: float) -> None:
+def test_a_synthetic_room_decays_by_60_db_in_its_time(direct_db: float) -> None:
     response = synthetic_room(rng(), 0.5, direct_db, RATE).astype(np.float64)
     energy = np.square(response[1:])
     assert response[0] == 1
@@ -292,7 +295,9 @@ def test_overdriven_audio_is_cut_at_its_limit() -> None:
 
 
 @pytest.mark.parametrize(("rate", "end_hz"), [(24_000, 2_000), (24_000, 7_900), (44_100, 3_400)])
-def test_a_band_limit_takes_all_above_it_and_nothing_below(rate: int, end_hz: float) -> None:
+def test_a_band_limit_removes_everything_above_it_and_nothing_below(
+    rate: int, end_hz: float
+) -> None:
     time = np.arange(rate) / rate
     middle = slice(rate // 4, -rate // 4)  # where the filter sees no edge
 

@@ -1,4 +1,4 @@
-"""Crops and batches: honest statistics, the same from memory, files and workers, never fatal."""
+"""Crops and batches: exact statistics, equal from memory, files and workers, never fatal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from codec.errors import AudioError, ConfigError
 from tests.conftest import LAPPED, RECORDING, make_shard, sound, wav
 from train.data.batches import STEPS_PER_READ, Batch, Corpus, split, validation_clips
 from train.data.crops import MAX_FAILURES, Crops, read_clip
-from train.recipe.sections import TrainConfig, load_recipe
+from train.recipe.loading import load_recipe
+from train.recipe.sections import TrainConfig
+from train.run.loop import make_corpus
 
 RATE = 24_000
 
@@ -276,7 +278,7 @@ def test_files_that_vanish_are_passed_over(
 @pytest.mark.parametrize("memory_gb", [0.0, 1.0])
 def test_a_hostile_folder_gives_good_batches(hostile: Path, memory_gb: float) -> None:
     recipe = make_recipe(f"data.memory_gb={memory_gb}")
-    corpus = Corpus(scan(hostile), recipe)
+    corpus = make_corpus(scan(hostile), recipe)
     for batch in itertools.islice(corpus.batches(0), 20):
         assert batch.clean.shape == (3, 1, CROP) and batch.clean.dtype == torch.float32
         assert batch.clean.isfinite().all() and batch.clean.abs().max() <= 1
@@ -284,7 +286,7 @@ def test_a_hostile_folder_gives_good_batches(hostile: Path, memory_gb: float) ->
 
 
 def test_a_batch_follows_from_its_generator_alone(index: Index) -> None:
-    corpus = Corpus(index, RECIPE)
+    corpus = make_corpus(index, RECIPE)
     first = corpus.batch(np.random.default_rng(1)).clean
     other = corpus.batch(np.random.default_rng(2)).clean
     assert torch.equal(corpus.batch(np.random.default_rng(1)).clean, first)
@@ -293,13 +295,13 @@ def test_a_batch_follows_from_its_generator_alone(index: Index) -> None:
 
 @pytest.mark.parametrize("memory_gb", [0.0, 1.0])
 def test_resuming_at_a_step_equals_never_stopping(index: Index, memory_gb: float) -> None:
-    corpus = Corpus(index, make_recipe(f"data.memory_gb={memory_gb}"))
+    corpus = make_corpus(index, make_recipe(f"data.memory_gb={memory_gb}"))
     whole = take(corpus, 0, 2 * STEPS_PER_READ)
     for first in (1, STEPS_PER_READ - 1, STEPS_PER_READ, STEPS_PER_READ + 3):
         assert torch.equal(take(corpus, first, 3), whole[first : first + 3])
     assert len({tuple(crop[0, 100:105].tolist()) for batch in whole for crop in batch}) > 40
     assert not torch.equal(take(corpus, 0, 1, rank=1), whole[:1])
-    other = Corpus(index, make_recipe("run.seed=1"))
+    other = make_corpus(index, make_recipe("run.seed=1"))
     assert not torch.equal(take(other, 0, 1), whole[:1])
 
 
@@ -309,8 +311,10 @@ def test_workers_do_not_change_batches(index: Index, workers: int, memory_gb: fl
     settings = ("augment.mix=0.5", "augment.clip_share=0.5", "augment.resample=0.05")
     settings = (*settings, f"data.memory_gb={memory_gb}")
     random_state = torch.get_rng_state()
-    expected = list(itertools.islice(Corpus(index, make_recipe(*settings)).batches(3, 1, 2), 15))
-    corpus = Corpus(index, make_recipe(*settings, f"data.workers={workers}"))
+    expected = list(
+        itertools.islice(make_corpus(index, make_recipe(*settings)).batches(3, 1, 2), 15)
+    )
+    corpus = make_corpus(index, make_recipe(*settings, f"data.workers={workers}"))
     found = list(itertools.islice(corpus.batches(3, 1, 2), 15))
     for one, other in zip(expected, found):
         assert torch.equal(one.clean, other.clean) and torch.equal(one.degraded, other.degraded)
@@ -328,7 +332,7 @@ def wait_for_children() -> list[object]:
 
 
 def test_workers_end_with_the_iterator(index: Index) -> None:
-    corpus = Corpus(index, make_recipe("data.workers=2"))
+    corpus = make_corpus(index, make_recipe("data.workers=2"))
     batches = corpus.batches(0)
     next(batches)
     assert len(multiprocessing.active_children()) == 2
@@ -346,7 +350,7 @@ def test_workers_name_a_bad_clip_once_for_all(
     handler = logging.StreamHandler()
     logging.getLogger("train").addHandler(handler)
     try:
-        corpus = Corpus(lying, make_recipe("data.workers=2"))
+        corpus = make_corpus(lying, make_recipe("data.workers=2"))
         batches = list(itertools.islice(corpus.batches(0), 6 * STEPS_PER_READ))
     finally:
         logging.getLogger("train").removeHandler(handler)
@@ -366,14 +370,14 @@ def test_what_is_read_once_serves_different_steps(
 
     real = Crops._read
     monkeypatch.setattr(Crops, "_read", counted)
-    batches = take(Corpus(index, RECIPE), 0, STEPS_PER_READ)
+    batches = take(make_corpus(index, RECIPE), 0, STEPS_PER_READ)
     assert reads == RECIPE.data.batch_size
     # No two crops of a step come from one reading.
     assert len({tuple(crop[0].tolist()) for crop in batches[0]}) == RECIPE.data.batch_size
 
 
 def test_training_audio_is_counted_in_hours(index: Index) -> None:
-    assert Corpus(index, RECIPE).hours == index.hours > 0
+    assert make_corpus(index, RECIPE).hours == index.hours > 0
 
 
 # Validation
@@ -389,16 +393,16 @@ def many(folder: Path, names: list[str], num_samples: int = 3_000) -> Index:
 def test_two_percent_are_held_out_spread_over_classes(tmp_path: Path) -> None:
     kinds = ["a"] * 120 + ["b"] * 28 + ["c"] * 2
     index = many(tmp_path, [f"{kind}_{number}.wav" for number, kind in enumerate(kinds)])
-    training, validation = split(index, RECIPE)
+    training, validation = split(index, RECIPE.data, RATE)
     assert [clip.kind for clip in validation.clips] == ["a", "b", "c"]
     assert set(training.clips) | set(validation.clips) == set(index.clips)
     assert not set(training.clips) & set(validation.clips)
-    assert split(scan(tmp_path), RECIPE) == (training, validation)
+    assert split(scan(tmp_path), RECIPE.data, RATE) == (training, validation)
     few = make_recipe("data.validation_files=2")
-    assert [clip.kind for clip in split(index, few)[1].clips] == ["a", "b"]
+    assert [clip.kind for clip in split(index, few.data, RATE)[1].clips] == ["a", "b"]
 
     (tmp_path / "a_new.wav").write_bytes(wav(3_000))
-    held = set(split(scan(tmp_path), RECIPE)[1].clips)
+    held = set(split(scan(tmp_path), RECIPE.data, RATE)[1].clips)
     assert len(held & set(validation.clips)) >= 2
 
 
@@ -406,22 +410,22 @@ def test_some_clip_is_held_out_of_two_and_a_single_one_is_kept(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     single = many(tmp_path / "one", ["a.wav"])
-    assert split(single, RECIPE) == (single, single)
+    assert split(single, RECIPE.data, RATE) == (single, single)
     assert "there is only a.wav" in caplog.text
-    training, validation = split(many(tmp_path / "pair", ["a_1.wav", "a_2.wav"]), RECIPE)
+    training, validation = split(many(tmp_path / "pair", ["a_1.wav", "a_2.wav"]), RECIPE.data, RATE)
     assert len(training.clips) == len(validation.clips) == 1 and training != validation
     # No class loses its only clip.
-    training, validation = split(many(tmp_path / "two", ["a_1.wav", "b_1.wav"]), RECIPE)
+    training, validation = split(many(tmp_path / "two", ["a_1.wav", "b_1.wav"]), RECIPE.data, RATE)
     assert len(training.clips) == 2 and len(validation.clips) == 1
     index = many(tmp_path / "two", [f"a_{number}.wav" for number in range(1, 9)])
-    training, validation = split(index, RECIPE)
+    training, validation = split(index, RECIPE.data, RATE)
     assert [clip.kind for clip in validation.clips] == ["a"]
 
 
 def test_short_clips_are_not_held_out(tmp_path: Path) -> None:
     many(tmp_path, [f"s_{number}.wav" for number in range(20)], 500)
     index = many(tmp_path, ["s_long.wav"])
-    assert [clip.name for clip in split(index, RECIPE)[1].clips] == ["s_long.wav"]
+    assert [clip.name for clip in split(index, RECIPE.data, RATE)[1].clips] == ["s_long.wav"]
 
 
 def test_validation_clips_are_fixed_spread_and_readable(
@@ -435,14 +439,14 @@ def test_validation_clips_are_fixed_spread_and_readable(
     (tmp_path / "c_rotten.flac").write_bytes(data[:100] + bytes(2_000))
     index = many(tmp_path, ["d_long.wav"], 40_000)
     recipe = make_recipe("data.validation_files=4", "data.validation_seconds=1.5")
-    clips = validation_clips(index, recipe)
+    clips = validation_clips(index, recipe.data, RATE)
     assert [name[0] for name, _ in clips] == ["a", "a", "a", "d"]
     assert [audio.shape[-1] for _, audio in clips] == [3_000, 3_000, 3_000, 36_000]
     assert all(audio.shape[:2] == (1, 1) and audio.isfinite().all() for _, audio in clips)
     assert "b_short.wav is too short" in caplog.text and "c_rotten.flac" in caplog.text
-    again = validation_clips(scan(tmp_path), recipe)
+    again = validation_clips(scan(tmp_path), recipe.data, RATE)
     assert [name for name, _ in again] == [name for name, _ in clips]
     whole, _ = soundfile.read(tmp_path / "d_long.wav", dtype="float32")
     assert np.array_equal(clips[-1][1][0, 0].numpy(), whole[:36_000])
-    with pytest.raises(AudioError, match="long enough to validate on"):
-        validation_clips(many(tmp_path / "short", ["x.wav"], 100), recipe)
+    with pytest.raises(AudioError, match="long enough for validation"):
+        validation_clips(many(tmp_path / "short", ["x.wav"], 100), recipe.data, RATE)

@@ -1,4 +1,4 @@
-"""Weights as shares of the gradient, however loud a loss may be."""
+"""Weights as shares of the gradient, whatever the scale of a loss."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from train.objective.balancer import Balancer, audio_gradients, combine, gradient_shares
-from train.run.step import LOUDEST_ITEM, limit_items
+from train.run.step import MAX_ITEM_GRADIENT, clip_item_gradients
 
 WEIGHTS = {"loud": 1.0, "soft": 3.0}
 
@@ -21,7 +21,7 @@ def draw(seed: int) -> dict[str, Tensor]:
     return {"loud": 1e6 * loud, "soft": 1e-3 * soft}
 
 
-def test_losses_of_wildly_different_scales_end_with_the_shares_that_were_asked_for() -> None:
+def test_losses_of_very_different_scales_get_the_requested_shares() -> None:
     balancer = Balancer(WEIGHTS)
     for seed in range(5):
         gradients = draw(seed)
@@ -36,7 +36,7 @@ def test_losses_of_wildly_different_scales_end_with_the_shares_that_were_asked_f
 
 
 def test_norms_are_averaged_over_steps() -> None:
-    """A loud moment is let through louder than the average, not brought to it."""
+    """A gradient above the average stays above it; it is not normalised to it."""
     balancer = Balancer({"a": 1.0}, decay=0.9, total_norm=2.0)
     unit = torch.ones(1, 1, 4) / 2
     for _ in range(50):
@@ -46,7 +46,7 @@ def test_norms_are_averaged_over_steps() -> None:
     assert balancer.factors({"a": 10 * unit})["a"] == pytest.approx(2 / mean)
 
 
-def test_a_loss_that_joins_later_gets_its_share_at_once() -> None:
+def test_a_loss_that_is_added_later_gets_its_share_at_once() -> None:
     balancer = Balancer({"loud": 1.0, "soft": 3.0})
     gradients = draw(0)
     for _ in range(9):
@@ -57,7 +57,7 @@ def test_a_loss_that_joins_later_gets_its_share_at_once() -> None:
     assert shares == pytest.approx({"loud": 0.25, "soft": 0.75})
 
 
-def test_silence_moves_nothing() -> None:
+def test_silence_changes_no_running_mean() -> None:
     balancer, silence = Balancer(WEIGHTS), {name: torch.zeros(2, 1, 9) for name in WEIGHTS}
     assert balancer.factors(silence) == {"loud": 0, "soft": 0}
     assert gradient_shares(silence, WEIGHTS) == {"loud": 0, "soft": 0}
@@ -75,7 +75,7 @@ def test_weights_of_zero_are_shares_of_zero() -> None:
     assert set(Balancer({"loud": 0.0, "soft": 0.0}).factors(gradients).values()) == {0.0}
 
 
-def test_a_restored_balancer_goes_on_to_the_last_bit() -> None:
+def test_a_restored_balancer_continues_to_the_last_bit() -> None:
     first, second = Balancer(WEIGHTS), Balancer(WEIGHTS)
     for seed in range(7):
         first.factors(draw(seed))
@@ -116,14 +116,14 @@ def test_the_gradient_reaches_the_weights_as_that_of_a_weighted_sum_would() -> N
     assert sum(shares.values()) == pytest.approx(1) and shares["elsewhere"] == 0
 
 
-def test_one_crop_cannot_outweigh_the_others() -> None:
+def test_one_crop_cannot_dominate_the_others() -> None:
     gradient = torch.randn(5, 1, 100, generator=torch.Generator().manual_seed(0))
     gradient[3] *= 1e6
-    limited = limit_items(gradient)
+    limited = clip_item_gradients(gradient)
     norms = limited.flatten(1).norm(dim=1)
-    assert norms.max() <= LOUDEST_ITEM * norms.median() * 1.001
+    assert norms.max() <= MAX_ITEM_GRADIENT * norms.median() * 1.001
     others = [0, 1, 2, 4]
     torch.testing.assert_close(limited[others], gradient[others])
     direction = torch.nn.functional.cosine_similarity(limited[3], gradient[3])
     torch.testing.assert_close(direction, torch.ones(1))
-    assert not limit_items(torch.zeros(4, 1, 10)).any()
+    assert not clip_item_gradients(torch.zeros(4, 1, 10)).any()

@@ -1,4 +1,4 @@
-"""The judges of the adversarial stage: what they must tell apart, and what must not upset them."""
+"""Discriminators: what they must separate, and inputs that must not break them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SMALL = AdversarialConfig(channels=4, stft_windows=(256, 64), periods=(2, 5))
 
 def build(config: AdversarialConfig = SMALL, seed: int = 0) -> Discriminators:
     torch.manual_seed(seed)
-    return Discriminators(config)
+    return Discriminators(config.channels, config.stft_windows, config.periods)
 
 
 def audio(num_samples: int = 2_000, seed: int = 0) -> Tensor:
@@ -44,7 +44,7 @@ def test_losses_are_zero_when_their_side_has_won(kind: str) -> None:
     assert adversarial_loss(scored(fake), kind) >= 1
 
 
-def test_hinge_asks_no_more_of_a_discriminator_that_is_sure() -> None:
+def test_hinge_has_no_gradient_for_a_discriminator_that_is_certain() -> None:
     assert discriminator_loss(scored(9.0), scored(-9.0), "hinge") == 0
     assert discriminator_loss(scored(9.0), scored(-9.0), "least_squares") == 8**2 + 9**2
 
@@ -56,33 +56,37 @@ def test_feature_loss_is_relative_to_the_real_features() -> None:
         assert halved == pytest.approx(0.5, rel=0.01)
 
 
-def test_feature_loss_teaches_the_codec_and_not_by_moving_the_real_features() -> None:
-    judges, real, decoded = build(), audio().requires_grad_(), audio(seed=1).requires_grad_()
-    feature_loss(judges(real), judges(decoded)).backward()  # type: ignore[no-untyped-call]
+def test_feature_loss_has_a_gradient_for_decoded_audio_only() -> None:
+    discriminators, real, decoded = (
+        build(),
+        audio().requires_grad_(),
+        audio(seed=1).requires_grad_(),
+    )
+    feature_loss(discriminators(real), discriminators(decoded)).backward()  # type: ignore[no-untyped-call]
     assert real.grad is None
     assert decoded.grad is not None and decoded.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_discriminator_learns_to_tell_a_clean_from_a_distorted_sine(kind: str) -> None:
-    judges = build()
-    optimizer = torch.optim.AdamW(judges.parameters(), lr=3e-3)
+def test_every_discriminator_learns_to_separate_clean_from_distorted_sines(kind: str) -> None:
+    discriminators = build()
+    optimizer = torch.optim.AdamW(discriminators.parameters(), lr=3e-3)
 
     def sines(batch: int) -> Tensor:
         frequency, phase = torch.rand(2, batch, 1, 1)
         angle = (0.01 + 0.1 * frequency) * torch.arange(1_024) + phase
         return 0.3 * torch.sin(2 * torch.pi * angle)
 
-    def judge(batch: int) -> tuple[list[Judgement], list[Judgement]]:
-        return judges(sines(batch)), judges(sines(batch).clamp(-0.1, 0.1))
+    def judgements(batch: int) -> tuple[list[Judgement], list[Judgement]]:
+        return discriminators(sines(batch)), discriminators(sines(batch).clamp(-0.1, 0.1))
 
     for _ in range(50):
-        loss = discriminator_loss(*judge(8), kind)
+        loss = discriminator_loss(*judgements(8), kind)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     with torch.no_grad():
-        real, distorted = judge(64)
+        real, distorted = judgements(64)
     for clean, clipped in zip(real, distorted):
         means = [each.score.flatten(1).mean(1) for each in (clean, clipped)]
         between = (means[0].mean() + means[1].mean()) / 2
@@ -93,20 +97,20 @@ def test_every_discriminator_learns_to_tell_a_clean_from_a_distorted_sine(kind: 
 @pytest.mark.parametrize("level", [0.0, 1e-7, 1.0, 30.0])
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_are_finite_from_silence_to_beyond_full_scale(level: float, kind: str) -> None:
-    judges = build()
+    discriminators = build()
     for real, fake in ((level, 1.0), (1.0, level), (level, level)):
         decoded = (audio(seed=1) * fake).requires_grad_()
-        a, b = judges(audio() * real), judges(decoded)
+        a, b = discriminators(audio() * real), discriminators(decoded)
         loss = discriminator_loss(a, b, kind) + adversarial_loss(b, kind) + feature_loss(a, b)
-        gradients = torch.autograd.grad(loss, [decoded, *judges.parameters()])
+        gradients = torch.autograd.grad(loss, [decoded, *discriminators.parameters()])
         assert loss.isfinite()
         assert all(gradient.isfinite().all() for gradient in gradients)
 
 
 @pytest.mark.parametrize("num_samples", [1, 7, 255, 256, 257, 1_999, 2_003])
-def test_any_length_is_judged(num_samples: int) -> None:
-    judges = build(dataclasses.replace(SMALL, periods=(1, 7, 1_000)))
-    judgements = judges(audio(num_samples))
+def test_any_length_is_scored(num_samples: int) -> None:
+    discriminators = build(dataclasses.replace(SMALL, periods=(1, 7, 1_000)))
+    judgements = discriminators(audio(num_samples))
     assert len(judgements) == 5
     for judgement in judgements:
         assert judgement.score.numel() and judgement.score.isfinite().all()
@@ -126,29 +130,28 @@ def test_every_choice_of_scales_gives_one_judgement_each(
     assert all(len(judgement.features) == 4 for judgement in judgements)
 
 
-def test_items_of_a_batch_are_judged_alone() -> None:
-    """The score of a recording does not depend on its company, and its items stay in order."""
-    judges, batch = build(), audio(1_001)
-    for whole, single in zip(judges(batch), judges(batch[1:2])):
+def test_items_of_a_batch_are_scored_independently() -> None:
+    """The score of an item does not depend on the others, and items stay in order."""
+    discriminators, batch = build(), audio(1_001)
+    for whole, single in zip(discriminators(batch), discriminators(batch[1:2])):
         size = len(whole.score) // 3
         torch.testing.assert_close(whole.score[size : 2 * size], single.score)
 
 
-def test_hidden_layers_start_with_the_variance_that_he_asks_for() -> None:
+def test_hidden_layers_are_initialised_to_unit_variance() -> None:
     torch.manual_seed(0)
-    config = AdversarialConfig(channels=64, stft_windows=(512, 128), periods=(2, 5))
-    for judgement in Discriminators(config)(torch.randn(1, 1, 12_000)):
+    for judgement in Discriminators(64, (512, 128), (2, 5))(torch.randn(1, 1, 12_000)):
         for feature in judgement.features:
             assert 0.2 < feature.square().mean() < 5
 
 
-def test_weak_frequencies_are_not_drowned_by_loud_ones() -> None:
-    """What lies 40 dB below the loudest still moves the spectral judges by a fair share."""
-    judges = build(dataclasses.replace(SMALL, periods=()))
+def test_weak_frequencies_are_not_masked_by_loud_ones() -> None:
+    """A tone 40 dB below the loudest still changes the features by a fair share."""
+    discriminators = build(dataclasses.replace(SMALL, periods=()))
     time = torch.arange(4_000)
     loud, weak = (0.5 * torch.sin(time / 20))[None, None], (0.005 * torch.sin(2 * time))[None, None]
     with torch.no_grad():
-        change = feature_loss(judges(loud), judges(loud + weak))
+        change = feature_loss(discriminators(loud), discriminators(loud + weak))
     assert change > 0.05
 
 

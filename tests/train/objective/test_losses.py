@@ -8,29 +8,30 @@ from torch import Tensor
 from tests.conftest import sound
 from train.objective.losses import (
     LEVEL_TOLERANCE,
+    LOSSES,
     MAX_GAIN,
     MEL_WINDOWS,
-    SpectralLosses,
+    View,
+    evaluate_losses,
+    hann_window,
     level_loss,
-    loudness_loss,
+    loudness_difference,
     match_level,
+    mel_means,
     spectrum,
     tonality_loss,
     waveform_loss,
 )
 
+RATE = 24_000
 NAMES = ["waveform", "complex", "magnitude", "mel", "envelope"]
 
 
 def losses(
-    decoded: Tensor, original: Tensor, windows: tuple[int, ...] | None = None
+    decoded: Tensor, original: Tensor, windows: tuple[int, ...] = MEL_WINDOWS
 ) -> dict[str, Tensor]:
-    values = SpectralLosses(24_000)(decoded, original, windows)
-    return values | {
-        "waveform": waveform_loss(decoded, original),
-        "level": level_loss(decoded, original),
-        "tonality": tonality_loss(decoded, original, 24_000),
-    }
+    """All losses of the table, without matching of levels."""
+    return evaluate_losses(LOSSES.values(), decoded, decoded, original, RATE, View(windows))
 
 
 def audio(seed: int = 0, num_samples: int = 6_000) -> Tensor:
@@ -66,20 +67,19 @@ def test_a_louder_error_costs_more(name: str) -> None:
     assert 0 < costs[0] < costs[1] < costs[2]
 
 
-def test_what_is_phase_and_what_is_energy() -> None:
-    """Flipped polarity is heard by the losses that see phase, and by no other."""
+def test_flipped_polarity_changes_only_losses_that_see_phase() -> None:
     values = losses(-audio(), audio())
     assert values["waveform"] > 0.5 and values["complex"] > 0.01
     for name in ("magnitude", "mel", "envelope", "energy", "level", "tonality", "loudness"):
         assert abs(values[name]) < 1e-6
 
 
-def test_levels_match_within_bounds_and_no_gain_is_learned_from_what_is_matched() -> None:
+def test_levels_match_within_bounds_and_matched_losses_have_no_gradient_along_the_gain() -> None:
     sounds, others = (x * torch.tensor([[[1.0]], [[0.2]]]) for x in (audio(0), audio(1)))
     gain = torch.tensor([[[0.7]], [[1.6]]], requires_grad=True)
     matched = match_level(gain * sounds, sounds)
     torch.testing.assert_close(matched, sounds, rtol=1e-4, atol=1e-6)
-    waveform_loss(match_level(gain * others, sounds), sounds).backward()
+    waveform_loss(match_level(gain * others, sounds), sounds, RATE).backward()
     assert gain.grad is not None and gain.grad.abs().max() < 1e-5
     assert match_level(sounds / 100, sounds).equal(sounds / 100 * MAX_GAIN)
     assert match_level(sounds * 100, sounds).equal(sounds * 100 / MAX_GAIN)
@@ -87,53 +87,55 @@ def test_levels_match_within_bounds_and_no_gain_is_learned_from_what_is_matched(
     assert match_level(silence, silence).equal(silence)
 
 
-def test_energy_sees_level_and_no_detail() -> None:
+def test_the_energy_loss_sees_level_and_no_detail() -> None:
     noise, other = torch.randn(2, 2, 1, 24_000, generator=torch.Generator().manual_seed(0)) * 0.1
     assert losses(other, noise)["energy"] < 0.2 * losses(other, noise)["magnitude"]
     quieter = losses(noise / 10, noise)["energy"]
     torch.testing.assert_close(quieter, torch.tensor(1.0), rtol=0.01, atol=0)  # a decade
 
 
-def test_level_is_the_log_of_a_ratio_and_sees_nothing_else() -> None:
+def test_the_level_loss_is_the_log_of_a_ratio_and_sees_nothing_else() -> None:
     sounds = audio()
     two_decades = torch.tensor(2.0 - LEVEL_TOLERANCE / 2)
-    torch.testing.assert_close(level_loss(sounds / 100, sounds), two_decades, rtol=1e-3, atol=0)
+    torch.testing.assert_close(
+        level_loss(sounds / 100, sounds, RATE), two_decades, rtol=1e-3, atol=0
+    )
     # Within the tolerance five times the error costs 25 times as much.
-    costs = [level_loss(sounds * 10 ** (e * LEVEL_TOLERANCE), sounds) for e in (0.1, 0.5)]
+    costs = [level_loss(sounds * 10 ** (e * LEVEL_TOLERANCE), sounds, RATE) for e in (0.1, 0.5)]
     torch.testing.assert_close(costs[1] / costs[0], torch.tensor(25.0), rtol=1e-2, atol=0)
-    assert level_loss(sounds.flip(-1), sounds) < 1e-6
+    assert level_loss(sounds.flip(-1), sounds, RATE) < 1e-6
 
 
-def test_tones_are_charged_unless_the_original_has_them() -> None:
+def test_tones_are_penalised_unless_the_original_has_them() -> None:
     generator = torch.Generator().manual_seed(0)
     noise, other = torch.randn(2, 8, 1, 36 * 480, generator=generator) * 0.1
 
     def cost(decoded: Tensor, original: Tensor = noise) -> float:
-        return tonality_loss(decoded, original, 24_000).item()
+        return tonality_loss(decoded, original, RATE).item()
 
     assert cost(other) < 0.05
-    for period in (480, 441):  # a buzz, whether at the frame rate or not
+    for period in (480, 441):  # a buzz, at the frame rate or not
         buzz = noise[..., :period].repeat(1, 1, 40)[..., : noise.shape[-1]]
         assert cost(buzz) > 0.5
         assert cost(buzz.roll(7, -1), buzz) < 0.05
         assert 2 * cost(other) < cost(other + 0.5 * buzz) < cost(other + buzz) < cost(buzz)
-    # A sign that turns from frame to frame, or every third time, makes tones as well.
+    # A sign that alternates from frame to frame, or every third frame, makes tones too.
     for turns in ([1.0, -1.0], [1.0, 1.0, -1.0]):
         signs = torch.tensor(turns).repeat_interleave(480).repeat(36 // len(turns))
         assert cost(noise[..., :480].repeat(1, 1, 36) * signs) > 0.4
-    # A tone costs by its own band, wherever in that it lies: low ones are narrow.
+    # The cost of a tone depends on its band, not on its place in it: low bands are narrow.
     time = torch.arange(noise.shape[-1]) / 24_000
     costs = [cost(other + 0.02 * torch.sin(2 * torch.pi * f * time)) for f in (333, 350, 8333)]
     assert abs(costs[0] - costs[1]) < 0.2 * (costs[0] - cost(other))
     assert costs[0] - cost(other) > 5 * (costs[2] - cost(other)) > 0
 
 
-def test_loudness_charges_what_is_made_up_and_not_what_is_masked() -> None:
+def test_the_loudness_loss_penalises_added_sound_and_not_masked_sound() -> None:
     """One band, one frame of speech level; below it a second, empty one."""
     original = torch.tensor([1.0, 0.0])[None, :, None]
 
     def cost(*powers: float) -> float:
-        return loudness_loss(torch.tensor(powers)[None, :, None], original).item()
+        return loudness_difference(torch.tensor(powers)[None, :, None], original).item()
 
     assert cost(1.2, 0.0) == cost(0.8, 0.0) == cost(1.0, 0.0) == 0
     assert 0 < cost(1.0, 1e-4) < cost(1.0, 1e-2)
@@ -147,8 +149,8 @@ def test_envelopes_match_whatever_their_level_and_phase() -> None:
     assert losses(flat, sounds)["envelope"] > 0.2
 
 
-def test_noise_decoded_as_a_row_of_tones_is_seen_bin_by_bin() -> None:
-    """Mel bands are too wide to tell them apart."""
+def test_the_magnitude_loss_sees_noise_decoded_as_tones() -> None:
+    """Mel bands are too wide to separate them."""
     generator = torch.Generator().manual_seed(0)
     noise, other = torch.randn(2, 1, 1, 24_000, generator=generator) * 0.1
     time = torch.arange(24_000)[:, None] / 24_000
@@ -171,15 +173,14 @@ def test_a_full_scale_sine_has_amplitude_one() -> None:
     time = torch.arange(24_000) / 24_000
     sine = torch.sin(2 * torch.pi * 3_000 * time)[None, None]
     for window in MEL_WINDOWS[2:]:
-        hann = SpectralLosses(24_000).get_buffer(f"hann_{window}")
-        peak = spectrum(sine, hann)[..., 20:-20, :].norm(dim=-1).amax(1)
+        peak = spectrum(sine, hann_window(window))[..., 20:-20, :].norm(dim=-1).amax(1)
         torch.testing.assert_close(peak, torch.ones_like(peak), rtol=0.02, atol=0.02)
 
 
 def test_mel_bands_are_those_of_librosa() -> None:
     import librosa
 
-    bank = SpectralLosses(24_000).get_buffer("mel_1024").numpy()
+    bank = mel_means(RATE, 1024).numpy()
     expected = librosa.filters.mel(sr=24_000, n_fft=1024, n_mels=160)
     expected /= expected.sum(1, keepdims=True)
     np.testing.assert_allclose(bank, expected, rtol=1e-5)

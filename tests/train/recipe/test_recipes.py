@@ -1,4 +1,4 @@
-"""`train.recipe.sections` and what follows from a recipe alone."""
+"""Recipes: their values, their files, and what follows from a recipe alone."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ import pytest
 
 from codec.errors import ConfigError, ModelError
 from codec.network.model import Codec
+from codec.quality.macs import multiply_accumulates
 from tests.conftest import LADDER, LAPPED, RECORDING
-from train.recipe.sections import (
-    TrainConfig,
+from train.recipe.loading import (
     load_recipe,
     packaged_recipes,
     recipe_from_dict,
     recipe_of_model,
     to_toml,
 )
-from train.report.dry_run import describe, multiply_accumulates
+from train.recipe.sections import TrainConfig
+from train.report.dry_run import describe
 
 
 def nested(recipe: TrainConfig) -> dict[str, Any]:
@@ -78,7 +79,7 @@ def test_one_line_sets_any_value() -> None:
         ("optimiser.lr=1", "did you mean 'optimizer'"),
         ("optimizer.lrr=1", "did you mean 'lr'"),
         ("optimizer.lr.x=1", r"optimizer\.lr must be a table"),
-        ("loss.mel=heavy", r"loss\.mel must be a number"),
+        ("loss.mel=heavy", r"loss\.mel is 'heavy': it must be a number"),
         ("model.bottlenec=vae", "did you mean 'bottleneck'"),
         ("model.bottleneck=rvq", '"vq", "fsq", "vae"'),
     ],
@@ -93,38 +94,50 @@ def test_a_wrong_override_is_refused(override: str, message: str) -> None:
     [
         ("optimizer", "learning_rate", 1.0, "unknown key 'learning_rate' in optimizer"),
         ("optimizer", "lrr", 1.0, "did you mean 'lr'"),
-        ("optimizer", "lr", "fast", "optimizer.lr must be a number"),
-        ("optimizer", "lr", 0, "optimizer.lr must be positive"),
-        ("optimizer", "lr", float("inf"), "optimizer.lr must be a number"),
-        ("optimizer", "betas", [0.9, 1.0], "two numbers in"),
-        ("optimizer", "schedule", "linear", "cosine, exponential, cooldown, plateau"),
-        ("optimizer", "freeze", ["ears"], "encoder, quantizer, decoder"),
+        ("optimizer", "lr", "fast", "optimizer.lr is 'fast': it must be a number"),
+        ("optimizer", "lr", 0, "optimizer.lr is 0.0: it must be greater than 0"),
+        ("optimizer", "lr", float("inf"), "optimizer.lr is inf: it must be a number"),
+        ("optimizer", "betas", [0.9, 1.0], "optimizer.betas holds 1.0: it must lie in"),
+        ("optimizer", "schedule", "linear", '"cosine", "exponential", "cooldown", "plateau"'),
+        ("optimizer", "freeze", ["ears"], '"encoder", "quantizer", "decoder"'),
         ("optimizer", "freeze", ["encoder", "quantizer", "decoder"], "nothing to train"),
-        ("run", "seed", 10**20, "run.seed must be a whole number"),
-        ("run", "steps", 1.5, "run.steps must be a whole number"),
-        ("run", "steps", True, "run.steps must be a whole number"),
-        ("run", "steps", 0, "run.steps must be at least 1"),
+        ("run", "seed", 10**20, "run.seed is 1000.*: it must lie in"),
+        ("run", "steps", 1.5, "run.steps is 1.5: it must be a whole number"),
+        ("run", "steps", True, "run.steps is True: it must be a whole number"),
+        ("run", "steps", 0, "run.steps is 0: it must be at least 1"),
         ("run", "precision", "fp8", "bf16"),
-        ("run", "metric", "ears", "mel, si_sdr, stoi"),
-        ("loss", "mel", -1, "loss.mel must not be negative"),
-        ("loss", "balancer", 1, "loss.balancer must be true or false"),
-        ("loss", "windows_per_step", 8, "windows_per_step must lie in"),
-        ("adversarial", "loss", "wasserstein", "hinge, least_squares"),
+        ("run", "metric", "ears", '"mel", "si_sdr", "stoi"'),
+        ("loss", "mel", -1, "loss.mel is -1.0: it must be at least 0"),
+        ("loss", "balancer", 1, "loss.balancer is 1: it must be true or false"),
+        ("loss", "windows_per_step", 8, "loss.windows_per_step is 8: it must lie in 1..7"),
+        ("adversarial", "loss", "wasserstein", '"hinge", "least_squares"'),
         ("adversarial", "stft_windows", [10**6], "the length of a crop"),
-        ("adversarial", "stft_windows", [512.5], "must be a whole number"),
+        ("adversarial", "stft_windows", [512.5], "holds 512.5: it must be a whole number"),
         ("adversarial", "periods", [0], "holds 0"),
-        ("regularization", "dropout", 1, "must lie in"),
-        ("regularization", "latent_noise", -0.1, "must not be negative"),
+        ("regularization", "dropout", 1, "is 1.0: it must lie in"),
+        ("regularization", "latent_noise", -0.1, "is -0.1: it must be at least 0"),
         ("augment", "noise_snr_db", [20, 0], "must be .low, high."),
-        ("augment", "mix", 1.5, "must lie in 0..1"),
-        ("augment", "reverb_seconds", [0, 1], "must be positive"),
+        ("augment", "mix", 1.5, "augment.mix is 1.5: it must lie in 0..1"),
+        (
+            "augment",
+            "reverb_seconds",
+            [0, 1],
+            "reverb_seconds holds 0.0: it must be greater than 0",
+        ),
+        ("augment", "hiss", 0.1, "unknown key 'hiss' in augment: did you mean 'stationary_noise'"),
+        ("adversarial", "head_start", 9, "did you mean 'generator_delay'"),
         ("data", "crop_frames", 1, "spectral losses need more"),
-        ("data", "class_weights", {"music": -1}, "class_weights.music must not be negative"),
-        ("data", "class_weights", [1], "must be a table"),
-        ("data", "validation_seconds", 0.01, "validation_seconds must give more than"),
+        (
+            "data",
+            "class_weights",
+            {"music": -1},
+            "data.class_weights.music is -1.0: it must be at least 0",
+        ),
+        ("data", "class_weights", [1], "it must be a table"),
+        ("data", "validation_seconds", 0.01, "validation_seconds is 0.01: it must give more than"),
         ("model", "strides", [0, 2], "strides holds 0"),
         ("model", "codebook_size", 1_000_000, "codebook_size is 1000000"),
-        ("quantizer", "dropout", 2, "dropout must lie in 0..1"),
+        ("quantizer", "dropout", 2, "quantizer.dropout is 2.0: it must lie in 0..1"),
     ],
 )
 def test_a_wrong_recipe_is_refused_in_one_line(

@@ -22,21 +22,21 @@ import torch
 from click.testing import CliRunner
 
 from codec.cli import main
-from codec.corpus.index import scan
 from codec.errors import CodecError, ConfigError, ModelError
 from codec.files import decode_file, encode_file
 from codec.network.weights import load_codec, save_codec
 from codec.quality.metrics import si_sdr
 from tests.conftest import LADDER, RECORDING, REPOSITORY
-from train.data.batches import Corpus
-from train.recipe.sections import TrainConfig, load_recipe, to_toml
-from train.run import loop, step
+from train.recipe.loading import load_recipe, to_toml
+from train.recipe.sections import TrainConfig
+from train.run import codebooks, explosion, loop
 from train.run.checkpoint import find_checkpoints
-from train.run.devices import make_fabric
+from train.run.errors import TrainingError
+from train.run.explosion import ExplosionGuard
 from train.run.identity import initialize_as_identity
 from train.run.loop import fit
-from train.run.state import start
-from train.run.step import Trainer, TrainingError, draw_num_codebooks, train_step
+from train.run.state import new_state
+from train.run.step import Trainer, draw_num_codebooks, train_step
 
 
 def changed(recipe: TrainConfig, **sections: dict[str, Any]) -> TrainConfig:
@@ -54,7 +54,7 @@ def read_log(out: Path) -> list[dict[str, float]]:
 
 def test_a_new_model_passes_low_frequencies(training_recipe: TrainConfig) -> None:
     """Before any training, and without quantization: this is what makes training quick."""
-    codec = start(load_recipe("speech24k")).codec
+    codec = new_state(load_recipe("speech24k")).codec
     clock = torch.arange(48_000) / 24_000
     for frequency in (200, 1_000, 5_000):
         audio = 0.1 * torch.sin(2 * torch.pi * frequency * clock)[None, None]
@@ -62,7 +62,7 @@ def test_a_new_model_passes_low_frequencies(training_recipe: TrainConfig) -> Non
             decoded = codec.decode_latent(codec.encode_latent(audio), 48_000)
         assert si_sdr(decoded[..., 2000:-2000], audio[..., 2000:-2000]) > 15
     with pytest.raises(AssertionError):
-        initialize_as_identity(start(dataclasses.replace(training_recipe, model=LADDER)).codec)
+        initialize_as_identity(new_state(dataclasses.replace(training_recipe, model=LADDER)).codec)
 
 
 @pytest.mark.parametrize("balancer", [False, True])
@@ -95,7 +95,7 @@ KINDS: dict[str, dict[str, dict[str, Any]]] = {
         "adversarial": {
             "weight": 0.5,
             "start_step": 1,
-            "head_start": 1,
+            "generator_delay": 1,
             "channels": 2,
             "stft_windows": (256,),
         },
@@ -215,7 +215,7 @@ def test_a_killed_run_resumes_with_the_same_losses(
     assert read_log(out) == read_log(tmp_path / "whole")
 
 
-def test_asked_to_stop_a_run_saves_what_it_has(
+def test_a_run_that_is_asked_to_stop_saves_what_it_has(
     training_recipe: TrainConfig, training_folder: Path, tmp_path: Path
 ) -> None:
     recipe = changed(training_recipe, run={"steps": 10**6, "checkpoint_every": 10**6})
@@ -228,7 +228,7 @@ def test_asked_to_stop_a_run_saves_what_it_has(
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "nothing is lost, go on with --resume" in errors.decode()
+    assert "nothing is lost, continue with --resume" in errors.decode()
     assert len(find_checkpoints(out / "training" / "checkpoints")) == 1
     assert load_codec(out).config == recipe.model
 
@@ -244,7 +244,7 @@ def test_two_processes_train_one_model(
         adversarial={
             "weight": 0.5,
             "start_step": 5,
-            "head_start": 3,
+            "generator_delay": 3,
             "channels": 2,
             "stft_windows": (256,),
         },
@@ -259,15 +259,15 @@ def test_two_processes_train_one_model(
         "from codec.cli import main\n"
         "from train.run import loop\n"
         "run = loop.run\n"
-        "def run_and_tell(trainer, *rest):\n"
+        "def run_and_save(trainer, *rest):\n"
         "    run(trainer, *rest)\n"
         "    state = trainer.state\n"
         "    tensors = {f'c.{k}': v for k, v in state.codec.state_dict().items()}\n"
-        "    tensors |= {f'a.{k}': v for k, v in state.average.state_dict().items()}\n"
-        "    tensors |= {f'd.{k}': v for k, v in state.discriminators.state_dict().items()}\n"
-        "    tensors['usage'] = state.usage\n"
+        "    tensors |= {f'a.{k}': v for k, v in state.average.codec.state_dict().items()}\n"
+        "    tensors |= {f'd.{k}': v for k, v in state.adversary.discriminators.state_dict().items()}\n"
+        "    tensors['usage'] = state.codebooks.usage\n"
         f"    save_file(tensors, r'{tmp_path}/rank' + os.environ['RANK'])\n"
-        "loop.run = run_and_tell\n"
+        "loop.run = run_and_save\n"
         "main()\n"
     )
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -283,29 +283,29 @@ def test_two_processes_train_one_model(
     assert first.keys() == second.keys()
     for name, tensor in first.items():
         assert torch.equal(tensor, second[name]), name
-    fresh = start(recipe).codec.state_dict()
+    fresh = new_state(recipe).codec.state_dict()
     moved = [name for name, tensor in fresh.items() if not torch.equal(tensor, first[f"c.{name}"])]
     assert set(moved) == set(fresh)
     assert load_codec(tmp_path / "run").config == recipe.model
     assert len(read_log(tmp_path / "run")) == 2
 
 
-def test_a_trained_model_can_be_trained_on(
+def test_the_training_of_a_model_can_be_continued(
     training_recipe: TrainConfig, training_folder: Path, tmp_path: Path
 ) -> None:
     recipe = changed(
         training_recipe,
-        adversarial={"weight": 1.0, "head_start": 0, "channels": 2, "stft_windows": (256,)},
+        adversarial={"weight": 1.0, "generator_delay": 0, "channels": 2, "stft_windows": (256,)},
     )
     first = tmp_path / "first"
     fit(recipe, training_folder, first)
-    state = start(recipe, str(first))
+    state = new_state(recipe, str(first))
     loaded = load_codec(first)
     for name, tensor in state.codec.state_dict().items():
         assert torch.equal(tensor, loaded.state_dict()[name]), name
-    assert state.discriminators is not None
+    assert state.adversary is not None and state.adversary.pretrained
     kept = safetensors.torch.load_file(first / "discriminators.safetensors")
-    for name, tensor in state.discriminators.state_dict().items():
+    for name, tensor in state.adversary.discriminators.state_dict().items():
         assert torch.equal(tensor, kept[name]), name
     run = CliRunner().invoke(
         main,
@@ -334,7 +334,7 @@ def test_a_trained_model_can_be_trained_on(
 def test_an_upgraded_decoder_decodes_files_made_before(
     training_recipe: TrainConfig, training_folder: Path, tmp_path: Path
 ) -> None:
-    """The second stage: encoder and codebooks rest, the decoder meets discriminators."""
+    """The second stage: encoder and codebooks frozen, the decoder trained with discriminators."""
     first, second = tmp_path / "first", tmp_path / "second"
     fit(training_recipe, training_folder, first)
     old = load_codec(first)
@@ -345,7 +345,7 @@ def test_an_upgraded_decoder_decodes_files_made_before(
             *("finetune", str(first), "--data", str(training_folder), "--out", str(second)),
             *("--freeze", "encoder", "--freeze", "quantizer"),
             *("--set", "adversarial.weight=1", "--set", "adversarial.channels=2"),
-            *("--set", "adversarial.head_start=2"),
+            *("--set", "adversarial.generator_delay=2"),
             *("--set", "optimizer.weight_decay=0.1", "--set", "optimizer.lr=1e-3"),
         ],
     )
@@ -364,7 +364,7 @@ def test_an_upgraded_decoder_decodes_files_made_before(
     encode_file(RECORDING, tmp_path / "new.codes", model=new)
     assert (tmp_path / "new.codes").read_bytes() == (tmp_path / "old.codes").read_bytes()
 
-    # Going on keeps frozen what was frozen, and nothing else can be made of such a checkpoint.
+    # Resuming keeps the frozen parts frozen, and refuses to train others.
     resumed = ["finetune", str(first), "--data", str(training_folder), "--out", str(second)]
     run = CliRunner().invoke(main, [*resumed, "--resume", "--set", "run.steps=9"])
     assert run.exit_code == 0, run.output
@@ -377,13 +377,13 @@ def test_frozen_weights_stay_to_the_bit_whatever_their_precision(
     training_recipe: TrainConfig, training_folder: Path, tmp_path: Path
 ) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
-    save_codec(start(training_recipe).codec, first, name="full precision", half=False)
+    save_codec(new_state(training_recipe).codec, first, name="full precision", half=False)
     frozen = changed(training_recipe, optimizer={"freeze": ("encoder", "quantizer")})
     fit(frozen, training_folder, second, initial_model=str(first))
     assert load_codec(second).fingerprint == load_codec(first).fingerprint
 
 
-def test_a_run_is_not_overwritten_and_nothing_is_resumed_from_nothing(
+def test_a_run_is_not_overwritten_and_resuming_needs_a_checkpoint(
     training_recipe: TrainConfig, training_folder: Path, tmp_path: Path
 ) -> None:
     recipe = changed(training_recipe, run={"keep_checkpoints": 2})
@@ -410,7 +410,7 @@ def test_a_run_is_not_overwritten_and_nothing_is_resumed_from_nothing(
         fit(recipe, training_folder, out, resume=True)
 
 
-def test_a_run_leaves_what_people_want_to_see(
+def test_a_run_writes_its_log_its_clips_and_its_model(
     training_recipe: TrainConfig, training_folder: Path, tmp_path: Path
 ) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -484,23 +484,22 @@ def test_an_exploding_loss_stops_with_advice(
         fit(recipe, training_folder, tmp_path / "run")
 
 
-def test_a_single_exploding_batch_is_survived_and_many_are_not(
-    training_recipe: TrainConfig, training_folder: Path
-) -> None:
-    state = start(training_recipe)
-    state.step, state.typical_loss = 200, 1.0
-    corpus = Corpus(scan(training_folder), training_recipe)
-    trainer = step.set_up(training_recipe, make_fabric(training_recipe, "cpu"), state, corpus)
-    spike = {"loss": 2 * step.EXPLOSION}
+def test_a_single_exploding_batch_is_survived_and_many_are_not() -> None:
+    guard = ExplosionGuard(typical_loss=1.0)
+
+    def check(loss: float) -> None:
+        guard.check({"loss": loss}, step=200, lr=1e-3, adversarial_lr=1e-3)
+
+    spike = 2 * explosion.EXPLOSION
     for _ in range(3):
-        for _ in range(step.EXPLODING_STEPS - 1):
-            step.check_explosion(trainer, spike)
-        step.check_explosion(trainer, {"loss": 1.0})
+        for _ in range(explosion.EXPLODING_STEPS - 1):
+            check(spike)
+        check(1.0)
     with pytest.raises(TrainingError, match="the loss rose from 1 to 60"):
-        for _ in range(step.EXPLODING_STEPS):
-            step.check_explosion(trainer, spike)
+        for _ in range(explosion.EXPLODING_STEPS):
+            check(spike)
     with pytest.raises(TrainingError, match="the loss is nan"):
-        step.check_explosion(trainer, {"loss": float("nan")})
+        check(float("nan"))
 
 
 def test_discriminators_that_explode_are_not_kept(
@@ -524,16 +523,15 @@ def test_a_large_codebook_starts_from_a_bounded_number_of_latents(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(step, "MAX_STARTS", 300)
+    monkeypatch.setattr(codebooks, "MAX_LATENTS", 300)
     recipe = changed(training_recipe, model={"codebook_size": 2**16}, run={"steps": 1})
     fit(recipe, training_folder, tmp_path / "run")
     assert load_codec(tmp_path / "run").config.codebook_size == 2**16
 
 
 def test_dropout_draws_every_number_of_codebooks() -> None:
-    recipe = load_recipe("speech24k")
     rng = np.random.default_rng(0)
-    drawn = torch.cat([draw_num_codebooks(recipe, rng) for _ in range(200)])
+    drawn = torch.cat([draw_num_codebooks(rng, 8, 12, 0.5) for _ in range(200)])
     assert set(drawn.tolist()) == set(range(1, 13))
     assert 0.45 < (drawn == 12).double().mean() < 0.62
 
@@ -558,7 +556,7 @@ def test_wrong_use_is_refused_before_any_work(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_dry_run_only_tells(training_folder: Path, tmp_path: Path) -> None:
+def test_a_dry_run_describes_and_writes_nothing(training_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     arguments = ["train", "tiny", "--data", str(training_folder), "--out", str(out), "--dry-run"]
     run = CliRunner().invoke(main, arguments)
