@@ -1,12 +1,20 @@
-"""Speed of training on this machine, and where its time goes.
+"""Speed of training on this machine, and the time of each part of a step.
 
     pip install -e ".[train]"
     python benchmarks/training.py --data DIR [--recipes tiny speech24k] [--threads 2] [--steps 30]
 
-For every recipe: audio-seconds trained on per second, and the milliseconds of a step that the parts
-take on their own: preparing a batch, forward, the losses with their gradient at the audio, backward
-from there to the weights. What is left of the step is the optimizer, the codebooks' upkeep and the
-averaging. Medians over the steps; the data pipeline is also run alone.
+For every recipe: seconds of audio per second of training, the rate of the data pipeline alone, and
+the milliseconds of a step by part. The parts are the functions that `train.run.step.train_step`
+calls, timed within real steps:
+
+- data: the next batch of the data pipeline
+- forward: encoder, quantizer and decoder
+- losses: the objective, the codec's adversarial losses, and their gradient at the audio
+- discriminators: a step of the discriminators, for recipes that have them from step 0
+- backward: the gradient from the audio to the weights
+- optimiser: clipping, AdamW, upkeep of the codebooks, average of the weights
+
+Medians over the steps.
 """
 
 from __future__ import annotations
@@ -16,7 +24,10 @@ import json
 import platform
 import tempfile
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -24,54 +35,103 @@ import numpy as np
 import torch
 
 from codec.corpus.index import scan
-from train.data.batches import Corpus
-from train.objective.losses import waveform_loss
-from train.recipe.sections import load_recipe
+from train.recipe.loading import load_recipe
+from train.run import step
 from train.run.devices import make_fabric
-from train.run.state import start
-from train.run.step import HOPS, Trainer, set_up, train_step, weigh
+from train.run.loop import audio_seconds_per_step, make_corpus
+from train.run.state import new_state
+
+PARTS = {
+    "forward": ("reconstruct",),
+    "losses": (
+        "reconstruction_losses",
+        "generator_losses",
+        "weight_gradients",
+        "clip_item_gradients",
+    ),
+    "discriminators": ("train_discriminators",),
+    "backward": ("backpropagate",),
+    "optimiser": ("update_weights", "finish_step"),
+}
+"""Functions of `train.run.step` by part of a step."""
+
+WARM_UP_STEPS = 3
 
 
-def milliseconds(work: Callable[[], Any], count: int) -> float:
-    """Median over ``count`` calls, after some that warm up."""
-    times = []
-    for number in range(count + 3):
-        began = time.perf_counter()
-        work()
-        if number >= 3:
-            times.append(1000 * (time.perf_counter() - began))
-    return float(np.median(times))
+@contextmanager
+def timed_parts(synchronize: Callable[[], None]) -> Iterator[Counter[str]]:
+    """Time the parts of steps: milliseconds since the counter was cleared.
+
+    Args:
+        synchronize: waits for the device, so that times are those of the work itself.
+    """
+    spent: Counter[str] = Counter()
+
+    def timed(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def run(*arguments: Any, **options: Any) -> Any:
+            synchronize()
+            began = time.perf_counter()
+            result = function(*arguments, **options)
+            synchronize()
+            spent[part] += 1000 * (time.perf_counter() - began)
+            return result
+
+        return run
+
+    originals = {name: getattr(step, name) for names in PARTS.values() for name in names}
+    try:
+        for part, names in PARTS.items():
+            for name in names:
+                setattr(step, name, timed(part, originals[name]))
+        yield spent
+    finally:
+        for name, function in originals.items():
+            setattr(step, name, function)
 
 
-def parts(trainer: Trainer, count: int) -> dict[str, float]:
-    """Milliseconds of a step, and of its parts run on their own."""
+def parts_of_a_step(trainer: step.Trainer, count: int) -> dict[str, float]:
+    """Median milliseconds of a step and of its parts, over ``count`` steps."""
+
+    def synchronize() -> None:
+        if trainer.fabric.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    found: list[dict[str, float]] = []
     batches = trainer.corpus.batches(0)
-    batch = next(batches)
-    autoencoder, spectral = trainer.autoencoder, trainer.spectral
-    windows = spectral.windows[-trainer.recipe.loss.windows_per_step :]
-    rng = np.random.default_rng(0)
+    with timed_parts(synchronize) as spent:
+        for _ in range(WARM_UP_STEPS + count):
+            spent.clear()
+            began = time.perf_counter()
+            batch = next(batches)
+            ready = time.perf_counter()
+            step.train_step(trainer, batch, progress=0.0)
+            synchronize()
+            done = time.perf_counter()
+            found.append(
+                {
+                    "data": 1000 * (ready - began),
+                    **{part: spent[part] for part in PARTS},
+                    "step": 1000 * (done - began),
+                }
+            )
+    measured = found[WARM_UP_STEPS:]
+    return {name: float(np.median([each[name] for each in measured])) for name in measured[0]}
 
-    def losses(decoded: torch.Tensor) -> torch.Tensor:
-        chosen = rng.choice(spectral.windows, len(windows), replace=False)
-        terms = spectral(decoded, batch.clean, tuple(map(int, chosen)), HOPS)
-        terms["waveform"] = waveform_loss(decoded, batch.clean)
-        return weigh(trainer, terms, decoded, with_shares=False)[0]
 
-    def forward_and_backward(gradient: torch.Tensor) -> None:
-        decoded = autoencoder(batch.degraded).decoded
-        trainer.fabric.backward((decoded * gradient).sum())
-
-    train_step(trainer, batch, 0.0)  # which starts the codebooks
-    decoded = autoencoder(batch.degraded).decoded.detach().requires_grad_()
-    gradient = losses(decoded)
-    figures = {
-        "data": milliseconds(lambda: next(batches), count),
-        "forward": milliseconds(lambda: autoencoder(batch.degraded), count),
-        "losses": milliseconds(lambda: losses(decoded), count),
-    }
-    both = milliseconds(lambda: forward_and_backward(gradient), count)
-    figures["backward"] = both - figures["forward"]
-    figures["step"] = milliseconds(lambda: train_step(trainer, next(batches), 0.0), count)
+def measure(
+    recipe_name: str, overrides: list[str], data: Path, device: str, steps: int
+) -> dict[str, float]:
+    """Figures of one recipe."""
+    recipe = load_recipe(recipe_name, tuple(overrides))
+    with tempfile.TemporaryDirectory() as folder:
+        index = scan(data, cache=Path(folder) / "index.json")
+    fabric = make_fabric(recipe.run.precision, device)
+    trainer = step.set_up(recipe, fabric, new_state(recipe), make_corpus(index, recipe))
+    figures = parts_of_a_step(trainer, steps)
+    seconds = audio_seconds_per_step(trainer)
+    figures["audio_seconds_per_second"] = 1000 * seconds / figures["step"]
+    figures["data_audio_seconds_per_second"] = 1000 * seconds / figures["data"]
     return figures
 
 
@@ -87,21 +147,15 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    with tempfile.TemporaryDirectory() as folder:
-        index = scan(arguments.data, cache=Path(folder) / "index.json")
     print(f"{platform.machine()}, torch {torch.__version__}, {arguments.threads} threads\n")
-    columns = ("data", "forward", "losses", "backward", "step")
+    columns = ("data", *PARTS, "step")
     print("| recipe | audio-s/s | data alone | " + " | ".join(f"{c} ms" for c in columns) + " |")
     print("|" + "---|" * (3 + len(columns)))
     found = {}
     for name in arguments.recipes:
-        recipe = load_recipe(name, tuple(arguments.overrides))
-        fabric = make_fabric(recipe, arguments.device)
-        trainer = set_up(recipe, fabric, start(recipe), Corpus(index, recipe))
-        figures = parts(trainer, arguments.steps)
-        seconds = recipe.data.batch_size * recipe.crop_samples / recipe.model.sample_rate
-        figures["audio_seconds_per_second"] = 1000 * seconds / figures["step"]
-        figures["data_audio_seconds_per_second"] = 1000 * seconds / figures["data"]
+        figures = measure(
+            name, arguments.overrides, arguments.data, arguments.device, arguments.steps
+        )
         found[name] = figures
         cells = [f"{figures['audio_seconds_per_second']:.1f}"]
         cells += [f"{figures['data_audio_seconds_per_second']:.0f}"]

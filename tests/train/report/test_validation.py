@@ -69,6 +69,25 @@ def test_validation_measures_every_bitrate(training_recipe: TrainConfig, bottlen
     assert "step 5" in text and text.count("SI-SDR") == max(1, len(typical_codebook_counts(model)))
 
 
+def test_the_validation_loss_is_the_objective_of_the_run_on_the_same_audio(
+    training_recipe: TrainConfig,
+) -> None:
+    """Level, tonality and the matching of levels included."""
+    weights = {"level": 3.0, "tonality": 0.5, "energy": 1.0}
+    loss = dataclasses.replace(training_recipe.loss, **weights)
+    recipe = dataclasses.replace(training_recipe, loss=loss)
+    torch.manual_seed(0)
+    codec = Codec(recipe.model).eval()
+    with torch.no_grad():
+        (_, audio), *_ = clips()
+        decoded = codec.decode(codec.encode(audio), audio.shape[-1])
+        losses = make_objective(recipe)(decoded, audio)
+    assert losses.keys() == {name for name, weight in loss.reconstruction.items() if weight}
+    expected = sum(getattr(loss, name) * float(value) for name, value in losses.items())
+    report = validate(codec, [("speech", audio)], make_objective(recipe))
+    assert report["validation_loss"] == pytest.approx(expected, rel=1e-5)
+
+
 def test_few_frames_cause_no_advice_about_unused_entries(training_recipe: TrainConfig) -> None:
     """They cannot contain all entries of a codebook, however well it is used."""
     size = training_recipe.model.codebook_size
