@@ -56,7 +56,9 @@ def test_validation_measures_every_bitrate(training_recipe: TrainConfig, bottlen
     names = {f"validation_{name}" for name in ("si_sdr", "mel", "stoi", "loss")}
     assert names <= report.keys()
     if bottleneck == "vae":
-        assert typical_codebook_counts(model) == [] and not any(name.startswith("used") for name in report)
+        assert typical_codebook_counts(model) == [] and not any(
+            name.startswith("used") for name in report
+        )
     else:
         assert typical_codebook_counts(model) == [1, 2, 4]
         assert report["validation_mel"] == report["mel_4"] != report["mel_1"]
