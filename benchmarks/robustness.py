@@ -1,63 +1,67 @@
-"""What harm does to the sound: lost packets, bit errors, noise, coding twice, and wrong levels.
+"""Robustness to packet loss, bit errors, background noise, tandem coding and input level.
 
     pip install -e ".[bench]"
     python benchmarks/robustness.py --quick
     python benchmarks/robustness.py --data DIR [--model M] [--every N] [--out OUT]
 
-Speech recordings (``speech_*``) go through five experiments, beside Opus at the nearest bitrate
-where that makes sense; without --data, the example of this repository does. Prints Markdown tables
-of means; with --out, writes every figure of every file as robustness.json and a picture of each
-experiment (PNG and SVG, with 95 % bootstrap intervals).
+Five experiments with the speech recordings of a folder (class of sound "speech", see `aecodec
+evaluate`), compared with Opus at the nearest bitrate where that makes sense; without --data, with
+the bundled recording. Prints Markdown tables of means; with --out, writes all figures of every file
+to robustness.json and a plot of each experiment (PNG and SVG, with 95 % bootstrap confidence
+intervals).
 
-- Packet loss: packets of 20 ms, lost at random or in bursts of `MEAN_BURST` on average (Gilbert,
-  1960: a chain of a good state that loses nothing and a bad one that loses all), the same packets
-  for both codecs. Ours are concealed by `StreamDecoder.lost`; those of Opus by libopus, for which
-  a packet cut down to its first byte is one that was lost (RFC 6716, section 3.2.1).
-- Bit errors: independent flips in the bytes of a file after its header, which goes through the
-  reader of the command: packets whose checksum fails are lost. Opus has no checksum of its own.
-- Noise: recordings of sounds in the folder (``sound_*``), or pink noise where there are none, at a
-  ratio of powers over the clip. What is decoded is compared with the clean speech and with the
-  noisy mixture that went in; "uncoded" is the mixture itself beside the clean speech.
-- Tandem: decoded sound coded again, its frames falling elsewhere each time.
-- Level: the peak is set to so many dB of full scale, and back after decoding.
+- Packet loss: packets of 20 ms, lost at random or in bursts of `MEAN_BURST` packets on average
+  (Gilbert, 1960: a Markov chain with a state without losses and a state in which every packet is
+  lost), the same packets for both codecs. `StreamDecoder.lost` conceals ours, libopus those of
+  Opus.
+- Bit errors: independent bit flips in the bytes of a stream after its header, which is then read as
+  the command reads it: packets whose checksum fails are lost. Opus has no checksum of its own.
+- Background noise: recordings of the class "sound" in the folder, or pink noise if there are none,
+  at a signal-to-noise ratio over the clip. The decoded audio is compared with the clean speech and
+  with the noisy mixture that was coded; "uncoded" compares the mixture with the clean speech.
+- Tandem coding: decoded audio is coded again, with frames at other positions each time.
+- Input level: the peak is set to a level in dB of full scale, and restored after decoding.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
-import multiprocessing
 import os
 import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import av
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from tqdm import tqdm
 
-# Run as a script, the repository itself is not among the places to import from.
+# As a script, it must import from the repository, which is not on the path.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.contenders.codecs import Aecodec, FFmpegCodec, align, open_peer, resample
+from benchmarks.contenders.aecodec import Aecodec
+from benchmarks.contenders.base import Contender, Encoded, align
+from benchmarks.contenders.ffmpeg import Opus
 from benchmarks.shared import recordings
-from benchmarks.shared.metrics import METRICS, SILENCE, mean_with_interval, measure, rms
+from benchmarks.shared.metrics import METRICS, mean_with_interval, measure
 from benchmarks.shared.plots import COLOURS, Line, draw_lines, label_lines, new_figure, save
+from benchmarks.shared.processes import run_in_processes
+from benchmarks.shared.recordings import Recording
 from benchmarks.shared.report import origin, write_report
+from benchmarks.shared.resampling import resample
+from benchmarks.shared.tables import markdown_table
 from codec.errors import CodecError, FormatError
 from codec.format.container import Gap, Header
 from codec.format.reading import read_packets
 from codec.format.summary import StreamSummary
 from codec.model_folder import DEFAULT_MODEL
-from codec.stream import StreamDecoder, StreamEncoder
+from codec.quality.metrics import SILENCE, rms
+from codec.stream import StreamDecoder
 
 SHOWN = ("pesq_wb", "stoi", "si_sdr", "mel")
 MEAN_BURST = 3
@@ -68,18 +72,18 @@ SNRS = (20, 10, 0)
 GENERATIONS = 3
 LEVELS = (-50, -40, -30, -20, -10, 0)
 SI_SDR_FLOOR = -20.0
-"""In dB: a sound that is all lost has none, and its logarithm would drown the others' in a mean."""
+"""In dB. It is minus infinity where all audio is lost, and would dominate the mean over files."""
 
 
 class Trial(NamedTuple):
-    """One sound that came out.
+    """Decoded audio of an experiment.
 
     Attributes:
-        series: which codec, and in which way: one line of a plot.
-        condition: how much harm: a place on its axis.
+        series: codec and variant: a line of a plot.
+        condition: amount of degradation: a position on the x axis.
         decoded: ``[N]``; None if nothing could be decoded.
-        reference: ``[N]``, what it is compared with.
-        facts: what else there is to say.
+        reference: ``[N]``, audio to compare with.
+        facts: further figures.
     """
 
     series: str
@@ -90,90 +94,98 @@ class Trial(NamedTuple):
 
 
 class Subject(NamedTuple):
-    """What the experiments are made with.
+    """A recording with all that the experiments need.
 
     Attributes:
         audio: ``[N]`` float32 at the model's rate.
-        noise: ``[N]``, likewise.
+        noise: ``[N]`` float32, at the same rate.
         ours: our codec.
         opus: Opus.
-        seed: of everything random, by file.
-        quick: only the mildest and the worst of conditions.
+        seed: seed of all random numbers, specific to the file.
+        quick: whether to run only the mildest and the most severe condition.
     """
 
     audio: np.ndarray
     noise: np.ndarray
     ours: Aecodec
-    opus: FFmpegCodec
+    opus: Opus
     seed: int
     quick: bool
 
     @property
     def sample_rate(self) -> int:
+        """Sample rate of the audio, in Hz."""
         return self.ours.sample_rate
 
-    def contenders(self) -> tuple[tuple[str, Aecodec | FFmpegCodec, int], ...]:
-        """Name, codec and bitrate of both."""
-        return (
-            ("aecodec", self.ours, self.ours.bitrates()[-1]),
-            ("opus", self.opus, self.opus_bitrate),
-        )
+    @property
+    def bitrate(self) -> int:
+        """Bitrate of our codec: its highest."""
+        return self.ours.bitrates()[-1]
 
     @property
     def opus_bitrate(self) -> int:
-        highest = self.ours.bitrates()[-1]
-        return min(self.opus.bitrates(), key=lambda offered: abs(offered - highest))
+        """Bitrate of Opus: the nearest to ours."""
+        return self.opus.nearest_bitrate(self.bitrate)
 
-    def encoder(self, packet_seconds: float) -> StreamEncoder:
-        frames = max(1, round(packet_seconds * self.ours.codec.config.frame_rate))
-        return StreamEncoder(self.ours.codec, frames_per_packet=frames)
+    def contenders(self) -> tuple[tuple[Contender, int], ...]:
+        """Both codecs with their bitrates."""
+        return ((self.ours, self.bitrate), (self.opus, self.opus_bitrate))
 
-    def random(self, *what: int) -> np.random.Generator:
-        return np.random.default_rng((self.seed, *what))
+    def encode(self, packet_seconds: float) -> Encoded:
+        """The stream of our codec, with packets of about this duration."""
+        frames = max(1, round(packet_seconds * self.ours.engine.info.frame_rate))
+        return self.ours.encode(self.audio, self.bitrate, frames_per_packet=frames)
 
-    def some(self, conditions: Sequence[float]) -> Sequence[float]:
-        return (conditions[0], conditions[-1]) if self.quick else conditions
+    def random(self, *key: int) -> np.random.Generator:
+        """A random generator, the same for equal keys."""
+        return np.random.default_rng((self.seed, *key))
+
+    def conditions(self, all_conditions: Sequence[float]) -> Sequence[float]:
+        """The conditions to run."""
+        return (all_conditions[0], all_conditions[-1]) if self.quick else all_conditions
 
 
 def packet_loss(subject: Subject) -> Iterator[Trial]:
     """Both codecs, the same packets lost at random and in bursts."""
-    encoder = subject.encoder(0.02)
-    packets = encoder.push(subject.audio[None]) + encoder.finish()
-    opus_packets, opus_file = subject.opus.encode(subject.audio, subject.opus_bitrate)
-    kbit = 8 / 1000 / (len(subject.audio) / subject.sample_rate)
-    payload = {
-        "aecodec": kbit * sum(len(packet.payload) for packet in packets),
-        "opus": kbit * sum(len(packet) for packet in opus_packets),
-    }
-    for kind, burst in (("random", None), ("bursts", MEAN_BURST)):
-        for rate in subject.some(LOSSES):
-            rng = subject.random(burst or 0)
-            lost = loss_pattern(rate, burst, max(len(packets), len(opus_packets)), rng)
-            decoder = StreamDecoder(subject.ours.codec, encoder.header)
-            pieces = [
-                decoder.lost() if is_lost else decoder.push(packet)
-                for packet, is_lost in zip(packets, lost, strict=False)
-            ]
-            if lost[len(packets) - 1]:  # the last packet would have brought out the rest
-                pieces.append(decoder.finish())
-            heard = {
-                "aecodec": np.concatenate(pieces, axis=1)[0],
-                "opus": decode_opus(opus_file, lost, subject.sample_rate),
+    ours = subject.encode(0.02)
+    opus = subject.opus.encode(subject.audio, subject.opus_bitrate)
+    num_packets = max(len(ours.content.packets), len(opus.content.packets))
+    kbits = subject.sample_rate / len(subject.audio) / 1000
+    for losses, burst in (("random", None), ("bursts", MEAN_BURST)):
+        for rate in subject.conditions(LOSSES):
+            lost = loss_pattern(rate, burst, num_packets, subject.random(burst or 0))
+            opus_audio = subject.opus.decode_with_losses(opus, lost)
+            decoded = {
+                "aecodec": (ours, subject.ours.decode_with_losses(ours, lost)),
+                "opus": (opus, resample(opus_audio, subject.opus.sample_rate, subject.sample_rate)),
             }
-            for name, audio in heard.items():
+            for name, (encoded, audio) in decoded.items():
                 aligned, _ = align(audio, subject.audio, subject.sample_rate)
-                facts = {"payload": payload[name], "lost": 100 * float(lost.mean())}
-                yield Trial(f"{name} {kind}", f"{100 * rate:g}", aligned, subject.audio, facts)
+                facts = {"payload": kbits * encoded.payload_bits, "lost": 100 * float(lost.mean())}
+                yield Trial(f"{name} {losses}", f"{100 * rate:g}", aligned, subject.audio, facts)
 
 
 def loss_pattern(
     rate: float, mean_burst: float | None, num_packets: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Which packets are lost, ``[num_packets]`` booleans.
+    """Which packets are lost.
 
-    A chain of two states (Gilbert, 1960), started in its long-term distribution; losses that are
-    independent, for a ``mean_burst`` of None, are the chain whose next state ignores its present.
-    From generators of one seed, what is lost at a rate is lost at every higher one too.
+    A Markov chain with two states (Gilbert, 1960), started in its stationary distribution. With
+    generators of the same seed, packets that are lost at one rate are also lost at higher ones.
+
+    Args:
+        rate: share of lost packets.
+        mean_burst: mean number of packets in a burst; None for independent losses.
+        num_packets: number of packets.
+        rng: random generator.
+
+    Returns:
+        ``[num_packets]`` booleans.
+
+    Example:
+        >>> lost = loss_pattern(0.1, 3.0, 100_000, np.random.default_rng(0))
+        >>> f"{lost.mean():.2f}"
+        '0.10'
     """
     stay = rate if mean_burst is None else 1 - 1 / mean_burst
     enter = rate * (1 - stay) / (1 - rate)
@@ -186,35 +198,14 @@ def loss_pattern(
     return lost
 
 
-def decode_opus(file: bytes, lost: np.ndarray, sample_rate: int) -> np.ndarray:
-    """``[N]`` float32 of an Ogg Opus file some of whose packets are lost, concealed by libopus.
-
-    The library is told of a lost packet by one of a single byte, which names the kind of packet:
-    that of the last one that came.
-    """
-    with av.open(io.BytesIO(file)) as source:
-        stream = source.streams.audio[0]
-        decoder = av.CodecContext.create("libopus", "r")
-        decoder.extradata = stream.codec_context.extradata
-        packets = [bytes(packet) for packet in source.demux(stream) if packet.size]
-    pieces, kind = [], packets[0][:1]
-    for packet, is_lost in zip(packets, lost, strict=False):
-        kind = kind if is_lost else packet[:1]
-        for frame in decoder.decode(av.Packet(kind if is_lost else packet)):
-            pieces.append(frame.to_ndarray()[0])
-            rate = frame.sample_rate
-    return resample(np.concatenate(pieces).astype(np.float32) / 32768, rate, sample_rate)
-
-
 def bit_errors(subject: Subject) -> Iterator[Trial]:
-    """Ours alone, with short and long packets."""
+    """Our codec only, with short and long packets."""
     for seconds in PACKET_SECONDS:
-        encoder = subject.encoder(seconds)
-        packets = encoder.push(subject.audio[None]) + encoder.finish()
-        data = b"".join(packet.to_bytes() for packet in packets)
-        for rate in subject.some(BIT_ERRORS):
-            damaged = flip_bits(data, rate, subject.random(int(1000 * seconds)))
-            decoded, lost = decode_damaged(subject.ours, encoder.header, damaged)
+        header, packets = subject.encode(seconds).content
+        for rate in subject.conditions(BIT_ERRORS):
+            rng = subject.random(int(1000 * seconds))
+            damaged = flip_bits(b"".join(packets), rate, rng)
+            decoded, lost = decode_damaged(subject.ours, header, damaged)
             if decoded is not None:
                 decoded, _ = align(decoded, subject.audio, subject.sample_rate)
             facts = {"lost": 100 * lost, "unreadable": 100.0 * (decoded is None)}
@@ -223,74 +214,84 @@ def bit_errors(subject: Subject) -> Iterator[Trial]:
 
 
 def flip_bits(data: bytes, rate: float, rng: np.random.Generator) -> bytes:
-    """``data`` with every bit turned over at that rate."""
+    """``data`` with each bit inverted with probability ``rate``.
+
+    Example:
+        >>> list(flip_bits(bytes([0, 255]), 1.0, np.random.default_rng(0)))
+        [255, 0]
+    """
     bits = np.unpackbits(np.frombuffer(data, np.uint8))
     return np.packbits(bits ^ (rng.random(len(bits)) < rate)).tobytes()
 
 
 def decode_damaged(ours: Aecodec, header: Header, data: bytes) -> tuple[np.ndarray | None, float]:
-    """What the command makes of a stream.
+    """Decode a damaged stream as the command does.
+
+    Args:
+        ours: the codec.
+        header: header of the stream.
+        data: packets of the stream.
 
     Returns:
-        ``[N]`` float32, or None if it gives up; the share of packets that is lost.
+        ``[N]`` float32, or None if nothing can be decoded; and the share of lost packets.
     """
-    decoder, scan, pieces = StreamDecoder(ours.codec, header), StreamSummary(header), []
+    decoder, summary, pieces = StreamDecoder(ours.engine, header), StreamSummary(header), []
     try:
-        for item in read_packets(io.BytesIO(data), scan):
+        for item in read_packets(io.BytesIO(data), summary):
             if isinstance(item, Gap):
                 pieces.append(decoder.lost(item.num_packets))
             else:
                 pieces.append(decoder.push(item))
-        if scan.num_samples is None:
+        if summary.num_samples is None:
             pieces.append(decoder.finish())
         decoded = np.concatenate(pieces, axis=1)[0]
     except FormatError:
         decoded = None
-    return decoded, scan.num_lost / max(1, scan.num_lost + scan.num_packets)
+    return decoded, summary.num_lost / max(1, summary.num_lost + summary.num_packets)
 
 
 def background_noise(subject: Subject) -> Iterator[Trial]:
-    """Both codecs and the mixture itself, against the clean and the noisy sound."""
-    for snr in subject.some(SNRS):
+    """Both codecs and the uncoded mixture, compared with the clean speech and the mixture."""
+    for snr in subject.conditions(SNRS):
         wanted = rms(subject.audio) * 10 ** (-snr / 20)
         mixture = subject.audio + subject.noise * np.float32(wanted / rms(subject.noise))
-        mixture /= max(1.0, float(np.abs(mixture).max()))  # so that nothing clips
+        mixture /= max(1.0, float(np.abs(mixture).max()))  # to avoid clipping
         yield Trial("uncoded to clean", f"{snr}", mixture, subject.audio, {})
-        for name, codec, bitrate in subject.contenders():
+        for codec, bitrate in subject.contenders():
             decoded = codec.code(mixture, subject.sample_rate, bitrate).audio
-            yield Trial(f"{name} to clean", f"{snr}", decoded, subject.audio, {})
-            yield Trial(f"{name} to noisy", f"{snr}", decoded, mixture, {})
+            yield Trial(f"{codec.name} to clean", f"{snr}", decoded, subject.audio, {})
+            yield Trial(f"{codec.name} to noisy", f"{snr}", decoded, mixture, {})
 
 
 def tandem(subject: Subject) -> Iterator[Trial]:
-    """Both codecs, each coding again what it decoded, a part of a frame later every time."""
-    hop = subject.ours.codec.config.hop_length
-    for name, codec, bitrate in subject.contenders():
+    """Both codecs, each coding its own output again, shifted by a part of a frame every time."""
+    hop = subject.ours.hop_length
+    for codec, bitrate in subject.contenders():
         audio, rng = subject.audio, subject.random()
         for generation in range(1, GENERATIONS + 1):
             shift = int(rng.integers(1, hop))
             coded = codec.code(np.pad(audio, (shift, 0)), subject.sample_rate, bitrate)
             audio = coded.audio[shift:]
-            yield Trial(name, f"{generation}", audio, subject.audio, {})
+            yield Trial(codec.name, f"{generation}", audio, subject.audio, {})
 
 
 def input_level(subject: Subject) -> Iterator[Trial]:
-    """Both codecs, with the level undone before comparing."""
-    for level in subject.some(LEVELS):
+    """Both codecs, with the level restored before the comparison."""
+    for level in subject.conditions(LEVELS):
         gain = np.float32(10 ** (level / 20) / np.abs(subject.audio).max())
-        for name, codec, bitrate in subject.contenders():
+        for codec, bitrate in subject.contenders():
             coded = codec.code(subject.audio * gain, subject.sample_rate, bitrate)
-            yield Trial(name, f"{level}", coded.audio / gain, subject.audio, {})
+            yield Trial(codec.name, f"{level}", coded.audio / gain, subject.audio, {})
 
 
 class Experiment(NamedTuple):
-    """An experiment, and how it is shown.
+    """An experiment and its presentation.
 
     Attributes:
-        run: makes the trials of one subject.
-        title: a heading.
-        condition: what its conditions are, with the unit: an axis.
-        facts: titles of what it tells besides quality.
+        run: function that yields the trials of a subject.
+        title: heading.
+        condition: title of the x axis, with the unit.
+        facts: titles of the facts of its trials, by name.
     """
 
     run: Callable[[Subject], Iterator[Trial]]
@@ -304,7 +305,7 @@ EXPERIMENTS = {
         packet_loss,
         "Packet loss",
         "packets lost (%)",
-        {"payload": "payload, kbit/s", "lost": "really lost, %"},
+        {"payload": "payload, kbit/s", "lost": "actually lost, %"},
     ),
     "bit_errors": Experiment(
         bit_errors,
@@ -312,8 +313,8 @@ EXPERIMENTS = {
         "bit error rate",
         {"lost": "packets lost, %", "unreadable": "files unreadable, %"},
     ),
-    "noise": Experiment(background_noise, "Background noise", "speech to noise (dB)", {}),
-    "tandem": Experiment(tandem, "Tandem coding", "times coded", {}),
+    "noise": Experiment(background_noise, "Background noise", "signal-to-noise ratio (dB)", {}),
+    "tandem": Experiment(tandem, "Tandem coding", "generation", {}),
     "level": Experiment(input_level, "Input level", "peak level (dBFS)", {}),
 }
 
@@ -322,32 +323,36 @@ class Settings(NamedTuple):
     """What is the same for all files.
 
     Attributes:
-        model: name of a packaged model, or folder.
-        seconds: of each recording, from its start.
-        noises: recordings of noise; pink noise if there are none.
-        quick: only the mildest and the worst of conditions.
+        model: name of a packaged model, or folder of a model.
+        seconds: duration used of each recording, from its start.
+        noises: recordings of noise; pink noise is used if there are none.
+        quick: whether to run only the mildest and the most severe conditions.
     """
 
     model: str
     seconds: float
-    noises: tuple[Path, ...]
+    noises: tuple[Recording, ...]
     quick: bool
 
 
-def experiments_on(path: Path, settings: Settings) -> list[dict[str, Any]]:
-    """Every experiment on one file, a row a trial."""
-    torch.set_num_threads(1)
-    ours, opus = Aecodec(settings.model), open_peer("opus", speech=True)
-    assert isinstance(opus, FFmpegCodec)
-    seed = zlib.crc32(path.name.encode())
-    audio = load(path, settings.seconds, ours.sample_rate)
+def experiments_on(recording: Recording, settings: Settings) -> list[dict[str, Any]]:
+    """All experiments with one recording, a row per trial.
+
+    Raises:
+        CodecError: the recording starts with silence.
+    """
+    ours, opus = Aecodec(settings.model), Opus()
+    seed = zlib.crc32(recording.name.encode())
+    audio = load(recording, settings.seconds, ours.sample_rate)
     if rms(audio) < SILENCE:
-        raise CodecError(f"{path} starts with {settings.seconds:g} s of silence: leave it out")
+        raise CodecError(
+            f"{recording.name} starts with {settings.seconds:g} s of silence: leave it out"
+        )
     noise = make_noise(settings.noises, len(audio), ours.sample_rate, seed)
     subject = Subject(audio, noise, ours, opus, seed, settings.quick)
     return [
         {
-            "file": path.name,
+            "file": recording.name,
             "experiment": name,
             "series": trial.series,
             "condition": trial.condition,
@@ -360,7 +365,7 @@ def experiments_on(path: Path, settings: Settings) -> list[dict[str, Any]]:
 
 
 def quality(trial: Trial, sample_rate: int) -> dict[str, float]:
-    """What `measure` says of a trial; nothing if nothing was decoded."""
+    """Figures of `measure` for a trial; none if nothing was decoded."""
     if trial.decoded is None:
         return {}
     figures = measure(trial.decoded, trial.reference, sample_rate, speech=True, visqol=False)
@@ -369,27 +374,39 @@ def quality(trial: Trial, sample_rate: int) -> dict[str, float]:
     return figures
 
 
-def load(path: Path, seconds: float, sample_rate: int) -> np.ndarray:
-    """The beginning of a recording: ``[N]`` float32 at the model's rate."""
-    return resample(recordings.load(path, seconds), recordings.SAMPLE_RATE, sample_rate)
+def load(recording: Recording, seconds: float, sample_rate: int) -> np.ndarray:
+    """The beginning of a recording: ``[N]`` float32 at ``sample_rate``."""
+    return resample(recording.load(seconds), recordings.SAMPLE_RATE, sample_rate)
 
 
-def make_noise(noises: Sequence[Path], num_samples: int, sample_rate: int, seed: int) -> np.ndarray:
-    """``[N]`` float32 from one of the recordings, over and over; pink noise if there are none."""
+def make_noise(
+    noises: Sequence[Recording], num_samples: int, sample_rate: int, seed: int
+) -> np.ndarray:
+    """Noise from a random recording, repeated to length, or pink noise if there are none.
+
+    Args:
+        noises: recordings of noise; silent ones are not used.
+        num_samples: number of samples.
+        sample_rate: sample rate in Hz.
+        seed: seed of the choice and of pink noise.
+
+    Returns:
+        ``[num_samples]`` float32.
+    """
     rng = np.random.default_rng(seed)
-    for path in rng.permutation(np.array(noises, object)):
-        noise = np.resize(load(path, num_samples / sample_rate, sample_rate), num_samples)
+    for number in rng.permutation(len(noises)):
+        noise = np.resize(load(noises[number], num_samples / sample_rate, sample_rate), num_samples)
         if rms(noise) > SILENCE:
             return noise
-    # Pink: power in proportion to 1 / frequency, above 20 Hz.
+    # Pink: power proportional to 1 / frequency, above 20 Hz.
     spectrum = np.fft.rfft(rng.standard_normal(num_samples))
     frequencies = np.maximum(np.fft.rfftfreq(num_samples, 1 / sample_rate), 20)
-    noise = np.fft.irfft(spectrum / np.sqrt(frequencies), num_samples)
-    return (0.1 * noise / rms(noise)).astype(np.float32)
+    pink = np.fft.irfft(spectrum / np.sqrt(frequencies), num_samples)
+    return np.asarray(0.1 * pink / np.sqrt(np.square(pink).mean()), np.float32)
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Means over files, with intervals, in the order of the experiments."""
+    """Means over files with confidence intervals, in the order of the experiments."""
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for row in rows:
         key = (row["experiment"], row["series"], row["condition"])
@@ -423,27 +440,34 @@ def report(figures: dict[str, Any]) -> str:
     """All means as Markdown."""
     parts = [
         f"Means over {len(figures['files'])} speech files of at most {figures['seconds']:g} s. "
-        f"Packets last 20 ms, under bit errors as long as said; bursts are of {MEAN_BURST} packets "
-        f"on average; the noise is {figures['noise']}. SI-SDR counts as no less than "
-        f"{SI_SDR_FLOOR:g} dB. PESQ cannot rate silence: where fewer files than all have a value, "
-        "their number is given."
+        "Packets last 20 ms, in the experiment with bit errors as stated; bursts last "
+        f"{MEAN_BURST} packets on average; the noise is {figures['noise']}. SI-SDR is limited to "
+        f"at least {SI_SDR_FLOOR:g} dB. PESQ is undefined for silence: where not all files have a "
+        "value, their number is given."
     ]
     for name, experiment in EXPERIMENTS.items():
-        titles = [METRICS[metric].title for metric in SHOWN]
-        table = [["series", experiment.condition, *experiment.facts.values(), *titles]]
-        table.append(["---"] * len(table[0]))
-        for row in figures["summary"]:
-            if row["experiment"] == name:
-                facts = [f"{row['facts'][fact]:.1f}" for fact in experiment.facts]
-                metrics = [_cell(row, metric) for metric in SHOWN]
-                table.append([row["series"], row["condition"], *facts, *metrics])
-        parts.append(f"### {experiment.title}")
-        parts.append("\n".join(f"| {' | '.join(cells)} |" for cells in table))
+        rows = [row for row in figures["summary"] if row["experiment"] == name]
+        parts += [f"### {experiment.title}", _experiment_table(experiment, rows)]
     return "\n\n".join(parts) + "\n"
 
 
+def _experiment_table(experiment: Experiment, rows: Sequence[dict[str, Any]]) -> str:
+    titles = [METRICS[metric].title for metric in SHOWN]
+    header = ["series", experiment.condition, *experiment.facts.values(), *titles]
+    cells = [
+        [
+            row["series"],
+            row["condition"],
+            *(f"{row['facts'][fact]:.1f}" for fact in experiment.facts),
+            *(_cell(row, metric) for metric in SHOWN),
+        ]
+        for row in rows
+    ]
+    return markdown_table(header, cells)
+
+
 def _cell(row: dict[str, Any], metric: str) -> str:
-    """A mean; how many files it stands for, if that is not all of them."""
+    """A mean, with the number of files if some have no value."""
     if metric not in row["metrics"]:
         return "-"
     value = row["metrics"][metric]
@@ -452,7 +476,7 @@ def _cell(row: dict[str, Any], metric: str) -> str:
 
 
 def plot(summary: Sequence[dict[str, Any]], name: str, out: Path) -> str:
-    """One experiment, a panel a metric; returns the name of the PNG."""
+    """Write the plot of an experiment, a panel per metric; return the name of the PNG file."""
     experiment = EXPERIMENTS[name]
     rows = [row for row in summary if row["experiment"] == name]
     conditions = list(dict.fromkeys(row["condition"] for row in rows))
@@ -484,7 +508,7 @@ POINT = ("mean", "low", "high")
 
 
 def _style(axes: Axes) -> None:
-    """A colour for each codec; its further series dashed and paler, their names too."""
+    """The same colour for all series of a codec, the second and third paler and dashed."""
     seen: Counter[str] = Counter()
     for container in axes.containers:
         line, caps, bars = container
@@ -500,49 +524,85 @@ def _style(axes: Axes) -> None:
         seen[codec] += 1
 
 
-def run(paths: Sequence[Path], settings: Settings, jobs: int) -> list[dict[str, Any]]:
-    """Rows of all files, in order."""
+def run(chosen: Sequence[Recording], settings: Settings, jobs: int) -> list[dict[str, Any]]:
+    """Rows of all recordings, in their order."""
     work = partial(experiments_on, settings=settings)
-    # The threads of a process that was forked after torch had started some may hang.
-    with ProcessPoolExecutor(min(jobs, len(paths)), multiprocessing.get_context("spawn")) as pool:
-        results = tqdm(pool.map(work, paths), total=len(paths), unit="file", disable=None)
-        return [row for rows in results for row in rows]
+    found = tqdm(run_in_processes(work, chosen, jobs), total=len(chosen), unit="file", disable=None)
+    return [row for _, rows in sorted(found, key=lambda result: result[0]) for row in rows]
+
+
+def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="folder of recordings (default: the bundled one)"
+    )
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="model of aecodec, name or folder")
+    parser.add_argument(
+        "--seconds", type=float, default=10, help="duration used of each file (default: 10)"
+    )
+    parser.add_argument("--every", type=int, default=1, help="take every n-th file of speech")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="number of processes (default: all)"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="two files, mildest and most severe conditions only"
+    )
+    parser.add_argument("--out", type=Path, help="folder for robustness.json and plots")
+    return parser.parse_args(words)
+
+
+def choose_recordings(
+    data: Path | None, every: int, limit: int | None
+) -> tuple[list[Recording], tuple[Recording, ...]]:
+    """Recordings of speech and of noise.
+
+    Args:
+        data: folder of recordings; None for the bundled recording, without noise.
+        every: take only every n-th recording of speech.
+        limit: maximum number of recordings of speech; None for all.
+
+    Raises:
+        CodecError: the folder contains no speech.
+    """
+    if data is None:
+        return [recordings.EXAMPLE], ()
+    found = recordings.by_class(recordings.find(data))
+    if "speech" not in found:
+        raise CodecError(
+            f"{data} holds no speech: put it in a folder speech/, or name its files speech_*"
+        )
+    return found["speech"][::every][:limit], tuple(found.get("sound", ()))
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, default=recordings.EXAMPLE.parent, metavar="DIR")
-    parser.add_argument("--model", default=DEFAULT_MODEL)
-    parser.add_argument("--seconds", type=float, default=10, help="of each file, from its start")
-    parser.add_argument("--every", type=int, default=1, help="take every n-th file only")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
-    parser.add_argument("--quick", action="store_true", help="two files, extreme conditions only")
-    parser.add_argument("--out", type=Path, help="folder for robustness.json and pictures")
-    arguments = parser.parse_args(words)
+    """Measure, print and write."""
+    arguments = parse_arguments(words)
+    model, seconds, quick, out = (
+        arguments.model,
+        arguments.seconds,
+        arguments.quick,
+        arguments.out,
+    )
     try:
-        paths = recordings.find(arguments.data)
-        speech = [path for path in paths if recordings.kind_of(path) == "speech"]
-        speech = speech[:: arguments.every][: 2 if arguments.quick else None]
-        if not speech:
-            raise CodecError(f"{arguments.data} holds no speech: name its files speech_*")
-        noises = tuple(path for path in paths if recordings.kind_of(path) == "sound")
-        settings = Settings(arguments.model, arguments.seconds, noises, arguments.quick)
-        figures = origin([arguments.model])
-        rows = run(speech, settings, arguments.jobs)
+        limit = 2 if quick else None
+        speech, noises = choose_recordings(arguments.data, arguments.every, limit)
+        figures = origin([model])
+        rows = run(speech, Settings(model, seconds, noises, quick), arguments.jobs)
     except CodecError as error:
         sys.exit(f"error: {error}")
     figures |= {
-        "files": {path.name: recordings.digest(path) for path in speech},
-        "seconds": arguments.seconds,
+        "files": {recording.name: recording.digest() for recording in speech},
+        "seconds": seconds,
         "noise": "recordings of sounds" if noises else "pink noise",
         "summary": summarise(rows),
         "rows": rows,
     }
-    print(report(figures))
-    if arguments.out:
-        plots = [plot(figures["summary"], name, arguments.out) for name in EXPERIMENTS]
-        write_report(arguments.out, "robustness", figures, report(figures), plots)
+    section = report(figures)
+    print(section)
+    if out:
+        plots = [plot(figures["summary"], name, out) for name in EXPERIMENTS]
+        write_report(out, "robustness", figures, section, plots)
 
 
 if __name__ == "__main__":

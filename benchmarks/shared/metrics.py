@@ -1,9 +1,9 @@
-"""Measures of how a decoded sound differs from its original.
+"""Objective measures of how decoded audio differs from the original.
 
-All take ``decoded`` and ``original`` as ``[N]`` float32 in [-1, 1] at the same rate. `measure`
-first brings the decoded sound to the level (RMS) of the original, for every codec alike, and tells
-by how much; delay is removed where the codec is run. None of these hears: each has its limits,
-named in its docstring, so look at several.
+All functions take ``decoded`` and ``original`` as ``[N]`` float32 in [-1, 1] at the same sample
+rate. `measure` first matches the level (RMS) of the decoded audio to that of the original, for all
+codecs, and reports the gain; the contenders have removed delay before. No measure replaces a
+listening test: the docstring of each states its limits, so compare several of them.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-# Work is spread over files, one process each; threads inside would only get in the way.
+# The benchmarks process several files at a time: threads within a file would only slow them down.
 os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
-import librosa
 import numpy as np
 import torch
 
-from benchmarks.contenders.codecs import resample
+from benchmarks.shared.resampling import resample
+from benchmarks.shared.spectra import stft_magnitudes
 from codec.corpus.clips import muted_stderr
 from codec.quality.metrics import SILENCE, mel_distance, rms, short_time_intelligibility
 from codec.quality.metrics import si_sdr as si_sdr_of_tensors
@@ -31,10 +31,10 @@ class Metric(NamedTuple):
     """How a measure is shown.
 
     Attributes:
-        title: with its unit, for an axis.
-        decimals: in tables.
-        better: "higher" or "lower"; empty where neither is.
-        sounds: "all", or only "speech" or only "other" sounds.
+        title: title with the unit, for axes and tables.
+        decimals: number of decimals in tables.
+        better: "higher" or "lower"; empty where neither is better.
+        sounds: "all", or "speech" or "other" for measures of only these sounds.
     """
 
     title: str
@@ -55,7 +55,7 @@ METRICS = {
     "bandwidth": Metric("bandwidth kept (kHz)", 1, "higher"),
     "gain": Metric("level correction (dB)", 1, ""),
 }
-"""Every figure of `measure`, in the order of tables and plots."""
+"""All figures of `measure`, in the order of tables and plots."""
 
 
 def measure(
@@ -66,18 +66,25 @@ def measure(
     speech: bool,
     visqol: bool = True,
 ) -> dict[str, float]:
-    """Every figure of `METRICS` that fits the kind of sound.
+    """All figures of `METRICS` that apply to the class of sound.
 
     Args:
-        decoded: ``[N]``, delay already removed.
-        original: ``[N]``.
-        sample_rate: of both.
-        speech: PESQ, STOI, ESTOI and ViSQOL's speech mode are for speech; its audio mode is not.
-        visqol: leave it out to save most of the time.
+        decoded: ``[N]`` samples, delay already removed.
+        original: ``[N]`` samples.
+        sample_rate: sample rate of both, in Hz.
+        speech: whether it is speech: PESQ, STOI, ESTOI and ViSQOL's speech mode are computed for
+            speech, ViSQOL's audio mode for all other sounds.
+        visqol: whether to compute ViSQOL, which takes most of the time.
 
     Returns:
-        Values by name. What a measure cannot tell (PESQ finds no speech, the sound is too short
-        or the decoded one silent) is missing; of a silent original that is everything.
+        Figures by name. A figure that is undefined is missing: where PESQ finds no speech, the
+        audio is too short or the decoded audio silent. If the original is silent, all are missing.
+
+    Example:
+        >>> sine = np.sin(np.arange(24_000) / 10).astype(np.float32)
+        >>> figures = measure(sine / 2, sine, 24_000, speech=False, visqol=False)
+        >>> f"{figures['gain']:.2f} {figures['mel']:.2f}"
+        '6.02 0.00'
     """
     if rms(original) < SILENCE:
         return {}
@@ -103,10 +110,14 @@ def measure(
 
 
 def level_difference(decoded: np.ndarray, original: np.ndarray) -> float:
-    """Gain in dB that brings ``decoded`` to the RMS of ``original``; 0 if either is silent.
+    """Gain in dB that matches the RMS of ``decoded`` to that of ``original``; 0 if one is silent.
 
-    Matching RMS, rather than the least-squares gain, keeps a decoder from being made quieter the
-    worse its waveform fits.
+    A least-squares gain would instead make decoded audio quieter, the less its waveform correlates.
+
+    Example:
+        >>> noise = np.random.default_rng(0).normal(size=1000).astype(np.float32)
+        >>> f"{level_difference(noise / 10, noise):.1f}"
+        '20.0'
     """
     levels = (rms(original), rms(decoded))
     return 0.0 if min(levels) < SILENCE else 20 * math.log10(levels[0] / levels[1])
@@ -115,10 +126,10 @@ def level_difference(decoded: np.ndarray, original: np.ndarray) -> float:
 def si_sdr(decoded: np.ndarray, original: np.ndarray) -> float | None:
     """Scale-invariant signal-to-distortion ratio (arXiv:1811.02508), dB, higher is better.
 
-    None if either is silent, which has no ratio.
+    None if either is silent.
 
-    Limits: it asks for the waveform. A codec that keeps the sound but not the phase, such as a
-    vocoder or Opus with its high-pass filter for speech, scores low and may sound well.
+    Limits: it compares waveforms. A codec that does not preserve phase, such as a vocoder or Opus
+    with its high-pass filter for speech, scores low although it may sound good.
     """
     if min(rms(decoded), rms(original)) < SILENCE:
         return None
@@ -127,31 +138,22 @@ def si_sdr(decoded: np.ndarray, original: np.ndarray) -> float | None:
 
 SPECTRUM_WINDOW = 1024
 
-
-def _spectrum(audio: np.ndarray, window: int, *, center: bool = True) -> np.ndarray:
-    """Short-time spectrum ``[window / 2 + 1, frames]``, Hann, hop a quarter."""
-    audio = np.pad(np.asarray(audio, np.float32), (0, max(0, window - len(audio))))
-    return librosa.stft(audio, n_fft=window, hop_length=window // 4, center=center)
-
-
 LSD_FLOOR = 1e-4
-"""Of a full-scale sine, -80 dB: what lies below is equal."""
+"""Relative to a full-scale sine, -80 dB: magnitudes below count as equal to it."""
 
 
 def log_spectral_distance(
     decoded: np.ndarray, original: np.ndarray, sample_rate: int
 ) -> float | None:
-    """Log-spectral distance (Gray and Markel, 1976), dB, lower is better; None: all silent.
+    """Log-spectral distance (Gray and Markel, 1976) in dB, lower is better; None for silence.
 
     Root of the mean over frequency of the squared difference of the spectra in dB, averaged over
-    the frames (1024 samples, hop 256) in which the original is above the floor somewhere.
+    the frames (1024 samples, hop 256) in which the original exceeds the floor at some frequency.
 
-    Limits: all frequencies count alike, so what is cut off above costs a lot; blind to phase.
+    Limits: all frequencies have the same weight, so a reduced bandwidth costs a lot; it ignores
+    phase.
     """
-    a, b = (
-        np.abs(_spectrum(audio, SPECTRUM_WINDOW)) / (SPECTRUM_WINDOW / 4)
-        for audio in (decoded, original)
-    )
+    a, b = (stft_magnitudes(audio, SPECTRUM_WINDOW) for audio in (decoded, original))
     heard = b.max(axis=0) > LSD_FLOOR
     if not heard.any():
         return None
@@ -165,21 +167,21 @@ BAND_LOSS_DB = 10.0
 
 
 def bandwidth(decoded: np.ndarray, original: np.ndarray, sample_rate: int) -> float | None:
-    """Upper edge of what is kept of the original's spectrum, kHz, higher is better; None: silence.
+    """Upper edge in kHz of the spectrum that is preserved, higher is better; None for silence.
 
-    Over bands of 250 Hz of the long-term power spectrum: the highest band that holds something in
-    the original (no more than 60 dB below its strongest) and of which the decoded sound has not
-    lost more than 10 dB. So the original against itself gives its own bandwidth.
+    In bands of 250 Hz of the long-term power spectrum: the highest band that is occupied in the
+    original (at most 60 dB below its strongest band) and that is at most 10 dB weaker in the
+    decoded audio. The original compared with itself gives its own bandwidth.
 
-    Limits: energy of any kind in a band counts as kept, noise too.
+    Limits: any energy in a band counts, noise included.
     """
     frequencies = np.arange(SPECTRUM_WINDOW // 2 + 1) * sample_rate / SPECTRUM_WINDOW
     edges = np.searchsorted(frequencies, np.arange(0, sample_rate / 2, BAND_HZ))
-    # Not centred: frames that begin before the sound would see its start as a click.
+    # Not centred: in frames that begin before the audio, its start would look like a click.
     a, b = (
-        np.add.reduceat(np.square(np.abs(spectrum)).mean(axis=1), edges)
+        np.add.reduceat(np.square(magnitudes).mean(axis=1), edges)
         for audio in (decoded, original)
-        for spectrum in [_spectrum(audio, SPECTRUM_WINDOW, center=False)]
+        for magnitudes in [stft_magnitudes(audio, SPECTRUM_WINDOW, center=False)]
     )
     if not b.any():
         return None
@@ -189,10 +191,10 @@ def bandwidth(decoded: np.ndarray, original: np.ndarray, sample_rate: int) -> fl
 
 
 def pesq_wb(decoded: np.ndarray, original: np.ndarray, sample_rate: int) -> float | None:
-    """PESQ-WB (ITU-T P.862.2) at 16 kHz, 1.04 to 4.64, higher is better; None: finds no speech.
+    """PESQ-WB (ITU-T P.862.2) at 16 kHz, 1.04 to 4.64, higher is better; None without speech.
 
-    Limits: speech only, to 8 kHz; made for telephony codecs, it knows nothing of the ways in which
-    neural ones are wrong.
+    Limits: speech only, up to 8 kHz; designed for telephony codecs, not for the artefacts of neural
+    codecs.
     """
     from pesq import PesqError, pesq
 
@@ -209,9 +211,9 @@ def pesq_wb(decoded: np.ndarray, original: np.ndarray, sample_rate: int) -> floa
 def visqol_speech(decoded: np.ndarray, original: np.ndarray, sample_rate: int) -> float | None:
     """ViSQOL v3 in speech mode (arXiv:2004.09584), 1 to 5, higher is better; None if too short.
 
-    At 16 kHz, with the deep-lattice mapping that the C++ program uses by default.
+    At 16 kHz, with the deep lattice network that the C++ program uses by default.
 
-    Limits: speech only, to 8 kHz; it was fitted to the faults of telephony, not of neural codecs.
+    Limits: speech only, up to 8 kHz; fitted to artefacts of telephony, not of neural codecs.
     """
     return _visqol("speech", 16_000, decoded, original, sample_rate)
 
@@ -221,8 +223,8 @@ def visqol_audio(decoded: np.ndarray, original: np.ndarray, sample_rate: int) ->
 
     At 48 kHz, with the support vector regression that the C++ program uses.
 
-    Limits: trained on codecs at 24 kbit/s and more. Of recordings at 24 kHz its bands above 12 kHz
-    are empty in both, which counts as equal and lifts every codec's score.
+    Limits: trained on codecs at 24 kbit/s and more. For recordings at 24 kHz, its bands above
+    12 kHz are empty in both signals, which counts as equal and raises the scores of all codecs.
     """
     return _visqol("audio", 48_000, decoded, original, sample_rate)
 
@@ -232,8 +234,8 @@ def _visqol_api(mode: str) -> Any:
     from visqol import VisqolApi
 
     api = VisqolApi()
-    with muted_stderr():  # the lattice's runtime announces itself there
-        # True rather than None: without the lattice's extra it must fail, not fall back.
+    with muted_stderr():  # the runtime of the lattice network prints a notice
+        # True rather than None: without the lattice's extra it fails instead of falling back.
         api.create(mode=mode, use_lattice_model=True if mode == "speech" else None)
     return api
 
@@ -246,19 +248,28 @@ def _visqol(
     pair = (resample(audio, sample_rate, rate).astype(float) for audio in (original, decoded))
     try:
         return float(_visqol_api(mode).measure_from_arrays(*pair, rate).moslqo)
-    except (ValueError, IndexError):  # no patch of half a second fits, or none is active
+    except (ValueError, IndexError):  # shorter than a patch of half a second, or none is active
         return None
 
 
 def mean_with_interval(
     values: Sequence[float], *, num_resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float, float]:
-    """Mean and its 95 % interval by the percentile bootstrap (Efron, 1979) over files.
+    """Mean and its 95 % confidence interval by the percentile bootstrap (Efron, 1979) over files.
 
-    Limits: files of one speaker or piece are taken as independent, so it is rather too narrow.
+    Limits: it treats files of one speaker or piece as independent, so it tends to be too narrow.
+
+    Args:
+        values: one value per file, at least one.
+        num_resamples: number of bootstrap samples.
+        seed: seed of the bootstrap.
 
     Returns:
         Mean, lower end, upper end.
+
+    Example:
+        >>> mean_with_interval([3.0])
+        (3.0, 3.0, 3.0)
     """
     sample = np.asarray(values, float)
     draws = np.random.default_rng(seed).integers(0, len(sample), (num_resamples, len(sample)))

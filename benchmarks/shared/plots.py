@@ -1,4 +1,4 @@
-"""Line plots whose lines are named where they run, instead of in a legend."""
+"""Line plots whose lines are labelled directly instead of in a legend."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import Bbox
 
-# Okabe and Ito's colours, told apart by most of the colour-blind; our own is the darkest.
+# Mostly the palette of Okabe and Ito, safe for colour-blind readers; ours is the darkest.
 COLOURS = {
     "aecodec": "#111111",
     "opus": "#D55E00",
@@ -29,19 +29,20 @@ COLOURS = {
     "mimi": "#8C564B",
 }
 SPARE_COLOURS = ("#6A3D9A", "#B15928", "#1B7837", "#E7298A")
+"""For codecs that are not listed above, and for further lines of the same codec."""
 KBITS = (0.25, 0.5, 1, 2, 3, 6, 12, 24, 48)
-"""Ticks of an axis of bitrates."""
+"""Ticks of a bitrate axis, in kbit/s."""
 
 
 class Line(NamedTuple):
-    """A line with error bars; all sequences of one length.
+    """A line with error bars; all sequences have the same length.
 
     Attributes:
-        name: written beside it; its first word chooses the colour.
-        x: where the points are.
-        y: their heights.
+        name: label; its first word selects the colour.
+        x: x coordinates of the points.
+        y: y coordinates of the points.
         low: lower ends of the error bars.
-        high: upper ends.
+        high: upper ends of the error bars.
     """
 
     name: str
@@ -52,7 +53,7 @@ class Line(NamedTuple):
 
 
 def new_figure(panels: int, columns: int, title: str = "") -> tuple[Figure, list[Axes]]:
-    """A figure of ``panels`` axes in rows of ``columns``, drawn without a display."""
+    """A figure with ``panels`` axes in rows of ``columns``; it needs no display."""
     rows = -(-panels // columns)
     figure = Figure(figsize=(4.4 * columns, 3.5 * rows), layout="constrained")
     FigureCanvasAgg(figure)
@@ -64,7 +65,15 @@ def new_figure(panels: int, columns: int, title: str = "") -> tuple[Figure, list
 def draw_lines(
     axes: Axes, lines: Sequence[Line], *, x_title: str, y_title: str, log_x: bool = False
 ) -> None:
-    """Draw lines with error bars; `label_lines` names them once all panels are drawn."""
+    """Draw lines with error bars; call `label_lines` when all panels are drawn.
+
+    Args:
+        axes: panel to draw in.
+        lines: lines to draw.
+        x_title: title of the x axis, with its unit.
+        y_title: title of the y axis, with its unit.
+        log_x: whether the x axis shows bitrates in kbit/s on a logarithmic scale.
+    """
     for line, colour in zip(lines, colours([line.name for line in lines]), strict=True):
         below, above = np.subtract(line.y, line.low), np.subtract(line.high, line.y)
         axes.errorbar(
@@ -92,7 +101,12 @@ def draw_lines(
 
 
 def colours(names: Sequence[str]) -> list[str]:
-    """A colour for each name: the codec's own, and spare ones for what shares it."""
+    """A colour for each name: that of the codec, or a spare one if it is already in use.
+
+    Example:
+        >>> colours(["aecodec speech24k", "opus", "aecodec mine"])
+        ['#111111', '#D55E00', '#6A3D9A']
+    """
     taken: list[str] = []
     spare = iter(SPARE_COLOURS * len(names))
     for name in names:
@@ -102,16 +116,16 @@ def colours(names: Sequence[str]) -> list[str]:
 
 
 def label_lines(figure: Figure) -> list[Text]:
-    """Write each line's name beside it, where it covers least; the labels never overlap.
+    """Write the name of each line next to it, where it covers least; labels do not overlap.
 
-    Every point of a line is tried, in eight directions. A label may touch its own line if it must,
-    other lines only if nothing else is left, and other labels never.
+    Positions around every point of a line are tried, in eight directions. Covering another label
+    or leaving the panel costs most, covering another line less, covering its own line least.
 
     Returns:
         The labels.
     """
-    figure.canvas.draw()  # lays the figure out, so that places in pixels are known
-    # Kept as it is: the labels must not move the axes that they were placed by.
+    figure.canvas.draw()  # computes the layout, so that positions in pixels are known
+    # The layout is frozen: labels must not move the axes that they were placed in.
     figure.set_layout_engine("none")
     labels = []
     for axes in figure.axes:
@@ -143,18 +157,18 @@ def _label_axes(axes: Axes) -> list[Text]:
                 cost += (1 if other == number else 4) * _inside(trace, box)
             if cost < best_cost:
                 best, best_cost = corner, cost
-        text.set_position(tuple(best))
+        text.set_position((float(best[0]), float(best[1])))
         placed.append(Bbox.from_bounds(*best, *size))
         labels.append(text)
-    for text in labels:  # from pixels to the axes, so that it holds at any resolution
-        where = axes.transAxes.inverted().transform(text.get_position())
+    for text in labels:  # from pixels to coordinates of the axes, valid at any resolution
+        x, y = axes.transAxes.inverted().transform(text.get_position())
         text.set_transform(axes.transAxes)
-        text.set_position(tuple(where))
+        text.set_position((float(x), float(y)))
     return labels
 
 
 def _corners(anchors: np.ndarray, size: np.ndarray) -> list[np.ndarray]:
-    """Lower left corners of a label around each anchor, near ones and ends of the line first."""
+    """Lower left corners of a label around each anchor: near ones first, ends of the line first."""
     order = sorted(range(len(anchors)), key=lambda number: min(len(anchors) - 1 - number, number))
     corners = []
     for gap in (6, 14, 26, 40):
@@ -173,7 +187,7 @@ def _pixels(axes: Axes, line: Any) -> np.ndarray:
 
 
 def _trace(axes: Axes, container: Any) -> np.ndarray:
-    """Pixels that a line and its error bars cover, every three pixels or so: ``[n, 2]``."""
+    """Pixels that a line and its error bars cover, about every three pixels: ``[n, 2]``."""
     polylines = [_pixels(axes, container[0])]
     for bars in container[2]:
         polylines += [axes.transData.transform(segment) for segment in bars.get_segments()]
@@ -196,13 +210,14 @@ def _overlap(a: Bbox, b: Bbox) -> bool:
 
 
 def _outside(box: Bbox, frame: Bbox) -> bool:
-    return box.x0 < frame.x0 + 2 or box.x1 > frame.x1 or box.y0 < frame.y0 + 2 or box.y1 > frame.y1
+    left_or_right = box.x0 < frame.x0 + 2 or box.x1 > frame.x1
+    return bool(left_or_right or box.y0 < frame.y0 + 2 or box.y1 > frame.y1)
 
 
 def save(figure: Figure, out: Path, name: str) -> str:
-    """Write ``NAME.png`` and ``NAME.svg``; returns the former's name."""
+    """Write ``NAME.png`` and ``NAME.svg`` to a folder; return the name of the PNG file."""
     out.mkdir(parents=True, exist_ok=True)
-    with matplotlib.rc_context({"svg.hashsalt": name}):  # the same picture, the same bytes
+    with matplotlib.rc_context({"svg.hashsalt": name}):  # equal pictures have equal bytes
         figure.savefig(out / f"{name}.svg", metadata={"Date": None})
     figure.savefig(out / f"{name}.png", dpi=110)
     return f"{name}.png"

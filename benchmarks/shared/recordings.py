@@ -1,80 +1,151 @@
-"""The sounds that are coded: a folder of recordings, or what a fresh clone has at hand.
+"""The recordings that are coded: a folder of them, or examples that every clone has.
 
-The class of a sound is what its file's name says before the first underscore.
+`find` uses the index of a folder that ``aecodec evaluate`` and training use, so subfolders and
+shards are included and the class of sound of a recording is the same everywhere: the first folder
+that it is in, or else its name up to the first underscore, or else the name of the whole folder.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
 
-from benchmarks.contenders.codecs import resample
-from codec.errors import CodecError
-from codec.io.audio import SUFFIXES
+from benchmarks.shared.resampling import resample
+from codec.corpus.index import scan
+from codec.errors import AudioError
+from codec.io.audio import FileSection
 
 SAMPLE_RATE = 24_000
-"""Of every comparison, for all codecs alike: mono at this rate, resampled by soxr's HQ."""
-
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "speech.flac"
+"""Sample rate of every comparison in Hz, for all codecs: mono, resampled with soxr's HQ setting."""
 
 
-def kind_of(path: Path) -> str:
-    """Class of a recording."""
-    return path.stem.split("_")[0]
+class Recording(NamedTuple):
+    """A recording.
 
-
-def find(folder: Path, every: int = 1) -> list[Path]:
-    """Recordings in a folder, by name; every n-th of each class.
-
-    Raises:
-        CodecError: there are none.
+    Attributes:
+        path: audio file, or the shard that contains it.
+        name: name for lists, relative to the folder that was searched.
+        sound_class: class of sound, such as "speech".
+        offset: where the audio file starts in the shard, in bytes; None for a file of its own.
+        size: size of the audio file in the shard, in bytes.
     """
-    if not folder.is_dir():
-        raise CodecError(f"{folder} is not a folder: give --data a folder of recordings")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise CodecError(f"{folder} holds no audio files: give --data another folder")
-    kinds = sorted({kind_of(path) for path in paths})
-    return [path for kind in kinds for path in [p for p in paths if kind_of(p) == kind][::every]]
+
+    path: Path
+    name: str
+    sound_class: str
+    offset: int | None = None
+    size: int = 0
+
+    def load(self, seconds: float | None = None) -> np.ndarray:
+        """The beginning of the recording, mixed to mono: ``[N]`` float32 at `SAMPLE_RATE`.
+
+        Args:
+            seconds: maximum duration; the whole recording if None.
+
+        Raises:
+            AudioError: it cannot be read.
+        """
+        try:
+            with self.path.open("rb") as file:
+                member = file if self.offset is None else FileSection(file, self.offset, self.size)
+                with soundfile.SoundFile(member) as source:
+                    frames = -1 if seconds is None else round(seconds * source.samplerate)
+                    samples = source.read(frames, dtype="float32", always_2d=True)
+                    rate = source.samplerate
+        except (OSError, soundfile.SoundFileError) as error:
+            raise AudioError(f"{self.name} cannot be read: {error}") from error
+        return resample(samples.mean(axis=1), rate, SAMPLE_RATE)
+
+    def digest(self) -> str:
+        """SHA-256 of the audio file, in hexadecimal digits."""
+        if self.offset is None:
+            return file_digest(self.path)
+        with self.path.open("rb") as shard:
+            shard.seek(self.offset)
+            return hashlib.sha256(shard.read(self.size)).hexdigest()
 
 
-def load(path: Path, seconds: float | None = None) -> np.ndarray:
-    """The beginning of a recording, mixed to mono: ``[N]`` float32 at `SAMPLE_RATE`."""
-    with soundfile.SoundFile(path) as file:
-        frames = -1 if seconds is None else round(seconds * file.samplerate)
-        samples = file.read(frames, dtype="float32", always_2d=True)
-        return resample(samples.mean(axis=1), file.samplerate, SAMPLE_RATE)
+EXAMPLE = Recording(
+    Path(__file__).resolve().parents[2] / "examples" / "speech.flac", "speech.flac", "speech"
+)
+"""The bundled recording of speech."""
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def make_examples(folder: Path, seconds: float = 4.0) -> list[Path]:
+def class_order(sound_class: str) -> tuple[bool, str]:
+    """Sorting key of classes of sound: speech first, the others by name.
+
+    Example:
+        >>> sorted(["music", "sound", "speech"], key=class_order)
+        ['speech', 'music', 'sound']
+    """
+    return sound_class != "speech", sound_class
+
+
+def find(folder: Path, every: int = 1) -> list[Recording]:
+    """Recordings in a folder, its subfolders and shards.
+
+    Args:
+        folder: folder to search, see `codec.corpus.index.scan`.
+        every: take only every n-th recording of each class.
+
+    Returns:
+        Recordings by class of sound, then by name.
+
+    Raises:
+        AudioError: ``folder`` is not a folder, or contains no usable audio.
+    """
+    members: dict[str, list[Recording]] = {}
+    for clip in scan(folder).clips:
+        recording = Recording(folder / clip.path, clip.name, clip.kind, clip.offset, clip.size)
+        members.setdefault(recording.sound_class, []).append(recording)
+    classes = sorted(members, key=class_order)
+    return [recording for name in classes for recording in members[name][::every]]
+
+
+def by_class(recordings: Sequence[Recording]) -> dict[str, list[Recording]]:
+    """Recordings of each class of sound, in the given order."""
+    members: dict[str, list[Recording]] = {}
+    for recording in recordings:
+        members.setdefault(recording.sound_class, []).append(recording)
+    return members
+
+
+def make_examples(folder: Path, seconds: float = 4.0) -> list[Recording]:
     """Write three short recordings, one of each class, that need no download and no licence.
 
-    The spoken example of this repository; plucked strings (Karplus and Strong, 1983), three chords
-    of them; and rain: noise with drops.
+    They are the bundled recording of speech; three chords of plucked strings (Karplus and Strong,
+    1983); and rain: noise with drops.
+
+    Args:
+        folder: where to write them; created if missing.
+        seconds: duration of each, in seconds.
     """
     folder.mkdir(parents=True, exist_ok=True)
     sounds = {
-        "speech_example": load(EXAMPLE, seconds),
+        "speech_example": EXAMPLE.load(seconds),
         "music_plucked": plucked_chords(seconds),
         "sound_rain": rain(seconds),
     }
-    paths = []
+    made = []
     for name, samples in sounds.items():
-        paths.append(folder / f"{name}.flac")
-        soundfile.write(paths[-1], samples, SAMPLE_RATE, subtype="PCM_16")
-    return paths
+        path = folder / f"{name}.flac"
+        soundfile.write(path, samples, SAMPLE_RATE, subtype="PCM_16")
+        made.append(Recording(path, path.name, name.partition("_")[0]))
+    return made
 
 
 def plucked_chords(seconds: float, seed: int = 0) -> np.ndarray:
-    """A chord of plucked strings every second: ``[N]`` float32."""
+    """A chord of plucked strings every second: ``[N]`` float32 at `SAMPLE_RATE`."""
     rng = np.random.default_rng(seed)
     num_samples = round(seconds * SAMPLE_RATE)
     audio = np.zeros(num_samples)
@@ -88,11 +159,11 @@ def plucked_chords(seconds: float, seed: int = 0) -> np.ndarray:
                 turns.append(string)
                 string = 0.996 * (string + np.roll(string, 1)) / 2
             audio[start:] += np.concatenate(turns)[: num_samples - start]
-    return (0.5 * audio / np.abs(audio).max()).astype(np.float32)
+    return np.asarray(0.5 * audio / np.abs(audio).max(), np.float32)
 
 
 def rain(seconds: float, seed: int = 0) -> np.ndarray:
-    """Noise, and drops that ring for some milliseconds: ``[N]`` float32."""
+    """Noise, and drops that ring for some milliseconds: ``[N]`` float32 at `SAMPLE_RATE`."""
     rng = np.random.default_rng(seed)
     num_samples = round(seconds * SAMPLE_RATE)
     audio = 0.02 * rng.standard_normal(num_samples)

@@ -1,8 +1,8 @@
-"""What every benchmark writes: its figures as JSON, a table as Markdown, and how they were made.
+"""The output of every benchmark: figures as JSON, tables as Markdown, and how they were measured.
 
-`results.py` makes the results page from the JSON of all of them, whichever are there, so each file
-carries its own section: ``markdown`` (headings from level 3 on) and ``plots`` (names of PNG files
-beside it, shown below the text in this order).
+`results.py` builds the results page from the JSON files that exist, so each file contains its
+section of the page: ``markdown`` (headings from level 3 on) and ``plots`` (names of PNG files in
+the same folder, shown below the text in this order).
 """
 
 from __future__ import annotations
@@ -32,11 +32,16 @@ PACKAGES = (
     "visqol-python",
     "transformers",
 )
-"""Whose versions the figures may depend on; `origin` adds those that are installed."""
+"""Packages on whose versions the figures may depend; `origin` lists those that are installed."""
 
 
 def origin(models: Sequence[str] = (), seed: int = 0) -> dict[str, Any]:
-    """How, when, where and of which models a run's figures are made."""
+    """Command, date, machine, versions and models of a run.
+
+    Args:
+        models: names or folders of the models of aecodec that are measured.
+        seed: seed of all random numbers.
+    """
     fingerprints: dict[str, str] = {}
     for model in models:
         described = read_description(find_model(model))
@@ -54,13 +59,13 @@ def origin(models: Sequence[str] = (), seed: int = 0) -> dict[str, Any]:
 
 
 def command_line() -> str:
-    """The command of this process; of absolute paths only the last part, which is what counts."""
+    """The command line of this process, with absolute paths reduced to their last part."""
     words = [Path(word).name if word.startswith("/") else word for word in sys.argv]
     return shlex.join(["python", f"benchmarks/{Path(words[0]).name}", *words[1:]])
 
 
 def machine() -> str:
-    """Processor, number of cores and system, in words."""
+    """Processor, number of cores and operating system."""
     name = platform.processor() or platform.machine()
     facts = Path("/proc/cpuinfo")
     if facts.exists():
@@ -72,7 +77,12 @@ def machine() -> str:
 
 
 def installed(package: str) -> str | None:
-    """Version of a package, None if it is not installed."""
+    """Version of a package; None if it is not installed.
+
+    Example:
+        >>> installed("no-such-package") is None
+        True
+    """
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -85,11 +95,11 @@ def write_report(
     """Write ``OUT/NAME.json`` and ``OUT/NAME.md``.
 
     Args:
-        out: folder, made if missing.
-        name: of the benchmark.
-        figures: everything measured, with what `origin` says.
-        markdown: the section of the results page.
-        plots: names of pictures in ``out``.
+        out: folder to write to; created if missing.
+        name: name of the benchmark.
+        figures: all measured figures, with those of `origin`.
+        markdown: section of the results page.
+        plots: names of the pictures in ``out``.
     """
     out.mkdir(parents=True, exist_ok=True)
     figures = figures | {"markdown": markdown, "plots": list(plots)}

@@ -1,4 +1,4 @@
-"""A headless Chromium, driven over a pipe by the DevTools protocol: no driver, no packages."""
+"""A headless Chromium, controlled over a pipe with the DevTools protocol, without any driver."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Browser:
         profile: an empty folder.
 
     Attributes:
-        complaints: errors that the page wrote to the console or raised.
-        requests: addresses that the page asked for, data excepted.
+        complaints: errors and warnings of the page.
+        requests: addresses that the page requested, except data URLs.
     """
 
     def __init__(self, program: str, profile: Path) -> None:
@@ -52,7 +52,7 @@ class Browser:
             f"--user-data-dir={profile}",
             "--remote-debugging-pipe",
         ]
-        # The protocol is spoken on descriptors 3 and 4.
+        # The protocol uses descriptors 3 and 4.
         script = f'exec "$@" 3</dev/fd/{to_browser} 4>/dev/fd/{from_browser}'
         self._process = subprocess.Popen(
             ["sh", "-c", script, "sh", program, *options, "about:blank"],
@@ -84,14 +84,14 @@ class Browser:
         os.close(self._out)
 
     def open(self, page: Path) -> None:
-        """Load a file and wait until it is there."""
+        """Load a file and wait until it is loaded."""
         self._loaded = False
         self._call("Page.navigate", url=page.resolve().as_uri())
         while not self._loaded:
             self._receive()
 
     def evaluate(self, script: str) -> Any:
-        """Value of a JavaScript expression; a promise is waited for."""
+        """Value of a JavaScript expression; waits for a promise."""
         answer = self._call(
             "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True
         )
@@ -112,11 +112,11 @@ class Browser:
                 return result
 
     def _receive(self) -> dict[str, Any]:
-        """The next message; what happened to the page is noted on the way."""
+        """The next message; events of the page are recorded."""
         deadline = time.monotonic() + TIMEOUT_SECONDS
         while b"\0" not in self._buffer:
             ready, _, _ = select.select([self._in], [], [], max(0.0, deadline - time.monotonic()))
-            assert ready, "the browser does not answer"
+            assert ready, "the browser does not respond"
             piece = os.read(self._in, 2**20)
             assert piece, "the browser has ended"
             self._buffer += piece

@@ -1,8 +1,9 @@
-"""The codecs of the comparison: what they spend, and that they give the sound back in its place."""
+"""The contenders: how many bits they spend, and that decoded audio has no delay."""
 
 from __future__ import annotations
 
 import io
+import json
 import sys
 from pathlib import Path
 
@@ -11,17 +12,15 @@ import numpy as np
 import pytest
 import soundfile
 
-from benchmarks.contenders.codecs import (
-    PUBLISHED,
-    Aecodec,
-    Codec2,
-    FFmpegCodec,
-    Speex,
-    align,
-    load_transformer,
-    open_peer,
-    random_transformer,
-)
+import benchmarks.contenders
+from benchmarks import rate_quality, speed
+from benchmarks.contenders.aecodec import Aecodec
+from benchmarks.contenders.base import Contender, align
+from benchmarks.contenders.codec2 import Codec2
+from benchmarks.contenders.ffmpeg import FFmpegContender, Opus
+from benchmarks.contenders.registry import contenders, find_contender, peers
+from benchmarks.contenders.speex import Speex
+from benchmarks.contenders.transformers_codecs import DAC, TransformersContender
 from codec.errors import CodecError, ConfigError
 from codec.files import encode_file
 from codec.format.container import Header, Packet, PacketReader
@@ -29,7 +28,7 @@ from codec.network.model import Codec
 from tests.conftest import RECORDING, sound
 
 RATE = 24_000
-# Small enough to be built in no time; the published numbers of codebooks and bits.
+# Small networks, with the published numbers of codebooks and bits.
 TINY = {
     "encodec": {"num_filters": 2, "hidden_size": 8, "num_lstm_layers": 1},
     "dac": {"encoder_hidden_size": 2, "decoder_hidden_size": 16, "codebook_dim": 2},
@@ -52,7 +51,7 @@ TINY = {
 def speech() -> np.ndarray:
     samples, rate = soundfile.read(RECORDING, dtype="float32")
     assert rate == RATE
-    return samples
+    return np.asarray(samples, np.float32)
 
 
 @pytest.mark.parametrize("delay", [240, -240, 1])
@@ -66,7 +65,7 @@ def test_a_delayed_copy_is_found_and_aligned(speech: np.ndarray, delay: int) -> 
     assert len(aligned) == len(speech)
 
 
-def test_a_delay_is_not_made_up_for_what_does_not_correlate(speech: np.ndarray) -> None:
+def test_no_delay_is_found_in_audio_that_does_not_correlate(speech: np.ndarray) -> None:
     assert align(sound(len(speech))[0], speech, RATE)[1] == 0
     assert align(np.zeros_like(speech), speech, RATE)[1] == 0
 
@@ -74,7 +73,7 @@ def test_a_delay_is_not_made_up_for_what_does_not_correlate(speech: np.ndarray) 
 def test_our_file_bits_are_those_of_the_command(speech: np.ndarray, tmp_path: Path) -> None:
     ours = Aecodec()
     coded = ours.code(speech, RATE, 1500)
-    encode_file(RECORDING, tmp_path / "a.codes", model=ours.codec, bitrate=1500)
+    encode_file(RECORDING, tmp_path / "a.codes", model=ours.engine, bitrate=1500)
     assert coded.file_bytes == (tmp_path / "a.codes").stat().st_size
     content = (tmp_path / "a.codes").read_bytes()
     reader = PacketReader(Header.from_bytes(content[: Header.SIZE]))
@@ -98,12 +97,12 @@ def test_our_bitrates_are_those_of_the_model(model_folder: Path, lapped: Codec) 
 
 @pytest.mark.parametrize("name", ["opus", "mp3", "aac"])
 def test_bits_of_a_peer_are_the_bytes_of_its_packets(speech: np.ndarray, name: str) -> None:
-    peer = open_peer(name, speech=True)
-    assert isinstance(peer, FFmpegCodec)
+    peer = find_contender(name).open()
+    assert isinstance(peer, FFmpegContender)
     bitrate = peer.bitrates()[-1]
     coded = peer.code(speech, RATE, bitrate)
-    packets, file = peer.encode(speech, bitrate)
-    with av.open(io.BytesIO(file)) as reader:
+    packets, file = peer.encode(speech, bitrate).content
+    with av.open(io.BytesIO(file), "r") as reader:
         stored = [bytes(packet) for packet in reader.demux(audio=0) if packet.size]
     assert stored == packets
     assert coded.payload_bits == 8 * sum(map(len, packets))
@@ -114,16 +113,14 @@ def test_bits_of_a_peer_are_the_bytes_of_its_packets(speech: np.ndarray, name: s
 
 
 def test_opus_frames_are_20_ms(speech: np.ndarray) -> None:
-    peer = open_peer("opus", speech=True)
-    assert isinstance(peer, FFmpegCodec)
-    packets, _ = peer.encode(speech, 12_000)
+    packets, _ = Opus().encode(speech, 12_000).content
     assert len(packets) - len(speech) / RATE / 0.02 == pytest.approx(1, abs=1)
 
 
 @pytest.mark.parametrize("length", [1, 479, 24_007])
-def test_any_length_comes_back(speech: np.ndarray, length: int) -> None:
+def test_decoded_audio_has_the_length_of_the_original(speech: np.ndarray, length: int) -> None:
     for name in ("opus", "mp3", "aac"):
-        peer = open_peer(name, speech=False)
+        peer = find_contender(name).open(speech=False)
         coded = peer.code(speech[20_000 : 20_000 + length], RATE, peer.bitrates()[0])
         assert len(coded.audio) == length, name
         assert np.isfinite(coded.audio).all()
@@ -135,7 +132,7 @@ FAKES = {
     "speexenc": "soundfile.write(sys.argv[-1], *soundfile.read(sys.argv[-2]), format='OGG')",
     "speexdec": "soundfile.write(sys.argv[2], *soundfile.read(sys.argv[1]), format='WAV')",
 }
-"""Programs that pass the sound on: what is tested is the way there and back."""
+"""Programs that copy the audio, to test how programs are called."""
 
 
 @pytest.fixture
@@ -147,21 +144,21 @@ def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_codec2_is_run_by_its_programs(fakes: Path, speech: np.ndarray) -> None:
+def test_codec2_runs_through_its_programs(fakes: Path, speech: np.ndarray) -> None:
     coded = Codec2().code(speech[:24_000], RATE, 1300)
     assert coded.payload_bits == 8 * 2 * 8000  # what the fake wrote: 16 bits at 8 kHz
     assert coded.file_bytes == 2 * 8000
     assert np.corrcoef(coded.audio, speech[:24_000])[0, 1] > 0.9
 
 
-def test_speex_is_run_by_its_programs(fakes: Path, speech: np.ndarray) -> None:
+def test_speex_runs_through_its_programs(fakes: Path, speech: np.ndarray) -> None:
     coded = Speex().code(speech[:24_000], RATE, 9800)
     assert coded.file_bytes is not None
     assert 0 < coded.payload_bits < 8 * coded.file_bytes
     assert np.corrcoef(coded.audio, speech[:24_000])[0, 1] > 0.9
 
 
-def test_a_program_that_fails_is_told_in_one_line(fakes: Path, speech: np.ndarray) -> None:
+def test_a_program_that_fails_is_reported_in_one_line(fakes: Path, speech: np.ndarray) -> None:
     (fakes / "c2dec").write_text(f"#!{sys.executable}\nraise SystemExit('no such mode')\n")
     with pytest.raises(CodecError, match="c2dec failed: no such mode"):
         Codec2().code(speech[:24_000], RATE, 1300)
@@ -169,32 +166,39 @@ def test_a_program_that_fails_is_told_in_one_line(fakes: Path, speech: np.ndarra
 
 def test_a_missing_program_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    for name in ("codec2", "speex"):
-        with pytest.raises(CodecError, match=f"install {name}"):
-            open_peer(name, speech=True)
+    for name, contender in contenders().items():
+        if contender.programs:
+            with pytest.raises(CodecError, match=f"install {name}"):
+                contender.open()
 
 
 @pytest.mark.parametrize("name", ["codec2", "speex"])
 def test_real_programs_code_speech(speech: np.ndarray, name: str) -> None:
     try:
-        peer = open_peer(name, speech=True)
+        peer = find_contender(name).open()
     except CodecError as error:
         pytest.skip(str(error))
     for bitrate in peer.bitrates():
         coded = peer.code(speech, RATE, bitrate)
-        # Codec 2's programs fill each frame up to whole bytes.
+        # The programs of Codec 2 pad each frame to whole bytes.
         assert bitrate <= coded.payload_bits * RATE / len(speech) < 1.16 * bitrate
         assert len(coded.audio) == len(speech)
 
 
-@pytest.mark.parametrize("kind", list(PUBLISHED))
+def random_network(name: str) -> TransformersContender:
+    contender = find_contender(name)
+    assert issubclass(contender, TransformersContender)
+    return contender.with_random_weights(**TINY[name])
+
+
+@pytest.mark.parametrize("name", list(TINY))
 def test_a_transformers_model_is_loaded_from_its_folder(
-    kind: str, tmp_path: Path, speech: np.ndarray
+    name: str, tmp_path: Path, speech: np.ndarray
 ) -> None:
     pytest.importorskip("transformers", reason='pip install "aecodec[peers]"')
-    made = random_transformer(kind, **TINY[kind])
+    made = random_network(name)
     made.model.save_pretrained(tmp_path)
-    loaded = open_peer(kind, speech=True, folder=tmp_path)
+    loaded = find_contender(name).open(str(tmp_path))
     bitrate = loaded.bitrates()[2]
     short = speech[24_000 : 24_000 + 12_345]
     coded = loaded.code(short, RATE, bitrate)
@@ -208,16 +212,82 @@ def test_a_transformers_model_is_loaded_from_its_folder(
 def test_published_shapes_have_the_published_bitrates() -> None:
     pytest.importorskip("transformers", reason='pip install "aecodec[peers]"')
     highest = {"encodec": 24_000, "dac": 24_000, "mimi": 4_400}
-    for kind, bitrate in highest.items():
-        codec = random_transformer(kind, **TINY[kind])
+    for name, bitrate in highest.items():
+        codec = random_network(name)
         assert (codec.bitrates()[-1], codec.sample_rate) == (bitrate, RATE)
 
 
-def test_missing_weights_are_told_in_one_line(tmp_path: Path) -> None:
+def test_missing_weights_are_reported_in_one_line(tmp_path: Path) -> None:
     pytest.importorskip("transformers", reason='pip install "aecodec[peers]"')
     with pytest.raises(CodecError, match=r"config\.json and model\.safetensors"):
-        load_transformer("dac", tmp_path)
+        DAC.load(tmp_path)
     with pytest.raises(CodecError, match="--peer mimi=FOLDER"):
-        open_peer("mimi", speech=True)
+        find_contender("mimi").open()
     with pytest.raises(CodecError, match="no codec 'lyra'"):
-        open_peer("lyra", speech=True)
+        find_contender("lyra")
+
+
+def test_every_contender_states_what_it_is_and_needs() -> None:
+    known = contenders()
+    assert list(known) == ["aecodec", *peers()]
+    assert list(peers()) == ["opus", "mp3", "aac", "codec2", "speex", "encodec", "dac", "mimi"]
+    assert {name for name in known if known[name].speech_only} == {"codec2", "speex"}
+    assert {name for name in known if known[name].needs_weights} == {"encodec", "dac", "mimi"}
+    for contender in known.values():
+        assert bool(contender.programs) == bool(contender.programs_from)
+        assert bool(contender.packages) == bool(contender.extra)
+        assert contender.takes("speech")
+        assert contender.takes("music") == (not contender.speech_only)
+
+
+THROWAWAY = '''
+import numpy as np
+
+from benchmarks.contenders.base import Contender, Encoded
+
+
+class EightBit(Contender):
+    """Samples of eight bits."""
+
+    name = "eight-bit"
+    sample_rate = 8_000
+
+    def bitrates(self):
+        return (64_000,)
+
+    def encode(self, audio, bitrate):
+        content = (127 * audio.clip(-1, 1)).round().astype(np.int8)
+        return Encoded(content, 8 * len(content), len(content))
+
+    def decode(self, encoded):
+        return encoded.content.astype(np.float32) / 127
+'''
+
+
+@pytest.fixture
+def throwaway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[Contender]:
+    """A contender in one file that is added to the folder of contenders."""
+    (tmp_path / "eight_bit.py").write_text(THROWAWAY)
+    path = [*benchmarks.contenders.__path__, str(tmp_path)]
+    monkeypatch.setattr(benchmarks.contenders, "__path__", path)
+    monkeypatch.delitem(sys.modules, "benchmarks.contenders.eight_bit", raising=False)
+    return find_contender("eight-bit")
+
+
+def test_one_file_adds_a_contender_to_all_benchmarks(
+    throwaway: type[Contender],
+    model_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for benchmark in (rate_quality, speed):
+        with pytest.raises(SystemExit):
+            benchmark.parse_arguments(["--help"])
+        assert throwaway.name in capsys.readouterr().out
+    words = ["--quick", "--seconds", "1", "--jobs", "1", "--no-visqol", "--peers", "eight-bit"]
+    rate_quality.main([*words, "--model", str(model_folder), "--out", str(tmp_path / "out")])
+    figures = json.loads((tmp_path / "out" / "rate_quality.json").read_text("utf-8"))
+    lines = [line for line in figures["summary"] if line["codec"] == "eight-bit"]
+    assert [line["class"] for line in lines] == ["speech", "music", "sound"]
+    assert {line["payload_bitrate"] for line in lines} == {64_000}
+    assert min(line["si_sdr"]["mean"] for line in lines) > 3

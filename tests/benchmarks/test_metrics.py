@@ -1,4 +1,4 @@
-"""The measures: perfect on equality, right where the answer is known, stable on stored pairs."""
+"""The measures: perfect on equality, correct in known cases, stable on stored pairs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from benchmarks.contenders.codecs import open_peer
+from benchmarks.contenders.ffmpeg import Opus
 from benchmarks.shared.metrics import (
     METRICS,
     bandwidth,
@@ -17,11 +17,11 @@ from benchmarks.shared.metrics import (
     log_spectral_distance,
     mean_with_interval,
     measure,
-    mel_distance,
     si_sdr,
     visqol_audio,
     visqol_speech,
 )
+from codec.quality.metrics import mel_distance
 from tests.conftest import RECORDING, sound
 
 RATE = 24_000
@@ -29,7 +29,8 @@ RATE = 24_000
 
 @pytest.fixture(scope="module")
 def speech() -> np.ndarray:
-    return soundfile.read(RECORDING, dtype="float32", stop=4 * RATE)[0]
+    samples, _ = soundfile.read(RECORDING, dtype="float32", stop=4 * RATE)
+    return np.asarray(samples, np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def noisy(speech: np.ndarray) -> dict[str, float]:
     return figures | measure(degraded, speech, RATE, speech=False)
 
 
-def test_a_sound_against_itself_is_perfect(speech: np.ndarray) -> None:
+def test_audio_compared_with_itself_is_perfect(speech: np.ndarray) -> None:
     figures = measure(speech, speech, RATE, speech=True)
     figures |= measure(speech, speech, RATE, speech=False)
     assert set(figures) == set(METRICS)
@@ -74,7 +75,7 @@ STORED = {
 
 
 def test_known_values_of_a_stored_pair(noisy: dict[str, float]) -> None:
-    """As pesq 0.0.4, pystoi 0.4.1 and visqol-python 3.8.0 gave them."""
+    """The values of pesq 0.0.4, pystoi 0.4.1 and visqol-python 3.8.0."""
     assert {name: noisy[name] for name in STORED} == pytest.approx(STORED, rel=5e-3)
 
 
@@ -91,27 +92,27 @@ PUBLISHED_VISQOL = {
     "castanets48_stereo.wav castanets48_stereo.wav": 4.7321,
     "CA01_01.wav transcoded_CA01_01.wav": 3.3130,
 }
-"""What the C++ program gives for its conformance files (google/visqol, testdata)."""
+"""Values of the C++ program for its conformance files (google/visqol, testdata)."""
 
 
-def test_visqol_conforms_where_its_recordings_are_at_hand() -> None:
+def test_visqol_conforms_to_the_program_on_its_recordings() -> None:
     folder = os.environ.get("VISQOL_TESTDATA")
     if not folder:
-        pytest.skip("the recordings are not ours to ship: set VISQOL_TESTDATA to google/visqol's")
+        pytest.skip("set VISQOL_TESTDATA to the folder testdata of google/visqol")
     for pair, published in PUBLISHED_VISQOL.items():
         speech = pair.startswith("CA01")
         place = Path(folder) / ("clean_speech" if speech else "conformance_testdata_subset")
         (original, rate), (degraded, _) = (
             soundfile.read(place / name, always_2d=True) for name in pair.split()
         )
-        pair_of_mono = (audio.mean(axis=1).astype(np.float32) for audio in (degraded, original))
-        value = (visqol_speech if speech else visqol_audio)(*pair_of_mono, rate)
-        # The port's own tolerances.
+        decoded, reference = (x.mean(axis=1).astype(np.float32) for x in (degraded, original))
+        value = (visqol_speech if speech else visqol_audio)(decoded, reference, rate)
+        # The tolerances of the port.
         assert value == pytest.approx(published, abs=0.003 if speech else 0.0002), pair
 
 
 def test_opus_gets_better_with_bitrate(speech: np.ndarray) -> None:
-    opus = open_peer("opus", speech=True)
+    opus = Opus()
     low, high = (
         measure(opus.code(speech, RATE, bitrate).audio, speech, RATE, speech=True)
         for bitrate in (6_000, 24_000)
@@ -152,12 +153,12 @@ def test_bandwidth_is_where_the_spectrum_ends(edge: int) -> None:
     spectrum[np.fft.rfftfreq(len(noise), 1 / RATE) > edge] = 0
     cut = np.fft.irfft(spectrum, len(noise)).astype(np.float32)
     assert bandwidth(cut, noise, RATE) == pytest.approx(edge / 1000, abs=0.26)
-    # Of what never had more, nothing was lost.
+    # An original with this bandwidth has lost nothing.
     assert bandwidth(noise, cut, RATE) == pytest.approx(edge / 1000, abs=0.26)
 
 
 @pytest.mark.parametrize("length", [0, 1, 100, 5000])
-def test_short_and_silent_sounds_have_what_figures_they_can(length: int) -> None:
+def test_short_and_silent_audio_has_the_figures_that_are_defined(length: int) -> None:
     silence, noise = np.zeros(length, np.float32), sound(length)[0]
     assert measure(noise, silence, RATE, speech=True) == {}
     for speech in (True, False):
@@ -168,7 +169,7 @@ def test_short_and_silent_sounds_have_what_figures_they_can(length: int) -> None
     assert level_difference(silence, noise) == 0
 
 
-def test_the_interval_holds_the_mean_95_times_of_100() -> None:
+def test_the_interval_contains_the_mean_95_times_of_100() -> None:
     rng = np.random.default_rng(0)
     held = 0
     for _ in range(200):

@@ -1,10 +1,13 @@
-"""The comparison from its command to its pages, and the pages in a real browser."""
+"""The comparison, from its command line to its pages, and the pages in a real browser."""
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import re
+import tarfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -12,21 +15,29 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from PIL import Image
 
-from benchmarks import rate_quality, results
-from benchmarks.rate_quality import Contender, find_contenders, main, meaning, plan, spread
-from benchmarks.shared import listen, recordings
+from benchmarks import rate_quality
+from benchmarks.comparison import coding, listening_page
+from benchmarks.comparison.coding import plan, syntax_without_docstrings
+from benchmarks.comparison.entries import Entry, model_entries, spread
+from benchmarks.comparison.section import difference_table
+from benchmarks.comparison.summary import paired_differences, summarise
+from benchmarks.rate_quality import main
 from benchmarks.shared.metrics import METRICS
-from benchmarks.shared.plots import Line, draw_lines, label_lines, new_figure
-from benchmarks.shared.rate_tables import pair_table, pairs, summarise
+from benchmarks.shared.recordings import EXAMPLE
 from benchmarks.shared.report import origin
 from codec.network.weights import load_codec, save_codec
+from codec.quality.evaluate import ALL_KINDS, evaluate
 from tests.benchmarks.browser import Browser, find_browser
-from tests.conftest import LAPPED, RECORDING, REPOSITORY, make_codec
+from tests.conftest import LAPPED, REPOSITORY, make_codec, sound
 
-KINDS = ("speech", "music", "sound")
+# By its name: mypy takes the folder of pictures for the module.
+results = importlib.import_module("benchmarks.results")
+
+CLASSES = ("speech", "music", "sound")
 
 
 class Run(NamedTuple):
@@ -50,7 +61,7 @@ QUICK = ["--quick", "--seconds", "2", "--jobs", "1", "--peers", "opus,mp3,codec2
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Run:
     out = tmp_path_factory.mktemp("quick")
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as printed:
-        # Codec 2 must be left out, and said to be, whether its programs are here or not.
+        # Codec 2 is absent and reported as absent, whether its programs are installed or not.
         patch.setenv("PATH", str(out))
         main([*QUICK, "--out", str(out)])
     figures = json.loads((out / "rate_quality.json").read_text("utf-8"))
@@ -59,7 +70,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_quick_runs_on_a_fresh_clone(quick: Run) -> None:
     figures = quick.figures
-    assert [row["class"] for row in figures["files"]] == list(KINDS)
+    assert [row["class"] for row in figures["files"]] == list(CLASSES)
     assert {line["codec"] for line in figures["summary"]} == {"aecodec speech24k", "opus", "mp3"}
     assert figures["models"] == {"speech24k": load_codec().fingerprint.hex()}
     assert figures["versions"]["pesq"]
@@ -92,10 +103,14 @@ def test_the_table_holds_every_codec_and_bitrate(quick: Run) -> None:
         assert rates in text
         assert rates in quick.printed
     assert "Not compared: codec2" in text
+    assert "Mean bandwidth of the originals: speech" in text
 
 
 def test_the_pictures_can_be_read(quick: Run) -> None:
-    assert quick.figures["plots"] == ["rate_quality.png", *(f"rate_quality_{k}.png" for k in KINDS)]
+    assert quick.figures["plots"] == [
+        "rate_quality.png",
+        *(f"rate_quality_{k}.png" for k in CLASSES),
+    ]
     for name in quick.figures["plots"]:
         with Image.open(quick.out / name) as picture:
             assert min(picture.size) > 300
@@ -105,9 +120,9 @@ def test_the_pictures_can_be_read(quick: Run) -> None:
 def test_a_second_run_measures_nothing_again(
     quick: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(rate_quality, "code_and_measure", None)
-    monkeypatch.setattr(rate_quality, "draw", lambda *_: [])
-    monkeypatch.setattr(rate_quality, "make_clips", lambda *_: [])
+    monkeypatch.setattr(coding, "code_and_measure", None)
+    monkeypatch.setattr(coding, "make_clips", lambda *_: [])
+    monkeypatch.setattr(rate_quality, "draw_plots", lambda *_: [])
     monkeypatch.setenv("PATH", str(quick.out))
     kept = {name: (quick.out / name).read_bytes() for name in ("rate_quality.json", "listen.html")}
     main([*QUICK, "--out", str(quick.out)])
@@ -121,7 +136,7 @@ def test_a_second_run_measures_nothing_again(
 def test_the_page_is_one_file_of_modest_size(quick: Run) -> None:
     page = (quick.out / "listen.html").read_text("utf-8")
     assert len(page) < 15e6
-    assert page.count("<audio") == page.count("<img") == sum(3 + 3 + 3 + 1 for _ in KINDS)
+    assert page.count("<audio") == page.count("<img") == sum(3 + 3 + 3 + 1 for _ in CLASSES)
     assert not re.search(r'(src|href)="(?!data:)', page)
 
 
@@ -134,7 +149,7 @@ def browser(tmp_path: Path) -> Iterator[Browser]:
         yield browser
 
 
-def test_the_browser_notices_what_is_wrong(browser: Browser, tmp_path: Path) -> None:
+def test_the_browser_reports_errors_of_a_page(browser: Browser, tmp_path: Path) -> None:
     page = tmp_path / "faulty.html"
     page.write_text(
         '<audio src="data:audio/flac;base64,AAAA"></audio><img src="missing.png">'
@@ -156,8 +171,8 @@ def test_the_page_opens_in_a_browser(quick: Run, browser: Browser) -> None:
     assert all(player["ready"] >= 1 and not player["error"] for player in players), players
     assert [player["seconds"] for player in players] == pytest.approx([2.0] * 30, abs=0.05)
     pictures = browser.evaluate("[...document.images].map(i => [i.complete, i.naturalWidth])")
-    assert pictures == [[True, listen.WIDTH]] * 30
-    # Starting a second version stops the first, and goes on from where it was.
+    assert pictures == [[True, listening_page.WIDTH]] * 30
+    # Starting a second version stops the first, and continues at its position.
     assert browser.evaluate(SWITCH) == [True, False, True]
     assert browser.complaints == []
     assert browser.requests == [(quick.out / "listen.html").as_uri()]
@@ -177,7 +192,7 @@ SWITCH = """(async () => {
 })()"""
 
 
-def test_the_results_page_has_every_benchmark_that_is_there(quick: Run, tmp_path: Path) -> None:
+def test_the_results_page_has_every_benchmark_that_was_run(quick: Run, tmp_path: Path) -> None:
     page = tmp_path / "RESULTS.md"
     pictures = results.make_page([quick.out, tmp_path / "nowhere"], page)
     text = page.read_text("utf-8")
@@ -197,7 +212,7 @@ def test_the_results_page_needs_figures(tmp_path: Path) -> None:
         results.main([str(tmp_path)])
 
 
-def test_absolute_paths_stay_out_of_what_is_published(quick: Run) -> None:
+def test_published_figures_contain_no_absolute_paths(quick: Run) -> None:
     assert str(quick.out.parent) not in (quick.out / "rate_quality.json").read_text("utf-8")
 
 
@@ -205,58 +220,58 @@ def test_absolute_paths_stay_out_of_what_is_published(quick: Run) -> None:
     ("words", "said"),
     [
         (["--data", "nowhere"], "is not a folder"),
-        (["--data", str(REPOSITORY / "docs")], "holds no audio files"),
+        (["--data", str(REPOSITORY / "docs")], "no audio under"),
         (["--quick", "--model", "nothing"], "no model 'nothing'"),
         (["--quick", "--bitrates", "100"], "starts at 0.5 kbit/s"),
         (["--quick", "--peers", "lyra"], "no codec 'lyra'"),
     ],
 )
-def test_wrong_use_is_told_in_one_line(words: list[str], said: str, tmp_path: Path) -> None:
+def test_wrong_use_is_reported_in_one_line(words: list[str], said: str, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=said):
         main([*words, "--out", str(tmp_path)])
 
 
-def test_two_models_of_one_name_are_told_apart(tmp_path: Path) -> None:
+def test_two_models_of_one_name_get_different_labels(tmp_path: Path) -> None:
     for seed in (0, 1):
         make_codec(LAPPED, tmp_path / str(seed), seed)
     folders = [str(tmp_path / name) for name in "01"]
-    contenders, _ = find_contenders(folders, [2000], [], {}, quick=True)
-    names = {contender.name for contender in contenders}
-    assert len(names) == 2
+    entries = model_entries(folders, [2000], max_bitrates=3)
+    labels = {entry.label for entry in entries}
+    assert len(labels) == 2
     assert len(origin(folders)["models"]) == 2
-    assert all(name.startswith("aecodec test ") for name in names)
-    assert {contender.bitrates for contender in contenders} == {(2000,)}
+    assert all(label.startswith("aecodec test ") for label in labels)
+    assert {entry.bitrates for entry in entries} == {(2000,)}
 
 
-def test_another_decoder_is_measured_anew(tmp_path: Path) -> None:
-    """Though it reads the same streams, and so has the same fingerprint."""
-    ours = Contender("ours", "aecodec", str(tmp_path), (2000,))
+def test_a_model_with_another_decoder_is_measured_again(tmp_path: Path) -> None:
+    """It reads the same streams, so it has the same fingerprint."""
+    ours = Entry("ours", "aecodec", str(tmp_path), (2000,))
     codec = make_codec(LAPPED, tmp_path)
     fingerprint = codec.fingerprint
-    before = plan([RECORDING], [ours], 1.0, False)
+    before = plan([EXAMPLE], [ours], 1.0, False)
     with torch.no_grad():
         next(codec.decoder.parameters()).mul_(0.5)
     save_codec(codec, tmp_path, name="test")
     assert load_codec(tmp_path).fingerprint == fingerprint
-    assert plan([RECORDING], [ours], 1.0, False)[0].cache_key != before[0].cache_key
+    assert plan([EXAMPLE], [ours], 1.0, False)[0].cache_key != before[0].cache_key
 
 
-def test_bitrates_are_spread_over_their_logarithm() -> None:
+def test_bitrates_are_spread_on_a_logarithmic_scale() -> None:
     assert spread((1, 2, 3), 6) == (1, 2, 3)
     assert spread(range(1, 101), 3) == (1, 10, 100)
 
 
-def test_a_docstring_is_no_reason_to_measure_again(tmp_path: Path) -> None:
+def test_a_changed_docstring_is_no_reason_to_measure_again(tmp_path: Path) -> None:
     versions = ['"""One."""\nx = 1  # why\n', '"""Another."""\nx = 1\n', "x = 2\n"]
-    meanings = []
+    found = []
     for version in versions:
         (tmp_path / "module.py").write_text(version)
-        meanings.append(meaning(tmp_path / "module.py"))
-    assert meanings[0] == meanings[1] != meanings[2]
+        found.append(syntax_without_docstrings(tmp_path / "module.py"))
+    assert found[0] == found[1] != found[2]
 
 
 def rows_of(num_files: int, difference: float, spread_of_files: float) -> list[dict[str, Any]]:
-    """Speech files of which ours is better by ``difference`` in PESQ, on average."""
+    """Speech files for which ours is better by ``difference`` in PESQ, on average."""
     rng = np.random.default_rng(0)
     rows = []
     for level in rng.uniform(1, 4, num_files):
@@ -274,10 +289,10 @@ def rows_of(num_files: int, difference: float, spread_of_files: float) -> list[d
     ("num_files", "difference", "column"), [(20, 0.5, 6), (20, -0.5, 7), (20, 0, 8), (4, 0.5, 8)]
 )
 def test_better_and_worse_need_evidence(num_files: int, difference: float, column: int) -> None:
-    """File by file: the spread between files, which both codecs share, does not hide it."""
-    found = pairs(rows_of(num_files, difference, 0.3), seed=0)
-    assert [line["beside"] for line in found] == ["opus"]
-    cells = pair_table(found).splitlines()[-1].split(" | ")
+    """Differences are taken per file: the spread between files does not hide them."""
+    found = paired_differences(rows_of(num_files, difference, 0.3), seed=0)
+    assert [line["peer"] for line in found] == ["opus"]
+    cells = difference_table(found).splitlines()[-1].split(" | ")
     assert "PESQ-WB" in cells[column - 1]
     assert sum("PESQ-WB" in cell for cell in cells) == 1
 
@@ -290,38 +305,26 @@ def test_means_are_over_the_files_that_have_a_figure() -> None:
     assert line["file_bitrate"] is None
 
 
-def test_labels_neither_collide_nor_leave_their_axes() -> None:
-    rng = np.random.default_rng(0)
-    figure, axes = new_figure(2, 2)
-    for panel in axes:
-        lines = []
-        for name in ("aecodec speech24k", "opus", "mp3", "aac", "codec2", "speex", "mimi"):
-            x, y = np.sort(rng.uniform(0.5, 32, 5)), rng.uniform(3, 3.3, 5)
-            lines.append(Line(name, x, y, y - 0.02, y + 0.02))
-        draw_lines(panel, lines, x_title="payload (kbit/s)", y_title="quality", log_x=True)
-    labels = label_lines(figure)
-    assert len(labels) == 14
-    boxes = [label.get_window_extent() for label in labels]
-    for number, box in enumerate(boxes):
-        frame = axes[number // 7].get_window_extent()
-        assert frame.x0 <= box.x0 < box.x1 <= frame.x1 + 1
-        for other in boxes[:number]:
-            assert not box.overlaps(other)
+def write_recordings(folder: Path) -> None:
+    """Recordings in the folder, in subfolders and in a shard."""
+    for name in ("birds/1.wav", "birds/speech_2.wav", "owl_3.wav", "_4.wav", "5.wav"):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, sound(12_000)[0], 24_000)
+    with tarfile.open(folder / "shard-0.tar", "w") as shard:
+        shard.add(folder / "5.wav", "owl_6.wav")
+        shard.add(folder / "5.wav", "rain/7.wav")
 
 
-def test_made_examples_are_the_same_every_time(tmp_path: Path) -> None:
-    first, second = (recordings.make_examples(tmp_path / name, 1.0) for name in ("a", "b"))
-    assert [recordings.kind_of(path) for path in first] == ["speech", "music", "sound"]
-    assert list(map(recordings.digest, first)) == list(map(recordings.digest, second))
-    for path in first:
-        samples = recordings.load(path)
-        assert len(samples) == recordings.SAMPLE_RATE
-        assert 0.01 < np.sqrt(np.mean(samples**2)) < 0.5
-
-
-def test_every_nth_file_is_taken_of_each_class(tmp_path: Path) -> None:
-    for name in ("music_a", "music_b", "music_c", "speech_a", "speech_b"):
-        (tmp_path / f"{name}.flac").touch()
-    (tmp_path / "notes.txt").touch()
-    found = [path.stem for path in recordings.find(tmp_path, every=2)]
-    assert found == ["music_a", "music_c", "speech_a"]
+def test_recordings_are_grouped_as_by_aecodec_evaluate(model_folder: Path, tmp_path: Path) -> None:
+    """In folders with subfolders, shards and names without an underscore."""
+    data, out = tmp_path / "mixed", tmp_path / "out"
+    write_recordings(data)
+    words = ["--peers", "", "--no-visqol", "--jobs", "1", "--bitrates", "1k", "--seconds", "0.5"]
+    main(["--data", str(data), "--model", str(model_folder), "--out", str(out), *words])
+    figures = json.loads((out / "rate_quality.json").read_text("utf-8"))
+    rows = evaluate(load_codec(model_folder), data, [1000], seconds=0.5).rows
+    expected = {row.kind: row.files for row in rows if row.kind != ALL_KINDS}
+    assert expected == {"birds": 2, "mixed": 2, "owl": 2, "rain": 1}
+    assert Counter(row["class"] for row in figures["files"]) == expected
+    assert {line["class"]: line["files"] for line in figures["summary"]} == expected

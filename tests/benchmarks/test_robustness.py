@@ -1,4 +1,4 @@
-"""The robustness benchmark: the harm is as great as it says, and is undone where it should be."""
+"""The robustness benchmark: degradations are as strong as stated, and are reverted where stated."""
 
 from __future__ import annotations
 
@@ -13,17 +13,21 @@ import pytest
 import soundfile
 
 from benchmarks import robustness
-from benchmarks.contenders.codecs import Aecodec, Coded, FFmpegCodec, open_peer
-from benchmarks.shared.metrics import rms
+from benchmarks.contenders.aecodec import Aecodec
+from benchmarks.contenders.base import Coded, Contender, Encoded
+from benchmarks.contenders.ffmpeg import Opus
+from benchmarks.shared.recordings import Recording
 from codec.errors import CodecError
 from codec.format.container import Packet
+from codec.quality.metrics import rms
 from codec.stream import StreamEncoder
 from tests.conftest import RECORDING, sound
 
 
-class Perfect:
-    """In place of a codec: gives back what it gets, and remembers it."""
+class Perfect(Contender):
+    """A contender that returns its input, and records it."""
 
+    name = "opus"
     sample_rate = 24_000
 
     def __init__(self) -> None:
@@ -32,6 +36,12 @@ class Perfect:
     def bitrates(self) -> tuple[int, ...]:
         return (6_000,)
 
+    def encode(self, audio: np.ndarray, bitrate: int) -> Encoded:
+        raise NotImplementedError
+
+    def decode(self, encoded: Encoded) -> np.ndarray:
+        raise NotImplementedError
+
     def code(self, audio: np.ndarray, sample_rate: int, bitrate: int) -> Coded:
         self.seen.append(audio)
         return Coded(audio, 0, 0)
@@ -39,7 +49,7 @@ class Perfect:
 
 @pytest.fixture
 def speech() -> np.ndarray:
-    return soundfile.read(RECORDING, dtype="float32")[0]
+    return np.asarray(soundfile.read(RECORDING, dtype="float32")[0], np.float32)
 
 
 @pytest.fixture
@@ -57,7 +67,7 @@ def perfect(speech: np.ndarray, ours: Aecodec) -> robustness.Subject:
 
 @pytest.mark.parametrize("rate", robustness.LOSSES)
 @pytest.mark.parametrize("burst", [None, 3.0])
-def test_as_many_packets_are_lost_as_said(rate: float, burst: float | None) -> None:
+def test_packets_are_lost_at_the_stated_rate(rate: float, burst: float | None) -> None:
     lost = robustness.loss_pattern(rate, burst, 200_000, np.random.default_rng(0))
     assert lost.mean() == pytest.approx(rate, rel=0.05)
     if rate:
@@ -66,7 +76,7 @@ def test_as_many_packets_are_lost_as_said(rate: float, burst: float | None) -> N
 
 
 @pytest.mark.parametrize("burst", [None, 3.0])
-def test_what_is_lost_at_a_rate_is_lost_at_higher_ones(burst: float | None) -> None:
+def test_packets_lost_at_one_rate_are_lost_at_higher_rates(burst: float | None) -> None:
     patterns = [
         robustness.loss_pattern(rate, burst, 5_000, np.random.default_rng(1))
         for rate in robustness.LOSSES
@@ -75,22 +85,21 @@ def test_what_is_lost_at_a_rate_is_lost_at_higher_ones(burst: float | None) -> N
         assert not (fewer & ~more).any()
 
 
-def test_opus_without_loss_decodes_as_ever_and_lost_packets_are_concealed(
+def test_opus_without_loss_decodes_as_usual_and_lost_packets_are_concealed(
     speech: np.ndarray,
 ) -> None:
-    opus = open_peer("opus", speech=True)
-    assert isinstance(opus, FFmpegCodec)
-    packets, file = opus.encode(speech, 12_000)
-    lost = np.zeros(len(packets), bool)
-    whole = robustness.decode_opus(file, lost, 24_000)
-    by_player = opus.decode(file)
+    opus = Opus()
+    encoded = opus.encode(speech, 12_000)
+    lost = np.zeros(len(encoded.content.packets), bool)
+    whole = opus.decode_with_losses(encoded, lost)
+    by_player = opus.decode(encoded)
     by_player = np.pad(by_player, (0, len(whole) - len(by_player)))
-    # Another decoder, whose resampling delays bands a little otherwise.
+    # Another decoder, whose resampling delays bands by slightly different amounts.
     assert whole @ by_player > 0.98 * len(whole) * rms(whole) * rms(by_player)
     lost[100] = lost[150:153] = True
-    concealed = robustness.decode_opus(file, lost, 24_000)
+    concealed = opus.decode_with_losses(encoded, lost)
     assert len(concealed) == len(whole)
-    delay = 156  # the decoder drops so many samples, its delay, at the start
+    delay = 156  # samples of delay that the decoder drops at the start
     start = 100 * 480 - delay
     assert start - 48 < np.flatnonzero(np.abs(concealed - whole) > 1e-4)[0] < start + 480
     hole = slice(start, start + 480)
@@ -98,7 +107,7 @@ def test_opus_without_loss_decodes_as_ever_and_lost_packets_are_concealed(
     assert rms(concealed[hole]) > 0.3 * rms(whole[hole])
 
 
-def test_bits_are_flipped_at_the_rate_and_more_at_higher_ones() -> None:
+def test_bits_are_flipped_at_the_rate_and_stay_flipped_at_higher_rates() -> None:
     data = np.random.default_rng(0).bytes(200_000)
     flipped = []
     for rate in (0.0, 1e-4, 1e-3):
@@ -109,8 +118,8 @@ def test_bits_are_flipped_at_the_rate_and_more_at_higher_ones() -> None:
     assert not (flipped[1] & ~flipped[2]).any()
 
 
-def test_a_damaged_packet_is_lost_and_nothing_else(ours: Aecodec) -> None:
-    encoder = StreamEncoder(ours.codec, frames_per_packet=10)
+def test_only_the_damaged_packet_is_lost(ours: Aecodec) -> None:
+    encoder = StreamEncoder(ours.engine, frames_per_packet=10)
     packets = encoder.push(sound(8_000)) + encoder.finish()
     data = bytearray(b"".join(packet.to_bytes() for packet in packets))
     whole, lost = robustness.decode_damaged(ours, encoder.header, bytes(data))
@@ -124,8 +133,8 @@ def test_a_damaged_packet_is_lost_and_nothing_else(ours: Aecodec) -> None:
     np.testing.assert_array_equal(damaged[:380], whole[:380])
 
 
-def test_a_stream_of_which_all_is_lost_is_unreadable(ours: Aecodec) -> None:
-    encoder = StreamEncoder(ours.codec, frames_per_packet=4)
+def test_a_stream_without_intact_packets_is_unreadable(ours: Aecodec) -> None:
+    encoder = StreamEncoder(ours.engine, frames_per_packet=4)
     packets = encoder.push(sound(12 * 8_000)) + encoder.finish()
     data = bytearray(b"".join(packet.to_bytes() for packet in packets))
     data[Packet.HEAD_SIZE - 1 :: len(packets[0].to_bytes())] = bytes(len(packets))
@@ -134,7 +143,7 @@ def test_a_stream_of_which_all_is_lost_is_unreadable(ours: Aecodec) -> None:
     assert lost > 0.9
 
 
-def test_noise_has_the_power_it_should(perfect: robustness.Subject) -> None:
+def test_noise_has_the_stated_power(perfect: robustness.Subject) -> None:
     trials = [trial for trial in robustness.background_noise(perfect) if "uncoded" in trial.series]
     assert [trial.condition for trial in trials] == ["20", "10", "0"]
     for trial in trials:
@@ -157,24 +166,24 @@ def test_without_recordings_the_noise_is_pink() -> None:
     assert max(octaves) < 1.3 * min(octaves)
 
 
-def test_the_noise_is_taken_from_recordings_that_are_not_silent(tmp_path: Path) -> None:
+def test_noise_is_taken_from_recordings_that_are_not_silent(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "sound_silent.wav", np.zeros(2_000), 24_000)
     soundfile.write(tmp_path / "sound_loud.wav", sound(1_000)[0], 24_000)
-    noises = sorted(tmp_path.iterdir())
+    noises = [Recording(path, path.name, "sound") for path in sorted(tmp_path.iterdir())]
     for seed in range(4):
         noise = robustness.make_noise(noises, 2_500, 24_000, seed)
         np.testing.assert_allclose(noise[1_000:2_000], sound(1_000)[0], atol=1e-4)
 
 
-def test_shifts_and_levels_are_undone(perfect: robustness.Subject) -> None:
-    """With a perfect codec every generation and every level gives the original back."""
+def test_shifts_and_levels_are_reverted(perfect: robustness.Subject) -> None:
+    """With a perfect codec, every generation and every level returns the original."""
     for trial in [*robustness.tandem(perfect), *robustness.input_level(perfect)]:
         assert trial.decoded is not None
         np.testing.assert_allclose(trial.decoded, perfect.audio, atol=1e-6)
-    opus = perfect.opus
+    opus: Contender = perfect.opus
     assert isinstance(opus, Perfect)
     shifts = [len(audio) - len(perfect.audio) for audio in opus.seen[: robustness.GENERATIONS]]
-    hop = perfect.ours.codec.config.hop_length
+    hop = perfect.ours.hop_length
     assert len(set(shifts)) > 1 and all(0 < shift < hop for shift in shifts)
     peaks = [20 * math.log10(np.abs(audio).max()) for audio in opus.seen[-6:]]
     assert peaks == pytest.approx(robustness.LEVELS, abs=1e-3)
@@ -205,7 +214,7 @@ def test_a_quick_run_writes_means_of_what_it_measured(
     (ours,) = {
         row["facts"]["payload"] for row in figures["summary"] if row["series"] == "aecodec random"
     }
-    assert ours == pytest.approx(4.0)  # kbit/s, all of this model's
+    assert ours == pytest.approx(4.0)  # kbit/s, the highest bitrate of this model
     assert len(figures["plots"]) == len(robustness.EXPERIMENTS)
     for plot in figures["plots"]:
         picture = out / plot
@@ -221,6 +230,7 @@ def test_a_folder_without_speech_is_named(tmp_path: Path) -> None:
 
 def test_a_silent_recording_is_named(tmp_path: Path, model_folder: Path) -> None:
     soundfile.write(tmp_path / "speech_silent.wav", np.zeros(24_000), 24_000)
+    silent = Recording(tmp_path / "speech_silent.wav", "speech_silent.wav", "speech")
     settings = robustness.Settings(str(model_folder), 0.5, (), quick=True)
     with pytest.raises(CodecError, match=r"speech_silent.wav starts with 0.5 s of silence"):
-        robustness.experiments_on(tmp_path / "speech_silent.wav", settings)
+        robustness.experiments_on(silent, settings)

@@ -1,7 +1,7 @@
-"""One HTML page to hear codecs side by side, with nothing outside it.
+"""A self-contained HTML page for listening to codecs side by side.
 
-Each clip has a player and a spectrogram per version. Starting one stops the others and goes on from
-where they were, so that versions can be switched while listening.
+Each clip has a player and a spectrogram for every version. Starting one version stops the one that
+is playing and continues at its position, so that listeners can switch between versions.
 """
 
 from __future__ import annotations
@@ -12,24 +12,25 @@ import io
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import librosa
 import matplotlib
 import numpy as np
 import soundfile
 from PIL import Image
 
+from benchmarks.shared.spectra import stft_magnitudes
+
 WIDTH, HEIGHT = 400, 128
-"""Of a spectrogram, in pixels."""
+"""Size of a spectrogram in pixels."""
 WINDOW = 512
 FLOOR_DB = -90.0
 
 
 class Version(NamedTuple):
-    """A clip as one codec gives it back.
+    """A clip after one codec.
 
     Attributes:
-        name: of the codec.
-        detail: its bitrate, in words.
+        name: name of the codec.
+        detail: its bitrate, with the unit.
         audio: ``[N]`` float32.
     """
 
@@ -39,15 +40,15 @@ class Version(NamedTuple):
 
 
 class Clip(NamedTuple):
-    """A sound and its versions, the original first.
+    """A clip and its versions, the original first.
 
     Attributes:
-        kind: its class.
-        name: of the recording.
-        versions: to be compared.
+        sound_class: class of sound.
+        name: name of the recording.
+        versions: versions to compare.
     """
 
-    kind: str
+    sound_class: str
     name: str
     versions: Sequence[Version]
 
@@ -86,12 +87,12 @@ for (const clip of document.querySelectorAll(".versions")) {
 
 
 def make_page(clips: Sequence[Clip], sample_rate: int, remarks: Sequence[str]) -> str:
-    """The page as text.
+    """The page as HTML.
 
     Args:
-        clips: in the order of the page; a heading where the class changes.
-        sample_rate: of all audio.
-        remarks: how it was made, a paragraph each.
+        clips: clips in the order of the page, with a heading where the class of sound changes.
+        sample_rate: sample rate of all audio, in Hz.
+        remarks: paragraphs about how the page was made.
     """
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
@@ -99,14 +100,14 @@ def make_page(clips: Sequence[Clip], sample_rate: int, remarks: Sequence[str]) -
         '<link rel="icon" href="data:,">',
         f"<title>Codecs side by side</title><style>{STYLE}</style></head><body>",
         "<h1>Codecs side by side</h1>",
-        "<p>Starting one version stops the others and goes on where they were.</p>",
+        "<p>Starting one version stops the one that is playing and continues at its position.</p>",
         *(f"<p>{html.escape(remark)}</p>" for remark in remarks),
     ]
-    kind = None
+    sound_class = None
     for clip in clips:
-        if clip.kind != kind:
-            kind = clip.kind
-            parts.append(f"<h2>{html.escape(kind)}</h2>")
+        if clip.sound_class != sound_class:
+            sound_class = clip.sound_class
+            parts.append(f"<h2>{html.escape(sound_class)}</h2>")
         parts += [f"<h3>{html.escape(clip.name)}</h3>", '<div class="versions">']
         parts += [_figure(version, sample_rate) for version in clip.versions]
         parts.append("</div>")
@@ -127,12 +128,12 @@ def _figure(version: Version, sample_rate: int) -> str:
     )
 
 
-def _data(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+def _data(media_type: str, content: bytes) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
 def _flac(audio: np.ndarray, sample_rate: int) -> str:
-    """Lossless, so that nothing is heard but the codec under test."""
+    """Lossless, so that only the codec under test changes the audio."""
     target = io.BytesIO()
     soundfile.write(target, audio.clip(-1, 1), sample_rate, "PCM_16", format="FLAC")
     return _data("audio/flac", target.getvalue())
@@ -140,9 +141,8 @@ def _flac(audio: np.ndarray, sample_rate: int) -> str:
 
 def _spectrogram(audio: np.ndarray) -> str:
     """Levels relative to a full-scale sine, low frequencies at the bottom."""
-    audio = np.pad(audio, (0, max(0, WINDOW - len(audio))))
-    spectrum = np.abs(librosa.stft(audio, n_fft=WINDOW, hop_length=WINDOW // 4)) / (WINDOW / 4)
-    levels = 20 * np.log10(np.maximum(spectrum, 10 ** (FLOOR_DB / 20)))
+    magnitudes = stft_magnitudes(audio, WINDOW)
+    levels = 20 * np.log10(np.maximum(magnitudes, 10 ** (FLOOR_DB / 20)))
     shades = matplotlib.colormaps["magma"](1 - levels[::-1] / FLOOR_DB, bytes=True)
     picture = Image.fromarray(shades[..., :3]).resize((WIDTH, HEIGHT), Image.Resampling.BOX)
     target = io.BytesIO()

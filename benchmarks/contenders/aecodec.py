@@ -1,0 +1,120 @@
+"""Our own codec, through real streams."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from benchmarks.contenders.base import Contender, Encoded
+from codec.engines.torch import TorchEngine
+from codec.files import PACKET_SECONDS
+from codec.format.container import Header, Packet
+from codec.io.audio import Samples
+from codec.model_folder import DEFAULT_MODEL, find_model
+from codec.registry import load_engine
+from codec.stream import StreamDecoder, StreamEncoder
+
+
+class Stream(NamedTuple):
+    """A stream in memory.
+
+    Attributes:
+        header: header of the stream.
+        packets: packets as bytes, the end packet last.
+    """
+
+    header: Header
+    packets: list[bytes]
+
+
+class Aecodec(Contender):
+    """A model of aecodec, through a real stream: its bits are those of the written bytes.
+
+    Args:
+        model: name of a packaged model, or folder of a model.
+
+    Attributes:
+        label: name with that of the model, for tables.
+        fingerprint: fingerprint of the model, in hexadecimal digits.
+        engine: the loaded model.
+    """
+
+    name = "aecodec"
+
+    def __init__(self, model: str | Path = DEFAULT_MODEL) -> None:
+        self.engine = load_engine(model)
+        info = self.engine.info
+        self.label = f"{self.name} {info.name}"
+        self.fingerprint = info.fingerprint.hex()
+        self.sample_rate = info.sample_rate
+        self.hop_length = info.hop_length
+        if isinstance(self.engine, TorchEngine):
+            parameters = self.engine.codec.parameters()
+            self.num_parameters = sum(parameter.numel() for parameter in parameters)
+
+    @classmethod
+    def open(cls, model: str = "", *, speech: bool = True) -> Self:
+        return cls(model or DEFAULT_MODEL)
+
+    @classmethod
+    def weights_file(cls, model: str) -> Path | None:
+        return find_model(model or DEFAULT_MODEL) / "weights.safetensors"
+
+    def bitrates(self) -> tuple[int, ...]:
+        return tuple(map(int, self.engine.info.bitrates))
+
+    def encode(
+        self, audio: np.ndarray, bitrate: int, *, frames_per_packet: int | None = None
+    ) -> Encoded:
+        """Encode ``[N]`` float32 at `sample_rate`; the content is a `Stream`.
+
+        Args:
+            audio: ``[N]`` samples.
+            bitrate: one of `bitrates`.
+            frames_per_packet: length of the packets; that of files, two seconds, if None.
+        """
+        info = self.engine.info
+        # By its place in the list: a bitrate that is not an integer was rounded down there.
+        num_codebooks = self.bitrates().index(bitrate) + 1
+        encoder = StreamEncoder(
+            self.engine,
+            bitrate=info.bitrate(num_codebooks),
+            frames_per_packet=frames_per_packet or int(PACKET_SECONDS * info.frame_rate),
+        )
+        packets = encoder.push(audio[None]) + encoder.finish()
+        content = Stream(encoder.header, [packet.to_bytes() for packet in packets])
+        payload_bits = 8 * sum(len(packet.payload) for packet in packets)
+        return Encoded(content, payload_bits, Header.SIZE + sum(map(len, content.packets)))
+
+    def decode(self, encoded: Encoded) -> np.ndarray:
+        decoder = StreamDecoder(self.engine, encoded.content.header)
+        packets = map(Packet.from_bytes, encoded.content.packets)
+        return _joined([decoder.push(packet) for packet in packets])
+
+    def decode_with_losses(self, encoded: Encoded, lost: np.ndarray) -> np.ndarray:
+        """Decode a stream of which some packets are lost, with concealment.
+
+        Args:
+            encoded: from `encode`.
+            lost: ``[num_packets]`` booleans, or more.
+
+        Returns:
+            ``[N]`` float32 at `sample_rate`.
+        """
+        header, packets = encoded.content
+        decoder = StreamDecoder(self.engine, header)
+        pieces = [
+            decoder.lost() if is_lost else decoder.push(Packet.from_bytes(packet))
+            for packet, is_lost in zip(packets, lost, strict=False)
+        ]
+        if lost[len(packets) - 1]:  # without the end packet, the rest must be asked for
+            pieces.append(decoder.finish())
+        return _joined(pieces)
+
+
+def _joined(pieces: list[Samples]) -> Samples:
+    """Blocks ``[1, n]`` of mono audio -> ``[N]``."""
+    joined: Samples = np.concatenate(pieces, axis=1)[0]
+    return joined

@@ -1,0 +1,147 @@
+"""Opus, MP3 and AAC, with the encoders and decoders of FFmpeg that PyAV contains."""
+
+from __future__ import annotations
+
+import io
+from fractions import Fraction
+from typing import Any, ClassVar, NamedTuple, Self
+
+import av
+import numpy as np
+
+from benchmarks.contenders.base import Contender, Encoded
+from benchmarks.shared.resampling import resample
+
+
+class PacketFile(NamedTuple):
+    """A file in memory.
+
+    Attributes:
+        packets: packets of the encoder.
+        file: the same packets in their container.
+    """
+
+    packets: list[bytes]
+    file: bytes
+
+
+class FFmpegContender(Contender):
+    """A codec of FFmpeg, written to a real file in memory and read back from it.
+
+    Reading the file removes the delay that its container announces, as any player does.
+
+    Attributes:
+        encoder: FFmpeg's name of the encoder.
+        container: FFmpeg's name of the file format.
+        offered: bitrates in bits per second.
+        options: options of the encoder.
+    """
+
+    sample_rate = 24_000
+    encoder: ClassVar[str]
+    container: ClassVar[str]
+    offered: ClassVar[tuple[int, ...]]
+
+    def __init__(self) -> None:
+        self.options: dict[str, str] = {}
+
+    def bitrates(self) -> tuple[int, ...]:
+        return self.offered
+
+    def encode(self, audio: np.ndarray, bitrate: int) -> Encoded:
+        """Encode ``[N]`` float32 at `sample_rate`; the content is a `PacketFile`."""
+        target, packets = io.BytesIO(), []
+        with av.open(target, "w", format=self.container) as file:
+            stream: Any = file.add_stream(
+                self.encoder, rate=self.sample_rate, options=dict(self.options)
+            )
+            stream.bit_rate = bitrate
+            stream.layout = "mono"
+            stream.format = _float_format(self.encoder)
+            frame = av.AudioFrame.from_ndarray(
+                np.ascontiguousarray(audio, np.float32)[None], stream.format.name, "mono"
+            )
+            frame.sample_rate, frame.pts = self.sample_rate, 0
+            frame.time_base = Fraction(1, self.sample_rate)
+            for packet in [*stream.encode(frame), *stream.encode(None)]:
+                packets.append(bytes(packet))
+                file.mux(packet)
+        content = PacketFile(packets, target.getvalue())
+        return Encoded(content, 8 * sum(map(len, packets)), len(content.file))
+
+    def decode(self, encoded: Encoded) -> np.ndarray:
+        with av.open(io.BytesIO(encoded.content.file), "r") as source:
+            rate = source.streams.audio[0].rate
+            frames = [frame.to_ndarray()[0] for frame in source.decode(audio=0)]
+        # Audio of a few samples may be decoded to no frame at all.
+        decoded = np.concatenate([np.zeros(0, np.float32), *frames])
+        return resample(decoded, rate, self.sample_rate)
+
+
+def _float_format(encoder: str) -> str:
+    """The encoder's float sample format: packed or planar, which is the same for mono."""
+    formats = [known.name for known in av.Codec(encoder, "w").audio_formats or ()]
+    return next(name for name in ("fltp", "flt") if name in formats)
+
+
+class Opus(FFmpegContender):
+    """Opus, by libopus in an Ogg file, with frames of 20 ms.
+
+    Args:
+        speech: whether to encode as ``voip`` rather than ``audio``.
+    """
+
+    name = "opus"
+    encoder, container = "libopus", "ogg"
+    offered = (6_000, 8_000, 9_000, 12_000, 16_000, 24_000)
+
+    def __init__(self, *, speech: bool = True) -> None:
+        super().__init__()
+        self.options = {"application": "voip" if speech else "audio", "frame_duration": "20"}
+
+    @classmethod
+    def open(cls, model: str = "", *, speech: bool = True) -> Self:
+        return cls(speech=speech)
+
+    def decode_with_losses(self, encoded: Encoded, lost: np.ndarray) -> np.ndarray:
+        """Decode with libopus's concealment of lost packets.
+
+        libopus takes a packet cut to its first byte as a lost one (RFC 6716, section 3.2.1). That
+        byte, which states the kind of packet, is taken from the last packet that was received.
+
+        Args:
+            encoded: from `encode`.
+            lost: ``[num_packets]`` booleans, or more.
+
+        Returns:
+            ``[N]`` float32 at `sample_rate`, not aligned.
+        """
+        with av.open(io.BytesIO(encoded.content.file), "r") as source:
+            stream = source.streams.audio[0]
+            decoder = av.CodecContext.create("libopus", "r")
+            decoder.extradata = stream.codec_context.extradata
+            packets = [bytes(packet) for packet in source.demux(stream) if packet.size]
+        pieces, first_byte, rate = [], packets[0][:1], self.sample_rate
+        for packet, is_lost in zip(packets, lost, strict=False):
+            first_byte = first_byte if is_lost else packet[:1]
+            for frame in decoder.decode(av.Packet(first_byte if is_lost else packet)):
+                pieces.append(frame.to_ndarray()[0])
+                rate = frame.sample_rate
+        audio = np.concatenate(pieces).astype(np.float32) / 32768
+        return resample(audio, rate, self.sample_rate)
+
+
+class MP3(FFmpegContender):
+    """MP3, by LAME."""
+
+    name = "mp3"
+    encoder, container = "libmp3lame", "mp3"
+    offered = (16_000, 24_000, 32_000)
+
+
+class AAC(FFmpegContender):
+    """AAC, by FFmpeg's own encoder, in an M4A file."""
+
+    name = "aac"
+    encoder, container = "aac", "ipod"
+    offered = (16_000, 24_000, 32_000)
