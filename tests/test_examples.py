@@ -1,4 +1,4 @@
-"""The examples do what they say."""
+"""The scripts in ``examples/`` run and give the results that they promise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import soundfile
 from tests.conftest import REPOSITORY, sound
 
 
-def test_latents_tell_tones_from_noises(
+def test_tones_and_noises_are_classified_by_their_latents(
     model_folder: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

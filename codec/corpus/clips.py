@@ -1,4 +1,4 @@
-"""Reading stretches of indexed clips, mixed to mono and at one rate. No torch."""
+"""Read sections of indexed clips, mixed down to mono and resampled. Needs no torch."""
 
 from __future__ import annotations
 
@@ -20,18 +20,23 @@ from codec.io.audio import Samples
 
 logger = logging.getLogger(__name__)
 
-# What soxr's filter looks at on either side, with some room, at the lower of two rates. A crop
-# from within a clip then equals that of the whole clip resampled, to 1e-6.
+# Half-length of soxr's filter with a margin, in samples at the lower of the two rates. With this
+# much context a resampled section equals the same section of the whole resampled clip to 1e-6.
 FILTER_REACH = 128
-# Headers of compressed files are off by a little, and libsndfile lands a little late when it
-# seeks in the last page of Vorbis: up to this much of an end may be missing.
+# Lengths in headers of compressed files are slightly inexact, and libsndfile seeks slightly too
+# far in the last page of a Vorbis file: accept a section that ends early by up to this much.
 TOLERATED_SECONDS = 0.1
 
 _stderr_lock = threading.Lock()
 
 
 def clip_length(clip: Clip, sample_rate: int) -> int:
-    """Samples of a clip at another rate."""
+    """Number of samples of a clip after resampling to ``sample_rate``, at least 1.
+
+    Example:
+        >>> clip_length(Clip("a.wav", "", None, 4_000, 48_000, 48_000, 1, "a"), 24_000)
+        24000
+    """
     return max(1, round(clip.num_samples * sample_rate / clip.sample_rate))
 
 
@@ -43,15 +48,36 @@ def read_clip(
     end: int,
     report: Callable[[str], None] = logger.warning,
 ) -> Samples:
-    """Samples ``begin`` to ``end`` of a clip, mono at ``sample_rate``, within [-1, 1]: ``[n]``.
+    """Read a section of a clip, mixed down to mono and resampled.
 
-    They are those of the whole clip resampled, wherever the stretch begins. What is not finite
-    becomes silence, which ``report`` is told.
+    The result is the same section of the whole resampled clip, wherever it begins. Samples that
+    are not finite are replaced by silence.
+
+    Args:
+        folder: the folder that was indexed.
+        clip: a clip of that index.
+        sample_rate: sampling rate of the result in Hz.
+        begin: first sample of the section, at ``sample_rate``.
+        end: end of the section (exclusive), at ``sample_rate``; samples after the end of the
+            clip are zero.
+        report: called with one line if the clip contains samples that are not finite.
+
+    Returns:
+        Samples in [-1, 1], ``[end - begin]``.
 
     Raises:
-        AudioError: it cannot be read, or ends too early.
+        AudioError: the clip cannot be read, or ends earlier than its header claims.
+
+    Example:
+        >>> import soundfile
+        >>> from codec.corpus.index import scan
+        >>> Path("corpus").mkdir()
+        >>> soundfile.write("corpus/owl.wav", np.zeros((8_000, 2)), 8_000)
+        >>> clip = scan(Path("corpus")).clips[0]
+        >>> read_clip(Path("corpus"), clip, 24_000, 0, 12_000).shape
+        (12000,)
     """
-    # Reading starts where the grids of both rates meet.
+    # Start reading where the sample grids of both rates coincide.
     step, grid = Fraction(clip.sample_rate, sample_rate).as_integer_ratio()
     reach = ceil(FILTER_REACH * max(1.0, grid / step)) if step != grid else 0
     origin = max(0, begin - reach) // grid * grid
@@ -67,10 +93,10 @@ def read_clip(
     missing = last - first - len(audio)
     if missing > TOLERATED_SECONDS * clip.sample_rate:
         raise AudioError(
-            f"{clip.name} ends before sample {last}, though its header promises {clip.num_samples}"
+            f"{clip.name} ends before sample {last}, but its header claims {clip.num_samples}"
         )
     if not np.isfinite(audio).all():
-        report(f"{clip.name} holds NaN or infinite samples: they are taken as silence")
+        report(f"{clip.name} contains NaN or infinite samples: they are replaced by silence")
         audio = np.nan_to_num(audio, posinf=0.0, neginf=0.0)
     if step != grid:
         audio = soxr.resample(audio.clip(-1, 1), clip.sample_rate, sample_rate)
@@ -80,15 +106,19 @@ def read_clip(
 
 @contextmanager
 def muted_stderr() -> Iterator[None]:
-    """Keep C code from writing to stderr.
+    """Suppress output of C libraries on stderr.
 
-    libsndfile's mp3 decoder, mpg123, reports after every seek that it lacks what came before, and
-    cannot be told otherwise.
+    libsndfile's MP3 decoder, mpg123, prints a warning after every seek and has no option to
+    disable it.
+
+    Example:
+        >>> with muted_stderr():
+        ...     _ = os.write(2, b"not shown")
     """
     with _stderr_lock, Path(os.devnull).open("wb") as nowhere:
         try:
             stderr = os.dup(2)
-        except OSError:  # closed: nobody hears
+        except OSError:  # stderr is closed: nothing to suppress
             yield
             return
         os.dup2(nowhere.fileno(), 2)

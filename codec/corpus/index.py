@@ -1,7 +1,7 @@
-"""The index of a folder of audio: every piece of it, found and measured without decoding.
+"""Index the audio in a folder: list every clip with its length and class, without decoding.
 
-A piece is a file that libsndfile reads, or a member of a tar shard in WebDataset form
-(``key.flac`` beside other members of the same key, which are ignored), read in place. No torch.
+A clip is a file that libsndfile reads, or a member of a tar shard in WebDataset format, read in
+place (members with other suffixes, such as ``key.json``, are ignored). Needs no torch.
 """
 
 from __future__ import annotations
@@ -29,26 +29,32 @@ logger = logging.getLogger(__name__)
 
 CACHE_VERSION = 1
 SHARD_SUFFIX = ".tar"
-# Headers are small and disks far: more threads than processors.
+# Reading headers waits for the disk, not for the processor, so use more threads than cores.
 THREADS = 16
-# No coding is this thin, silence included: a header that promises more seconds is wrong.
+# No format needs fewer bytes, even for silence: a header that claims a longer duration is wrong.
 MIN_BYTES_PER_SECOND = 5
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One piece of audio.
+    """One audio file or shard member.
 
     Attributes:
-        path: of the file or shard, relative to the folder, with ``/``.
-        member: name within the shard, empty for a file.
-        offset: where the audio file starts in the shard, in bytes; None for a file.
-        size: of the audio file, in bytes.
-        num_samples: per channel, as its header says.
-        sample_rate: in samples per second.
-        channels: how many.
-        kind: class of sound: the first folder that it lies in, or else the beginning of its name
-            up to the first underscore. A shard counts as if its members lay in its place.
+        path: path of the file or shard relative to the folder, with ``/`` as separator.
+        member: name within the shard; empty for a file.
+        offset: position of the audio data within the shard in bytes; None for a file.
+        size: size of the audio data in bytes.
+        num_samples: samples per channel according to the file header.
+        sample_rate: sampling rate in Hz.
+        channels: number of channels.
+        kind: class of the recording: the first subfolder that contains it or, at the top level,
+            the beginning of its name up to the first underscore. Members of a shard are
+            classified as if they were extracted in place of the shard.
+
+    Example:
+        >>> clip = Clip("music/a.flac", "", None, 4096, 48_000, 24_000, 1, "music")
+        >>> clip.name, clip.seconds
+        ('music/a.flac', 2.0)
     """
 
     path: str
@@ -62,22 +68,23 @@ class Clip:
 
     @property
     def name(self) -> str:
-        """What the clip is called wherever it is listed."""
+        """Name for reports: the path, followed by the member's name for a clip in a shard."""
         return f"{self.path}/{self.member}" if self.member else self.path
 
     @property
     def seconds(self) -> float:
+        """Duration in seconds."""
         return self.num_samples / self.sample_rate
 
 
 @dataclass(frozen=True)
 class Index:
-    """What a folder holds.
+    """The audio found in a folder.
 
     Attributes:
-        folder: that was searched.
-        clips: sorted by name.
-        skipped: for each name that looked like audio but is not usable, one line that says why.
+        folder: the folder that was searched.
+        clips: all usable clips, sorted by name.
+        skipped: for each unusable file or shard member, by name, the reason in one line.
     """
 
     folder: Path
@@ -86,11 +93,12 @@ class Index:
 
     @property
     def hours(self) -> float:
+        """Total duration in hours."""
         return sum(clip.seconds for clip in self.clips) / 3600
 
     @property
     def hours_by_kind(self) -> dict[str, float]:
-        """Hours of every class, sorted by name."""
+        """Duration of each class in hours, sorted by class name."""
         hours = dict.fromkeys(sorted({clip.kind for clip in self.clips}), 0.0)
         for clip in self.clips:
             hours[clip.kind] += clip.seconds / 3600
@@ -99,7 +107,7 @@ class Index:
 
 @dataclass(frozen=True, order=True)
 class _File:
-    """A file as the folder lists it; equal size and time mean that it has not changed."""
+    """A directory entry; a file with the same size and modification time has not changed."""
 
     path: str
     size: int
@@ -107,18 +115,29 @@ class _File:
 
 
 def scan(folder: Path, cache: Path | None = None) -> Index:
-    """Find all audio under ``folder``, in its subfolders and shards.
+    """Find all audio in ``folder``, its subfolders and its shards.
 
     Args:
-        folder: searched through; links are followed, but no folder is entered twice.
-        cache: JSON file that remembers what was found, so that only new and changed files are
-            opened the next time. A damaged one, or one of another folder, is made anew.
+        folder: folder to search; symbolic links are followed, and no folder is visited twice.
+        cache: JSON file that stores the result, so that the next scan opens only new and changed
+            files. A damaged cache, or one that belongs to another folder, is replaced.
+
+    Returns:
+        The index of all usable clips, with the reason for each one that was skipped.
 
     Raises:
-        AudioError: there is no usable audio.
+        AudioError: the folder contains no usable audio.
+
+    Example:
+        >>> import numpy as np, soundfile
+        >>> Path("corpus/birds").mkdir(parents=True)
+        >>> soundfile.write("corpus/birds/owl.wav", np.zeros(8_000), 8_000)
+        >>> index = scan(Path("corpus"))
+        >>> [(clip.name, clip.kind, clip.seconds) for clip in index.clips]
+        [('birds/owl.wav', 'birds', 1.0)]
     """
     if not folder.is_dir():
-        raise AudioError(f"{folder} is not a folder: give one that holds audio")
+        raise AudioError(f"{folder} is not a folder: give a folder that contains audio")
     skipped: dict[str, str] = {}
     files = sorted(_walk(folder, skipped))
     remembered = _read_cache(cache, folder) if cache else {}
@@ -142,14 +161,15 @@ def scan(folder: Path, cache: Path | None = None) -> Index:
         logger.warning("skipped: %s", reason)
 
     found = known | fresh
-    # A fault may be mended without a trace in size or time (rights, a disk): look again next time.
+    # Some faults (permissions, a disk) are repaired without a change of size or modification
+    # time, so skipped files are not cached and are opened again by the next scan.
     faulty |= skipped.keys()
     sound = {file: clips for file, clips in found.items() if file.path not in faulty}
     clips = sorted((clip for each in found.values() for clip in each), key=lambda clip: clip.name)
     if not clips:
-        tried = f"none of {len(skipped)} files that look like it can be used" if skipped else ""
+        tried = f"none of {len(skipped)} files with an audio suffix can be used" if skipped else ""
         raise AudioError(
-            f"no audio under {folder}: {tried or 'give a folder of wav, flac, mp3, ogg or tar'}"
+            f"no audio in {folder}: {tried or 'give a folder of wav, flac, mp3, ogg or tar files'}"
         )
     if cache and sound != remembered:
         _write_cache(cache, folder, sound)
@@ -160,15 +180,32 @@ def scan(folder: Path, cache: Path | None = None) -> Index:
 def open_clip(folder: Path, clip: Clip, *, mono: bool = False) -> Iterator[AudioReader]:
     """Open a clip for reading.
 
+    Args:
+        folder: the folder that was indexed.
+        clip: a clip of that index.
+        mono: mix all channels down to one.
+
+    Yields:
+        A reader positioned at the first sample.
+
     Raises:
-        AudioError: it cannot be opened, or is not audio.
+        AudioError: the clip cannot be opened, or is not audio.
+
+    Example:
+        >>> import numpy as np, soundfile
+        >>> Path("corpus").mkdir()
+        >>> soundfile.write("corpus/owl.wav", np.zeros(8_000), 8_000)
+        >>> folder = Path("corpus")
+        >>> with open_clip(folder, scan(folder).clips[0]) as reader:
+        ...     reader.read(100).shape
+        (1, 100)
     """
     if clip.offset is None:
         with open_audio(folder / clip.path, mono=mono, name=clip.name) as reader:
             yield reader
         return
     try:
-        # Unbuffered: on a far disk a crop fetches what it needs and no more.
+        # Unbuffered, so that on a network disk a crop fetches only the bytes that it needs.
         shard = (folder / clip.path).open("rb", buffering=0)
     except OSError as error:
         raise AudioError(f"{clip.path} cannot be opened: {error.strerror}") from error
@@ -179,7 +216,7 @@ def open_clip(folder: Path, clip: Clip, *, mono: bool = False) -> Iterator[Audio
 
 
 def _walk(folder: Path, skipped: dict[str, str]) -> Iterator[_File]:
-    """Every file with a suffix of audio or shards."""
+    """Yield every file whose suffix is that of audio or of a shard."""
 
     def note(error: OSError) -> None:
         name = Path(error.filename).relative_to(folder).as_posix()
@@ -192,7 +229,7 @@ def _walk(folder: Path, skipped: dict[str, str]) -> Iterator[_File]:
             folders.clear()
             continue
         entered.add(place)
-        folders.sort()  # so that of two links to a folder always the same one is taken
+        folders.sort()  # if two links lead to the same folder, always follow the same one
         for name in names:
             path = Path(root) / name
             relative = path.relative_to(folder).as_posix()
@@ -200,7 +237,7 @@ def _walk(folder: Path, skipped: dict[str, str]) -> Iterator[_File]:
                 continue
             try:
                 status = path.stat()
-            except OSError as error:  # a link to nowhere, or one that was taken away just now
+            except OSError as error:  # a dangling link, or a file that was deleted meanwhile
                 skipped[relative] = f"{relative} cannot be opened: {error.strerror}"
                 continue
             if stat.S_ISREG(status.st_mode):
@@ -210,9 +247,9 @@ def _walk(folder: Path, skipped: dict[str, str]) -> Iterator[_File]:
 
 
 def _candidates(folder: Path, file: _File, skipped: dict[str, str]) -> list[Clip]:
-    """What may be audio in a file, not yet measured."""
+    """Clips that a file may contain, with lengths and rates not yet known."""
     if not file.path.lower().endswith(SHARD_SUFFIX):
-        kind = _kind(folder, _place(file.path, ""))
+        kind = _class_of(folder, _place(file.path, ""))
         return [Clip(file.path, "", None, file.size, 0, 0, 0, kind)]
     members = []
     try:
@@ -221,22 +258,22 @@ def _candidates(folder: Path, file: _File, skipped: dict[str, str]) -> list[Clip
                 suffix = PurePosixPath(member.name).suffix.lower()
                 if not member.isreg() or member.issparse() or suffix not in SUFFIXES:
                     continue
-                kind = _kind(folder, _place(file.path, member.name))
+                kind = _class_of(folder, _place(file.path, member.name))
                 place = (member.name, member.offset_data, member.size)
                 clip = Clip(file.path, *place, 0, 0, 0, kind)
                 if member.offset_data + member.size > file.size:
-                    skipped[clip.name] = f"{clip.name} is cut short, with its shard"
+                    skipped[clip.name] = f"{clip.name} is cut short: its shard is truncated"
                 else:
                     members.append(clip)
     except (OSError, tarfile.TarError) as error:
-        # What was found before the fault stays.
+        # Members found before the fault remain usable.
         reason = error.strerror if isinstance(error, OSError) else error
         skipped[file.path] = f"{file.path} cannot be read to its end: {reason}"
     return members
 
 
 def _measure(folder: Path, clip: Clip) -> Clip | str:
-    """The clip as its header describes it, or what is wrong with it."""
+    """The clip with length, rate and channels from its header, or the reason to skip it."""
     try:
         with open_clip(folder, clip) as reader:
             clip = dataclasses.replace(
@@ -250,18 +287,18 @@ def _measure(folder: Path, clip: Clip) -> Clip | str:
     except OSError as error:
         return f"{clip.name} cannot be opened: {error.strerror}"
     if not clip.num_samples:
-        return f"{clip.name} holds no samples"
+        return f"{clip.name} contains no samples"
     if clip.seconds > clip.size / MIN_BYTES_PER_SECOND:
-        return f"{clip.name} cannot hold the {clip.num_samples} samples that its header promises"
+        return f"{clip.name} is too small for the {clip.num_samples} samples that its header claims"
     return clip
 
 
 def _place(path: str, member: str) -> PurePosixPath:
-    """Where audio lies, shards seen as the folders that they were made from."""
+    """Path of the audio if every shard were extracted in its place."""
     return PurePosixPath(path).parent / member.lstrip("/") if member else PurePosixPath(path)
 
 
-def _kind(folder: Path, path: PurePosixPath) -> str:
+def _class_of(folder: Path, path: PurePosixPath) -> str:
     if len(path.parts) > 1:
         return path.parts[0]
     start, underscore, _ = path.name.partition("_")
@@ -269,7 +306,7 @@ def _kind(folder: Path, path: PurePosixPath) -> str:
 
 
 def _read_cache(cache: Path, folder: Path) -> dict[_File, list[Clip]]:
-    """What was found before; nothing if that cannot be told."""
+    """Clips stored by an earlier scan; empty if the cache is missing, damaged or foreign."""
     try:
         stored: Any = json.loads(cache.read_text("utf-8"))
         if stored["version"] != CACHE_VERSION or stored["folder"] != str(folder.resolve()):
@@ -277,7 +314,7 @@ def _read_cache(cache: Path, folder: Path) -> dict[_File, list[Clip]]:
         found: dict[_File, list[Clip]] = {}
         for path, size, mtime_ns, clips in stored["files"]:
             found[_File(path, size, mtime_ns)] = [
-                Clip(path, *facts, kind=_kind(folder, _place(path, facts[0])))  # type: ignore[misc]
+                Clip(path, *facts, kind=_class_of(folder, _place(path, facts[0])))  # type: ignore[misc]
                 for facts in clips
             ]
         for clip in (clip for clips in found.values() for clip in clips):

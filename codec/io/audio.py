@@ -1,4 +1,4 @@
-"""Audio files in and out, in blocks: whatever libsndfile reads, at any rate, with any channels."""
+"""Read and write audio files block by block, in every format that libsndfile supports."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ import soxr
 from codec.errors import AudioError
 
 Samples = npt.NDArray[np.float32]
+"""Audio as float32, nominally in [-1, 1]: ``[N]`` for one channel, ``[C, N]`` for several."""
 
 BLOCK_SECONDS = 1.0
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 8_000, 192_000
-# libsndfile's name of the format and of the coding that is written, by suffix.
+# libsndfile's names of the format and of the sample encoding to write, by suffix.
 FORMATS = {
     ".wav": ("WAV", "PCM_16"),
     ".flac": ("FLAC", "PCM_16"),
@@ -34,12 +35,25 @@ FORMATS = {
     ".rf64": ("RF64", "PCM_16"),
     ".w64": ("W64", "PCM_16"),
 }
-# What is looked for in folders; a file named on its own may have any name.
+# Suffixes of audio files in folders; a file that is named explicitly may have any suffix.
 SUFFIXES = {*FORMATS, ".oga", ".aifc", ".snd"}
 
 
 class Resampler:
-    """Blocks ``[C, n]`` at one rate to blocks at another, of exactly the length asked for."""
+    """Streaming resampler for blocks ``[C, n]``, with an exact total output length.
+
+    Args:
+        source_rate: sampling rate of the input in Hz.
+        target_rate: sampling rate of the output in Hz.
+        channels: number of channels C.
+
+    Example:
+        >>> resampler = Resampler(48_000, 24_000, channels=1)
+        >>> first = resampler.push(np.zeros((1, 4_800), np.float32))
+        >>> last = resampler.finish(num_samples=2_400)
+        >>> first.shape[1] + last.shape[1]
+        2400
+    """
 
     def __init__(self, source_rate: int, target_rate: int, channels: int) -> None:
         self._channels = channels
@@ -51,16 +65,19 @@ class Resampler:
         self._num_out = 0
 
     def push(self, block: Samples) -> Samples:
-        """What is ready of the output after this block."""
+        """Resample a block and return the output ``[C, m]`` that is complete so far."""
         if self._stream is not None:
             block = self._stream.resample_chunk(np.ascontiguousarray(block.T)).T
         self._num_out += block.shape[1]
         return block
 
     def finish(self, num_samples: int) -> Samples:
-        """The end of the output, cut or padded with silence so that there are ``num_samples``.
+        """Return the rest of the output, cut or zero-padded to ``num_samples`` in total.
 
-        The filter's own ending is off by less than a sample's worth.
+        The resampler's own output length differs from the exact one by less than one sample.
+
+        Args:
+            num_samples: length of the whole output per channel.
         """
         tail = np.zeros((self._channels, 0), np.float32)
         if self._stream is not None:
@@ -72,7 +89,17 @@ class Resampler:
 
 
 class FileSection(io.RawIOBase):
-    """A stretch of an open file, as a file of its own: a member of an archive, read in place."""
+    """A section of an open file as a read-only file object, to read archive members in place.
+
+    Args:
+        file: seekable binary file.
+        offset: start of the section in bytes.
+        size: length of the section in bytes.
+
+    Example:
+        >>> FileSection(io.BytesIO(b"0123456789"), offset=3, size=4).read()
+        b'3456'
+    """
 
     def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
         self._file, self._offset, self._size = file, offset, size
@@ -102,12 +129,17 @@ class FileSection(io.RawIOBase):
 
 
 class AudioReader:
-    """A file opened for reading, in blocks or from any point.
+    """An audio file opened for reading, in blocks or from any position.
+
+    Created by `open_audio`.
 
     Attributes:
-        sample_rate: in samples per second.
-        channels: after mixing down, if that was asked for.
-        num_samples: per channel, as the file says.
+        sample_rate: sampling rate in Hz.
+        channels: number of channels of the samples returned (1 if mixed down).
+        num_samples: samples per channel according to the file header.
+
+    Raises:
+        AudioError: the sampling rate is outside the supported range.
     """
 
     def __init__(self, file: soundfile.SoundFile, name: str, mono: bool) -> None:
@@ -118,21 +150,29 @@ class AudioReader:
         if not MIN_SAMPLE_RATE <= self.sample_rate <= MAX_SAMPLE_RATE:
             raise AudioError(
                 f"{name} has {self.sample_rate} samples per second: "
-                f"{MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} can be coded; resample it first"
+                f"{MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} are supported; resample it first"
             )
 
     def blocks(self) -> Iterator[Samples]:
-        """The audio as ``[C, n]`` blocks of about a second."""
+        """Yield the rest of the file in ``[C, n]`` blocks of about one second.
+
+        Raises:
+            AudioError: a block cannot be read, or contains samples that are not finite.
+        """
         size = round(BLOCK_SECONDS * self.sample_rate)
         while (block := self.read(size)).shape[1]:
             if not np.isfinite(block).all():
                 raise AudioError(
-                    f"{self._name} holds NaN or infinite samples: repair it before coding"
+                    f"{self._name} contains NaN or infinite samples: repair it before coding"
                 )
             yield block
 
     def read(self, num_samples: int) -> Samples:
-        """The next samples, ``[C, n]``; fewer where the file ends. They may not be finite."""
+        """Read up to ``num_samples`` samples per channel, ``[C, n]``, without a check for NaN.
+
+        Raises:
+            AudioError: the file cannot be read.
+        """
         try:
             block: Samples = self._file.read(num_samples, dtype="float32", always_2d=True).T
         except soundfile.SoundFileError as error:
@@ -140,40 +180,56 @@ class AudioReader:
         return block.mean(axis=0, keepdims=True) if self._mono else block
 
     def seek(self, sample: int) -> None:
-        """Go on reading from there."""
+        """Set the position of the next `read`, in samples from the beginning.
+
+        Raises:
+            AudioError: the file cannot be read from there.
+        """
         try:
             self._file.seek(sample)
         except soundfile.SoundFileError as error:
-            raise AudioError(f"{self._name} cannot be read from {sample}: {error}") from error
+            message = f"{self._name} cannot be read from sample {sample}: {error}"
+            raise AudioError(message) from error
 
 
 @contextmanager
 def open_audio(
     source: Path | BinaryIO | FileSection, *, mono: bool = False, name: str | None = None
 ) -> Iterator[AudioReader]:
-    """Open a file that libsndfile reads.
+    """Open an audio file in any format that libsndfile reads.
 
     Args:
         source: path, or a seekable binary file.
-        mono: mix all channels to one.
-        name: what messages call it; its path if None.
+        mono: mix all channels down to one.
+        name: name for error messages; the path if None.
+
+    Yields:
+        A reader positioned at the first sample.
 
     Raises:
-        AudioError: missing, empty, not audio, or of a rate that cannot be coded.
+        AudioError: the file is missing, empty or not audio, or its sampling rate is not
+            supported.
+
+    Example:
+        >>> soundfile.write("a.wav", np.zeros((8_000, 2)), 8_000)
+        >>> with open_audio(Path("a.wav")) as reader:
+        ...     reader.sample_rate, reader.channels, reader.read(100).shape
+        (8000, 2, (2, 100))
     """
     name = name or (str(source) if isinstance(source, Path) else "the input")
     if isinstance(source, Path):
         if source.is_dir():
-            raise AudioError(f"{name} is a folder: name files, or give --out-dir to take it whole")
+            raise AudioError(f"{name} is a folder: name a file, or use --out-dir for whole folders")
         if not source.exists():
             raise AudioError(f"{name} does not exist: check the path")
         if source.is_file() and not source.stat().st_size:
-            raise AudioError(f"{name} is empty: it holds not even a file header")
+            raise AudioError(f"{name} is empty (0 bytes): check how it was written")
     with ExitStack() as stack:
         try:
             handle = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
-            # By its descriptor, so that the content counts and not the suffix (libsndfile takes
-            # ".raw" as headerless), and reading fails in C, not in a callback.
+            # Opened by file descriptor: libsndfile then recognises the format by content instead
+            # of the suffix (it reads ".raw" as headerless), and read errors are raised by its C
+            # code and not inside a Python callback.
             readable = handle if isinstance(handle, FileSection) else handle.fileno()
             file = stack.enter_context(soundfile.SoundFile(readable, closefd=False))
         except OSError as error:
@@ -187,17 +243,21 @@ def open_audio(
 
 
 class AudioWriter:
-    """A file opened for writing in blocks."""
+    """An audio file opened for writing in blocks. Created by `create_audio`."""
 
     def __init__(self, file: soundfile.SoundFile) -> None:
         self._file = file
 
     def write(self, block: Samples) -> None:
-        """Append ``[C, n]`` samples; what exceeds full scale is clipped."""
+        """Append samples ``[C, n]``; values beyond full scale are clipped.
+
+        Raises:
+            AudioError: the samples cannot be written.
+        """
         try:
             self._file.write(block.T.clip(-1.0, 1.0))
         except (AssertionError, soundfile.SoundFileError) as error:
-            # soundfile only asserts that all samples were written.
+            # soundfile signals a short write by a failed assertion.
             raise AudioError("the output cannot be written: is the disk full?") from error
 
 
@@ -205,24 +265,40 @@ class AudioWriter:
 def create_audio(
     target: BinaryIO, suffix: str, sample_rate: int, channels: int
 ) -> Iterator[AudioWriter]:
-    """Open a file for writing in the format that ``suffix`` names; wav and flac in 16 bits.
+    """Open an audio file for writing.
+
+    Args:
+        target: binary file, opened for writing.
+        suffix: format by file suffix, one of `FORMATS`; lossless formats are written in 16 bits.
+        sample_rate: sampling rate in Hz.
+        channels: number of channels.
+
+    Yields:
+        A writer for blocks ``[C, n]``.
 
     Raises:
-        AudioError: an unknown suffix, or a rate or channel count that the format cannot hold.
+        AudioError: the suffix is unknown, or the format does not support the sampling rate or
+            the number of channels.
+
+    Example:
+        >>> with open("a.flac", "wb") as file, create_audio(file, ".flac", 8_000, 2) as writer:
+        ...     writer.write(np.zeros((2, 100), np.float32))
+        >>> soundfile.info("a.flac").frames
+        100
     """
     if suffix not in FORMATS:
         raise AudioError(
             f"cannot write {suffix or 'a file without suffix'}: "
             f"end the output's name in one of {', '.join(sorted(FORMATS))}"
         )
-    kind, subtype = FORMATS[suffix]
+    container, subtype = FORMATS[suffix]
     try:
         file = soundfile.SoundFile(
             target.fileno(),
             "w",
             sample_rate,
             channels,
-            format=kind,
+            format=container,
             subtype=subtype,
             closefd=False,
         )

@@ -1,7 +1,7 @@
-"""Pictures of a codec at work on a folder of recordings.
+"""Plots of a codec's behaviour on a folder of recordings.
 
-How it uses its codebooks, where sounds lie in its latent space, and which recordings it decodes
-worst: often it is not the codec that is odd there but the recording.
+They show how the codec uses its codebooks, where sounds lie in its latent space, and which
+recordings have the largest error. A recording with a large error is often faulty itself.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,9 +26,10 @@ from codec.corpus.workers import OPENING_SECONDS, Recordings
 from codec.engines.base import Engine
 from codec.engines.torch import tensor_model
 from codec.errors import CodecError
+from codec.io.audio import Samples
 from codec.io.outputs import write_atomically
 from codec.quality.evaluate import Measured, codebook_counts, measure
-from codec.quality.metrics import Histogram, Samples, bitrate_efficiency, perplexity
+from codec.quality.metrics import Histogram, bitrate_efficiency, perplexity
 from codec.registry import Model, as_engine
 
 Floats = npt.NDArray[np.float32]
@@ -35,21 +37,26 @@ Floats = npt.NDArray[np.float32]
 CODEBOOKS, LATENTS, ERRORS, LIST = "codebooks.png", "latents.png", "errors.png", "errors.csv"
 
 MAX_FRAMES, MAX_FRAMES_EACH = 20_000, 200
-"""Of the map of latents: in all, and of one recording."""
+"""Frames in the plot of latents: in total, and per recording."""
+
 WORST_SHOWN = 30
-COLOURS = 9
-"""Classes with a colour of their own; the smaller ones share grey."""
+"""Recordings in the plot of errors."""
+
+NUM_COLOURS = 9
+"""Classes with a colour of their own; all smaller classes are grey."""
+
+GREY = "C7"
 OTHERS = "others"
 
 
 @dataclass(frozen=True)
 class Inspected:
-    """What is drawn of one recording.
+    """Measurements of one recording.
 
     Attributes:
-        clip: which.
-        measured: at the top bitrate.
-        embedding: frames of `Codec.embed`, evenly spread, ``[n, E]``.
+        clip: the recording.
+        measured: its metrics at the highest bitrate.
+        embedding: evenly spaced frames of `Codec.embed`, ``[n, E]``.
     """
 
     clip: Clip
@@ -58,7 +65,7 @@ class Inspected:
 
     @property
     def error(self) -> float:
-        """Mel distance: unlike SI-SDR it is no stricter with sounds that have no clear phase."""
+        """Mel distance, which unlike SI-SDR does not penalise noise-like sounds for their phase."""
         return self.measured.figures[0].mel
 
 
@@ -72,25 +79,26 @@ def inspect(
     force: bool = False,
     processes: int = 1,
 ) -> list[Path]:
-    """Draw a codec at work.
+    """Plot how a codec behaves on a folder of recordings.
 
     Writes ``codebooks.png`` (not for continuous latents), ``latents.png``, ``errors.png``, and
-    ``errors.csv`` with every recording, the worst first.
+    ``errors.csv``, which lists every recording in order of decreasing error and then the files
+    that could not be read.
 
     Args:
         model: an engine, a `Codec`, the name of a packaged model or a model folder.
-        folder: searched through all its subfolders; what cannot be read ends the list.
-        out: folder for the pictures, made if missing.
-        seconds: how much of each recording is looked at, from its beginning.
-        every: take every n-th recording only.
-        force: replace what is in ``out``.
-        processes: see `Recordings.each`.
+        folder: folder of recordings, searched with all subfolders.
+        out: output folder, created if missing.
+        seconds: length of the opening of each recording to analyse.
+        every: use only every n-th recording.
+        force: replace existing files in ``out``.
+        processes: number of processes, see `Recordings.each`.
 
     Returns:
-        The files that were written.
+        Paths of the files that were written.
 
     Raises:
-        CodecError: the pictures exist, or nothing in ``folder`` can be read.
+        CodecError: an output exists and ``force`` is not set, or no recording can be read.
     """
     engine = as_engine(model)
     info = engine.info
@@ -109,7 +117,7 @@ def inspect(
     ):
         if measured.histogram is not None:
             histogram += measured.histogram
-        measured = dataclasses.replace(measured, histogram=None)  # a thousand of them fill memories
+        measured = dataclasses.replace(measured, histogram=None)  # large, and no longer needed
         found.append(Inspected(clip, measured, embedding))
     found.sort(key=lambda result: -result.error)
     colours = class_colours([result.clip.kind for result in found])
@@ -126,20 +134,40 @@ def inspect(
 
 
 def examine(engine: Engine, original: Samples, *, max_frames: int) -> tuple[Measured, Floats]:
-    """Measure a recording ``[N]`` at the top bitrate; its latents too, ``[n, E]``."""
+    """Measure one recording at the highest bitrate and embed it.
+
+    Args:
+        engine: the model.
+        original: samples ``[N]``.
+        max_frames: largest number of latent frames to return.
+
+    Returns:
+        The metrics, and evenly spaced latent frames ``[n, E]`` with n up to ``max_frames``.
+    """
     measured = measure(engine, original, counts=codebook_counts(engine.info, None)[-1:])
     codec = tensor_model(engine)
     audio = torch.from_numpy(original)[None, None].to(next(codec.parameters()).device)
     frames = codec.embed(audio)[0].T.cpu().numpy()
-    return measured, frames[:: -(-len(frames) // max_frames)].copy()  # not a view of them all
+    step = math.ceil(len(frames) / max_frames)
+    return measured, frames[::step].copy()  # a view would keep all frames in memory
 
 
 def principal_components(frames: Floats, count: int = 2) -> tuple[Floats, npt.NDArray[np.float64]]:
-    """Coordinates of frames ``[n, E]`` along their directions of most variance.
+    """Principal component analysis.
+
+    Args:
+        frames: vectors ``[n, E]``.
+        count: number of components.
 
     Returns:
-        Coordinates ``[n, count]``, and the share of the variance that lies along each. Signs are
-        such that the largest weight of every direction is positive.
+        Coordinates ``[n, count]`` along the directions of largest variance, and the share of the
+        variance along each. The sign of a direction makes its largest weight positive.
+
+    Example:
+        >>> frames = np.array([[0, 1], [2, 1], [4, 1]], np.float32)
+        >>> points, shares = principal_components(frames, count=1)
+        >>> points.tolist(), shares.tolist()
+        ([[-2.0], [0.0], [2.0]], [1.0])
     """
     centred = frames - frames.mean(0)
     centred = np.pad(centred, ((0, 0), (0, max(0, count - frames.shape[1]))))
@@ -151,32 +179,51 @@ def principal_components(frames: Floats, count: int = 2) -> tuple[Floats, npt.ND
     return (centred @ chosen).astype(np.float32), shares
 
 
-def class_colours(kinds: Sequence[str]) -> dict[str, str]:
-    """A colour for each class, the most frequent first; those beyond `COLOURS` are grey."""
-    ranked = sorted(Counter(kinds).items(), key=lambda item: (-item[1], item[0]))
+def class_colours(classes: Sequence[str]) -> dict[str, str]:
+    """Assign a matplotlib colour to each class.
+
+    Args:
+        classes: class of each recording.
+
+    Returns:
+        Colours by class, the most frequent class first. Classes after the first `NUM_COLOURS`
+        are `GREY`.
+
+    Example:
+        >>> class_colours(["music", "speech", "speech"])
+        {'speech': 'C0', 'music': 'C1'}
+    """
+    ranked = sorted(Counter(classes).items(), key=lambda item: (-item[1], item[0]))
+    palette = [f"C{number}" for number in range(NUM_COLOURS + 1) if f"C{number}" != GREY]
     return {
-        kind: f"C{rank if rank < 7 else rank + 1}" if rank < COLOURS else "C7"
-        for rank, (kind, _) in enumerate(ranked)
+        name: palette[rank] if rank < NUM_COLOURS else GREY for rank, (name, _) in enumerate(ranked)
     }
 
 
 def draw_codebooks(histogram: Histogram) -> bytes:
-    """Entries that occur, and perplexity, of each codebook, from counts ``[K, codebook_size]``."""
-    levels = np.arange(1, len(histogram) + 1)
+    """Plot the number of entries in use and the perplexity of each codebook.
+
+    Args:
+        histogram: counts of the codes, ``[K, codebook_size]``.
+
+    Returns:
+        The plot as PNG.
+    """
+    numbers = np.arange(1, len(histogram) + 1)
     used = (histogram > 0).sum(1)
     effective = perplexity(histogram)
     size, num_frames = histogram.shape[1], int(histogram[0].sum())
 
-    figure = _figure(max(6.0, 2.5 + 0.45 * len(levels)), 4.5)
+    figure = _figure(max(6.0, 2.5 + 0.45 * len(numbers)), 4.5)
     axes = figure.add_subplot()
-    axes.bar(levels - 0.2, used, 0.4, label="entries that occur")
-    axes.bar(levels + 0.2, effective, 0.4, label="perplexity (entries in effective use)")
+    axes.bar(numbers - 0.2, used, 0.4, label="entries that occur")
+    axes.bar(numbers + 0.2, effective, 0.4, label="perplexity (effective number of entries)")
     axes.axhline(size, color="black", linewidth=1, linestyle=":", label=f"all {size} entries")
-    axes.set_xticks(levels if len(levels) <= 32 else levels[:: -(-len(levels) // 16)])
+    axes.set_xticks(numbers if len(numbers) <= 32 else numbers[:: math.ceil(len(numbers) / 16)])
     axes.set_xlabel("codebook")
     axes.set_ylabel("entries")
     axes.set_title(
-        f"Use of the codebooks over {num_frames} frames: {100 * used.mean() / size:.0f} % of the "
+        f"Codebook use over {num_frames} frames: {100 * used.mean() / size:.0f} % of the "
         f"entries, efficiency {100 * bitrate_efficiency(histogram):.0f} %",
         fontsize="medium",
     )
@@ -185,13 +232,21 @@ def draw_codebooks(histogram: Histogram) -> bytes:
 
 
 def draw_latents(found: Sequence[Inspected], colours: dict[str, str]) -> bytes:
-    """Frames of the latent space along its two directions of most variance."""
+    """Plot latent frames along the two directions of largest variance.
+
+    Args:
+        found: the recordings.
+        colours: colour of each class.
+
+    Returns:
+        The plot as PNG.
+    """
     frames = np.concatenate([result.embedding for result in found])
-    kinds = np.repeat(
+    classes = np.repeat(
         [result.clip.kind for result in found],
         [len(result.embedding) for result in found],
     )
-    # In random order, so that no class lies on top of the others.
+    # In random order, so that no class hides the others.
     order = np.random.default_rng(0).permutation(len(frames))
     points, shares = principal_components(frames[order])
     figure = _figure(8.0, 6.5)
@@ -200,7 +255,7 @@ def draw_latents(found: Sequence[Inspected], colours: dict[str, str]) -> bytes:
         points[:, 0],
         points[:, 1],
         s=4,
-        c=[colours[kind] for kind in kinds[order]],
+        c=[colours[name] for name in classes[order]],
         alpha=0.5,
         linewidths=0,
     )
@@ -218,14 +273,22 @@ def draw_latents(found: Sequence[Inspected], colours: dict[str, str]) -> bytes:
 
 
 def draw_errors(found: Sequence[Inspected], colours: dict[str, str]) -> bytes:
-    """The recordings that are decoded worst, beside what is usual."""
+    """Plot the recordings with the largest error, with the median over all for comparison.
+
+    Args:
+        found: the recordings, in order of decreasing error.
+        colours: colour of each class.
+
+    Returns:
+        The plot as PNG.
+    """
     worst = found[:WORST_SHOWN]
     places = np.arange(len(worst))
     median = float(np.median([result.error for result in found]))
     figure = _figure(9.0, 2.0 + 0.24 * len(worst))
     axes = figure.add_subplot()
-    kinds = [result.clip.kind for result in worst]
-    axes.barh(places, [result.error for result in worst], color=[colours[kind] for kind in kinds])
+    classes = [result.clip.kind for result in worst]
+    axes.barh(places, [result.error for result in worst], color=[colours[name] for name in classes])
     axes.axvline(median, color="black", linewidth=1, linestyle=":")
     axes.annotate(
         f"median of all {len(found)}",
@@ -240,12 +303,20 @@ def draw_errors(found: Sequence[Inspected], colours: dict[str, str]) -> bytes:
     axes.set_ylim(len(worst) - 0.4, -0.6)
     axes.set_xlabel("mel distance (log10, sum of seven windows)")
     axes.set_title(f"Worst {len(worst)} of {len(found)} recordings", fontsize="medium", pad=18)
-    _class_legend(figure, {kind: colours[kind] for kind in colours if kind in kinds})
+    _class_legend(figure, {name: colours[name] for name in colours if name in classes})
     return _png(figure)
 
 
 def list_errors(found: Sequence[Inspected], skipped: Mapping[str, str]) -> bytes:
-    """All recordings as CSV, the worst first; those that could not be read at the end."""
+    """List all recordings as CSV.
+
+    Args:
+        found: the recordings, in order of decreasing error.
+        skipped: for each file that could not be read, by name, the reason; listed at the end.
+
+    Returns:
+        The CSV text, encoded as UTF-8.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
@@ -262,12 +333,12 @@ def list_errors(found: Sequence[Inspected], skipped: Mapping[str, str]) -> bytes
 
 
 def _class_legend(figure: Figure, colours: dict[str, str]) -> None:
-    shown = {kind: colour for kind, colour in colours.items() if colour != "C7"}
+    shown = {name: colour for name, colour in colours.items() if colour != GREY}
     if len(shown) < len(colours):
-        shown[OTHERS] = "C7"
+        shown[OTHERS] = GREY
     handles = [
-        figure.axes[0].scatter([], [], s=30, color=colour, label=_short(kind, 24))
-        for kind, colour in shown.items()
+        figure.axes[0].scatter([], [], s=30, color=colour, label=_short(name, 24))
+        for name, colour in shown.items()
     ]
     figure.legend(
         handles=handles, loc="outside right upper", frameon=False, fontsize="small", title="class"
@@ -275,15 +346,15 @@ def _class_legend(figure: Figure, colours: dict[str, str]) -> None:
 
 
 def _short(name: str, limit: int = 48) -> str:
-    """A name without its middle if it is long; ``$`` would start mathematics."""
-    name = name.encode(errors="replace").decode()  # a file's name may be no UTF-8
+    """Shorten a long name in the middle and escape ``$``, which starts math in matplotlib."""
+    name = name.encode(errors="replace").decode()  # a file name may be invalid UTF-8
     if len(name) > limit:
         name = f"{name[: limit // 2 - 1]}…{name[-limit // 2 :]}"
     return name.replace("$", r"\$")
 
 
 def _figure(width: float, height: float) -> Figure:
-    """A figure of its own, in inches: no state of pyplot is touched."""
+    """A new figure, size in inches. Not created through pyplot, which keeps global state."""
     return Figure(figsize=(width, height), layout="constrained")
 
 

@@ -1,4 +1,4 @@
-"""Multiply-accumulates of a codec, counted as they are run."""
+"""Count the multiply-accumulate operations (MACs) of a codec."""
 
 from __future__ import annotations
 
@@ -12,7 +12,20 @@ from codec.network.model import Codec
 
 
 def multiply_accumulates(codec: Codec) -> dict[str, float]:
-    """Multiply-accumulates per second of audio of each side, counted as they are run."""
+    """Count the multiply-accumulates of encoder and decoder by running them.
+
+    Args:
+        codec: the model; its weights do not matter.
+
+    Returns:
+        ``{"encode": ..., "decode": ...}``, per second of audio.
+
+    Example:
+        >>> from codec.network.weights import load_codec
+        >>> macs = multiply_accumulates(load_codec())
+        >>> {side: round(count / 1e6) for side, count in macs.items()}  # in millions
+        {'encode': 85, 'decode': 260}
+    """
     config = codec.config
     encode, decode = (
         (codec.encode, codec.decode) if config.has_codes else (codec.embed, codec.synthesize)
@@ -28,9 +41,23 @@ def multiply_accumulates(codec: Codec) -> dict[str, float]:
 def macs_per_frame(
     encode: Callable[[Any], Any], decode: Callable[[Any], object], audio: Callable[[int], Any]
 ) -> dict[str, float]:
-    """Multiply-accumulates of ``encode`` and ``decode``, ``audio`` being of so many frames.
+    """Count the multiply-accumulates per frame.
 
-    Counted over 30 frames less over 10, so that nothing of start and end is in it.
+    The count for 10 frames is subtracted from that for 30, so that padding and flushing at the
+    start and end are not included.
+
+    Args:
+        encode: function from audio to codes.
+        decode: function from codes to audio.
+        audio: function from a number of frames to audio of that length.
+
+    Returns:
+        ``{"encode": ..., "decode": ...}``, per frame.
+
+    Example:
+        >>> weight = torch.ones(4, 3)
+        >>> macs_per_frame(lambda x: x @ weight.T, lambda y: y @ weight, lambda n: torch.ones(n, 3))
+        {'encode': 12.0, 'decode': 12.0}
     """
 
     def count(num_frames: int) -> tuple[float, float]:
@@ -43,7 +70,12 @@ def macs_per_frame(
 
 
 def count_macs(work: Callable[[], object]) -> float:
-    """Multiply-accumulates of the matrix products, convolutions and LSTMs in ``work``."""
+    """Count the multiply-accumulates of matrix products, convolutions and LSTMs in ``work``.
+
+    Example:
+        >>> count_macs(lambda: torch.ones(2, 3) @ torch.ones(3, 4))
+        24.0
+    """
     with FlopCounterMode(
         display=False, custom_mapping={torch.ops.aten.mkldnn_rnn_layer: _lstm_flops}
     ) as counter:
@@ -54,6 +86,6 @@ def count_macs(work: Callable[[], object]) -> float:
 def _lstm_flops(
     x: Sequence[int], input_weight: Sequence[int], state_weight: Sequence[int], *_: Any, **__: Any
 ) -> int:
-    """Of one layer, ``x [T, B, C]``; PyTorch's counter does not know it."""
+    """Operations of one LSTM layer on ``x [T, B, C]``, which PyTorch's counter leaves out."""
     steps = x[0] * x[1]
     return 2 * steps * (input_weight[0] * input_weight[1] + state_weight[0] * state_weight[1])

@@ -1,4 +1,4 @@
-"""The index: finds all audio in a hostile folder, names what is bad, remembers what it saw."""
+"""The index finds all usable audio in a folder, reports unusable files, and caches the result."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def facts(index: Index) -> dict[str, tuple[str, int, int, int]]:
     return {c.name: (c.kind, c.num_samples, c.sample_rate, c.channels) for c in index.clips}
 
 
-def test_all_that_is_good_is_found_and_all_that_is_bad_is_named(
+def test_usable_audio_is_found_and_unusable_files_are_reported(
     hostile: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -77,16 +77,16 @@ def test_members_are_read_in_place(hostile: Path) -> None:
             assert np.array_equal(read[0], whole[123:523])
 
 
-def test_names_without_a_class_take_the_folder_s(tmp_path: Path) -> None:
+def test_files_without_a_class_in_their_name_get_the_folder_s_name(tmp_path: Path) -> None:
     (tmp_path / "birds").mkdir()
     for name in ("1.wav", "owl_2.wav", "_3.wav"):
         (tmp_path / "birds" / name).write_bytes(wav(100))
-    kinds = {clip.name: clip.kind for clip in scan(tmp_path / "birds").clips}
-    assert kinds == {"1.wav": "birds", "owl_2.wav": "owl", "_3.wav": "birds"}
+    classes = {clip.name: clip.kind for clip in scan(tmp_path / "birds").clips}
+    assert classes == {"1.wav": "birds", "owl_2.wav": "owl", "_3.wav": "birds"}
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root reads everything")
-def test_files_and_folders_without_rights_are_named(tmp_path: Path) -> None:
+def test_files_and_folders_without_read_permission_are_reported(tmp_path: Path) -> None:
     (tmp_path / "good.wav").write_bytes(wav(100))
     (tmp_path / "closed.wav").write_bytes(wav(100))
     (tmp_path / "closed").mkdir(mode=0)
@@ -96,7 +96,7 @@ def test_files_and_folders_without_rights_are_named(tmp_path: Path) -> None:
     assert all("Permission denied" in reason for reason in skipped.values())
 
 
-def test_a_header_that_promises_too_much_is_not_believed(tmp_path: Path) -> None:
+def test_a_clip_too_small_for_the_length_in_its_header_is_skipped(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "good.ogg", sound(30_000)[0], 24_000)
     data = bytearray((tmp_path / "good.ogg").read_bytes())
     last = data.rindex(b"OggS")
@@ -106,11 +106,11 @@ def test_a_header_that_promises_too_much_is_not_believed(tmp_path: Path) -> None
     (tmp_path / "liar.ogg").write_bytes(data)
     index = scan(tmp_path)
     assert [clip.name for clip in index.clips] == ["good.ogg"]
-    assert "promises" in index.skipped["liar.ogg"]
+    assert "header claims" in index.skipped["liar.ogg"]
 
 
 def ogg_checksum(page: bytes) -> int:
-    """RFC 3533: polynomial 0x04c11db7, neither reflected nor inverted."""
+    """CRC-32 of RFC 3533: polynomial 0x04c11db7, neither reflected nor inverted."""
     crc = 0
     for byte in page:
         crc ^= byte << 24
@@ -119,7 +119,7 @@ def ogg_checksum(page: bytes) -> int:
     return crc
 
 
-def test_folders_without_audio_are_refused_in_one_line(tmp_path: Path) -> None:
+def test_folders_without_audio_raise_an_error_of_one_line(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match="is not a folder"):
         scan(tmp_path / "nowhere")
     with pytest.raises(AudioError, match="give a folder of wav"):
@@ -132,7 +132,7 @@ def test_folders_without_audio_are_refused_in_one_line(tmp_path: Path) -> None:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of what scans open."""
+    """Names of the files that a scan opens."""
     names: list[str] = []
     real = index_module.open_audio
 
@@ -187,7 +187,7 @@ def test_a_second_scan_opens_only_what_is_new_changed_or_faulty(
         lambda text: text + "\udcff",
     ],
 )
-def test_a_damaged_or_foreign_cache_is_made_anew(
+def test_a_damaged_or_foreign_cache_is_replaced(
     hostile: Path, tmp_path: Path, damage: object
 ) -> None:
     cache = tmp_path / "index.json"

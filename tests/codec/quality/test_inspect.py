@@ -1,4 +1,4 @@
-"""Pictures of a codec at work: what they show is checked before it is drawn."""
+"""`inspect` writes its plots and its list of errors, with the right contents."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.conftest import LAPPED, REPOSITORY, make_codec, sound
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Quiet noises, one that is loud, and awkward names."""
+    """Quiet noises, a loud one, awkward names, and a file that is not audio."""
     folder = tmp_path_factory.mktemp("audio")
     for number in range(4):
         quiet = 1e-3 * sound(3_000, seed=number)[0]
@@ -49,7 +49,7 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_pictures_and_a_list_are_written(lapped: Codec, folder: Path, tmp_path: Path) -> None:
+def test_plots_and_a_list_are_written(lapped: Codec, folder: Path, tmp_path: Path) -> None:
     written = inspect(lapped, folder, tmp_path / "new" / "out")
     names = ["codebooks.png", "latents.png", "errors.png", "errors.csv"]
     assert [path.name for path in written] == names
@@ -59,7 +59,7 @@ def test_pictures_and_a_list_are_written(lapped: Codec, folder: Path, tmp_path: 
         assert 500 < width < 2_000 and 200 < height < 2_000
 
 
-def test_the_list_has_every_file_the_worst_first(
+def test_the_list_has_every_file_in_order_of_error(
     lapped: Codec, folder: Path, tmp_path: Path
 ) -> None:
     listed = rows(inspect(lapped, folder, tmp_path)[-1])
@@ -71,7 +71,9 @@ def test_the_list_has_every_file_the_worst_first(
     assert {row["class"] for row in listed[:-1]} == {"hum", "hiss", "tick"}
 
 
-def test_what_is_there_is_not_replaced_unasked(lapped: Codec, folder: Path, tmp_path: Path) -> None:
+def test_existing_files_are_not_replaced_without_force(
+    lapped: Codec, folder: Path, tmp_path: Path
+) -> None:
     (tmp_path / "errors.csv").write_text("precious")
     with pytest.raises(CodecError, match="--force"):
         inspect(lapped, folder, tmp_path)
@@ -80,14 +82,16 @@ def test_what_is_there_is_not_replaced_unasked(lapped: Codec, folder: Path, tmp_
     assert rows(tmp_path / "errors.csv")
 
 
-def test_continuous_latents_have_no_codebooks_to_draw(
+def test_continuous_latents_have_no_plot_of_codebooks(
     vae: Codec, folder: Path, tmp_path: Path
 ) -> None:
     written = inspect(vae, folder, tmp_path)
     assert [path.name for path in written] == ["latents.png", "errors.png", "errors.csv"]
 
 
-def test_latents_of_one_dimension_and_a_single_file_are_drawn(folder: Path, tmp_path: Path) -> None:
+def test_latents_of_one_dimension_and_a_single_file_are_plotted(
+    folder: Path, tmp_path: Path
+) -> None:
     narrow = dataclasses.replace(LAPPED, bottleneck="vae", codebook_dim=1)
     codec = make_codec(narrow, tmp_path / "model")
     (tmp_path / "in").mkdir()
@@ -117,15 +121,17 @@ def test_principal_components_are_the_directions_of_most_variance() -> None:
     assert principal_components(frames[:1])[0].tolist() == [[0, 0]]
 
 
-def test_frequent_classes_get_colours_of_their_own_and_rare_ones_share_grey() -> None:
-    kinds = [f"k{number}" for number in range(12) for _ in range(12 - number)]
-    colours = class_colours(kinds)
+def test_frequent_classes_get_their_own_colour_and_rare_ones_are_grey() -> None:
+    classes = [f"k{number}" for number in range(12) for _ in range(12 - number)]
+    colours = class_colours(classes)
     own = [colours[f"k{number}"] for number in range(9)]
     assert len(set(own)) == 9 and "C7" not in own
     assert {colours[f"k{number}"] for number in range(9, 12)} == {"C7"}
 
 
-def test_the_command_says_what_it_wrote(model_folder: Path, folder: Path, tmp_path: Path) -> None:
+def test_the_command_lists_the_files_that_it_wrote(
+    model_folder: Path, folder: Path, tmp_path: Path
+) -> None:
     arguments = ["inspect", str(model_folder), str(folder), "--out", str(tmp_path / "out")]
     result = CliRunner().invoke(main, [*arguments, "--every", "7"])
     assert result.exit_code == 0, result.output
@@ -134,6 +140,6 @@ def test_the_command_says_what_it_wrote(model_folder: Path, folder: Path, tmp_pa
     assert again.exit_code == 1 and len(again.stderr.splitlines()) == 1
 
 
-def test_drawing_leaves_the_state_of_pyplot_alone() -> None:
+def test_plots_do_not_use_the_global_state_of_pyplot() -> None:
     source = (REPOSITORY / "codec" / "quality" / "inspect.py").read_text("utf-8")
     assert "import matplotlib.pyplot" not in source and "import pyplot" not in source

@@ -1,0 +1,67 @@
+"""Every example in a docstring runs, and the public interface has examples."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import io
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+WITH_EXAMPLE = [
+    "codec.corpus.clips.clip_length",
+    "codec.corpus.clips.read_clip",
+    "codec.corpus.index.Clip",
+    "codec.corpus.index.open_clip",
+    "codec.corpus.index.scan",
+    "codec.io.audio.Resampler",
+    "codec.io.audio.create_audio",
+    "codec.io.audio.open_audio",
+    "codec.quality.mel.mel_filterbank",
+    "codec.quality.mel.stft",
+    "codec.quality.metrics.mel_distance",
+    "codec.quality.metrics.short_time_intelligibility",
+    "codec.quality.metrics.si_sdr",
+]
+"""Public names whose docstring must contain an example."""
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = [
+    module_name(path)
+    for root in ("codec", "train", "benchmarks")
+    for path in sorted((REPOSITORY / root).rglob("*.py"))
+    if ">>>" in path.read_text("utf-8")
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings_run(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a temporary folder, and with the names of the module at hand."""
+    module = importlib.import_module(name)
+    examples = [case for case in doctest.DocTestFinder().find(module) if case.examples]
+    assert examples, f"{name} contains '>>>', but not in the docstring of a public name"
+    for case in examples:
+        folder = tmp_path / case.name
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        report = io.StringIO()
+        result = doctest.DocTestRunner(optionflags=OPTIONS).run(case, out=report.write)
+        assert not result.failed, report.getvalue()
+
+
+@pytest.mark.parametrize("name", WITH_EXAMPLE)
+def test_public_names_have_an_example(name: str) -> None:
+    module, _, attribute = name.rpartition(".")
+    documented = getattr(importlib.import_module(module), attribute)
+    assert ">>>" in (documented.__doc__ or ""), f"{name} has no example in its docstring"
