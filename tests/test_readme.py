@@ -1,7 +1,8 @@
-"""What the README says is run."""
+"""The README and the documentation: blocks run, links lead somewhere, named files exist."""
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -12,22 +13,41 @@ from pathlib import Path
 import pytest
 import soundfile
 
+import codec
 from tests.conftest import RECORDING, REPOSITORY
 
-README = (REPOSITORY / "README.md").read_text("utf-8")
+DOCUMENTS = {
+    path.relative_to(REPOSITORY).as_posix(): path.read_text("utf-8")
+    for path in (
+        REPOSITORY / "README.md",
+        REPOSITORY / "CONTRIBUTING.md",
+        REPOSITORY / "CHANGELOG.md",
+        REPOSITORY / "examples" / "README.md",
+        REPOSITORY / "benchmarks" / "RESULTS.md",
+        *sorted((REPOSITORY / "docs").glob("*.md")),
+        *sorted((REPOSITORY / "codec" / "models").glob("*/card.md")),
+    )
+}
+LANGUAGES = {"bash", "python", "text"}
+"""Languages of fenced blocks. Blocks that are not run are ``text``."""
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(document: str, language: str) -> list[str]:
+    return [text for name, text in FENCE.findall(DOCUMENTS[document]) if name == language]
 
 
-@pytest.mark.parametrize("number", range(len(blocks("python"))))
-def test_python_blocks_run(number: int) -> None:
-    exec(compile(blocks("python")[number], f"README block {number}", "exec"), {})
+PYTHON_BLOCKS = {
+    f"{document} {number}": text
+    for document in DOCUMENTS
+    for number, text in enumerate(blocks(document, "python"))
+}
 
 
-def test_commands_run(tmp_path: Path) -> None:
-    """All but the installation, and the training, which is only shortened."""
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """A folder with the files that examples name, and the command ``aecodec`` in ``bin/``."""
     shutil.copytree(REPOSITORY / "examples", tmp_path / "examples")
     (tmp_path / "recordings").mkdir()
     shutil.copy(RECORDING, tmp_path / "recordings")
@@ -38,36 +58,133 @@ def test_commands_run(tmp_path: Path) -> None:
     command = tmp_path / "bin" / "aecodec"
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m codec.cli "$@"\n')
     command.chmod(0o755)
+    return tmp_path
+
+
+def run_commands(documents: list[str], folder: Path) -> list[str]:
+    """Run the commands of all bash blocks in order, each one once.
+
+    Installation is left out, and training is shortened.
+    """
     environment = os.environ | {
-        "PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(REPOSITORY),
         "OMP_NUM_THREADS": "1",
     }
-    lines = [line for block in blocks("bash") for line in block.splitlines()]
-    ran = 0
+    lines = [
+        line.removeprefix("pip install . && ").replace("--minutes 3", "--minutes 0.02")
+        for document in documents
+        for block in blocks(document, "bash")
+        for line in block.splitlines()
+        if not line.startswith("pip install -e") and not line.startswith('pip install ".[')
+    ]
+    lines = list(dict.fromkeys(lines))
     for line in lines:
-        line = line.removeprefix("pip install . && ")
-        if line.startswith("pip"):
-            continue
-        line = line.replace("--minutes 3", "--minutes 0.02")
         result = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", line],
-            cwd=tmp_path,
+            cwd=folder,
             env=environment,
             capture_output=True,
             check=False,
         )
         assert result.returncode == 0, (line, result.stderr.decode())
-        ran += 1
-    assert ran >= 8
-    mp3 = soundfile.info(tmp_path / "talk.mp3").frames
-    expected = {"speech.wav": len(samples), "talk.flac": mp3, "low.wav": mp3}
-    for name, frames in (expected | {"again.wav": len(samples)}).items():
-        facts = soundfile.info(tmp_path / name)
+    return lines
+
+
+def test_the_commands_of_the_readme_and_of_training_run(workspace: Path) -> None:
+    ran = run_commands(["README.md", "docs/training.md"], workspace)
+    assert len(ran) >= 14
+    length, rate = soundfile.info(RECORDING).frames, soundfile.info(RECORDING).samplerate
+    mp3 = soundfile.info(workspace / "talk.mp3").frames
+    expected = {"speech.wav": length, "talk.flac": mp3, "low.wav": mp3, "again.wav": length}
+    for name, frames in expected.items():
+        facts = soundfile.info(workspace / name)
         assert (facts.frames, facts.samplerate) == (frames, rate)
-    assert (tmp_path / "coded" / "speech.codes").exists()
+    assert (workspace / "coded" / "speech.codes").exists()
+    assert (workspace / "runs" / "second" / "weights.safetensors").exists()
+    assert soundfile.info(workspace / "better.wav").frames == length
 
 
-def test_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert target.startswith("http") or (REPOSITORY / target).exists(), target
+def test_the_commands_of_the_index_run(workspace: Path) -> None:
+    ran = run_commands(["docs/index.md"], workspace)
+    assert len(ran) >= 6
+    assert soundfile.info(workspace / "talk16k.wav").samplerate == 16_000
+    assert {path.name for path in (workspace / "decoded").iterdir()} == {"speech.flac", "talk.flac"}
+
+
+def test_the_commands_of_all_documents_run() -> None:
+    """No bash block is left out by the tests above."""
+    with_commands = {document for document in DOCUMENTS if blocks(document, "bash")}
+    assert with_commands - {"benchmarks/RESULTS.md"} == {
+        "README.md",
+        "docs/index.md",
+        "docs/training.md",
+    }
+
+
+@pytest.mark.parametrize("name", PYTHON_BLOCKS)
+def test_python_blocks_run(name: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workspace)
+    exec(compile(PYTHON_BLOCKS[name], name, "exec"), {})
+
+
+@pytest.mark.parametrize("name", PYTHON_BLOCKS)
+def test_constructors_are_called_on_classes(name: str) -> None:
+    """``Packet.from_bytes``, not ``packet.from_bytes``, which suggests that it reads the packet."""
+    for node in ast.walk(ast.parse(PYTHON_BLOCKS[name])):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("from_"):
+            owner = ast.unparse(node.value)
+            assert owner[0].isupper() or owner in ("np", "torch"), ast.unparse(node)
+
+
+def test_there_are_examples_in_python() -> None:
+    assert sum(name.startswith("README.md") for name in PYTHON_BLOCKS) >= 2
+    assert len(PYTHON_BLOCKS) >= 8
+
+
+def test_blocks_that_do_not_run_are_marked_as_text() -> None:
+    for document, text in DOCUMENTS.items():
+        found = {name for name, _ in FENCE.findall(text)}
+        assert found <= LANGUAGES, (document, found)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_somewhere(document: str) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", DOCUMENTS[document]):
+        if target.startswith("http"):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (REPOSITORY / document).parent / path if path else REPOSITORY / document
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", file.read_text("utf-8"), re.MULTILINE)
+            assert anchor in {heading.lower().replace(" ", "-") for heading in headings}, target
+
+
+@pytest.mark.parametrize("document", sorted(DOCUMENTS.keys() - {"CHANGELOG.md"}))
+def test_files_that_are_named_exist(document: str) -> None:
+    named = r"`((?:codec|train|benchmarks|tests|docs|examples)/[\w./]*)`"
+    for path in re.findall(named, DOCUMENTS[document]):
+        assert (REPOSITORY / path).exists(), path
+
+
+def test_every_document_is_linked_from_the_readme() -> None:
+    for document in DOCUMENTS:
+        if document.startswith("docs/"):
+            assert f"]({document})" in DOCUMENTS["README.md"], document
+
+
+def test_the_readme_is_read_in_three_minutes() -> None:
+    assert len(DOCUMENTS["README.md"].splitlines()) <= 160
+
+
+def test_the_test_command_is_marked_for_the_ci_script() -> None:
+    marked = re.search(
+        r"<!-- test command -->\n```bash\n(.*?)```", DOCUMENTS["README.md"], re.DOTALL
+    )
+    assert marked is not None and marked[1].rstrip().endswith("pytest -n auto")
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    newest = re.search(r"^## (\S+)", DOCUMENTS["CHANGELOG.md"], re.MULTILINE)
+    assert newest is not None and newest[1] == codec.__version__
