@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 import soundfile
 
 import codec
 from tests.conftest import RECORDING, REPOSITORY
+from train.recipe.sections import TrainConfig
 
 DOCUMENTS = {
     path.relative_to(REPOSITORY).as_posix(): path.read_text("utf-8")
@@ -166,6 +169,24 @@ def test_files_that_are_named_exist(document: str) -> None:
     named = r"`((?:codec|train|benchmarks|tests|docs|examples)/[\w./]*)`"
     for path in re.findall(named, DOCUMENTS[document]):
         assert (REPOSITORY / path).exists(), path
+
+
+def test_settings_that_are_named_exist() -> None:
+    settings = {
+        f"{section}.{field.name}"
+        for section, kind in get_type_hints(TrainConfig).items()
+        for field in dataclasses.fields(kind)
+    }
+    sections = "|".join(get_type_hints(TrainConfig))
+    named = rf"(?:`|--set )((?:{sections})\.[a-z_]+)(?=[`=.\]]|[ =])"
+    found = {name for text in documented() for name in re.findall(named, text)}
+    assert len(found) >= 20
+    assert found <= settings, found - settings
+
+
+def documented() -> list[str]:
+    """All documents but the changelog, which names settings of the past."""
+    return [text for document, text in DOCUMENTS.items() if document != "CHANGELOG.md"]
 
 
 def test_every_document_is_linked_from_the_readme() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import soxr
 
+from codec.bitrate import ceil_div
 from codec.corpus.index import Clip, open_clip
 from codec.errors import AudioError
 from codec.io.audio import Samples
@@ -81,7 +82,7 @@ def read_clip(
     step, grid = Fraction(clip.sample_rate, sample_rate).as_integer_ratio()
     reach = ceil(FILTER_REACH * max(1.0, grid / step)) if step != grid else 0
     origin = max(0, begin - reach) // grid * grid
-    first, last = origin // grid * step, min(-(-(end + reach) * step // grid), clip.num_samples)
+    first, last = origin // grid * step, min(ceil_div((end + reach) * step, grid), clip.num_samples)
     noisy = first > 0 and clip.name.lower().endswith(".mp3")
     with (
         muted_stderr() if noisy else nullcontext(),

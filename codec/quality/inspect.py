@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
 
+from codec.bitrate import ceil_div
 from codec.corpus.index import Clip
 from codec.corpus.workers import OPENING_SECONDS, Recordings
 from codec.engines.base import Engine
@@ -148,7 +148,7 @@ def examine(engine: Engine, original: Samples, *, max_frames: int) -> tuple[Meas
     codec = tensor_model(engine)
     audio = torch.from_numpy(original)[None, None].to(next(codec.parameters()).device)
     frames = codec.embed(audio)[0].T.cpu().numpy()
-    step = math.ceil(len(frames) / max_frames)
+    step = ceil_div(len(frames), max_frames)
     return measured, frames[::step].copy()  # a view would keep all frames in memory
 
 
@@ -219,7 +219,7 @@ def draw_codebooks(histogram: Histogram) -> bytes:
     axes.bar(numbers - 0.2, used, 0.4, label="entries that occur")
     axes.bar(numbers + 0.2, effective, 0.4, label="perplexity (effective number of entries)")
     axes.axhline(size, color="black", linewidth=1, linestyle=":", label=f"all {size} entries")
-    axes.set_xticks(numbers if len(numbers) <= 32 else numbers[:: math.ceil(len(numbers) / 16)])
+    axes.set_xticks(numbers if len(numbers) <= 32 else numbers[:: ceil_div(len(numbers), 16)])
     axes.set_xlabel("codebook")
     axes.set_ylabel("entries")
     axes.set_title(
