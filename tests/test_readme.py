@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,8 +15,10 @@ from typing import get_type_hints
 
 import pytest
 import soundfile
+from click.testing import CliRunner
 
 import codec
+from codec.cli import main
 from tests.conftest import RECORDING, REPOSITORY
 from train.recipe.sections import TrainConfig
 
@@ -64,39 +67,34 @@ def workspace(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run_commands(documents: list[str], folder: Path) -> list[str]:
-    """Run the commands of all bash blocks in order, each one once.
-
-    Installation is left out, and training is shortened.
-    """
-    environment = os.environ | {
-        "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(REPOSITORY),
-        "OMP_NUM_THREADS": "1",
-    }
+def commands(*documents: str) -> list[str]:
+    """The lines of all bash blocks, each one once: without installation, with shorter training."""
     lines = [
         line.removeprefix("pip install . && ").replace("--minutes 3", "--minutes 0.02")
         for document in documents
         for block in blocks(document, "bash")
         for line in block.splitlines()
-        if not line.startswith("pip install -e") and not line.startswith('pip install ".[')
     ]
-    lines = list(dict.fromkeys(lines))
+    return [line for line in dict.fromkeys(lines) if not line.startswith("pip install")]
+
+
+def test_the_commands_of_the_readme_and_of_training_run(workspace: Path) -> None:
+    environment = os.environ | {
+        "PATH": f"{workspace / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(REPOSITORY),
+        "OMP_NUM_THREADS": "1",
+    }
+    lines = commands("README.md", "docs/training.md")
+    assert len(lines) >= 14
     for line in lines:
         result = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", line],
-            cwd=folder,
+            cwd=workspace,
             env=environment,
             capture_output=True,
             check=False,
         )
         assert result.returncode == 0, (line, result.stderr.decode())
-    return lines
-
-
-def test_the_commands_of_the_readme_and_of_training_run(workspace: Path) -> None:
-    ran = run_commands(["README.md", "docs/training.md"], workspace)
-    assert len(ran) >= 14
     length, rate = soundfile.info(RECORDING).frames, soundfile.info(RECORDING).samplerate
     mp3 = soundfile.info(workspace / "talk.mp3").frames
     expected = {"speech.wav": length, "talk.flac": mp3, "low.wav": mp3, "again.wav": length}
@@ -108,9 +106,15 @@ def test_the_commands_of_the_readme_and_of_training_run(workspace: Path) -> None
     assert soundfile.info(workspace / "better.wav").frames == length
 
 
-def test_the_commands_of_the_index_run(workspace: Path) -> None:
-    ran = run_commands(["docs/index.md"], workspace)
-    assert len(ran) >= 6
+def test_the_commands_of_the_index_run(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process, which has imported torch already."""
+    monkeypatch.chdir(workspace)
+    lines = commands("docs/index.md")
+    assert len(lines) >= 6
+    for line in lines:
+        program, *arguments = shlex.split(line, comments=True)
+        result = CliRunner().invoke(main, arguments)
+        assert (program, result.exit_code) == ("aecodec", 0), (line, result.output)
     assert soundfile.info(workspace / "talk16k.wav").samplerate == 16_000
     assert {path.name for path in (workspace / "decoded").iterdir()} == {"speech.flac", "talk.flac"}
 
