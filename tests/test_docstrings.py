@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+import codec
 from tests.conftest import REPOSITORY
 
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 WITH_EXAMPLE = [
+    *(f"codec.{name}" for name in codec.__all__),
     "codec.corpus.clips.clip_length",
     "codec.corpus.clips.read_clip",
     "codec.corpus.index.Clip",
