@@ -85,6 +85,15 @@ class Index:
         folder: the folder that was searched.
         clips: all usable clips, sorted by name.
         skipped: for each unusable file or shard member, by name, the reason in one line.
+
+    Example:
+        >>> clips = (
+        ...     Clip("music/a.flac", "", None, 4096, 48_000, 24_000, 1, "music"),
+        ...     Clip("speech_b.wav", "", None, 4096, 16_000, 8_000, 1, "speech"),
+        ... )
+        >>> index = Index(Path("corpus"), clips, skipped={})
+        >>> round(3600 * index.hours), list(index.hours_by_kind)
+        (4, ['music', 'speech'])
     """
 
     folder: Path

@@ -140,6 +140,13 @@ class AudioReader:
 
     Raises:
         AudioError: the sampling rate is outside the supported range.
+
+    Example:
+        >>> soundfile.write("a.wav", np.zeros(20_000), 8_000)
+        >>> with open_audio(Path("a.wav")) as reader:
+        ...     reader.seek(1_000)
+        ...     [block.shape for block in reader.blocks()]
+        [(1, 8000), (1, 8000), (1, 3000)]
     """
 
     def __init__(self, file: soundfile.SoundFile, name: str, mono: bool) -> None:
@@ -243,7 +250,15 @@ def open_audio(
 
 
 class AudioWriter:
-    """An audio file opened for writing in blocks. Created by `create_audio`."""
+    """An audio file opened for writing in blocks. Created by `create_audio`.
+
+    Example:
+        >>> with open("a.wav", "wb") as file, create_audio(file, ".wav", 8_000, 1) as writer:
+        ...     for _ in range(3):
+        ...         writer.write(np.zeros((1, 100), np.float32))
+        >>> soundfile.info("a.wav").frames
+        300
+    """
 
     def __init__(self, file: soundfile.SoundFile) -> None:
         self._file = file
