@@ -24,7 +24,7 @@ import json
 import platform
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -59,13 +59,13 @@ WARM_UP_STEPS = 3
 
 
 @contextmanager
-def timed_parts(synchronize: Callable[[], None]) -> Iterator[Counter[str]]:
+def timed_parts(synchronize: Callable[[], None]) -> Iterator[dict[str, float]]:
     """Time the parts of steps: milliseconds since the counter was cleared.
 
     Args:
         synchronize: waits for the device, so that times are those of the work itself.
     """
-    spent: Counter[str] = Counter()
+    spent: dict[str, float] = defaultdict(float)
 
     def timed(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)

@@ -26,7 +26,7 @@ def test_tones_and_noises_are_classified_by_their_latents(
             tone = 0.2 * np.sin(rng.uniform(0.1, 0.6) * np.arange(4_000))
             soundfile.write(tmp_path / part / f"tone_{number}.wav", tone, 8_000)
             if number % 3:
-                noise = sound(4_000, seed=int(rng.integers(1e6)))[0]
+                noise = sound(4_000, seed=int(rng.integers(10**6)))[0]
                 soundfile.write(tmp_path / part / f"noise_{number}.wav", noise, 8_000)
     folders = [str(tmp_path / "train"), str(tmp_path / "valid")]
     script = REPOSITORY / "examples" / "classify.py"

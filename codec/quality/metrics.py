@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +16,6 @@ from pystoi import stoi
 
 from codec.io.audio import Samples
 from codec.quality.mel import MEL_BANDS, MEL_WINDOWS, mel_filterbank, stft
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 Floats = npt.NDArray[np.float64]
 Histogram = npt.NDArray[np.int64]
@@ -140,26 +137,6 @@ def short_time_intelligibility(
         except (RuntimeWarning, ValueError):
             return None
     return value if math.isfinite(value) else None
-
-
-def code_histogram(codes: Tensor, codebook_size: int) -> Tensor:
-    """Count how often each codebook entry occurs.
-
-    Args:
-        codes: codes ``[B, K, T]``.
-        codebook_size: entries per codebook.
-
-    Returns:
-        Counts ``[K, codebook_size]``, on the device of ``codes``.
-
-    Example:
-        >>> import torch
-        >>> code_histogram(torch.tensor([[[0, 1, 1]]]), codebook_size=4)
-        tensor([[1., 2., 0., 0.]])
-    """
-    flat = codes.transpose(0, 1).flatten(1)
-    counts = flat.new_zeros((len(flat), codebook_size)).float()
-    return counts.scatter_add_(1, flat, flat.new_ones(flat.shape).float())
 
 
 def count_codes(codes: npt.ArrayLike, codebook_size: int) -> Histogram:

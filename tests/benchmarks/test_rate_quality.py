@@ -220,7 +220,7 @@ def test_published_figures_contain_no_absolute_paths(quick: Run) -> None:
     ("words", "said"),
     [
         (["--data", "nowhere"], "is not a folder"),
-        (["--data", str(REPOSITORY / "docs")], "no audio under"),
+        (["--data", str(REPOSITORY / "docs")], "no audio in"),
         (["--quick", "--model", "nothing"], "no model 'nothing'"),
         (["--quick", "--bitrates", "100"], "starts at 0.5 kbit/s"),
         (["--quick", "--peers", "lyra"], "no codec 'lyra'"),

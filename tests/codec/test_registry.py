@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,6 +55,11 @@ def test_a_stream_finds_its_packaged_model_by_itself(lapped: Codec) -> None:
 def test_a_header_that_contradicts_its_model_is_refused() -> None:
     engine = load_engine()
     header = StreamEncoder(engine).header
-    for changes in ({"hop_length": 240}, {"sample_rate": 16_000}, {"num_codebooks": 13}):
+    forged: list[dict[str, Any]] = [
+        {"hop_length": 240},
+        {"sample_rate": 16_000},
+        {"num_codebooks": 13},
+    ]
+    for changes in forged:
         with pytest.raises(FormatError, match="contradicts the model"):
             check_model(engine, dataclasses.replace(header, **changes))

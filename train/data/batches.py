@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -87,7 +87,9 @@ class Corpus:
         sources = [self._draw(rng) for _ in range(self._data.batch_size)]
         return self._batch(sources, rng, lambda _: self._draw(rng))
 
-    def batches(self, first_step: int, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
+    def batches(
+        self, first_step: int, rank: int = 0, world_size: int = 1
+    ) -> Generator[Batch, None, None]:
         """The batches of ``first_step`` and all steps after it, without end.
 
         The batch of step n depends on the recipe, ``rank`` and n alone: not on the first step of

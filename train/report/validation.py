@@ -9,8 +9,9 @@ from torch import Tensor
 from codec.network.model import Codec
 from codec.quality.evaluate import typical_codebook_counts
 from codec.quality.metrics import (
+    Histogram,
     bitrate_efficiency,
-    code_histogram,
+    count_codes,
     mel_distance,
     perplexity,
     short_time_intelligibility,
@@ -49,12 +50,12 @@ def validate(codec: Codec, clips: list[tuple[str, Tensor]], objective: Objective
     config = codec.config
     counts = typical_codebook_counts(config)
     figures: dict[str, list[float]] = {}
-    histogram = torch.zeros(config.num_codebooks, config.codebook_size)
+    histogram = np.zeros((config.num_codebooks, config.codebook_size), np.int64)
     for _, audio in clips:
         num_samples = audio.shape[-1]
         if counts:
             codes = codec.encode(audio)
-            histogram += code_histogram(codes, config.codebook_size).cpu()
+            histogram += count_codes(codes.cpu(), config.codebook_size)
             decoded = {n: codec.decode(codes[:, :n], num_samples) for n in counts}
         else:
             decoded = {0: reconstruct(codec, audio)}
@@ -80,9 +81,9 @@ def _measure(decoded: Tensor, original: Tensor, sample_rate: int) -> Report:
     return figures if stoi is None else figures | {"stoi": stoi}
 
 
-def _use_of_codes(histogram: Tensor) -> Report:
+def _use_of_codes(histogram: Histogram) -> Report:
     """Figures of counts of codes ``[K, codebook_size]``."""
-    effective, used = perplexity(histogram), (histogram > 0).double().mean(1)
+    effective, used = perplexity(histogram), (histogram > 0).mean(1)
     report: Report = {}
     for k in range(len(histogram)):
         report |= {f"used_{k + 1}": float(used[k]), f"perplexity_{k + 1}": float(effective[k])}

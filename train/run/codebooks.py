@@ -10,7 +10,6 @@ from torch import Tensor
 
 from codec.config import CodecConfig
 from codec.network.bottleneck import Bottleneck, Quantizer
-from codec.quality.metrics import code_histogram
 from train.recipe.sections import QuantizerConfig
 from train.run.devices import gather, share_tensors, total
 
@@ -62,7 +61,6 @@ class CodebookUpkeep:
             draw_latents: returns the latents of a random batch, ``[B, T, D]``.
             fabric: the processes of the run.
         """
-        assert isinstance(quantizer, Quantizer)
         latents: list[Tensor] = []
         wanted = min(LATENTS_PER_ENTRY * self._codebook_size, MAX_LATENTS)
         while wanted > 0:
@@ -96,7 +94,7 @@ class CodebookUpkeep:
         if codes is None or not self._restarts or progress >= self._config.restart_until:
             return
         assert isinstance(quantizer, Quantizer)
-        histogram = total(fabric, code_histogram(codes, self._codebook_size))
+        histogram = total(fabric, count_codes(codes, self._codebook_size))
         self.usage.mul_(USAGE_DECAY).add_(histogram, alpha=1 - USAGE_DECAY)
         if step % self._config.restart_every == 0:
             average = self.usage.mean(dim=1, keepdim=True)
@@ -105,3 +103,15 @@ class CodebookUpkeep:
             share_tensors(fabric, list(quantizer.parameters()))
             # A restarted code gets the average count, so that it has time to find its place.
             self.usage = torch.where(dead, average, self.usage)
+
+
+def count_codes(codes: Tensor, codebook_size: int) -> Tensor:
+    """How often each entry occurs in codes ``[B, K, T]``: ``[K, codebook_size]``, on their device.
+
+    Example:
+        >>> count_codes(torch.tensor([[[0, 1, 1]]]), codebook_size=4)
+        tensor([[1., 2., 0., 0.]])
+    """
+    flat = codes.transpose(0, 1).flatten(1)
+    counts = flat.new_zeros((len(flat), codebook_size)).float()
+    return counts.scatter_add_(1, flat, flat.new_ones(flat.shape).float())

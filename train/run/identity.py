@@ -28,7 +28,7 @@ def initialize_as_identity(codec: Codec) -> None:
         codec: changed in place. The bottleneck is not changed.
 
     Example:
-        >>> from train.recipe.sections import load_recipe
+        >>> from train.recipe.loading import load_recipe
         >>> initialize_as_identity(Codec(load_recipe("tiny").model))
     """
     config = codec.config

@@ -88,7 +88,7 @@ def test_wrong_use_names_the_remedy(wav: Path, model_folder: Path, tmp_path: Pat
     fails(run("encode", tmp_path / "none.wav", codes, *model), 1, "check the path")
     fails(run("encode", text, codes, *model), 1, "convert it first")
     fails(run("encode", empty, codes, *model), 1, "is empty")
-    fails(run("encode", tmp_path, codes, *model), 1, "give --out-dir")
+    fails(run("encode", tmp_path, codes, *model), 1, "use --out-dir")
     fails(run("encode", wav, tmp_path / "no" / "a.codes", *model), 1, "choose another place")
     fails(run("encode", wav, codes, *model, "-b", "0"), 2, "write 6000, 6k or 2.4k")
     fails(run("encode", wav, codes, *model, "-b", "abc"), 2, "write 6000, 6k or 2.4k")

@@ -17,6 +17,7 @@ import soundfile
 from codec.corpus import index as index_module
 from codec.corpus.index import Index, open_clip, scan
 from codec.errors import AudioError
+from codec.io.audio import open_audio
 from tests.conftest import sound, wav
 
 GOOD = {
@@ -134,7 +135,7 @@ def test_folders_without_audio_raise_an_error_of_one_line(tmp_path: Path) -> Non
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that a scan opens."""
     names: list[str] = []
-    real = index_module.open_audio
+    real = open_audio
 
     def recording_open(source: object, *, name: str, **options: bool) -> object:
         names.append(name)

@@ -15,11 +15,12 @@ import pytest
 import soundfile
 import torch
 
+from codec.corpus.clips import read_clip
 from codec.corpus.index import Index, scan
 from codec.errors import AudioError, ConfigError
 from tests.conftest import LAPPED, RECORDING, make_shard, sound, wav
 from train.data.batches import STEPS_PER_READ, Batch, Corpus, split, validation_clips
-from train.data.crops import MAX_FAILURES, Crops, read_clip
+from train.data.crops import MAX_FAILURES, Crops
 from train.recipe.loading import load_recipe
 from train.recipe.sections import TrainConfig
 from train.run.loop import make_corpus
@@ -308,8 +309,12 @@ def test_resuming_at_a_step_equals_never_stopping(index: Index, memory_gb: float
 @pytest.mark.parametrize("memory_gb", [0.0, 1.0])
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_do_not_change_batches(index: Index, workers: int, memory_gb: float) -> None:
-    settings = ("augment.mix=0.5", "augment.clip_share=0.5", "augment.resample=0.05")
-    settings = (*settings, f"data.memory_gb={memory_gb}")
+    settings = (
+        "augment.mix=0.5",
+        "augment.clip_share=0.5",
+        "augment.resample=0.05",
+        f"data.memory_gb={memory_gb}",
+    )
     random_state = torch.get_rng_state()
     expected = list(
         itertools.islice(make_corpus(index, make_recipe(*settings)).batches(3, 1, 2), 15)

@@ -62,7 +62,7 @@ def test_feature_loss_has_a_gradient_for_decoded_audio_only() -> None:
         audio().requires_grad_(),
         audio(seed=1).requires_grad_(),
     )
-    feature_loss(discriminators(real), discriminators(decoded)).backward()  # type: ignore[no-untyped-call]
+    feature_loss(discriminators(real), discriminators(decoded)).backward()
     assert real.grad is None
     assert decoded.grad is not None and decoded.grad.abs().sum() > 0
 
@@ -83,7 +83,7 @@ def test_every_discriminator_learns_to_separate_clean_from_distorted_sines(kind:
     for _ in range(50):
         loss = discriminator_loss(*judgements(8), kind)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
     with torch.no_grad():
         real, distorted = judgements(64)

@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from codec.quality.mel import MEL_WINDOWS
 from tests.conftest import sound
 from train.objective.losses import (
     LEVEL_TOLERANCE,
     LOSSES,
     MAX_GAIN,
-    MEL_WINDOWS,
     View,
     evaluate_losses,
     hann_window,

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from train.recipe.sections import LossConfig, TrainConfig
 from train.run.devices import make_fabric
 from train.run.loop import make_corpus
 from train.run.state import new_state
-from train.run.step import set_up, train_step
+from train.run.step import Trainer, set_up, train_step
 
 RATE = 24_000
 NONE = dict.fromkeys(LOSSES, 0.0)
@@ -109,13 +110,13 @@ def test_the_training_benchmark_times_real_steps_with_the_objective_of_training(
     calls: list[str] = []
     evaluate = Objective.__call__
 
-    def recorded(self: Objective, *arguments: Tensor) -> dict[str, Tensor]:
+    def recorded(self: Objective, *arguments: Any) -> dict[str, Tensor]:
         calls.append(sys._getframe(1).f_code.co_name)
         return evaluate(self, *arguments)
 
     monkeypatch.setattr(Objective, "__call__", recorded)
 
-    def trainer() -> training_benchmark.step.Trainer:
+    def trainer() -> Trainer:
         corpus = make_corpus(scan(training_folder), training_recipe)
         state = new_state(training_recipe)
         return set_up(training_recipe, make_fabric("fp32", "cpu"), state, corpus)
@@ -138,6 +139,7 @@ def test_the_training_benchmark_times_real_steps_with_the_objective_of_training(
 THROWAWAY = """
 import sys
 from pathlib import Path
+from typing import Any
 
 from train.objective.losses import LOSSES, Input, Loss
 

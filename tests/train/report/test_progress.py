@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from train.report import progress
 from train.report.progress import SECONDS_PER_LINE, Progress
 
 
@@ -10,7 +9,7 @@ def test_without_a_terminal_a_line_is_printed_every_half_minute(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    monkeypatch.setattr("time.monotonic", lambda: now)
     shown = Progress(2.0, step=10, visible=True)
     for step in range(11, 111):
         now += 1

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,7 +76,7 @@ def test_the_validation_loss_is_the_objective_of_the_run_on_the_same_audio(
     training_recipe: TrainConfig,
 ) -> None:
     """Level, tonality and the matching of levels included."""
-    weights = {"level": 3.0, "tonality": 0.5, "energy": 1.0}
+    weights: dict[str, Any] = {"level": 3.0, "tonality": 0.5, "energy": 1.0}
     loss = dataclasses.replace(training_recipe.loss, **weights)
     recipe = dataclasses.replace(training_recipe, loss=loss)
     torch.manual_seed(0)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from codec.network.lapped import SpectrumHead
 from codec.network.model import Codec
 from train.run.calibrate import remove_dc
 
@@ -34,7 +35,9 @@ def test_decoded_noise_loses_its_mean_and_little_else(
 ) -> None:
     before: Codec = copy.deepcopy(request.getfixturevalue(kind))
     with torch.no_grad():
-        before.decoder.body.layers[-2].head.bias[0] += 0.5
+        head = before.decoder.body.layers[-2]
+        assert isinstance(head, SpectrumHead)
+        head.head.bias[0] += 0.5
     after = copy.deepcopy(before)
     remove_dc(after, crops)
     for rms in (0.02, 0.2):

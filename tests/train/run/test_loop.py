@@ -126,7 +126,7 @@ def assert_same_run(first: Path, second: Path) -> None:
 
 @contextlib.contextmanager
 def dying_in_step(number: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    real_step, count = loop.train_step, 0
+    real_step, count = train_step, 0
 
     def dies(*arguments: Any, **options: Any) -> dict[str, float]:
         nonlocal count
@@ -472,7 +472,7 @@ def test_minutes_replace_steps_and_end_annealed(
     assert rates[-1] < 0.2 * max(rates)
 
 
-@pytest.mark.parametrize("lr", [1e30, 1e3])
+@pytest.mark.parametrize("lr", [1e15, 1e3])
 def test_an_exploding_loss_stops_with_advice(
     training_recipe: TrainConfig, training_folder: Path, tmp_path: Path, lr: float
 ) -> None:
@@ -509,7 +509,7 @@ def test_discriminators_that_explode_are_not_kept(
     recipe = changed(
         training_recipe,
         run={"steps": 50, "checkpoint_every": 1},
-        adversarial={"weight": 1.0, "channels": 2, "stft_windows": (256,), "lr": 1e30},
+        adversarial={"weight": 1.0, "channels": 2, "stft_windows": (256,), "lr": 1e15},
         optimizer={"warmup_steps": 0},
     )
     with pytest.raises(TrainingError, match=r"adversarial\.lr"):
@@ -541,7 +541,7 @@ def test_dropout_draws_every_number_of_codebooks() -> None:
     ("arguments", "message"),
     [
         (["nonesuch"], "no recipe 'nonesuch'"),
-        (["tiny", "--set", "model.strides=[0]"], "strides is 0"),
+        (["tiny", "--set", "model.strides=[0]"], "strides holds 0"),
         (["tiny", "--set", "model.codebook_size=1000000"], "codebook_size is 1000000"),
         (["tiny", "--device", "abacus"], "device 'abacus' is unknown"),
         (["tiny"], "give --out"),
