@@ -38,7 +38,7 @@ from benchmarks.comparison import coding
 from benchmarks.comparison.entries import model_entries, peer_entries
 from benchmarks.comparison.listening_page import make_page
 from benchmarks.comparison.section import draw_plots, make_section
-from benchmarks.comparison.summary import paired_differences, summarise
+from benchmarks.comparison.summary import paired_differences, summarise, summarise_originals
 from benchmarks.contenders.registry import peers
 from benchmarks.shared import recordings
 from benchmarks.shared.recordings import SAMPLE_RATE, Recording
@@ -139,12 +139,13 @@ def compare(arguments: argparse.Namespace) -> None:
     tasks = coding.plan(chosen, [*ours, *others], arguments.seconds, not arguments.no_visqol)
     results = coding.run(tasks, out / "cache", arguments.jobs)
     rows = coding.rows_by_file(chosen, tasks, results)
+    originals = coding.measure_originals(chosen, arguments.seconds, arguments.jobs)
 
     facts: dict[str, Any] = origin(arguments.model, arguments.seed) | {
         "seconds": arguments.seconds,
         "sample_rate": SAMPLE_RATE,
         "absent": absent,
-        "original_bandwidth": coding.original_bandwidths(chosen, arguments.seconds),
+        "originals": summarise_originals(originals, arguments.seed),
         "processor_seconds": sum(result["seconds_taken"] for result in results),
         "summary": summarise(rows, arguments.seed),
         "pairs": paired_differences(rows, arguments.seed),

@@ -46,7 +46,7 @@ def describe_all(engine: Engine, recordings: Recordings) -> tuple[Tensor, list[s
     """Descriptions ``[files, 2 * E]`` of all recordings, and their classes."""
     classes, rows = [], []
     for clip, row in recordings.each(engine, describe, title="embedding"):
-        classes.append(clip.kind)
+        classes.append(clip.sound_class)
         rows.append(row)
     return torch.stack(rows), classes
 

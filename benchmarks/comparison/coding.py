@@ -9,6 +9,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,9 +23,10 @@ from benchmarks.shared import metrics, recordings, resampling, spectra
 from benchmarks.shared.processes import run_in_processes
 from benchmarks.shared.recordings import SAMPLE_RATE, Recording, by_class, file_digest
 from benchmarks.shared.report import installed
+from codec.quality import harmonics, naturalness, speaker
 
 CLIP_SECONDS, CLIP_BITRATES = 4.0, 3
-PACKAGES = ("av", "pesq", "pystoi", "visqol-python")
+PACKAGES = ("av", "pesq", "pystoi", "resemblyzer", "speechmos", "visqol-python")
 """Packages whose versions change figures: with another version, nothing in the cache is used."""
 
 
@@ -72,7 +74,8 @@ def _facts(entry: Entry) -> list[Any]:
     contender = find_contender(entry.contender)
     weights = contender.weights_file(entry.model)
     classes = [known for known in contender.__mro__ if known.__module__.startswith("benchmarks")]
-    modules = [metrics, recordings, resampling, spectra, *map(inspect.getmodule, classes)]
+    measures = [metrics, harmonics, naturalness, speaker]
+    modules = [*measures, recordings, resampling, spectra, *map(inspect.getmodule, classes)]
     sources = sorted({str(module.__file__) for module in modules if module})
     return [
         entry.contender,
@@ -171,14 +174,28 @@ def rows_by_file(
     ]
 
 
-def original_bandwidths(chosen: Sequence[Recording], seconds: float) -> dict[str, list[float]]:
-    """Bandwidths of the recordings in kHz, by class of sound."""
-    found: dict[str, list[float]] = {}
-    for sound_class, members in by_class(chosen).items():
-        originals = [recording.load(seconds) for recording in members]
-        widths = [metrics.bandwidth(original, original, SAMPLE_RATE) for original in originals]
-        found[sound_class] = [width for width in widths if width is not None]
+def measure_originals(
+    chosen: Sequence[Recording], seconds: float, processes: int
+) -> dict[str, dict[str, list[float]]]:
+    """Figures of the recordings themselves by class of sound: bandwidth in kHz, and for speech the
+    measures that hear only the audio.
+    """
+    found: dict[str, dict[str, list[float]]] = {name: {} for name in by_class(chosen)}
+    work = partial(_measure_original, seconds=seconds)
+    results = dict(run_in_processes(work, chosen, processes))
+    for number, recording in enumerate(chosen):
+        for name, value in results[number].items():
+            if value is not None:
+                found[recording.sound_class].setdefault(name, []).append(value)
     return found
+
+
+def _measure_original(recording: Recording, seconds: float) -> dict[str, float | None]:
+    audio = recording.load(seconds)
+    figures = {"bandwidth": metrics.bandwidth(audio, audio, SAMPLE_RATE)}
+    if recording.sound_class == "speech":
+        figures |= metrics.hear(audio, SAMPLE_RATE)
+    return figures
 
 
 def make_clips(chosen: Sequence[Recording], entries: Sequence[Entry], per_class: int) -> list[Clip]:

@@ -6,18 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.comparison.summary import measures_in, verdict
 from benchmarks.shared.metrics import METRICS
 from benchmarks.shared.plots import Line, draw_lines, label_lines, new_figure, save
 from benchmarks.shared.tables import markdown_table
 
-ARROWS = {"higher": " ↑", "lower": " ↓", "": ""}
+ARROWS = {"higher": " ↑", "lower": " ↓", "zero": " →0", "": ""}
 """Suffix of a measure's title, for the direction that is better."""
 OVERVIEW = (
     ("speech", "pesq_wb"),
-    ("speech", "stoi"),
+    ("speech", "plcmos"),
     ("music", "visqol_audio"),
     ("sound", "visqol_audio"),
 )
@@ -31,21 +29,17 @@ def make_section(facts: dict[str, Any]) -> str:
         facts: figures of the comparison as they are written to ``rate_quality.json``.
     """
     absent = "; ".join(f"{name} ({reason})" for name, reason in facts["absent"].items())
-    widths = ", ".join(
-        f"{sound_class} {np.mean(values):.1f} kHz"
-        for sound_class, values in facts["original_bandwidth"].items()
-        if values
-    )
     parts = [
         f"The first {facts['seconds']:g} s of each recording, mono at 24 kHz. Means ± half the "
         "width of the 95 % bootstrap confidence interval over the files; ↑ higher is better, ↓ "
-        "lower is better. Payload: bits that carry audio; file: with the container. Delay and "
-        "level are matched by the same rules for all codecs; the level correction is shown. Mean "
-        f"bandwidth of the originals: {widths}."
+        "lower is better, →0 best at zero. Payload: bits that carry audio; file: with the "
+        "container. Delay and level are matched by the same rules for all codecs; the level "
+        "correction is shown. Harmonic contrast: decoded less original. DNSMOS and PLCMOS hear "
+        "only the decoded audio, so the originals have them too."
     ]
     if absent:
         parts.append(f"Not compared: {absent}.")
-    parts += class_tables(facts["summary"])
+    parts += class_tables(facts["summary"], facts["originals"])
     if facts["pairs"]:
         parts += [
             "### Differences at similar bitrates",
@@ -56,8 +50,8 @@ def make_section(facts: dict[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def class_tables(summary: Sequence[dict[str, Any]]) -> list[str]:
-    """A heading and a Markdown table for each class of sound."""
+def class_tables(summary: Sequence[dict[str, Any]], originals: dict[str, Any]) -> list[str]:
+    """A heading and a Markdown table for each class of sound; the originals have the last row."""
     parts = []
     for sound_class in dict.fromkeys(line["class"] for line in summary):
         lines = [line for line in summary if line["class"] == sound_class]
@@ -71,6 +65,9 @@ def class_tables(summary: Sequence[dict[str, Any]]) -> list[str]:
             ]
             for line in lines
         ]
+        own = originals.get(sound_class, {})
+        cells = [_mean(own.get(name), metric.decimals) for name, metric in shown.items()]
+        rows.append(["original", "-", "-", *cells])
         parts.append(f"### {sound_class.capitalize()} ({_files(lines[0])})")
         parts.append(markdown_table(["codec", "payload kbit/s", "file kbit/s", *titles], rows))
     return parts
@@ -83,7 +80,7 @@ def difference_table(found: Sequence[dict[str, Any]]) -> str:
     for line in found:
         verdicts: dict[str, list[str]] = {"better": [], "worse": [], "undecided": []}
         for name, metric in METRICS.items():
-            if name in line and metric.better:
+            if name in line and metric.better in ("higher", "lower"):
                 title = metric.title.partition(" (")[0]
                 change = f"{title} {line[name]['mean']:+.{metric.decimals}f}"
                 verdicts[verdict(metric, line[name])].append(change)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,21 @@ def summarise(rows: Sequence[dict[str, Any]], seed: int) -> list[dict[str, Any]]
                 line = {"class": sound_class, "codec": codec, "bitrate": int(bitrate)}
                 summary.append(line | _means(figures, seed))
     return summary
+
+
+def summarise_originals(
+    originals: Mapping[str, Mapping[str, Sequence[float]]], seed: int
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Means with confidence intervals of the recordings themselves, by class of sound and figure.
+
+    Args:
+        originals: see `benchmarks.comparison.coding.measure_originals`.
+        seed: seed of the bootstrap.
+    """
+    return {
+        sound_class: {name: _statistics(values, seed) for name, values in figures.items()}
+        for sound_class, figures in originals.items()
+    }
 
 
 def _means(figures: Sequence[dict[str, Any]], seed: int) -> dict[str, Any]:

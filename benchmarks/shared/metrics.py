@@ -1,9 +1,10 @@
-"""Objective measures of how decoded audio differs from the original.
+"""Objective measures of decoded audio: how it differs from the original, and how it sounds alone.
 
 All functions take ``decoded`` and ``original`` as ``[N]`` float32 in [-1, 1] at the same sample
 rate. `measure` first matches the level (RMS) of the decoded audio to that of the original, for all
 codecs, and reports the gain; the contenders have removed delay before. No measure replaces a
-listening test: the docstring of each states its limits, so compare several of them.
+listening test: the docstring of each states its limits, so compare several of them, and of both
+kinds: DNSMOS and PLCMOS (`codec.quality.naturalness`) hear only the decoded audio.
 """
 
 from __future__ import annotations
@@ -23,8 +24,11 @@ import torch
 from benchmarks.shared.resampling import resample
 from benchmarks.shared.spectra import stft_magnitudes
 from codec.corpus.clips import muted_stderr
+from codec.quality.harmonics import HARMONIC_BANDS_HZ, harmonic_contrast
 from codec.quality.metrics import SILENCE, mel_distance, rms, short_time_intelligibility
 from codec.quality.metrics import si_sdr as si_sdr_of_tensors
+from codec.quality.naturalness import can_rate_naturalness, dnsmos, plcmos
+from codec.quality.speaker import can_compare_speakers, speaker_similarity
 
 
 class Metric(NamedTuple):
@@ -33,7 +37,7 @@ class Metric(NamedTuple):
     Attributes:
         title: title with the unit, for axes and tables.
         decimals: number of decimals in tables.
-        better: "higher" or "lower"; empty where neither is better.
+        better: "higher", "lower" or "zero"; empty where none is better.
         sounds: "all", or "speech" or "other" for measures of only these sounds.
     """
 
@@ -43,12 +47,24 @@ class Metric(NamedTuple):
     sounds: str = "all"
 
 
+HARMONIC_METRICS = {
+    f"harmonics_{high}": Metric(
+        f"harmonic contrast {low / 1000:g}-{high / 1000:g} kHz (dB)", 1, "zero", "speech"
+    )
+    for low, high in HARMONIC_BANDS_HZ
+}
+"""Contrast of harmonics less that of the original, by band."""
+
 METRICS = {
     "pesq_wb": Metric("PESQ-WB (MOS-LQO)", 2, "higher", "speech"),
     "visqol_speech": Metric("ViSQOL, speech mode (MOS-LQO)", 2, "higher", "speech"),
     "visqol_audio": Metric("ViSQOL, audio mode (MOS-LQO)", 2, "higher", "other"),
     "stoi": Metric("STOI", 3, "higher", "speech"),
     "estoi": Metric("ESTOI", 3, "higher", "speech"),
+    "dnsmos": Metric("DNSMOS (overall)", 2, "higher", "speech"),
+    "plcmos": Metric("PLCMOS", 2, "higher", "speech"),
+    "speaker": Metric("speaker similarity", 3, "higher", "speech"),
+    **HARMONIC_METRICS,
     "mel": Metric("mel distance (log10)", 2, "lower"),
     "lsd": Metric("log-spectral distance (dB)", 1, "lower"),
     "si_sdr": Metric("SI-SDR (dB)", 1, "higher"),
@@ -56,6 +72,9 @@ METRICS = {
     "gain": Metric("level correction (dB)", 1, ""),
 }
 """All figures of `measure`, in the order of tables and plots."""
+
+ALONE = ("dnsmos", "plcmos")
+"""Figures of `hear`: those that the original has too."""
 
 
 def measure(
@@ -72,13 +91,14 @@ def measure(
         decoded: ``[N]`` samples, delay already removed.
         original: ``[N]`` samples.
         sample_rate: sample rate of both, in Hz.
-        speech: whether it is speech: PESQ, STOI, ESTOI and ViSQOL's speech mode are computed for
-            speech, ViSQOL's audio mode for all other sounds.
+        speech: whether it is speech. For speech, measures that are marked so in `METRICS` are
+            computed; for all other sounds, ViSQOL's audio mode.
         visqol: whether to compute ViSQOL, which takes most of the time.
 
     Returns:
         Figures by name. A figure that is undefined is missing: where PESQ finds no speech, the
-        audio is too short or the decoded audio silent. If the original is silent, all are missing.
+        audio is too short, the decoded audio silent, or a package is not installed. If the original
+        is silent, all are missing.
 
     Example:
         >>> sine = np.sin(np.arange(24_000) / 10).astype(np.float32)
@@ -97,6 +117,11 @@ def measure(
             figures["visqol_speech"] = visqol_speech(decoded, original, sample_rate)
         figures["stoi"] = short_time_intelligibility(decoded, original, sample_rate)
         figures["estoi"] = short_time_intelligibility(decoded, original, sample_rate, extended=True)
+        figures |= hear(decoded, sample_rate)
+        if can_compare_speakers():
+            figures["speaker"] = speaker_similarity(decoded, original, sample_rate)
+        contrasts = harmonic_contrast(decoded, original, sample_rate)
+        figures |= dict(zip(HARMONIC_METRICS, contrasts, strict=True))
     elif visqol:
         figures["visqol_audio"] = visqol_audio(decoded, original, sample_rate)
     figures |= {
@@ -107,6 +132,13 @@ def measure(
         "gain": gain,
     }
     return {name: value for name, value in figures.items() if value is not None}
+
+
+def hear(audio: np.ndarray, sample_rate: int) -> dict[str, float | None]:
+    """The figures of `ALONE` for speech ``[N]``; none if their packages are not installed."""
+    if not can_rate_naturalness():
+        return {}
+    return {"dnsmos": dnsmos(audio, sample_rate), "plcmos": plcmos(audio, sample_rate)}
 
 
 def level_difference(decoded: np.ndarray, original: np.ndarray) -> float:

@@ -27,8 +27,9 @@ COLOURS = {
     "encodec": "#0050A0",
     "dac": "#7F7F7F",
     "mimi": "#8C564B",
+    "lyra": "#E7298A",
 }
-SPARE_COLOURS = ("#6A3D9A", "#B15928", "#1B7837", "#E7298A")
+SPARE_COLOURS = ("#6A3D9A", "#B15928", "#1B7837", "#A6761D")
 """For codecs that are not listed above, and for further lines of the same codec."""
 KBITS = (0.25, 0.5, 1, 2, 3, 6, 12, 24, 48)
 """Ticks of a bitrate axis, in kbit/s."""

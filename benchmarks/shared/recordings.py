@@ -106,7 +106,9 @@ def find(folder: Path, every: int = 1) -> list[Recording]:
     """
     members: dict[str, list[Recording]] = {}
     for clip in scan(folder).clips:
-        recording = Recording(folder / clip.path, clip.name, clip.kind, clip.offset, clip.size)
+        recording = Recording(
+            folder / clip.path, clip.name, clip.sound_class, clip.offset, clip.size
+        )
         members.setdefault(recording.sound_class, []).append(recording)
     classes = sorted(members, key=class_order)
     return [recording for name in classes for recording in members[name][::every]]

@@ -29,6 +29,8 @@ PACKAGES = (
     "av",
     "pesq",
     "pystoi",
+    "speechmos",
+    "resemblyzer",
     "visqol-python",
     "transformers",
 )

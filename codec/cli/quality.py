@@ -26,6 +26,12 @@ EVERY = click.option("--every", type=click.IntRange(1), default=1, help="Take ev
 )
 @SECONDS
 @EVERY
+@click.option(
+    "--naturalness/--no-naturalness",
+    default=True,
+    help="Measure DNSMOS and PLCMOS too, which takes most of the time, if their packages are "
+    "installed (the extra aecodec[bench]).",
+)
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write JSON as well.")
 @click.option("-f", "--force", is_flag=True, help="Replace an existing file.")
 def evaluate(
@@ -34,13 +40,15 @@ def evaluate(
     bitrates: str | None,
     seconds: float,
     every: int,
+    naturalness: bool,
     json_path: Path | None,
     force: bool,
 ) -> None:
     """Measure MODEL on the recordings in DIR, by class of sound and bitrate.
 
     The class of a recording is the first folder in DIR that it lies in, or else its name up to
-    the first underscore. STOI is a measure for speech and means little for other sounds.
+    the first underscore. STOI, DNSMOS and PLCMOS are measures for speech and mean little for
+    other sounds. DNSMOS and PLCMOS hear only the decoded audio, the others compare it.
     """
     convert = BitrateType().convert
     wanted = [convert(each, None, None) for each in bitrates.split(",")] if bitrates else None
@@ -57,6 +65,7 @@ def evaluate(
             wanted,
             seconds=seconds,
             every=every,
+            naturalness=naturalness,
             processes=os.cpu_count() or 1,
         )
         click.echo(found.table())

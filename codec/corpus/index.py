@@ -47,8 +47,8 @@ class Clip:
         num_samples: samples per channel according to the file header.
         sample_rate: sampling rate in Hz.
         channels: number of channels.
-        kind: class of the recording: the first subfolder that contains it or, at the top level,
-            the beginning of its name up to the first underscore. Members of a shard are
+        sound_class: class of the recording: the first subfolder that contains it or, at the top
+            level, the beginning of its name up to the first underscore. Members of a shard are
             classified as if they were extracted in place of the shard.
 
     Example:
@@ -64,7 +64,7 @@ class Clip:
     num_samples: int
     sample_rate: int
     channels: int
-    kind: str
+    sound_class: str
 
     @property
     def name(self) -> str:
@@ -92,7 +92,7 @@ class Index:
         ...     Clip("speech_b.wav", "", None, 4096, 16_000, 8_000, 1, "speech"),
         ... )
         >>> index = Index(Path("corpus"), clips, skipped={})
-        >>> round(3600 * index.hours), list(index.hours_by_kind)
+        >>> round(3600 * index.hours), list(index.hours_by_class)
         (4, ['music', 'speech'])
     """
 
@@ -106,11 +106,11 @@ class Index:
         return sum(clip.seconds for clip in self.clips) / 3600
 
     @property
-    def hours_by_kind(self) -> dict[str, float]:
+    def hours_by_class(self) -> dict[str, float]:
         """Duration of each class in hours, sorted by class name."""
-        hours = dict.fromkeys(sorted({clip.kind for clip in self.clips}), 0.0)
+        hours = dict.fromkeys(sorted({clip.sound_class for clip in self.clips}), 0.0)
         for clip in self.clips:
-            hours[clip.kind] += clip.seconds / 3600
+            hours[clip.sound_class] += clip.seconds / 3600
         return hours
 
 
@@ -142,7 +142,7 @@ def scan(folder: Path, cache: Path | None = None) -> Index:
         >>> Path("corpus/birds").mkdir(parents=True)
         >>> soundfile.write("corpus/birds/owl.wav", np.zeros(8_000), 8_000)
         >>> index = scan(Path("corpus"))
-        >>> [(clip.name, clip.kind, clip.seconds) for clip in index.clips]
+        >>> [(clip.name, clip.sound_class, clip.seconds) for clip in index.clips]
         [('birds/owl.wav', 'birds', 1.0)]
     """
     if not folder.is_dir():
@@ -258,8 +258,8 @@ def _walk(folder: Path, skipped: dict[str, str]) -> Iterator[_File]:
 def _candidates(folder: Path, file: _File, skipped: dict[str, str]) -> list[Clip]:
     """Clips that a file may contain, with lengths and rates not yet known."""
     if not file.path.lower().endswith(SHARD_SUFFIX):
-        kind = _class_of(folder, _place(file.path, ""))
-        return [Clip(file.path, "", None, file.size, 0, 0, 0, kind)]
+        sound_class = _class_of(folder, _place(file.path, ""))
+        return [Clip(file.path, "", None, file.size, 0, 0, 0, sound_class)]
     members = []
     try:
         with tarfile.open(folder / file.path, "r:") as shard:
@@ -267,9 +267,9 @@ def _candidates(folder: Path, file: _File, skipped: dict[str, str]) -> list[Clip
                 suffix = PurePosixPath(member.name).suffix.lower()
                 if not member.isreg() or member.issparse() or suffix not in SUFFIXES:
                     continue
-                kind = _class_of(folder, _place(file.path, member.name))
+                sound_class = _class_of(folder, _place(file.path, member.name))
                 place = (member.name, member.offset_data, member.size)
-                clip = Clip(file.path, *place, 0, 0, 0, kind)
+                clip = Clip(file.path, *place, 0, 0, 0, sound_class)
                 if member.offset_data + member.size > file.size:
                     skipped[clip.name] = f"{clip.name} is cut short: its shard is truncated"
                 else:
@@ -323,7 +323,7 @@ def _read_cache(cache: Path, folder: Path) -> dict[_File, list[Clip]]:
         found: dict[_File, list[Clip]] = {}
         for path, size, mtime_ns, clips in stored["files"]:
             found[_File(path, size, mtime_ns)] = [
-                Clip(path, *facts, kind=_class_of(folder, _place(path, facts[0])))  # type: ignore[misc]
+                Clip(path, *facts, sound_class=_class_of(folder, _place(path, facts[0])))  # type: ignore[misc]
                 for facts in clips
             ]
         for clip in (clip for clips in found.values() for clip in clips):

@@ -25,9 +25,10 @@ from codec.quality.metrics import (
     short_time_intelligibility,
     si_sdr,
 )
+from codec.quality.naturalness import can_rate_naturalness, dnsmos, plcmos
 from codec.registry import Model, as_engine
 
-ALL_KINDS = "(all)"
+ALL_CLASSES = "(all)"
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,9 @@ class Figures:
         si_sdr: in dB, higher is better; not defined for silence.
         mel: `mel_distance`, lower is better.
         stoi: `short_time_intelligibility`, higher is better.
+        dnsmos: `dnsmos` of the decoded audio alone, higher is better; None also if it was not asked
+            for or its packages are not installed.
+        plcmos: `plcmos`, as for DNSMOS.
         level: level of the decoded audio relative to the original, in dB.
     """
 
@@ -46,6 +50,8 @@ class Figures:
     si_sdr: float | None
     mel: float
     stoi: float | None
+    dnsmos: float | None
+    plcmos: float | None
     level: float | None
 
 
@@ -71,7 +77,7 @@ class Row:
     None where a measure is not defined for any of the recordings.
 
     Attributes:
-        kind: class of sound, `ALL_KINDS` for the mean over all of them.
+        sound_class: class of sound, `ALL_CLASSES` for the mean over all of them.
         num_codebooks: number of codebooks in use; None without codes.
         files: number of recordings.
         seconds: their total length.
@@ -80,7 +86,7 @@ class Row:
         efficiency: `bitrate_efficiency`.
     """
 
-    kind: str
+    sound_class: str
     num_codebooks: int | None
     files: int
     seconds: float
@@ -88,6 +94,8 @@ class Row:
     si_sdr: float | None
     mel: float | None
     stoi: float | None
+    dnsmos: float | None
+    plcmos: float | None
     level: float | None
     entries_used: float | None
     efficiency: float | None
@@ -112,20 +120,22 @@ class Evaluation:
     def table(self) -> str:
         """The rows in Markdown."""
         titles = (
-            "sound | files | minutes | kbit/s | SI-SDR dB | mel distance | STOI | level dB "
-            "| entries used | efficiency"
+            "sound | files | minutes | kbit/s | SI-SDR dB | mel distance | STOI | DNSMOS "
+            "| PLCMOS | level dB | entries used | efficiency"
         )
         lines = [f"| {titles} |", "|" + "---|" * (titles.count("|") + 1)]
         for row in self.rows:
             rate = None if row.payload_bitrate is None else row.payload_bitrate / 1000
             cells = [
-                _printable(row.kind),
+                _printable(row.sound_class),
                 str(row.files),
                 f"{row.seconds / 60:.1f}",
                 _cell(rate, ".2f"),
                 _cell(row.si_sdr, ".1f"),
                 _cell(row.mel, ".2f"),
                 _cell(row.stoi, ".3f"),
+                _cell(row.dnsmos, ".2f"),
+                _cell(row.plcmos, ".2f"),
                 _cell(row.level, "+.1f"),
                 _cell(row.entries_used, ".0%").replace("%", " %"),
                 _cell(row.efficiency, ".0%").replace("%", " %"),
@@ -145,6 +155,7 @@ def evaluate(
     *,
     seconds: float = OPENING_SECONDS,
     every: int = 1,
+    naturalness: bool = False,
     processes: int = 1,
 ) -> Evaluation:
     """Code every recording of a folder and compare it with the original.
@@ -157,6 +168,8 @@ def evaluate(
             half and all of the codebooks if None.
         seconds: length of the beginning of each recording that is measured.
         every: take every n-th recording only.
+        naturalness: whether to measure DNSMOS and PLCMOS too, which takes most of the time; only
+            if their packages are installed.
         processes: see `Recordings.each`.
 
     Raises:
@@ -166,20 +179,23 @@ def evaluate(
     engine = as_engine(model)
     counts = codebook_counts(engine.info, bitrates)
     recordings = Recordings(folder, seconds=seconds, every=every)
-    work = partial(measure, counts=counts)
+    naturalness = naturalness and can_rate_naturalness()
+    work = partial(measure, counts=counts, naturalness=naturalness)
     members: dict[str, list[Measured]] = {}
     histograms: dict[str, Histogram] = {}
     for clip, measured in recordings.each(engine, work, processes=processes, title="measuring"):
-        for kind in (clip.kind, ALL_KINDS):
+        for sound_class in (clip.sound_class, ALL_CLASSES):
             if measured.histogram is not None:
-                histograms[kind] = histograms.get(kind, 0) + measured.histogram
-            members.setdefault(kind, []).append(dataclasses.replace(measured, histogram=None))
-    kinds = sorted(members.keys() - {ALL_KINDS})
-    if len(kinds) > 1:
-        kinds.append(ALL_KINDS)
+                histograms[sound_class] = histograms.get(sound_class, 0) + measured.histogram
+            members.setdefault(sound_class, []).append(
+                dataclasses.replace(measured, histogram=None)
+            )
+    classes = sorted(members.keys() - {ALL_CLASSES})
+    if len(classes) > 1:
+        classes.append(ALL_CLASSES)
     rows = [
-        _row(kind, members[kind], index, count, histograms.get(kind))
-        for kind in kinds
+        _row(sound_class, members[sound_class], index, count, histograms.get(sound_class))
+        for sound_class in classes
         for index, count in enumerate(counts or [None])
     ]
     fingerprint = engine.info.fingerprint.hex()
@@ -201,25 +217,32 @@ def codebook_counts(info: FrameRates, bitrates: Sequence[Bitrate] | None) -> lis
     return sorted({1, *counts}) if counts else []
 
 
-def measure(engine: Engine, original: Samples, *, counts: Sequence[int]) -> Measured:
+def measure(
+    engine: Engine, original: Samples, *, counts: Sequence[int], naturalness: bool = False
+) -> Measured:
     """Code a recording ``[N]`` with each number of codebooks, and compare."""
     info = engine.info
     duration = len(original) / info.sample_rate
     codes = encode(engine, original[None], max(counts, default=None))
     if not info.has_codes:
         decoded = decode(engine, codes, len(original))[0]
-        return Measured(duration, [compare(decoded, original, info.sample_rate, None)], None)
+        figures = [compare(decoded, original, info.sample_rate, None, naturalness)]
+        return Measured(duration, figures, None)
     figures = []
     for count in counts:
         kept = codes[:, :count]
         decoded = decode(engine, kept, len(original))[0]
         bitrate = 8 * packed_size(info.bits_per_code, kept.size) / duration
-        figures.append(compare(decoded, original, info.sample_rate, bitrate))
+        figures.append(compare(decoded, original, info.sample_rate, bitrate, naturalness))
     return Measured(duration, figures, count_codes(codes, info.codebook_size))
 
 
 def compare(
-    decoded: Samples, original: Samples, sample_rate: int, payload_bitrate: float | None
+    decoded: Samples,
+    original: Samples,
+    sample_rate: int,
+    payload_bitrate: float | None,
+    naturalness: bool = False,
 ) -> Figures:
     """All figures of one decoded recording ``[N]``."""
     before, after = level(original), level(decoded)
@@ -229,12 +252,14 @@ def compare(
         si_sdr=None if before is None else distortion,
         mel=mel_distance(decoded, original, sample_rate),
         stoi=short_time_intelligibility(decoded, original, sample_rate),
+        dnsmos=dnsmos(decoded, sample_rate) if naturalness else None,
+        plcmos=plcmos(decoded, sample_rate) if naturalness else None,
         level=None if before is None or after is None else after - before,
     )
 
 
 def _row(
-    kind: str,
+    sound_class: str,
     members: list[Measured],
     index: int,
     num_codebooks: int | None,
@@ -250,7 +275,7 @@ def _row(
         for field in dataclasses.fields(Figures)
     }
     return Row(
-        kind=kind,
+        sound_class=sound_class,
         num_codebooks=num_codebooks,
         files=len(members),
         seconds=sum(member.seconds for member in members),

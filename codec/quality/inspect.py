@@ -120,7 +120,7 @@ def inspect(
         measured = dataclasses.replace(measured, histogram=None)  # large, and no longer needed
         found.append(Inspected(clip, measured, embedding))
     found.sort(key=lambda result: -result.error)
-    colours = class_colours([result.clip.kind for result in found])
+    colours = class_colours([result.clip.sound_class for result in found])
     contents: dict[str, Callable[[], bytes]] = {
         CODEBOOKS: lambda: draw_codebooks(histogram),
         LATENTS: lambda: draw_latents(found, colours),
@@ -243,7 +243,7 @@ def draw_latents(found: Sequence[Inspected], colours: dict[str, str]) -> bytes:
     """
     frames = np.concatenate([result.embedding for result in found])
     classes = np.repeat(
-        [result.clip.kind for result in found],
+        [result.clip.sound_class for result in found],
         [len(result.embedding) for result in found],
     )
     # In random order, so that no class hides the others.
@@ -287,7 +287,7 @@ def draw_errors(found: Sequence[Inspected], colours: dict[str, str]) -> bytes:
     median = float(np.median([result.error for result in found]))
     figure = _figure(9.0, 2.0 + 0.24 * len(worst))
     axes = figure.add_subplot()
-    classes = [result.clip.kind for result in worst]
+    classes = [result.clip.sound_class for result in worst]
     axes.barh(places, [result.error for result in worst], color=[colours[name] for name in classes])
     axes.axvline(median, color="black", linewidth=1, linestyle=":")
     axes.annotate(
@@ -326,7 +326,7 @@ def list_errors(found: Sequence[Inspected], skipped: Mapping[str, str]) -> bytes
         clip, figures = result.clip, result.measured.figures[0]
         values = (result.measured.seconds, figures.mel, figures.si_sdr, figures.stoi, figures.level)
         cells = ["" if value is None else f"{value:.4g}" for value in values]
-        writer.writerow([clip.name, clip.kind, *cells, ""])
+        writer.writerow([clip.name, clip.sound_class, *cells, ""])
     for name, reason in skipped.items():
         writer.writerow([name, *[""] * 6, reason])
     return text.getvalue().encode("utf-8", "surrogateescape")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import av
 import numpy as np
@@ -18,6 +21,7 @@ from benchmarks.contenders.aecodec import Aecodec
 from benchmarks.contenders.base import Contender, align
 from benchmarks.contenders.codec2 import Codec2
 from benchmarks.contenders.ffmpeg import FFmpegContender, Opus
+from benchmarks.contenders.lyra import Lyra
 from benchmarks.contenders.registry import contenders, find_contender, peers
 from benchmarks.contenders.speex import Speex
 from benchmarks.contenders.transformers_codecs import DAC, TransformersContender
@@ -223,21 +227,110 @@ def test_missing_weights_are_reported_in_one_line(tmp_path: Path) -> None:
         DAC.load(tmp_path)
     with pytest.raises(CodecError, match="--peer mimi=FOLDER"):
         find_contender("mimi").open()
-    with pytest.raises(CodecError, match="no codec 'lyra'"):
-        find_contender("lyra")
+    with pytest.raises(CodecError, match="no codec 'evs'"):
+        find_contender("evs")
 
 
 def test_every_contender_states_what_it_is_and_needs() -> None:
     known = contenders()
     assert list(known) == ["aecodec", *peers()]
-    assert list(peers()) == ["opus", "mp3", "aac", "codec2", "speex", "encodec", "dac", "mimi"]
-    assert {name for name in known if known[name].speech_only} == {"codec2", "speex"}
-    assert {name for name in known if known[name].needs_weights} == {"encodec", "dac", "mimi"}
+    without = ["opus", "mp3", "aac", "codec2", "speex"]
+    assert list(peers()) == [*without, "encodec", "dac", "mimi", "lyra"]
+    assert {name for name in known if known[name].speech_only} == {"codec2", "speex", "lyra"}
+    assert {name for name in known if known[name].needs_weights} == set(peers()) - set(without)
     for contender in known.values():
         assert bool(contender.programs) == bool(contender.programs_from)
         assert bool(contender.packages) == bool(contender.extra)
         assert contender.takes("speech")
         assert contender.takes("music") == (not contender.speech_only)
+
+
+class FakeInterpreter:
+    """Stands for the runtime of Lyra's graphs: features are the first samples of a frame."""
+
+    opened: ClassVar[list[str]] = []
+
+    def __init__(self, model_path: str, num_threads: int) -> None:
+        self.name = Path(model_path).stem
+        self.opened.append(self.name)
+        self._calls = 0
+
+    def allocate_tensors(self) -> None:
+        pass
+
+    def get_input_details(self) -> list[dict[str, int]]:
+        return [{"index": 0}]
+
+    def get_output_details(self) -> list[dict[str, int]]:
+        return [{"index": 1}]
+
+    def set_tensor(self, index: int, value: np.ndarray) -> None:
+        shape = (1, 320) if self.name == "soundstream_encoder" else (1, 1, 64)
+        assert index == 0 and value.shape == shape and value.dtype == np.float32
+        self._value = value
+
+    def invoke(self) -> None:
+        self._calls += 1
+
+    def get_tensor(self, index: int) -> np.ndarray:
+        assert index == 1
+        if self.name == "soundstream_encoder":
+            return self._value[None, :, :64].copy()
+        return np.full((1, 320), self._value[0, 0, 0] + 100 * self._calls, np.float32)
+
+    def get_signature_runner(self, name: str) -> Callable[..., dict[str, np.ndarray]]:
+        def encode(input_frames: np.ndarray, num_quantizers: np.ndarray) -> dict[str, np.ndarray]:
+            codes = np.full((46, 1, 1), -1, np.int32)
+            codes[:num_quantizers] = round(float(input_frames[0, 0, 0]))
+            return {"output_0": codes, "output_1": np.array(4)}
+
+        def decode(encoding_indices: np.ndarray) -> dict[str, np.ndarray]:
+            assert encoding_indices.shape == (46, 1, 1)
+            return {"output_0": np.full((1, 1, 64), encoding_indices[0, 0, 0], np.float32)}
+
+        return encode if name == "encode" else decode
+
+
+@pytest.fixture
+def lyra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lyra:
+    for name in ("soundstream_encoder", "quantizer", "lyragan"):
+        (tmp_path / f"{name}.tflite").touch()
+    monkeypatch.setattr("benchmarks.contenders.lyra._interpreter_class", lambda: FakeInterpreter)
+    return Lyra.open(str(tmp_path))
+
+
+@pytest.mark.parametrize(("length", "frames"), [(0, 0), (1, 1), (320, 1), (321, 2), (961, 4)])
+def test_lyra_counts_the_bits_of_whole_frames(lyra: Lyra, length: int, frames: int) -> None:
+    assert lyra.bitrates() == (3_200, 6_000, 9_200)
+    for bitrate, codes in zip(lyra.bitrates(), (16, 30, 46), strict=True):
+        encoded = lyra.encode(np.ones(length, np.float32), bitrate)
+        assert encoded.content.shape == (frames, 46)
+        assert ((encoded.content >= 0).sum(axis=1) == codes).all()
+        assert encoded.payload_bits == frames * codes * 4
+        assert lyra.decode(encoded).shape == (frames * 320,)
+
+
+def test_lyra_runs_frames_in_order_and_starts_anew_for_each_recording(lyra: Lyra) -> None:
+    audio = np.repeat(np.arange(3, dtype=np.float32), 320)
+    expected = np.repeat(np.array([100, 201, 302], np.float32), 320)
+    for _ in range(2):
+        np.testing.assert_array_equal(lyra.decode(lyra.encode(audio, 3_200)), expected)
+
+
+def test_lyra_without_its_graphs_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(CodecError, match="--peer lyra=FOLDER"):
+        Lyra.open()
+    with pytest.raises(CodecError, match=r"soundstream_encoder\.tflite is missing"):
+        Lyra.open(str(tmp_path))
+
+
+def test_the_real_lyra_codes_speech(speech: np.ndarray) -> None:
+    folder = os.environ.get("LYRA_GRAPHS")
+    if not folder:
+        pytest.skip("set LYRA_GRAPHS to the folder with the graphs of Lyra v2")
+    coded = Lyra.open(folder).code(speech, RATE, 6_000)
+    assert coded.payload_bits * RATE / len(speech) == pytest.approx(6_000, rel=0.01)
+    assert np.corrcoef(coded.audio, speech)[0, 1] > 0.3
 
 
 THROWAWAY = '''

@@ -11,6 +11,7 @@ import soundfile
 
 from benchmarks.contenders.ffmpeg import Opus
 from benchmarks.shared.metrics import (
+    HARMONIC_METRICS,
     METRICS,
     bandwidth,
     level_difference,
@@ -44,7 +45,9 @@ def noisy(speech: np.ndarray) -> dict[str, float]:
 def test_audio_compared_with_itself_is_perfect(speech: np.ndarray) -> None:
     figures = measure(speech, speech, RATE, speech=True)
     figures |= measure(speech, speech, RATE, speech=False)
-    assert set(figures) == set(METRICS)
+    assert set(figures) | {"speaker"} == set(METRICS)
+    assert figures.pop("speaker", 1) == pytest.approx(1)
+    assert figures.pop("dnsmos") > 3 and figures.pop("plcmos") > 3.5
     assert figures.pop("si_sdr") > 100
     assert figures.pop("bandwidth") > 11
     assert figures == pytest.approx(
@@ -57,6 +60,7 @@ def test_audio_compared_with_itself_is_perfect(speech: np.ndarray) -> None:
             "mel": 0,
             "lsd": 0,
             "gain": 0,
+            **dict.fromkeys(HARMONIC_METRICS, 0),
         },
         abs=2e-3,
     )
@@ -118,7 +122,9 @@ def test_opus_gets_better_with_bitrate(speech: np.ndarray) -> None:
         for bitrate in (6_000, 24_000)
     )
     for name, metric in METRICS.items():
-        if name in low and metric.better:
+        if name in low and metric.better == "zero":
+            assert abs(high[name]) < abs(low[name]), name
+        elif name in low and metric.better:
             sign = 1 if metric.better == "higher" else -1
             assert sign * (high[name] - low[name]) > 0, name
 

@@ -30,7 +30,7 @@ from benchmarks.shared.metrics import METRICS
 from benchmarks.shared.recordings import EXAMPLE
 from benchmarks.shared.report import origin
 from codec.network.weights import load_codec, save_codec
-from codec.quality.evaluate import ALL_KINDS, evaluate
+from codec.quality.evaluate import ALL_CLASSES, evaluate
 from tests.benchmarks.browser import Browser, find_browser
 from tests.conftest import LAPPED, REPOSITORY, make_codec, sound
 
@@ -103,7 +103,10 @@ def test_the_table_holds_every_codec_and_bitrate(quick: Run) -> None:
         assert rates in text
         assert rates in quick.printed
     assert "Not compared: codec2" in text
-    assert "Mean bandwidth of the originals: speech" in text
+    for sound_class, figures in quick.figures["originals"].items():
+        assert ("dnsmos" in figures) == ("plcmos" in figures) == (sound_class == "speech")
+        assert f" {figures['bandwidth']['mean']:.1f} |" in text
+    assert text.count("| original | - | - |") == len(CLASSES)
 
 
 def test_the_pictures_can_be_read(quick: Run) -> None:
@@ -223,7 +226,7 @@ def test_published_figures_contain_no_absolute_paths(quick: Run) -> None:
         (["--data", str(REPOSITORY / "docs")], "no audio in"),
         (["--quick", "--model", "nothing"], "no model 'nothing'"),
         (["--quick", "--bitrates", "100"], "starts at 0.5 kbit/s"),
-        (["--quick", "--peers", "lyra"], "no codec 'lyra'"),
+        (["--quick", "--peers", "evs"], "no codec 'evs'"),
     ],
 )
 def test_wrong_use_is_reported_in_one_line(words: list[str], said: str, tmp_path: Path) -> None:
@@ -324,7 +327,7 @@ def test_recordings_are_grouped_as_by_aecodec_evaluate(model_folder: Path, tmp_p
     main(["--data", str(data), "--model", str(model_folder), "--out", str(out), *words])
     figures = json.loads((out / "rate_quality.json").read_text("utf-8"))
     rows = evaluate(load_codec(model_folder), data, [1000], seconds=0.5).rows
-    expected = {row.kind: row.files for row in rows if row.kind != ALL_KINDS}
+    expected = {row.sound_class: row.files for row in rows if row.sound_class != ALL_CLASSES}
     assert expected == {"birds": 2, "mixed": 2, "owl": 2, "rain": 1}
     assert Counter(row["class"] for row in figures["files"]) == expected
     assert {line["class"]: line["files"] for line in figures["summary"]} == expected

@@ -199,11 +199,14 @@ def split(index: Index, data: DataConfig, sample_rate: int) -> tuple[Index, Inde
         return index, index
     wanted = max(1, round(VALIDATION_SHARE * len(index.clips)))
     usable = [clip for clip in index.clips if _long_enough(clip, sample_rate)] or index.clips
-    spare = {kind: count // 2 for kind, count in Counter(c.kind for c in index.clips).items()}
+    spare = {
+        sound_class: count // 2
+        for sound_class, count in Counter(c.sound_class for c in index.clips).items()
+    }
     held: set[Clip] = set()
     for clip in _in_turn(usable):
-        if spare[clip.kind] and len(held) < min(wanted, data.validation_files):
-            spare[clip.kind] -= 1
+        if spare[clip.sound_class] and len(held) < min(wanted, data.validation_files):
+            spare[clip.sound_class] -= 1
             held.add(clip)
     if not held:
         only = next(_in_turn(usable))
@@ -258,10 +261,10 @@ def _digest(clip: Clip) -> bytes:
 
 def _in_turn(clips: Iterable[Clip]) -> Iterator[Clip]:
     """One clip of every class in turn, in an order that depends on names alone."""
-    by_kind: dict[str, list[Clip]] = {}
+    by_class: dict[str, list[Clip]] = {}
     for clip in sorted(clips, key=_digest):
-        by_kind.setdefault(clip.kind, []).append(clip)
+        by_class.setdefault(clip.sound_class, []).append(clip)
     # The classes with most clips first: there may be more classes than turns.
-    classes = sorted(by_kind.values(), key=lambda each: (-len(each), each[0].kind))
+    classes = sorted(by_class.values(), key=lambda each: (-len(each), each[0].sound_class))
     for turn in itertools.zip_longest(*classes):
         yield from (clip for clip in turn if clip is not None)

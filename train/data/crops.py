@@ -58,14 +58,16 @@ class Crops:
     ) -> None:
         weights = _weights(index, class_weights or {})
         self._folder, self._sample_rate = index.folder, sample_rate
-        self._clips = tuple(clip for clip in index.clips if weights[clip.kind])
+        self._clips = tuple(clip for clip in index.clips if weights[clip.sound_class])
         self._lengths = np.array([clip_length(clip, sample_rate) for clip in self._clips])
         # In shared memory, so that several workers report a clip once.
         self._reported = RawArray("B", len(self._clips))
         self.in_memory = 2 * int(self._lengths.sum()) <= memory_gb * 1e9
         if self.in_memory:
             self._load()
-        shares = np.cumsum([n * weights[clip.kind] for n, clip in zip(self._lengths, self._clips)])
+        shares = np.cumsum(
+            [n * weights[clip.sound_class] for n, clip in zip(self._lengths, self._clips)]
+        )
         if not shares[-1]:
             raise AudioError(f"nothing under {self._folder} can be decoded: give other audio")
         self._cumulative = shares / shares[-1]
@@ -170,14 +172,14 @@ class Crops:
 
 
 def _weights(index: Index, class_weights: Mapping[str, float]) -> dict[str, float]:
-    kinds = sorted({clip.kind for clip in index.clips})
+    classes = sorted({clip.sound_class for clip in index.clips})
     for name in class_weights:
-        if name not in kinds:
+        if name not in classes:
             raise ConfigError(
                 f"data.class_weights names {name!r}, but the classes under {index.folder} are "
-                f"{', '.join(kinds)}"
+                f"{', '.join(classes)}"
             )
-    weights = {kind: class_weights.get(kind, 1.0) for kind in kinds}
+    weights = {sound_class: class_weights.get(sound_class, 1.0) for sound_class in classes}
     if not any(weights.values()):
         raise ConfigError("data.class_weights leaves no class to draw from: raise one above 0")
     return weights

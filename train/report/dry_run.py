@@ -59,7 +59,7 @@ def _step(recipe: TrainConfig) -> str:
 def _data_facts(index: Index | None) -> dict[str, str]:
     if index is None:
         return {}
-    hours = ", ".join(f"{name} {value:.2f}" for name, value in index.hours_by_kind.items())
+    hours = ", ".join(f"{name} {value:.2f}" for name, value in index.hours_by_class.items())
     return {
         "data": f"{index.hours:.2f} hours ({hours})",
         "skipped": f"{len(index.skipped)} files",

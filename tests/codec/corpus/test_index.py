@@ -46,7 +46,7 @@ BAD = {
 
 
 def facts(index: Index) -> dict[str, tuple[str, int, int, int]]:
-    return {c.name: (c.kind, c.num_samples, c.sample_rate, c.channels) for c in index.clips}
+    return {c.name: (c.sound_class, c.num_samples, c.sample_rate, c.channels) for c in index.clips}
 
 
 def test_usable_audio_is_found_and_unusable_files_are_reported(
@@ -63,7 +63,7 @@ def test_usable_audio_is_found_and_unusable_files_are_reported(
         assert index.skipped[name] in caplog.text
     assert "notes.txt" not in caplog.text
     assert index.hours == pytest.approx(sum(n / rate for _, n, rate, _ in GOOD.values()) / 3600)
-    assert index.hours_by_kind["music"] * 3600 == pytest.approx(800 / 8_000 + 9_000 / 96_000)
+    assert index.hours_by_class["music"] * 3600 == pytest.approx(800 / 8_000 + 9_000 / 96_000)
     assert [clip.name for clip in index.clips] == sorted(GOOD)
 
 
@@ -82,7 +82,7 @@ def test_files_without_a_class_in_their_name_get_the_folder_s_name(tmp_path: Pat
     (tmp_path / "birds").mkdir()
     for name in ("1.wav", "owl_2.wav", "_3.wav"):
         (tmp_path / "birds" / name).write_bytes(wav(100))
-    classes = {clip.name: clip.kind for clip in scan(tmp_path / "birds").clips}
+    classes = {clip.name: clip.sound_class for clip in scan(tmp_path / "birds").clips}
     assert classes == {"1.wav": "birds", "owl_2.wav": "owl", "_3.wav": "birds"}
 
 

@@ -21,7 +21,7 @@ from codec.errors import AudioError, ConfigError
 from codec.io.audio import Samples
 from codec.network.model import Codec
 from codec.quality import metrics
-from codec.quality.evaluate import ALL_KINDS, compare, evaluate
+from codec.quality.evaluate import ALL_CLASSES, compare, evaluate
 from tests.conftest import sound
 
 RATE = 8_000
@@ -56,17 +56,17 @@ def openings(folder: Path, codec: Codec, **options: Any) -> dict[str, tuple[str,
     """Class and samples of every recording, by name."""
     recordings = Recordings(folder, **options)
     each = recordings.each(codec, lambda _, audio: audio, title="")
-    found = {clip.name: (clip.kind, audio) for clip, audio in each}
+    found = {clip.name: (clip.sound_class, audio) for clip, audio in each}
     assert recordings.skipped.keys() <= UNUSABLE
     return found
 
 
 def test_classes_follow_the_first_folder_or_else_the_name(lapped: Codec, folder: Path) -> None:
-    kinds = {name: kind for name, (kind, _) in openings(folder, lapped).items()}
-    assert kinds["bells/b.flac"] == "bells" and kinds["birds/deep/c.wav"] == "birds"
-    assert kinds["birds_d.wav"] == "birds"
-    names = sorted([*kinds, "birds_cut.flac"])
-    assert list(openings(folder, lapped, every=3)) == [n for n in names[::3] if n in kinds]
+    classes = {name: sound_class for name, (sound_class, _) in openings(folder, lapped).items()}
+    assert classes["bells/b.flac"] == "bells" and classes["birds/deep/c.wav"] == "birds"
+    assert classes["birds_d.wav"] == "birds"
+    names = sorted([*classes, "birds_cut.flac"])
+    assert list(openings(folder, lapped, every=3)) == [n for n in names[::3] if n in classes]
 
 
 def test_the_opening_is_all_that_is_looked_at(lapped: Codec, folder: Path) -> None:
@@ -80,15 +80,15 @@ def test_the_opening_is_all_that_is_looked_at(lapped: Codec, folder: Path) -> No
 
 def test_every_class_is_measured_at_every_bitrate(lapped: Codec, folder: Path) -> None:
     found = evaluate(lapped, folder)
-    assert [(row.kind, row.num_codebooks, row.files) for row in found.rows] == [
-        (kind, count, files)
-        for kind, files in (("bells", 2), ("birds", 3), (ALL_KINDS, 5))
+    assert [(row.sound_class, row.num_codebooks, row.files) for row in found.rows] == [
+        (sound_class, count, files)
+        for sound_class, files in (("bells", 2), ("birds", 3), (ALL_CLASSES, 5))
         for count in (1, 2, 4)
     ]
     assert set(found.skipped) == UNUSABLE
     for row in found.rows:
         assert row.seconds == pytest.approx(
-            {"bells": 0.625 + 1.25, "birds": 0.625, ALL_KINDS: 2.5}[row.kind], abs=1e-3
+            {"bells": 0.625 + 1.25, "birds": 0.625, ALL_CLASSES: 2.5}[row.sound_class], abs=1e-3
         )
 
 
@@ -119,7 +119,7 @@ def test_what_cannot_be_told_of_silence_is_left_out_of_means(lapped: Codec, fold
     silence = np.zeros(4_000, np.float32)
     figures = compare(silence, silence, RATE, 1.0)
     assert (figures.si_sdr, figures.stoi, figures.level) == (None, None, None)
-    rows = {row.kind: row for row in evaluate(lapped, folder, [4_000]).rows}
+    rows = {row.sound_class: row for row in evaluate(lapped, folder, [4_000]).rows}
     birds = rows["birds"]
     assert all(
         value is None or np.isfinite(value)
@@ -139,7 +139,7 @@ def test_more_bits_are_counted_as_more_bits(lapped: Codec, folder: Path) -> None
 
 def test_continuous_latents_are_measured_without_bitrates(vae: Codec, folder: Path) -> None:
     rows = evaluate(vae, folder / "bells").rows
-    assert [(row.kind, row.num_codebooks) for row in rows] == [("bells", None)]
+    assert [(row.sound_class, row.num_codebooks) for row in rows] == [("bells", None)]
     assert rows[0].payload_bitrate is rows[0].efficiency is None and (rows[0].mel or 0) > 0
     with pytest.raises(ConfigError, match="continuous latents"):
         evaluate(vae, folder, [1_000])

@@ -396,15 +396,15 @@ def many(folder: Path, names: list[str], num_samples: int = 3_000) -> Index:
 
 
 def test_two_percent_are_held_out_spread_over_classes(tmp_path: Path) -> None:
-    kinds = ["a"] * 120 + ["b"] * 28 + ["c"] * 2
-    index = many(tmp_path, [f"{kind}_{number}.wav" for number, kind in enumerate(kinds)])
+    names = ["a"] * 120 + ["b"] * 28 + ["c"] * 2
+    index = many(tmp_path, [f"{name}_{number}.wav" for number, name in enumerate(names)])
     training, validation = split(index, RECIPE.data, RATE)
-    assert [clip.kind for clip in validation.clips] == ["a", "b", "c"]
+    assert [clip.sound_class for clip in validation.clips] == ["a", "b", "c"]
     assert set(training.clips) | set(validation.clips) == set(index.clips)
     assert not set(training.clips) & set(validation.clips)
     assert split(scan(tmp_path), RECIPE.data, RATE) == (training, validation)
     few = make_recipe("data.validation_files=2")
-    assert [clip.kind for clip in split(index, few.data, RATE)[1].clips] == ["a", "b"]
+    assert [clip.sound_class for clip in split(index, few.data, RATE)[1].clips] == ["a", "b"]
 
     (tmp_path / "a_new.wav").write_bytes(wav(3_000))
     held = set(split(scan(tmp_path), RECIPE.data, RATE)[1].clips)
@@ -424,7 +424,7 @@ def test_some_clip_is_held_out_of_two_and_a_single_one_is_kept(
     assert len(training.clips) == 2 and len(validation.clips) == 1
     index = many(tmp_path / "two", [f"a_{number}.wav" for number in range(1, 9)])
     training, validation = split(index, RECIPE.data, RATE)
-    assert [clip.kind for clip in validation.clips] == ["a"]
+    assert [clip.sound_class for clip in validation.clips] == ["a"]
 
 
 def test_short_clips_are_not_held_out(tmp_path: Path) -> None:
