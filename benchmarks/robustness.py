@@ -368,7 +368,9 @@ def quality(trial: Trial, sample_rate: int) -> dict[str, float]:
     """Figures of `measure` for a trial; none if nothing was decoded."""
     if trial.decoded is None:
         return {}
-    figures = measure(trial.decoded, trial.reference, sample_rate, speech=True, visqol=False)
+    figures = measure(
+        trial.decoded, trial.reference, sample_rate, speech=True, visqol=False, naturalness=False
+    )
     if "si_sdr" in figures:
         figures["si_sdr"] = max(figures["si_sdr"], SI_SDR_FLOOR)
     return figures

@@ -135,6 +135,22 @@ class CodecConfig(FrameRates):
             choices=RECURRENT,
         ),
     )
+    decoder_fine_stride: int = field(
+        default=0,
+        metadata=setting(
+            "samples per frame of a second synthesis stage for voices, with an excitation at their "
+            "pitch; divides the first stride, needs a lapped transform; 0 for none",
+            0,
+            8192,
+        ),
+    )
+    decoder_fine_channels: int = field(
+        default=128, metadata=setting("width of the second synthesis stage", 4, 8192)
+    )
+    decoder_fine_dilations: tuple[int, ...] = field(
+        default=(1, 2, 4, 8, 16, 1, 2, 4),
+        metadata=setting("dilations of the residual units of the second synthesis stage", 1, 1024),
+    )
     lookahead: int = field(
         default=0,
         metadata=setting(
@@ -165,6 +181,16 @@ class CodecConfig(FrameRates):
                 "so that a code is a whole number of bits"
             )
         _in_range("codebook_dim", self.codebook_dim, 1, self.latent_dim)
+        if self.decoder_fine_stride:
+            if not self.lapped_transform:
+                raise ConfigError(
+                    f"decoder_fine_stride is {self.decoder_fine_stride}: it needs lapped_transform"
+                )
+            if self.strides[0] % self.decoder_fine_stride:
+                raise ConfigError(
+                    f"decoder_fine_stride is {self.decoder_fine_stride}: it must divide the first "
+                    f"stride, {self.strides[0]}"
+                )
 
     @property
     def hop_length(self) -> int:

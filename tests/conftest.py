@@ -21,6 +21,12 @@ from train.recipe.sections import TrainConfig
 
 torch.set_num_threads(1)
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests first: at the end they would keep one process busy while the others wait."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 REPOSITORY = Path(__file__).parent.parent
 GOLDEN = REPOSITORY / "tests" / "golden"
 RECORDING = REPOSITORY / "examples" / "speech.flac"
@@ -98,6 +104,9 @@ FSQ = dataclasses.replace(LADDER, bottleneck="fsq", codebook_dim=2)
 GRU = dataclasses.replace(LADDER, recurrent="gru")
 LSTM = dataclasses.replace(LAPPED, bottleneck="fsq", recurrent="lstm")
 VAE = dataclasses.replace(LAPPED, bottleneck="vae")
+FINE = dataclasses.replace(
+    LAPPED, decoder_fine_stride=5, decoder_fine_channels=8, decoder_fine_dilations=(1, 2)
+)
 
 
 @pytest.fixture(scope="session")
@@ -120,7 +129,12 @@ def vae(tmp_path_factory: pytest.TempPathFactory) -> Codec:
     return make_codec(VAE, tmp_path_factory.mktemp("models") / "vae")
 
 
-@pytest.fixture(params=["lapped", "ladder", "fsq", "gru", "lstm"])
+@pytest.fixture(scope="session")
+def fine(tmp_path_factory: pytest.TempPathFactory) -> Codec:
+    return make_codec(FINE, tmp_path_factory.mktemp("models") / "fine")
+
+
+@pytest.fixture(params=["lapped", "ladder", "fsq", "gru", "lstm", "fine"])
 def codec(request: pytest.FixtureRequest) -> Codec:
     """Each test of the codec runs on both kinds of ladder, and on every kind of code and memory."""
     codec: Codec = request.getfixturevalue(request.param)

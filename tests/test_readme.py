@@ -78,6 +78,7 @@ def commands(*documents: str) -> list[str]:
     return [line for line in dict.fromkeys(lines) if not line.startswith("pip install")]
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_readme_and_of_training_run(workspace: Path) -> None:
     environment = os.environ | {
         "PATH": f"{workspace / 'bin'}{os.pathsep}{os.environ['PATH']}",

@@ -38,6 +38,12 @@ def training_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.command()
 @click.argument("recipe")
+@click.option(
+    "--from",
+    "initial_model",
+    help="Start from the weights of this model, which may have fewer codebooks and no second "
+    "synthesis stage.",
+)
 @training_options
 def train(recipe: str, overrides: tuple[str, ...], **options: Any) -> None:
     """Train a codec with RECIPE, a packaged name or a TOML file."""

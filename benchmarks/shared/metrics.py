@@ -84,6 +84,7 @@ def measure(
     *,
     speech: bool,
     visqol: bool = True,
+    naturalness: bool = True,
 ) -> dict[str, float]:
     """All figures of `METRICS` that apply to the class of sound.
 
@@ -94,6 +95,7 @@ def measure(
         speech: whether it is speech. For speech, measures that are marked so in `METRICS` are
             computed; for all other sounds, ViSQOL's audio mode.
         visqol: whether to compute ViSQOL, which takes most of the time.
+        naturalness: whether to compute DNSMOS and PLCMOS, which take most of the rest.
 
     Returns:
         Figures by name. A figure that is undefined is missing: where PESQ finds no speech, the
@@ -117,7 +119,8 @@ def measure(
             figures["visqol_speech"] = visqol_speech(decoded, original, sample_rate)
         figures["stoi"] = short_time_intelligibility(decoded, original, sample_rate)
         figures["estoi"] = short_time_intelligibility(decoded, original, sample_rate, extended=True)
-        figures |= hear(decoded, sample_rate)
+        if naturalness:
+            figures |= hear(decoded, sample_rate)
         if can_compare_speakers():
             figures["speaker"] = speaker_similarity(decoded, original, sample_rate)
         contrasts = harmonic_contrast(decoded, original, sample_rate)

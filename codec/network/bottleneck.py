@@ -47,15 +47,17 @@ class Bottleneck(nn.Module, ABC):
         Args:
             latent: ``[B, T, D]``.
             num_codebooks: ``[B]``, the number of codebooks that each item of the batch keeps
-                (quantizer dropout, SoundStream section III-C); all if None.
+                (quantizer dropout, SoundStream section III-C), or ``[B, T]``, that of each frame;
+                all if None.
         """
 
     @abstractmethod
-    def initialize(self, latent: Tensor) -> None:
+    def initialize(self, latent: Tensor, first: int = 0) -> None:
         """Initialise the weights from latents.
 
         Args:
             latent: ``[N, D]``, with N several times the number of entries of a codebook.
+            first: number of stages of a residual quantizer that stay as they are.
         """
 
     def embed(self, latent: Tensor) -> Tensor:
@@ -158,13 +160,14 @@ class ResidualQuantizer(Quantizer):
         # All stages at once: one stage alone is too small to be fast.
         targets, numbers = torch.stack(residuals), torch.stack(codes)
         values = self.learn(numbers, targets)
-        kept = latent.new_ones(len(codes), len(latent))
+        kept = latent.new_ones(len(codes), len(latent), 1)  # [K, B, 1 or T]
         if num_codebooks is not None:
-            stage = torch.arange(len(codes), device=latent.device)[:, None]
-            kept = (num_codebooks > stage).to(latent)
-        distances = (targets - values).square().mean((2, 3))  # [K, B]
-        codebook_loss = ((distances * kept).sum(1) / kept.sum(1).clamp(min=1)).sum()
-        total = (values.detach() * kept[:, :, None, None]).sum(0)
+            stage = torch.arange(len(codes), device=latent.device)[:, None, None]
+            kept = (num_codebooks.reshape(len(latent), -1) > stage).to(latent)
+        distances = (targets - values).square().mean(3)  # [K, B, T]
+        weights = kept.expand_as(distances)
+        codebook_loss = ((distances * weights).sum((1, 2)) / weights.sum((1, 2)).clamp(min=1)).sum()
+        total = (values.detach() * kept[..., None]).sum(0)
         losses = {"codebook": codebook_loss, "commitment": (latent - total).square().mean()}
         straight_through = total + (latent - latent.detach())
         return Quantized(straight_through, numbers.transpose(0, 1), losses)

@@ -131,11 +131,12 @@ class ResidualScalarQuantizer(ResidualQuantizer):
         return F.linear(rounded, weight, bias)
 
     @torch.no_grad()
-    def initialize(self, latent: Tensor) -> None:
+    def initialize(self, latent: Tensor, first: int = 0) -> None:
         """Initialise stage by stage, each from the residual ``[N, D]`` of the stages before it."""
         residual = latent
-        for stage in self.stages:
-            stage.initialize(residual)
+        for index, stage in enumerate(self.stages):
+            if index >= first:
+                stage.initialize(residual)
             residual = residual - stage(residual)[1]
 
 

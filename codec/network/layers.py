@@ -283,12 +283,18 @@ class Chain(nn.Module):
         return tuple(layer.init_state(batch) for layer in self.layers)
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        outputs, state = self.trace(x, state)
+        return (outputs[-1] if outputs else x), state
+
+    def trace(self, x: Tensor, state: State) -> tuple[list[Tensor], State]:
+        """The output of every layer, and the state."""
         assert isinstance(state, tuple)
-        states = []
+        outputs, states = [], []
         for layer, layer_state in zip(self.layers, state, strict=True):
             x, layer_state = layer(x, layer_state)
+            outputs.append(x)
             states.append(layer_state)
-        return x, tuple(states)
+        return outputs, tuple(states)
 
 
 Activation: TypeAlias = Literal["none", "silu"]

@@ -7,6 +7,7 @@ codes [B, K, T] -> Quantizer.decode -> latent [B, T, D] -> Decoder -> audio [B, 
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from codec.bitrate import NO_CODES
 from codec.config import CodecConfig
 from codec.errors import AudioError, ConfigError
 from codec.network.bottleneck import Bottleneck, Quantizer
+from codec.network.fine import FineSynthesis
 from codec.network.fsq import ResidualScalarQuantizer
 from codec.network.lapped import InverseMDCT, LappedAnalysis, SpectrumHead
 from codec.network.layers import (
@@ -120,19 +122,41 @@ class Decoder(nn.Module):
                 layers.append(CausalConvTranspose1d(channels, width, stride=stride))
             channels = width
         self.body = Chain(layers)
+        self.fine: FineSynthesis | None = None
+        if config.decoder_fine_stride:
+            self.fine = FineSynthesis(
+                config.decoder_channels[0],
+                block=config.strides[0],
+                stride=config.decoder_fine_stride,
+                width=config.decoder_fine_channels,
+                kernel_size=config.kernel_size,
+                dilations=config.decoder_fine_dilations,
+                sample_rate=config.sample_rate,
+            )
 
     @property
     def span(self) -> Span:
         """Stride, latency and receptive field in frames of the latent."""
-        return self.body.span
+        if self.fine is None:
+            return self.body.span
+        block = Span(stride=Fraction(self.fine.block))
+        return compose([self.body.span, block, self.fine.span])
 
     def init_state(self, batch: int) -> State:
         """The state before any latent, for ``batch`` channels."""
-        return self.body.init_state(batch)
+        body = self.body.init_state(batch)
+        return body if self.fine is None else (body, self.fine.init_state(batch))
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        audio: tuple[Tensor, State] = self.body(x, state)
-        return audio
+        audio: Tensor
+        if self.fine is None:
+            audio, state = self.body(x, state)
+            return audio, state
+        body, fine = state
+        outputs, body = self.body.trace(x, body)
+        # The last two layers turn features into coefficients and these into audio.
+        audio, fine = self.fine(outputs[-1], outputs[-3], fine)
+        return audio, (body, fine)
 
 
 def new_bottleneck(config: CodecConfig) -> Bottleneck:

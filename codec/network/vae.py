@@ -56,7 +56,7 @@ class GaussianBottleneck(Bottleneck):
         return latent
 
     @torch.no_grad()
-    def initialize(self, latent: Tensor) -> None:
+    def initialize(self, latent: Tensor, first: int = 0) -> None:
         """Initialise from ``[N, D]``: principal coordinates of unit variance, and the map back."""
         size = self.expand.in_features
         mean, directions = principal_directions(latent)

@@ -154,8 +154,8 @@ class ResidualVectorQuantizer(ResidualQuantizer):
         return Codebooks(entries, maps, biases, each)
 
     @torch.no_grad()
-    def initialize(self, latent: Tensor, iterations: int = 10) -> None:
-        """Initialise every stage from data: k-means in the space of principal directions.
+    def initialize(self, latent: Tensor, first: int = 0, iterations: int = 10) -> None:
+        """Initialise stages from data: k-means in the space of principal directions.
 
         The principal coordinates of the residual get one more, constant coordinate and are
         normalised, so that the angle to that axis keeps their length. Entries are found by
@@ -163,10 +163,15 @@ class ResidualVectorQuantizer(ResidualQuantizer):
 
         Args:
             latent: ``[N, D]``, with N several times the number of entries of a codebook.
+            first: number of stages that stay as they are.
             iterations: number of k-means iterations.
         """
         residual = latent
-        for index, stage in enumerate(self.stages):
+        for book in self._stacked().each[:first]:
+            parts = torch.split(residual, _rows_at_once(len(book.entries)))
+            residual = torch.cat([part - book(part)[1] for part in parts])
+        for index in range(first, len(self.stages)):
+            stage = self.stages[index]
             size, dim = stage.codebook.shape
             mean, directions = principal_directions(residual)
             vectors = (residual - mean) @ directions[: dim - 1].T

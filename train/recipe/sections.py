@@ -51,6 +51,12 @@ class DataConfig:
     """
 
     crop_frames: int = field(metadata=setting("length of a crop, in codec frames", 1))
+    run_in_frames: int = field(
+        default=0,
+        metadata=setting(
+            "frames at the start of a crop that the losses do not see: they fill the states", 0
+        ),
+    )
     batch_size: int = field(metadata=setting("crops per step, on each device", 1))
     class_weights: dict[str, float] = field(
         default_factory=dict,
@@ -168,6 +174,10 @@ class LossConfig:
     commitment: float = field(
         metadata=setting("weight that pulls latents towards their code vectors", 0)
     )
+    pitch: float = field(
+        default=0.02,
+        metadata=setting("weight of the pitch of a decoder with a second synthesis stage", 0),
+    )
     kl: float = field(
         default=1e-3, metadata=setting("weight of the divergence of a VAE's latents", 0)
     )
@@ -212,18 +222,35 @@ class AdversarialConfig:
         metadata=setting("steps of the discriminators before the codec's adversarial losses", 0),
     )
     lr: float = field(
-        default=2e-4,
+        default=1e-3,
         metadata=setting("highest learning rate of the discriminators, on the schedule", above=0),
     )
+    precision: str = field(
+        default="fp32",
+        metadata=setting(
+            "bf16: discriminators in bfloat16, on a CPU worth it with avx512_bf16 or amx",
+            choices=("fp32", "bf16"),
+        ),
+    )
+    # The gradients of the losses that compare with the original are much longer than those of the
+    # discriminators in some crops and much shorter in others.
+    share: float = field(
+        default=0.0,
+        metadata=setting(
+            "length of the adversarial gradient at the audio relative to that of the other losses, "
+            "crop by crop; 0 adds the losses by their weights instead",
+            0,
+        ),
+    )
     channels: int = field(
-        default=16, metadata=setting("width of each discriminator's first layer", 1, 1024)
+        default=48, metadata=setting("width of each discriminator's first layer", 1, 1024)
     )
     stft_windows: tuple[int, ...] = field(
-        default=(2048, 1024, 512, 256, 128),
+        default=(2048, 1024, 512, 256),
         metadata=setting("windows of the complex STFT discriminators, up to a crop", 16),
     )
     periods: tuple[int, ...] = field(
-        default=(2, 3, 5, 7, 11),
+        default=(),
         metadata=setting("periods of the multi-period discriminators", 1, 1000),
     )
 
@@ -270,6 +297,10 @@ class QuantizerConfig:
     )
     dropout: float = field(
         metadata=setting("share of crops coded with a random number of codebooks", 0, 1)
+    )
+    frame_dropout: float = field(
+        default=0.0,
+        metadata=setting("share of these crops whose number of codebooks varies over time", 0, 1),
     )
     restart_every: int = field(metadata=setting("steps between restarts of dead codes", 1))
     # Afterwards the averaged weights average codes that stay where they are.
@@ -393,10 +424,10 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         shortest = max(MEL_WINDOWS)
-        if self.crop_samples <= shortest // 2:
+        if self.heard_samples <= shortest // 2:
             raise ConfigError(
-                f"data.crop_frames gives crops of {self.crop_samples} samples: the spectral losses "
-                f"need more than {shortest // 2}"
+                f"data.crop_frames and run_in_frames give crops of {self.heard_samples} samples "
+                f"after the run-in: the spectral losses need more than {shortest // 2}"
             )
         if self.data.validation_seconds * self.model.sample_rate <= shortest:
             raise ConfigError(
@@ -404,16 +435,21 @@ class TrainConfig:
                 f"than {shortest} samples"
             )
         for window in self.adversarial.stft_windows:
-            if window > self.crop_samples:
+            if window > self.heard_samples:
                 raise ConfigError(
                     f"adversarial.stft_windows holds {window}: it must lie in "
-                    f"16..{self.crop_samples}, the length of a crop"
+                    f"16..{self.heard_samples}, the length of a crop after the run-in"
                 )
 
     @property
     def crop_samples(self) -> int:
         """Length of a crop in samples."""
         return self.data.crop_frames * self.model.hop_length
+
+    @property
+    def heard_samples(self) -> int:
+        """Length of the part of a crop that the losses see, in samples."""
+        return (self.data.crop_frames - self.data.run_in_frames) * self.model.hop_length
 
 
 def described_settings() -> Iterator[tuple[str, str, Setting, object]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import safetensors
@@ -80,8 +81,10 @@ class Adversary:
         """
         lr, codec_lr = self._relative_rate
         set_learning_rate(self._run_optimizer, rate * lr / codec_lr)
-        # In one pass, because several processes can only synchronise one pass per step.
-        both = [each.score for each in self._run(torch.cat((clean, decoded.detach())))]
+        with self._autocast():
+            # In one pass, because several processes can only synchronise one pass per step.
+            judgements = self._run(torch.cat((clean, decoded.detach())))
+        both = [each.score for each in judgements]
         real, fake = zip(*(score.chunk(2) for score in both), strict=True)
         loss = discriminator_loss(
             [Judgement(score, []) for score in real],
@@ -96,14 +99,20 @@ class Adversary:
     def generator_losses(self, clean: Tensor, decoded: Tensor) -> dict[str, Tensor]:
         """The codec's losses against the present discriminators, those with a weight above zero."""
         # The plain module: gradients flow to the audio but not to the discriminators.
-        with self._fabric.autocast():
+        with self._fabric.autocast(), self._autocast():
             with torch.no_grad():
                 real = self.discriminators(clean)
             fake = self.discriminators(decoded)
-        losses = {"adversarial": adversarial_loss(fake, self._config.loss).float()}
+        losses = {"adversarial": adversarial_loss(fake, self._config.loss)}
         if self._config.feature_weight:
-            losses["feature"] = feature_loss(real, fake).float()
+            losses["feature"] = feature_loss(real, fake)
         return losses
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        """Half precision for the discriminators alone, if the recipe asks for it."""
+        if self._config.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self._fabric.device.type, torch.bfloat16)
 
     def load_pretrained(self, model: str) -> None:
         """Use the discriminators that a model was trained against, if its folder has them.

@@ -34,12 +34,15 @@ class CodebookUpkeep:
 
     Attributes:
         usage: decayed counts of each code's use, ``[K, codebook_size]``.
-        pretrained: the codebooks are those of a trained model and are not initialised.
+        pretrained: the run starts from a trained model.
+        num_pretrained: number of codebooks that are those of the trained model; the others are
+            initialised.
     """
 
     def __init__(self, config: QuantizerConfig, model: CodecConfig, *, restarts: bool) -> None:
         self.usage = torch.ones(model.num_codebooks, model.codebook_size)
-        self.pretrained = False
+        self.pretrained, self.num_pretrained = False, 0
+        self._num_codebooks = model.num_codebooks if model.has_codes else 0
         self._config, self._codebook_size, self._restarts = config, model.codebook_size, restarts
 
     def quantizes(self, step: int) -> bool:
@@ -48,7 +51,9 @@ class CodebookUpkeep:
 
     def starts(self, step: int) -> bool:
         """Whether codebooks have to be initialised before this step."""
-        return step == self._config.start_step and not self.pretrained
+        if self.pretrained:
+            return step == 0 and self.num_pretrained < self._num_codebooks
+        return step == self._config.start_step
 
     @torch.no_grad()
     def initialize(
@@ -67,7 +72,7 @@ class CodebookUpkeep:
             latent = gather(fabric, draw_latents())
             latents.append(latent.reshape(-1, latent.shape[-1]))
             wanted -= len(latents[-1])
-        quantizer.initialize(torch.cat(latents))
+        quantizer.initialize(torch.cat(latents), self.num_pretrained)
         share_tensors(fabric, list(quantizer.parameters()))
 
     @torch.no_grad()

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 import torch
 
-from codec.errors import ModelError
 from codec.network.model import Codec
 from codec.network.weights import load_codec
 from train.objective.balancer import Balancer
@@ -20,6 +19,7 @@ from train.run.explosion import ExplosionGuard
 from train.run.identity import initialize_as_identity
 from train.run.optimizers import make_optimizer
 from train.run.schedule import Monitor
+from train.run.transfer import transfer_weights
 
 
 @dataclass
@@ -96,7 +96,7 @@ def new_state(recipe: TrainConfig, initial_model: str | None = None) -> TrainSta
     """The state before the first step: seeded weights, or those of a model of the same shape.
 
     Raises:
-        ModelError: there is no such model, or it has another shape.
+        ModelError: there is no such model, or its weights do not fit, see `transfer_weights`.
 
     Example:
         >>> from train.recipe.loading import load_recipe
@@ -111,10 +111,7 @@ def new_state(recipe: TrainConfig, initial_model: str | None = None) -> TrainSta
     restarts = recipe.model.has_codes and "quantizer" not in recipe.optimizer.freeze
     codebooks = CodebookUpkeep(recipe.quantizer, recipe.model, restarts=restarts)
     if initial_model is not None:
-        source = load_codec(initial_model)
-        if source.config != recipe.model:
-            raise ModelError(f"model {initial_model!r} has another shape than the recipe's [model]")
-        codec.load_state_dict(source.state_dict())
+        codebooks.num_pretrained = transfer_weights(load_codec(initial_model), codec)
         codebooks.pretrained = True
         if adversary is not None:
             adversary.load_pretrained(initial_model)

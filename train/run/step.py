@@ -13,7 +13,7 @@ from train.data.batches import Batch, Corpus
 from train.objective.balancer import audio_gradients, combine, gradient_shares
 from train.objective.objective import Objective
 from train.randomness import Stream, generator, seed_torch
-from train.recipe.sections import TrainConfig
+from train.recipe.sections import QuantizerConfig, TrainConfig
 from train.run.autoencoder import Autoencoder, Reconstruction
 from train.run.devices import mean
 from train.run.errors import TrainingError as TrainingError
@@ -24,6 +24,8 @@ from train.run.state import TrainState, make_objective
 
 # Longest gradient of an item, relative to the median of the batch.
 MAX_ITEM_GRADIENT = 2.0
+# Mean number of frames until the number of codebooks changes, where it does.
+FRAMES_PER_COUNT = 6
 
 Losses = dict[str, Tensor]
 Figures = dict[str, float]
@@ -98,7 +100,8 @@ def train_step(
     rate = set_learning_rates(trainer, progress)
     degraded, clean = (audio.to(trainer.fabric.device) for audio in batch)
 
-    output = reconstruct(trainer, degraded, rng)
+    output = reconstruct(trainer, degraded, clean, rng)
+    clean = clean[..., -output.decoded.shape[-1] :]
     # The graph is cut here. Gradients flow from the losses to the audio, where they are weighted,
     # and then from the audio to the weights.
     decoded = output.decoded.detach().requires_grad_()
@@ -147,24 +150,46 @@ def set_learning_rates(trainer: Trainer, progress: float) -> float:
     return rate
 
 
-def reconstruct(trainer: Trainer, degraded: Tensor, rng: np.random.Generator) -> Reconstruction:
-    """Encode and decode a batch ``[B, 1, N]``, each item with a random number of codebooks."""
-    dropout, total = trainer.recipe.quantizer.dropout, trainer.recipe.model.num_codebooks
-    num_codebooks = draw_num_codebooks(rng, len(degraded), total, dropout)
+def reconstruct(
+    trainer: Trainer, degraded: Tensor, clean: Tensor, rng: np.random.Generator
+) -> Reconstruction:
+    """Encode and decode a batch ``[B, 1, N]``, with random numbers of codebooks.
+
+    The decoded audio is that after the run-in, where states are as in a long recording.
+    """
+    recipe = trainer.recipe
+    num_codebooks = draw_num_codebooks(
+        rng, recipe.quantizer, recipe.model.num_codebooks, len(degraded), recipe.data.crop_frames
+    )
     output: Reconstruction = trainer.autoencoder(
         degraded,
+        clean,
         quantized=trainer.state.codebooks.quantizes(trainer.state.step),
         num_codebooks=num_codebooks.to(trainer.fabric.device),
     )
-    return output
+    return output._replace(decoded=output.decoded[..., -recipe.heard_samples :])
 
 
 def draw_num_codebooks(
-    rng: np.random.Generator, batch_size: int, total: int, dropout: float
+    rng: np.random.Generator, config: QuantizerConfig, total: int, batch_size: int, num_frames: int
 ) -> Tensor:
-    """Number of codebooks of each item ``[B]``: all, or with probability ``dropout`` any number."""
-    dropped = rng.random(batch_size) < dropout
-    return torch.from_numpy(np.where(dropped, rng.integers(1, total + 1, batch_size), total))
+    """Number of codebooks of each item ``[B]``, or of each of its frames ``[B, T]``.
+
+    An item has all of them, or with probability ``config.dropout`` any number. Of the latter,
+    ``config.frame_dropout`` is the share whose number changes from time to time, as in streams of
+    variable bitrate.
+    """
+    dropped = rng.random(batch_size) < config.dropout
+    counts = np.where(dropped, rng.integers(1, total + 1, batch_size), total)
+    if not config.frame_dropout:
+        return torch.from_numpy(counts)
+    varying = dropped & (rng.random(batch_size) < config.frame_dropout)
+    changes = rng.random((batch_size, num_frames)) < 1 / FRAMES_PER_COUNT
+    drawn = rng.integers(1, total + 1, (batch_size, num_frames))
+    # Each frame has the number that was drawn at the last change before it.
+    last = np.maximum.accumulate(np.where(changes, np.arange(num_frames), 0), axis=1)
+    by_frame = np.take_along_axis(drawn, last, axis=1)
+    return torch.from_numpy(np.where(varying[:, None], by_frame, counts[:, None]))
 
 
 def reconstruction_losses(
@@ -194,6 +219,36 @@ def weight_gradients(
     trainer: Trainer, losses: Losses, decoded: Tensor, with_shares: bool
 ) -> tuple[Tensor, dict[str, float]]:
     """Gradient ``[B, 1, N]`` of all losses at the decoded audio, and each loss's share of it."""
+    share, adversary = trainer.recipe.adversarial.share, trainer.state.adversary
+    judged = {
+        name: losses[name] for name in (adversary.weights if adversary else ()) if name in losses
+    }
+    if not share or not judged:
+        return sum_gradients(trainer, losses, decoded, with_shares)
+    compared = {name: loss for name, loss in losses.items() if name not in judged}
+    gradient, shares = sum_gradients(trainer, compared, decoded, with_shares)
+    opposed, opposed_shares = sum_gradients(trainer, judged, decoded, with_shares)
+    shares = {name: value / (1 + share) for name, value in shares.items()}
+    shares |= {name: value * share / (1 + share) for name, value in opposed_shares.items()}
+    return gradient + share * match_length(opposed, gradient), shares
+
+
+def match_length(gradient: Tensor, other: Tensor) -> Tensor:
+    """Scale the gradient ``[B, 1, N]`` of each item to the length of another.
+
+    Example:
+        >>> match_length(torch.tensor([[[3.0, 4.0]]]), torch.tensor([[[0.0, 1.0]]]))
+        tensor([[[0.6000, 0.8000]]])
+    """
+    lengths = [each.flatten(1).norm(dim=1)[:, None, None] for each in (gradient, other)]
+    matched: Tensor = gradient * (lengths[1] / lengths[0].clamp(min=1e-12))
+    return matched
+
+
+def sum_gradients(
+    trainer: Trainer, losses: Losses, decoded: Tensor, with_shares: bool
+) -> tuple[Tensor, dict[str, float]]:
+    """`weight_gradients` of losses that are weighted by the recipe or by the balancer."""
     balancer, balances = trainer.state.balancer, trainer.recipe.loss.balancer
     if not balances and not with_shares:
         weighted = [balancer.weights[name] * loss for name, loss in losses.items()]

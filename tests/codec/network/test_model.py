@@ -13,7 +13,7 @@ from codec.network.model import Codec
 from tests.conftest import LADDER, LAPPED, sound
 
 
-@pytest.fixture(params=["lapped", "ladder", "fsq", "gru", "lstm", "vae"])
+@pytest.fixture(params=["lapped", "ladder", "fsq", "gru", "lstm", "vae", "fine"])
 def any_codec(request: pytest.FixtureRequest) -> Codec:
     codec: Codec = request.getfixturevalue(request.param)
     return codec

@@ -127,7 +127,8 @@ def test_every_choice_of_scales_gives_one_judgement_each(
     config = AdversarialConfig(channels=1, stft_windows=windows, periods=periods)
     judgements = build(config)(audio(2_048))
     assert len(judgements) == len(windows) + len(periods)
-    assert all(len(judgement.features) == 4 for judgement in judgements)
+    layers = [len(judgement.features) for judgement in judgements]
+    assert layers == [3] * len(windows) + [4] * len(periods)
 
 
 def test_items_of_a_batch_are_scored_independently() -> None:

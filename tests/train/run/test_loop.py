@@ -28,7 +28,7 @@ from codec.network.weights import load_codec, save_codec
 from codec.quality.metrics import si_sdr
 from tests.conftest import LADDER, RECORDING, REPOSITORY
 from train.recipe.loading import load_recipe, to_toml
-from train.recipe.sections import TrainConfig
+from train.recipe.sections import QuantizerConfig, TrainConfig
 from train.run import codebooks, explosion, loop
 from train.run.checkpoint import find_checkpoints
 from train.run.errors import TrainingError
@@ -525,16 +525,32 @@ def test_a_large_codebook_starts_from_a_bounded_number_of_latents(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(codebooks, "MAX_LATENTS", 300)
-    recipe = changed(training_recipe, model={"codebook_size": 2**16}, run={"steps": 1})
+    recipe = changed(training_recipe, model={"codebook_size": 2**13}, run={"steps": 1})
     fit(recipe, training_folder, tmp_path / "run")
-    assert load_codec(tmp_path / "run").config.codebook_size == 2**16
+    assert load_codec(tmp_path / "run").config.codebook_size == 2**13
 
 
 def test_dropout_draws_every_number_of_codebooks() -> None:
     rng = np.random.default_rng(0)
-    drawn = torch.cat([draw_num_codebooks(rng, 8, 12, 0.5) for _ in range(200)])
+    config = QuantizerConfig(start_step=0, dropout=0.5, restart_every=50, restart_until=0.5)
+    drawn = torch.cat([draw_num_codebooks(rng, config, 12, 8, 30) for _ in range(200)])
     assert set(drawn.tolist()) == set(range(1, 13))
     assert 0.45 < (drawn == 12).double().mean() < 0.62
+
+
+def test_dropout_by_frame_varies_within_some_crops() -> None:
+    rng = np.random.default_rng(0)
+    config = QuantizerConfig(
+        start_step=0, dropout=0.5, frame_dropout=0.5, restart_every=50, restart_until=0.5
+    )
+    drawn = torch.cat([draw_num_codebooks(rng, config, 12, 8, 60) for _ in range(100)])
+    assert drawn.shape == (800, 60)
+    varies = (drawn != drawn[:, :1]).any(1)
+    assert 0.18 < varies.double().mean() < 0.32
+    assert set(drawn[varies].flatten().tolist()) == set(range(1, 13))
+    changes = (drawn[varies][:, 1:] != drawn[varies][:, :-1]).double().mean()
+    assert 0.1 < changes < 0.2  # every sixth frame, twelve numbers
+    assert ((drawn[~varies] == 12).double().mean() - 0.66).abs() < 0.06
 
 
 @pytest.mark.parametrize(

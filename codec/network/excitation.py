@@ -1,0 +1,264 @@
+"""Excitation of voices: their pitch, pulses in phase with them, and the sound one period ago.
+
+Voiced speech is a train of glottal pulses, filtered by the vocal tract. A decoder at a low bitrate
+knows its pitch well, but cannot code where in a frame the pulses lie for every frequency; what it
+decodes above 1 or 2 kHz is noise, and below there is noise between the harmonics. The pulses made
+here have harmonics at all frequencies, and a network after them only has to filter them
+(source-filter models: Fant, 1960; with neural filters: Wang et al., arXiv:1810.11946). Adding the
+sound of earlier periods keeps what repeats and averages out noise (comb filters, as in NoLACE,
+arXiv:2309.14521).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from codec.network.layers import CausalConv1d, RMSNorm, State, init_zero
+
+LOWEST_PITCH_HZ, HIGHEST_PITCH_HZ = 60.0, 500.0
+PITCH_STEPS = 120
+"""Number of pitches that are told apart, evenly spaced on a logarithmic scale: 1.8 % each."""
+
+# Posteriors are sharpened, so that a small probability of another octave does not bend the mean.
+# A maximum would not be continuous: two engines could find different pitches.
+SHARPNESS = 3.0
+
+PHASE_UNIT = 2**24
+"""Phases add up as integers, so that they do not depend on how a signal is divided."""
+
+# The phase of the fundamental is that of the last four blocks. Two periods of the lowest voices
+# fit, and the newest block does not yet count fully.
+PHASE_WINDOW = (0.12, 0.28, 0.35, 0.25)
+SILENT_FUNDAMENTAL = 1e-6
+
+PULSE_RADIUS = 12.0
+"""Half the length of a pulse in samples; its Hilbert transform is twice as long."""
+
+PITCH_TOLERANCE = 0.1
+"""Largest deviation of the frequency of the fundamental from the pitch that is believed."""
+
+DELAY_TAPS = 8
+"""Taps of the interpolation between samples: flat to 8 kHz at 24 kHz."""
+
+
+class PitchHead(nn.Module):
+    """Pitch posterior and voicing from the features of a decoder.
+
+    Shapes: ``[B, T, C] -> [B, T, PITCH_STEPS + 1]``, logits of the pitches and of voicing.
+    """
+
+    def __init__(self, channels: int, hidden: int = 128) -> None:
+        super().__init__()
+        self.norm = RMSNorm(channels)
+        self.conv = CausalConv1d(channels, hidden, 3, before="silu")
+        self.logits = nn.Linear(hidden, PITCH_STEPS + 1)
+        init_zero(self.logits)
+
+    def init_state(self, batch: int) -> State:
+        """The initial state of the convolution."""
+        return self.conv.init_state(batch)
+
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        y, state = self.conv(self.norm(x), state)
+        return self.logits(F.silu(y)).float(), state
+
+
+def pitch_of(logits: Tensor) -> Tensor:
+    """Pitch in Hz ``[B, T]`` from the output of a `PitchHead`: the mean of a sharpened posterior.
+
+    Example:
+        >>> logits = torch.zeros(1, 1, PITCH_STEPS + 1)
+        >>> logits[..., 0] = 9.0
+        >>> round(float(pitch_of(logits)))
+        60
+    """
+    posterior = (SHARPNESS * logits[..., :PITCH_STEPS]).softmax(-1)
+    steps = torch.linspace(0, 1, PITCH_STEPS, device=logits.device)
+    octaves = math.log2(HIGHEST_PITCH_HZ / LOWEST_PITCH_HZ)
+    pitch: Tensor = LOWEST_PITCH_HZ * torch.exp2(octaves * (posterior @ steps))
+    return pitch
+
+
+class Excited(NamedTuple):
+    """Output of an `Excitation`.
+
+    Attributes:
+        pulses: ``[B, N, 1]``, of about unit power.
+        transforms: Hilbert transforms of the pulses, ``[B, N, 1]``.
+        period: length of a period in samples, ``[B, N, 1]``.
+    """
+
+    pulses: Tensor
+    transforms: Tensor
+    period: Tensor
+
+
+class Excitation(nn.Module):
+    """Pulses at a given pitch, locked to the phase of the fundamental of decoded audio.
+
+    An oscillator runs at the pitch. Multiplied by its complex conjugate, the fundamental of the
+    audio becomes a slow rotation, whose angle is the oscillator's error in phase. So the pulses
+    follow the phase of the audio even if the pitch is a little wrong, and the oscillator's own past
+    does not matter.
+
+    The state is the phase of the oscillator in `PHASE_UNIT`, the last pitch and frequency, the
+    products of the last blocks, and the last correction.
+
+    Args:
+        block: samples per value of the pitch.
+        sample_rate: in Hz.
+    """
+
+    def __init__(self, block: int, sample_rate: int) -> None:
+        super().__init__()
+        self.block, self.sample_rate = block, sample_rate
+        ramp = torch.arange(1, block + 1, dtype=torch.float32) / block
+        self.register_buffer("ramp", ramp, persistent=False)
+
+    @property
+    def receptive_field(self) -> int:
+        """In blocks: those of the phase window, and the correction before the last."""
+        return len(PHASE_WINDOW) + 1
+
+    def init_state(self, batch: int) -> State:
+        """No audio so far."""
+        ramp = self.get_buffer("ramp")
+        return (
+            torch.zeros(batch, 1, dtype=torch.int64, device=ramp.device),
+            ramp.new_full((batch, 1), LOWEST_PITCH_HZ),
+            ramp.new_full((batch, 1), LOWEST_PITCH_HZ / self.sample_rate),
+            ramp.new_zeros(batch, len(PHASE_WINDOW) - 1, 2),
+            ramp.new_zeros(batch, 1, 2),
+        )
+
+    @torch.no_grad()
+    def forward(self, audio: Tensor, pitch: Tensor, state: State) -> tuple[Excited, State]:
+        """One piece.
+
+        Args:
+            audio: ``[B, T * block, 1]``, decoded audio with the right fundamental.
+            pitch: ``[B, T]`` in Hz, at the end of each block.
+            state: from `init_state`, or from the call with the previous piece.
+
+        Returns:
+            Pulses, transforms and period, ``[B, T * block, 1]`` each, and the state.
+        """
+        assert isinstance(state, tuple)
+        phase, last_pitch, last_frequency, products, last_correction = state
+        assert isinstance(phase, Tensor) and isinstance(last_pitch, Tensor)
+        assert isinstance(last_frequency, Tensor)
+        assert isinstance(products, Tensor) and isinstance(last_correction, Tensor)
+        batch, num_blocks = pitch.shape
+        ramp = self.get_buffer("ramp")
+
+        pitches = torch.cat((last_pitch, pitch), dim=1)
+        steps = _interpolate(pitches[:, :-1, None], pitches[:, 1:, None], ramp) / self.sample_rate
+        within = steps.cumsum(-1)  # cycles, [B, T, block]
+        turned = (within[..., -1] * PHASE_UNIT).round().long()
+        phases = (phase + F.pad(turned.cumsum(1), (1, 0))) % PHASE_UNIT
+        oscillator = phases[:, :-1, None] / PHASE_UNIT + within
+
+        angle = 2 * math.pi * oscillator
+        blocks = audio.float().reshape(batch, num_blocks, self.block)
+        rotated = torch.stack(
+            ((blocks * angle.cos()).mean(-1), -(blocks * angle.sin()).mean(-1)), -1
+        )
+        products = torch.cat((products, rotated), dim=1)
+        error = torch.stack(
+            [
+                weight * products.narrow(1, tap, num_blocks)
+                for tap, weight in enumerate(PHASE_WINDOW)
+            ]
+        ).sum(0)
+        # Not a constant in one direction, which would let the oscillator's own phase matter.
+        error = error / (error.norm(dim=-1, keepdim=True) + SILENT_FUNDAMENTAL)
+        corrections = torch.cat((last_correction, error), dim=1)
+        x, y = (
+            _interpolate(part[:, :-1, None], part[:, 1:, None], ramp)
+            for part in corrections.unbind(-1)
+        )
+        cycles = oscillator + torch.atan2(y, x) / (2 * math.pi)
+        distance = (cycles - cycles.round()) / steps  # samples to the nearest pulse
+        radius = (0.25 / steps).clamp(max=PULSE_RADIUS)  # a quarter of a period at most
+        power = steps.rsqrt()
+        pulses, transforms = (
+            (each * power).reshape(batch, -1, 1)
+            for each in (_pulse(distance, radius), _hilbert(distance, 2 * radius))
+        )
+        # What the correction turns within a block is the error of the pitch.
+        before, after = corrections[:, :-1], corrections[:, 1:]
+        across = before[..., 0] * after[..., 1] - before[..., 1] * after[..., 0]
+        turn = torch.atan2(across, (before * after).sum(-1)) / (2 * math.pi)
+        mean = within[..., -1] / self.block
+        deviation = (turn / self.block / mean).clamp(-PITCH_TOLERANCE, PITCH_TOLERANCE)
+        frequencies = torch.cat((last_frequency, mean * (1 + deviation)), dim=1)
+        frequency = _interpolate(frequencies[:, :-1, None], frequencies[:, 1:, None], ramp)
+        period = frequency.reciprocal().reshape(batch, -1, 1)
+        return Excited(pulses, transforms, period), (
+            phases[:, -1:],
+            pitches[:, -1:],
+            frequencies[:, -1:],
+            products[:, num_blocks:],
+            corrections[:, -1:],
+        )
+
+
+class PeriodDelay(nn.Module):
+    """The sound one period ago, interpolated between samples. The state is the past.
+
+    Args:
+        sample_rate: in Hz.
+    """
+
+    def __init__(self, sample_rate: int) -> None:
+        super().__init__()
+        longest = sample_rate / (LOWEST_PITCH_HZ * (1 - PITCH_TOLERANCE))
+        self.reach = math.ceil(longest) + DELAY_TAPS // 2
+        taps = torch.arange(1 - DELAY_TAPS // 2, DELAY_TAPS // 2 + 1)
+        self.register_buffer("taps", taps, persistent=False)
+
+    def init_state(self, batch: int) -> State:
+        """Silence, ``[batch, reach]``."""
+        return torch.zeros(batch, self.reach, device=self.get_buffer("taps").device)
+
+    @torch.no_grad()
+    def forward(self, audio: Tensor, period: Tensor, state: State) -> tuple[Tensor, State]:
+        """One piece: audio and period ``[B, N, 1]`` -> ``[B, N, 1]``, and the state."""
+        assert isinstance(state, Tensor)
+        past = torch.cat((state, audio[..., 0].float()), dim=1)
+        now = torch.arange(audio.shape[1], device=audio.device) + self.reach
+        # Relative to a whole number of samples, which keeps the precision of long recordings.
+        whole = period[..., 0].floor()
+        fraction = 1 - (period[..., 0] - whole)
+        left = (now - whole.long() - 1).clamp(min=DELAY_TAPS // 2 - 1)
+        taps = self.get_buffer("taps")
+        distance = fraction[..., None] - taps
+        weights = torch.sinc(distance) * _window(distance, DELAY_TAPS / 2)
+        places = (left[..., None] + taps).flatten(1)
+        values = past.gather(1, places).reshape(weights.shape)
+        return (values * weights).sum(-1, keepdim=True), past[:, audio.shape[1] :]
+
+
+def _interpolate(first: Tensor, last: Tensor, ramp: Tensor) -> Tensor:
+    return first + (last - first) * ramp
+
+
+def _pulse(distance: Tensor, radius: Tensor) -> Tensor:
+    """A band-limited pulse: a windowed sinc."""
+    return torch.sinc(distance) * _window(distance, radius)
+
+
+def _hilbert(distance: Tensor, radius: Tensor) -> Tensor:
+    """The Hilbert transform of the sinc, in a longer window because it decays slowly."""
+    angle = math.pi * distance
+    safe = torch.where(angle.abs() < 1e-3, 1e-3, angle)
+    return (1 - safe.cos()) / safe * _window(distance, radius)
+
+
+def _window(distance: Tensor, radius: Tensor | float) -> Tensor:
+    return 0.5 + 0.5 * torch.cos(math.pi * (distance / radius).clamp(-1, 1))
