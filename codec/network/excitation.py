@@ -208,40 +208,75 @@ class Excitation(nn.Module):
         )
 
 
-class PeriodDelay(nn.Module):
-    """The sound one period ago, interpolated between samples. The state is the past.
+class EarlierPeriods(nn.Module):
+    """The sound one period ago, two periods ago and so on, interpolated between samples.
+
+    Each is the one before it, delayed by a period, so that the length of periods may change. The
+    state is the past of the sound and of all but the last.
 
     Args:
+        count: number of periods.
         sample_rate: in Hz.
     """
 
-    def __init__(self, sample_rate: int) -> None:
+    def __init__(self, count: int, sample_rate: int) -> None:
         super().__init__()
+        self.count = count
         longest = sample_rate / (LOWEST_PITCH_HZ * (1 - PITCH_TOLERANCE))
         self.reach = math.ceil(longest) + DELAY_TAPS // 2
         taps = torch.arange(1 - DELAY_TAPS // 2, DELAY_TAPS // 2 + 1)
         self.register_buffer("taps", taps, persistent=False)
+        angles = 2 * math.pi / DELAY_TAPS * taps
+        table = torch.stack((1 - 2.0 * (taps % 2), angles.cos(), angles.sin()))
+        self.register_buffer("table", table, persistent=False)
 
     def init_state(self, batch: int) -> State:
-        """Silence, ``[batch, reach]``."""
-        return torch.zeros(batch, self.reach, device=self.get_buffer("taps").device)
+        """Silence, ``[batch, reach]`` for every period."""
+        zeros = torch.zeros(batch, self.reach, device=self.get_buffer("taps").device)
+        return (zeros,) * self.count
 
     @torch.no_grad()
-    def forward(self, audio: Tensor, period: Tensor, state: State) -> tuple[Tensor, State]:
-        """One piece: audio and period ``[B, N, 1]`` -> ``[B, N, 1]``, and the state."""
-        assert isinstance(state, Tensor)
-        past = torch.cat((state, audio[..., 0].float()), dim=1)
-        now = torch.arange(audio.shape[1], device=audio.device) + self.reach
+    def forward(self, audio: Tensor, period: Tensor, state: State) -> tuple[list[Tensor], State]:
+        """One piece.
+
+        Args:
+            audio: ``[B, N, 1]``.
+            period: ``[B, N, 1]`` in samples.
+            state: from `init_state`, or from the call with the previous piece.
+
+        Returns:
+            ``[B, N, 1]`` per period, and the state.
+        """
+        assert isinstance(state, tuple)
+        num_samples = audio.shape[1]
+        places, weights = self._interpolation(period[..., 0])
+        found, kept, source = [], [], audio[..., 0].float()
+        for past in state:
+            assert isinstance(past, Tensor)
+            past = torch.cat((past, source), dim=1)
+            source = (past.gather(1, places).reshape(weights.shape) * weights).sum(-1)
+            found.append(source[..., None])
+            kept.append(past[:, num_samples:])
+        return found, tuple(kept)
+
+    def _interpolation(self, period: Tensor) -> tuple[Tensor, Tensor]:
+        """Samples in past and current piece ``[B, N * taps]``, and weights ``[B, N, taps]``.
+
+        The weights are a windowed sinc. Its sines and cosines follow from those of the fraction of
+        a sample by the addition theorems, since taps are whole samples apart.
+        """
+        taps, (signs, cosines, sines) = self.get_buffer("taps"), self.get_buffer("table")
+        now = torch.arange(period.shape[1], device=period.device) + self.reach
         # Relative to a whole number of samples, which keeps the precision of long recordings.
-        whole = period[..., 0].floor()
-        fraction = 1 - (period[..., 0] - whole)
+        whole = period.floor()
+        fraction = (1 - (period - whole))[..., None]
         left = (now - whole.long() - 1).clamp(min=DELAY_TAPS // 2 - 1)
-        taps = self.get_buffer("taps")
-        distance = fraction[..., None] - taps
-        weights = torch.sinc(distance) * _window(distance, DELAY_TAPS / 2)
-        places = (left[..., None] + taps).flatten(1)
-        values = past.gather(1, places).reshape(weights.shape)
-        return (values * weights).sum(-1, keepdim=True), past[:, audio.shape[1] :]
+        distance = fraction - taps
+        sinc = (math.pi * fraction).sin() * signs / (math.pi * distance)
+        sinc = torch.where(distance.abs() < 1e-4, 1.0, sinc)
+        angle = 2 * math.pi / DELAY_TAPS * fraction
+        window = 0.5 + 0.5 * (angle.cos() * cosines + angle.sin() * sines)
+        return (left[..., None] + taps).flatten(1), sinc * window
 
 
 def _interpolate(first: Tensor, last: Tensor, ramp: Tensor) -> Tensor:
@@ -260,5 +295,5 @@ def _hilbert(distance: Tensor, radius: Tensor) -> Tensor:
     return (1 - safe.cos()) / safe * _window(distance, radius)
 
 
-def _window(distance: Tensor, radius: Tensor | float) -> Tensor:
+def _window(distance: Tensor, radius: Tensor) -> Tensor:
     return 0.5 + 0.5 * torch.cos(math.pi * (distance / radius).clamp(-1, 1))

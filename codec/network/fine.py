@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codec.network.excitation import Excitation, PeriodDelay, PitchHead, pitch_of
+from codec.network.excitation import EarlierPeriods, Excitation, PitchHead, pitch_of
 from codec.network.lapped import MDCT, InverseMDCT, compand, expand
 from codec.network.layers import (
     CausalConv1d,
@@ -79,7 +79,7 @@ class FineSynthesis(nn.Module):
         self.analysis, self.synthesis = MDCT(stride), InverseMDCT(stride)
         self.pitch = PitchHead(channels)
         self.excitation = Excitation(block, sample_rate)
-        self.delays = nn.ModuleList(PeriodDelay(sample_rate) for _ in range(PERIODS))
+        self.earlier = EarlierPeriods(PERIODS, sample_rate)
         self.conditions = 3 * width // 4
         self.condition = nn.Linear(channels, self.conditions * (block // stride))
         init_linear(self.condition, fan_in=channels, before="none")
@@ -99,7 +99,7 @@ class FineSynthesis(nn.Module):
         ratio = self.block // self.stride
         network = [self.enter.span, self.units.span, self.synthesis.span]
         after = compose([Span(stride=Fraction(1, ratio)), self.analysis_span, *network])
-        reach = -(-PeriodDelay(self.excitation.sample_rate).reach // self.block)
+        reach = -(-self.earlier.reach // self.block)
         pitch = self.pitch.conv.context + self.excitation.receptive_field
         before = reach + max(reach, pitch)
         field = after.receptive_field
@@ -121,7 +121,7 @@ class FineSynthesis(nn.Module):
         return (
             self.pitch.init_state(batch),
             self.excitation.init_state(batch),
-            tuple(delay.init_state(batch) for delay in self.period_delays),
+            self.earlier.init_state(batch),
             tuple(self.analysis.init_state(batch) for _ in range(SPECTRA)),
             power,
             self.enter.init_state(batch),
@@ -141,12 +141,12 @@ class FineSynthesis(nn.Module):
             Audio ``[B, T * block, 1]``, ``stride`` samples later, and the state.
         """
         assert isinstance(state, tuple)
-        pitch, excitation, delays, spectra, powers, enter, units, tail = state
-        assert isinstance(delays, tuple) and isinstance(spectra, tuple)
+        pitch, excitation, earlier, spectra, powers, enter, units, tail = state
+        assert isinstance(spectra, tuple)
         logits, pitch = self.pitch(features, pitch)
         excited, excitation = self.excitation(audio.detach(), pitch_of(logits.detach()), excitation)
-        sources, delays = self._earlier_periods(audio, excited.period, delays)
-        sources = [audio, *sources, excited.pulses, excited.transforms]
+        periods, earlier = self.earlier(audio.detach(), excited.period, earlier)
+        sources = [audio, *periods, excited.pulses, excited.transforms]
         pairs = [self.analysis(source, each) for source, each in zip(sources, spectra, strict=True)]
         (spectrum, *periods, pulse, transform), spectra = zip(*pairs, strict=True)
         envelope, powers = self._envelope(spectrum, powers)
@@ -165,23 +165,7 @@ class FineSynthesis(nn.Module):
             for each, gain in zip(scaled, others, strict=True):
                 out = out + each * (2 * gain.tanh())
             out, tail = self.synthesis(out, tail)
-        return out, (pitch, excitation, delays, spectra, powers, enter, units, tail)
-
-    @property
-    def period_delays(self) -> list[PeriodDelay]:
-        """The delays by one period, in sequence."""
-        return [delay for delay in self.delays if isinstance(delay, PeriodDelay)]
-
-    def _earlier_periods(
-        self, audio: Tensor, period: Tensor, states: tuple[State, ...]
-    ) -> tuple[list[Tensor], tuple[State, ...]]:
-        """The audio one period ago, two periods ago, and so on: each is the one before, delayed."""
-        found, kept, source = [], [], audio.detach()
-        for delay, state in zip(self.period_delays, states, strict=True):
-            source, state = delay(source, period, state)
-            found.append(source)
-            kept.append(state)
-        return found, tuple(kept)
+        return out, (pitch, excitation, earlier, spectra, powers, enter, units, tail)
 
     def _envelope(self, spectrum: Tensor, powers: State) -> tuple[Tensor, Tensor]:
         """Smoothed magnitudes ``[B, T, stride]`` of coefficients, whose signs and phases vary."""

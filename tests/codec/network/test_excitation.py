@@ -12,9 +12,9 @@ from codec.network.excitation import (
     HIGHEST_PITCH_HZ,
     LOWEST_PITCH_HZ,
     PITCH_STEPS,
+    EarlierPeriods,
     Excitation,
     Excited,
-    PeriodDelay,
     PitchHead,
     pitch_of,
 )
@@ -106,41 +106,45 @@ def test_excitation_is_finite_at_any_level(level: float) -> None:
     excited = excite(level * torch.randn(3, 40 * BLOCK, 1), 150.0)
     assert all(each.isfinite().all() for each in excited)
     assert excited.period.min() > RATE / HIGHEST_PITCH_HZ / 1.2
-    assert excited.period.max() < PeriodDelay(RATE).reach
+    assert excited.period.max() < EarlierPeriods(1, RATE).reach
 
 
 @pytest.mark.parametrize("frequency", [150, 1_000, 5_000, 8_000])
 @pytest.mark.parametrize("period", [48.0, 123.25, 200.5, 440.9])
 def test_the_sound_one_period_ago_is_interpolated(frequency: int, period: float) -> None:
-    layer, angle = PeriodDelay(RATE), 2 * math.pi * frequency / RATE
+    layer, angle = EarlierPeriods(2, RATE), 2 * math.pi * frequency / RATE
     time = torch.arange(4_000, dtype=torch.float64)
     audio = torch.sin(angle * time).float()[None, :, None]
     delayed, _ = layer(audio, torch.full_like(audio, period), layer.init_state(1))
-    expected = torch.sin(angle * (time - period))[500:]
     tolerance = 0.02 if frequency < 8_000 else 0.06
-    torch.testing.assert_close(delayed[0, 500:, 0].double(), expected, rtol=0, atol=tolerance)
+    for number, each in enumerate(delayed, start=1):
+        expected = torch.sin(angle * (time - number * period))[1_000:]
+        found = each[0, 1_000:, 0].double()
+        torch.testing.assert_close(found, expected, rtol=0, atol=number * tolerance)
 
 
 def test_a_whole_period_ago_is_exact_and_before_the_audio_is_silence() -> None:
-    layer, audio = PeriodDelay(RATE), torch.randn(2, 1_000, 1)
+    layer, audio = EarlierPeriods(2, RATE), torch.randn(2, 1_000, 1)
     delayed, _ = layer(audio, torch.full_like(audio, 100), layer.init_state(2))
-    torch.testing.assert_close(delayed[:, 100:], audio[:, :-100], rtol=1e-5, atol=1e-5)
-    assert not delayed[:, :96].any()
+    for number, each in enumerate(delayed, start=1):
+        late = 100 * number
+        torch.testing.assert_close(each[:, late:], audio[:, :-late], rtol=1e-5, atol=1e-5)
+        assert not each[:, : late - 4 * number].any()
 
 
 @pytest.mark.parametrize("lengths", [[1] * 12, [5, 0, 7], [11, 1]])
 def test_excitation_and_delay_do_not_depend_on_how_audio_is_cut(lengths: list[int]) -> None:
     torch.manual_seed(0)
     audio, pitch = 0.1 * torch.randn(2, 12 * BLOCK, 1), 100 + 100 * torch.rand(2, 12)
-    excitation, delay = Excitation(BLOCK, RATE), PeriodDelay(RATE)
+    excitation, earlier = Excitation(BLOCK, RATE), EarlierPeriods(2, RATE)
 
     def run(lengths: list[int]) -> list[Tensor]:
-        state, delay_state, found = excitation.init_state(2), delay.init_state(2), []
+        state, past, found = excitation.init_state(2), earlier.init_state(2), []
         audio_parts = audio.split([BLOCK * length for length in lengths], dim=1)
         for part, pitches in zip(audio_parts, pitch.split(lengths, dim=1), strict=True):
             excited, state = excitation(part, pitches, state)
-            delayed, delay_state = delay(part, excited.period, delay_state)
-            found.append(torch.cat((*excited, delayed), dim=-1))
+            delayed, past = earlier(part, excited.period, past)
+            found.append(torch.cat((*excited, *delayed), dim=-1))
         return found
 
     whole, parts = torch.cat(run([12]), dim=1), torch.cat(run(lengths), dim=1)
