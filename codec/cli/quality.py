@@ -29,8 +29,8 @@ EVERY = click.option("--every", type=click.IntRange(1), default=1, help="Take ev
 @click.option(
     "--naturalness/--no-naturalness",
     default=True,
-    help="Measure DNSMOS and PLCMOS too, which takes most of the time, if their packages are "
-    "installed (the extra aecodec[bench]).",
+    help="Measure DNSMOS, PLCMOS and the similarity of speakers too, which takes most of the time, "
+    "if their packages are installed (the extra aecodec[bench]; resemblyzer). [yes]",
 )
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write JSON as well.")
 @click.option("-f", "--force", is_flag=True, help="Replace an existing file.")
@@ -47,8 +47,9 @@ def evaluate(
     """Measure MODEL on the recordings in DIR, by class of sound and bitrate.
 
     The class of a recording is the first folder in DIR that it lies in, or else its name up to
-    the first underscore. STOI, DNSMOS and PLCMOS are measures for speech and mean little for
-    other sounds. DNSMOS and PLCMOS hear only the decoded audio, the others compare it.
+    the first underscore. STOI, DNSMOS, PLCMOS, the similarity of speakers and the contrast of
+    harmonics (to 1.5, 4 and 8 kHz, less that of the original) are measures for speech and mean
+    little for other sounds. DNSMOS and PLCMOS hear only the decoded audio.
     """
     convert = BitrateType().convert
     wanted = [convert(each, None, None) for each in bitrates.split(",")] if bitrates else None

@@ -16,6 +16,7 @@ from codec.corpus.workers import OPENING_SECONDS, Recordings
 from codec.engines.base import Engine, decode, encode
 from codec.format.bitpack import packed_size
 from codec.io.audio import Samples
+from codec.quality.harmonics import harmonic_contrast
 from codec.quality.metrics import (
     Histogram,
     bitrate_efficiency,
@@ -26,9 +27,11 @@ from codec.quality.metrics import (
     si_sdr,
 )
 from codec.quality.naturalness import can_rate_naturalness, dnsmos, plcmos
+from codec.quality.speaker import can_compare_speakers, speaker_similarity
 from codec.registry import Model, as_engine
 
 ALL_CLASSES = "(all)"
+HARMONICS = ("harmonics_low", "harmonics_middle", "harmonics_high")
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,10 @@ class Figures:
         dnsmos: `dnsmos` of the decoded audio alone, higher is better; None also if it was not asked
             for or its packages are not installed.
         plcmos: `plcmos`, as for DNSMOS.
+        speaker: `speaker_similarity`, higher is better; None also without its weights.
+        harmonics_low: `harmonic_contrast` to 1.5 kHz in dB, best at 0.
+        harmonics_middle: from 1.5 to 4 kHz.
+        harmonics_high: from 4 to 8 kHz.
         level: level of the decoded audio relative to the original, in dB.
     """
 
@@ -52,6 +59,10 @@ class Figures:
     stoi: float | None
     dnsmos: float | None
     plcmos: float | None
+    speaker: float | None
+    harmonics_low: float | None
+    harmonics_middle: float | None
+    harmonics_high: float | None
     level: float | None
 
 
@@ -96,6 +107,10 @@ class Row:
     stoi: float | None
     dnsmos: float | None
     plcmos: float | None
+    speaker: float | None
+    harmonics_low: float | None
+    harmonics_middle: float | None
+    harmonics_high: float | None
     level: float | None
     entries_used: float | None
     efficiency: float | None
@@ -121,7 +136,7 @@ class Evaluation:
         """The rows in Markdown."""
         titles = (
             "sound | files | minutes | kbit/s | SI-SDR dB | mel distance | STOI | DNSMOS "
-            "| PLCMOS | level dB | entries used | efficiency"
+            "| PLCMOS | speaker | harmonics dB | level dB | entries used | efficiency"
         )
         lines = [f"| {titles} |", "|" + "---|" * (titles.count("|") + 1)]
         for row in self.rows:
@@ -136,6 +151,11 @@ class Evaluation:
                 _cell(row.stoi, ".3f"),
                 _cell(row.dnsmos, ".2f"),
                 _cell(row.plcmos, ".2f"),
+                _cell(row.speaker, ".2f"),
+                " / ".join(
+                    _cell(contrast, "+.0f")
+                    for contrast in (row.harmonics_low, row.harmonics_middle, row.harmonics_high)
+                ),
                 _cell(row.level, "+.1f"),
                 _cell(row.entries_used, ".0%").replace("%", " %"),
                 _cell(row.efficiency, ".0%").replace("%", " %"),
@@ -168,8 +188,8 @@ def evaluate(
             half and all of the codebooks if None.
         seconds: length of the beginning of each recording that is measured.
         every: take every n-th recording only.
-        naturalness: whether to measure DNSMOS and PLCMOS too, which takes most of the time; only
-            if their packages are installed.
+        naturalness: whether to measure DNSMOS, PLCMOS and the similarity of speakers too, which
+            takes most of the time; each only if its packages are installed.
         processes: see `Recordings.each`.
 
     Raises:
@@ -179,7 +199,6 @@ def evaluate(
     engine = as_engine(model)
     counts = codebook_counts(engine.info, bitrates)
     recordings = Recordings(folder, seconds=seconds, every=every)
-    naturalness = naturalness and can_rate_naturalness()
     work = partial(measure, counts=counts, naturalness=naturalness)
     members: dict[str, list[Measured]] = {}
     histograms: dict[str, Histogram] = {}
@@ -247,13 +266,20 @@ def compare(
     """All figures of one decoded recording ``[N]``."""
     before, after = level(original), level(decoded)
     distortion = si_sdr(decoded, original)
+    rated = naturalness and can_rate_naturalness()
     return Figures(
         payload_bitrate=payload_bitrate,
         si_sdr=None if before is None else distortion,
         mel=mel_distance(decoded, original, sample_rate),
         stoi=short_time_intelligibility(decoded, original, sample_rate),
-        dnsmos=dnsmos(decoded, sample_rate) if naturalness else None,
-        plcmos=plcmos(decoded, sample_rate) if naturalness else None,
+        dnsmos=dnsmos(decoded, sample_rate) if rated else None,
+        plcmos=plcmos(decoded, sample_rate) if rated else None,
+        speaker=(
+            speaker_similarity(decoded, original, sample_rate)
+            if naturalness and can_compare_speakers()
+            else None
+        ),
+        **dict(zip(HARMONICS, harmonic_contrast(decoded, original, sample_rate), strict=True)),
         level=None if before is None or after is None else after - before,
     )
 

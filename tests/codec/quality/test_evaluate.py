@@ -22,6 +22,7 @@ from codec.io.audio import Samples
 from codec.network.model import Codec
 from codec.quality import metrics
 from codec.quality.evaluate import ALL_CLASSES, compare, evaluate
+from codec.quality.naturalness import can_rate_naturalness
 from tests.conftest import sound
 
 RATE = 8_000
@@ -105,6 +106,16 @@ def test_the_figures_are_those_of_the_decoded_sound(lapped: Codec, folder: Path)
     used = [len(codes[0, level].unique()) / lapped.config.codebook_size for level in (0, 1)]
     assert row.entries_used == pytest.approx(np.mean(used))
     assert 0 < (row.efficiency or 0) < 1
+
+
+@pytest.mark.skipif(not can_rate_naturalness(), reason='pip install "aecodec[bench]"')
+def test_naturalness_is_measured_if_asked_for(lapped: Codec, folder: Path) -> None:
+    (plain,) = evaluate(lapped, folder / "bells", [2_000]).rows
+    (rated,) = evaluate(lapped, folder / "bells", [2_000], naturalness=True).rows
+    assert plain.dnsmos is None and plain.plcmos is None
+    assert rated.dnsmos is not None and 1 <= rated.dnsmos <= 5
+    assert rated.plcmos is not None and 1 <= rated.plcmos <= 5
+    assert dataclasses.replace(rated, dnsmos=None, plcmos=None, speaker=None) == plain
 
 
 def test_a_perfect_copy_has_perfect_figures() -> None:
