@@ -12,7 +12,6 @@ arXiv:2309.14521).
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +36,7 @@ PHASE_WINDOW = (0.12, 0.28, 0.35, 0.25)
 SILENT_FUNDAMENTAL = 1e-6
 
 PULSE_RADIUS = 12.0
-"""Half the length of a pulse in samples; its Hilbert transform is twice as long."""
+"""Half the length of a pulse, a windowed sinc, in samples."""
 
 PITCH_TOLERANCE = 0.1
 """Largest deviation of the frequency of the fundamental from the pitch that is believed."""
@@ -84,20 +83,6 @@ def pitch_of(logits: Tensor) -> Tensor:
     return pitch
 
 
-class Excited(NamedTuple):
-    """Output of an `Excitation`.
-
-    Attributes:
-        pulses: ``[B, N, 1]``, of about unit power.
-        transforms: Hilbert transforms of the pulses, ``[B, N, 1]``.
-        period: length of a period in samples, ``[B, N, 1]``.
-    """
-
-    pulses: Tensor
-    transforms: Tensor
-    period: Tensor
-
-
 class Excitation(nn.Module):
     """Pulses at a given pitch, locked to the phase of the fundamental of decoded audio.
 
@@ -137,7 +122,7 @@ class Excitation(nn.Module):
         )
 
     @torch.no_grad()
-    def forward(self, audio: Tensor, pitch: Tensor, state: State) -> tuple[Excited, State]:
+    def forward(self, audio: Tensor, pitch: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
         """One piece.
 
         Args:
@@ -146,7 +131,8 @@ class Excitation(nn.Module):
             state: from `init_state`, or from the call with the previous piece.
 
         Returns:
-            Pulses, transforms and period, ``[B, T * block, 1]`` each, and the state.
+            Pulses of about unit power and the length of periods in samples, ``[B, T * block, 1]``
+            each, and the state.
         """
         assert isinstance(state, tuple)
         phase, last_pitch, last_frequency, products, last_correction = state
@@ -185,11 +171,7 @@ class Excitation(nn.Module):
         cycles = oscillator + torch.atan2(y, x) / (2 * math.pi)
         distance = (cycles - cycles.round()) / steps  # samples to the nearest pulse
         radius = (0.25 / steps).clamp(max=PULSE_RADIUS)  # a quarter of a period at most
-        power = steps.rsqrt()
-        pulses, transforms = (
-            (each * power).reshape(batch, -1, 1)
-            for each in (_pulse(distance, radius), _hilbert(distance, 2 * radius))
-        )
+        pulses = (torch.sinc(distance) * _window(distance, radius) * steps.rsqrt()).flatten(1)
         # What the correction turns within a block is the error of the pitch.
         before, after = corrections[:, :-1], corrections[:, 1:]
         across = before[..., 0] * after[..., 1] - before[..., 1] * after[..., 0]
@@ -198,14 +180,15 @@ class Excitation(nn.Module):
         deviation = (turn / self.block / mean).clamp(-PITCH_TOLERANCE, PITCH_TOLERANCE)
         frequencies = torch.cat((last_frequency, mean * (1 + deviation)), dim=1)
         frequency = _interpolate(frequencies[:, :-1, None], frequencies[:, 1:, None], ramp)
-        period = frequency.reciprocal().reshape(batch, -1, 1)
-        return Excited(pulses, transforms, period), (
+        period = frequency.reciprocal().flatten(1)
+        state = (
             phases[:, -1:],
             pitches[:, -1:],
             frequencies[:, -1:],
             products[:, num_blocks:],
             corrections[:, -1:],
         )
+        return pulses[..., None], period[..., None], state
 
 
 class EarlierPeriods(nn.Module):
@@ -281,18 +264,6 @@ class EarlierPeriods(nn.Module):
 
 def _interpolate(first: Tensor, last: Tensor, ramp: Tensor) -> Tensor:
     return first + (last - first) * ramp
-
-
-def _pulse(distance: Tensor, radius: Tensor) -> Tensor:
-    """A band-limited pulse: a windowed sinc."""
-    return torch.sinc(distance) * _window(distance, radius)
-
-
-def _hilbert(distance: Tensor, radius: Tensor) -> Tensor:
-    """The Hilbert transform of the sinc, in a longer window because it decays slowly."""
-    angle = math.pi * distance
-    safe = torch.where(angle.abs() < 1e-3, 1e-3, angle)
-    return (1 - safe.cos()) / safe * _window(distance, radius)
 
 
 def _window(distance: Tensor, radius: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """`FineSynthesis`: a second synthesis stage with a fine time resolution, for voices.
 
 The transform of the first stage has windows of 20 ms, in which two to four pulses of a voice lie:
-the signs of all coefficients would have to be right to put them in place. Here frames are 2.5 ms
+the signs of all coefficients would have to be right to put them in place. Here windows are 5 ms
 long, and a network sees and shapes single pulses (compare the short transforms of MDCTCodec,
 arXiv:2411.00464, and the filters of NoLACE, arXiv:2309.14521).
 """
@@ -16,7 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec.network.excitation import EarlierPeriods, Excitation, PitchHead, pitch_of
-from codec.network.lapped import MDCT, InverseMDCT, compand, expand
+from codec.network.lapped import (
+    COMPANDING,
+    COMPANDING_FLOOR,
+    COMPANDING_SCALE,
+    InverseShortTimeTransform,
+    ShortTimeTransform,
+)
 from codec.network.layers import (
     CausalConv1d,
     Chain,
@@ -30,28 +36,29 @@ from codec.network.span import Span, compose
 
 PERIODS = 2
 """Number of earlier periods that are added."""
-SPECTRA = 1 + PERIODS + 2
-"""Spectra that the network sees and scales: audio, earlier periods, pulses and transforms."""
+ADDED = PERIODS + 1
+"""Spectra that are added to that of the audio: those of earlier periods and of the pulses."""
 
 ENVELOPE_FRAMES = 6
 ENVELOPE_FLOOR = 1e-5
 EXCITATION_SCALE = 0.5
-"""Level of the excitation at the input of the network, next to companded coefficients."""
+"""Level of the pulses at the input of the network, next to companded spectra."""
 
 
 class FineSynthesis(nn.Module):
     """Shape decoded audio and an excitation in frames of a few milliseconds.
 
-        audio      -> MDCT ---------------------.
-                   -> one, two periods ago -> MDCT
-        pulses     -> MDCT ---------------------+-> residual units -> gains and changes
-        features   -> conditions ---------------'
+        audio     -> spectrum -------------------------------.
+                  -> one, two periods ago -> spectra --------+-> residual units -> gains, changes
+        pulses    -> spectrum -------------------------------+
+        features  -> conditions -----------------------------'
 
-        gain * audio + gains * audio of earlier periods + envelope * (gains * pulses) + change
-        -> inverse MDCT -> audio
+        gain * audio + gains * audio of earlier periods + gain * envelope * pulses + change
+        -> inverse transform -> audio
 
-    All gains are by frame and coefficient. The envelope is that of the audio, so that the gains of
-    the pulses do not depend on level. Without training, the audio passes unchanged.
+    All gains are by frame and frequency; those of what is added are complex, so that its phase can
+    be turned. The envelope is that of the audio, so that the gain of the pulses does not depend on
+    level. Without training, the audio passes unchanged.
 
     Args:
         channels: channels of the features.
@@ -75,54 +82,53 @@ class FineSynthesis(nn.Module):
         sample_rate: int,
     ) -> None:
         super().__init__()
-        self.block, self.stride = block, stride
-        self.analysis, self.synthesis = MDCT(stride), InverseMDCT(stride)
+        self.block, self.stride, self.bins = block, stride, stride + 1
+        self.analysis = ShortTimeTransform(stride)
+        self.synthesis = InverseShortTimeTransform(stride)
         self.pitch = PitchHead(channels)
         self.excitation = Excitation(block, sample_rate)
         self.earlier = EarlierPeriods(PERIODS, sample_rate)
         self.conditions = 3 * width // 4
         self.condition = nn.Linear(channels, self.conditions * (block // stride))
         init_linear(self.condition, fan_in=channels, before="none")
-        self.enter = CausalConv1d(SPECTRA * stride + self.conditions, width, 2)
+        spectra = 2 * self.bins * (1 + ADDED)
+        self.enter = CausalConv1d(spectra + self.conditions, width, 2)
         self.units = Chain(ResidualUnit(width, kernel_size, dilation) for dilation in dilations)
         self.norm = RMSNorm(width)
         self.hidden = nn.Linear(width, width)
         init_linear(self.hidden, fan_in=width, before="silu")
-        self.gains = nn.Linear(width, SPECTRA * stride)
-        init_zero(self.gains)
-        self.change = nn.Linear(width, stride)
-        init_zero(self.change)
+        self.gain = nn.Linear(width, self.bins)
+        self.gains = nn.Linear(width, ADDED * 2 * self.bins)
+        self.change = nn.Linear(width, 2 * self.bins)
+        for layer in (self.gain, self.gains, self.change):
+            init_zero(layer)
 
     @property
     def span(self) -> Span:
         """In blocks. The pitch and the phase of the excitation look back further than the audio."""
         ratio = self.block // self.stride
-        network = [self.enter.span, self.units.span, self.synthesis.span]
-        after = compose([Span(stride=Fraction(1, ratio)), self.analysis_span, *network])
+        # The spectrum and the envelope see some frames back.
+        analysis = Span(receptive_field=ENVELOPE_FRAMES + 1)
+        network = [analysis, self.enter.span, self.units.span, self.synthesis.span]
+        after = compose([Span(stride=Fraction(1, ratio)), *network])
         reach = -(-self.earlier.reach // self.block)
         pitch = self.pitch.conv.context + self.excitation.receptive_field
-        before = reach + max(reach, pitch)
         field = after.receptive_field
         assert field is not None
         return Span(
             stride=Fraction(1, self.block),
             latency=Fraction(self.stride, self.block),
-            receptive_field=field + before,
+            receptive_field=field + reach + max(reach, pitch),
         )
-
-    @property
-    def analysis_span(self) -> Span:
-        """Of the short transform, in its frames: it and the envelope see some frames back."""
-        return Span(receptive_field=ENVELOPE_FRAMES + 1)
 
     def init_state(self, batch: int) -> State:
         """The state before any audio."""
-        power = self.analysis.basis.new_zeros(batch, ENVELOPE_FRAMES - 1, self.stride)
+        power = self.analysis.basis.new_zeros(batch, ENVELOPE_FRAMES - 1, self.bins)
         return (
             self.pitch.init_state(batch),
             self.excitation.init_state(batch),
             self.earlier.init_state(batch),
-            tuple(self.analysis.init_state(batch) for _ in range(SPECTRA)),
+            tuple(self.analysis.init_state(batch) for _ in range(1 + ADDED)),
             power,
             self.enter.init_state(batch),
             self.units.init_state(batch),
@@ -144,37 +150,68 @@ class FineSynthesis(nn.Module):
         pitch, excitation, earlier, spectra, powers, enter, units, tail = state
         assert isinstance(spectra, tuple)
         logits, pitch = self.pitch(features, pitch)
-        excited, excitation = self.excitation(audio.detach(), pitch_of(logits.detach()), excitation)
-        periods, earlier = self.earlier(audio.detach(), excited.period, earlier)
-        sources = [audio, *periods, excited.pulses, excited.transforms]
-        pairs = [self.analysis(source, each) for source, each in zip(sources, spectra, strict=True)]
-        (spectrum, *periods, pulse, transform), spectra = zip(*pairs, strict=True)
+        pulses, period, excitation = self.excitation(
+            audio.detach(), pitch_of(logits.detach()), excitation
+        )
+        periods, earlier = self.earlier(audio.detach(), period, earlier)
+        pairs = [
+            self.analysis(source, each)
+            for source, each in zip((audio, *periods, pulses), spectra, strict=True)
+        ]
+        (spectrum, *added, pulse), spectra = zip(*pairs, strict=True)
         envelope, powers = self._envelope(spectrum, powers)
 
-        seen = [compand(each) for each in (spectrum, *periods)]
-        seen += [EXCITATION_SCALE * pulse, EXCITATION_SCALE * transform]
+        seen = [compand(each) for each in (spectrum, *added)] + [EXCITATION_SCALE * pulse]
         normal = F.rms_norm(features, features.shape[-1:], eps=0.01)
         conditions = self.condition(normal).reshape(len(audio), -1, self.conditions)
-        x, enter = self.enter(torch.cat((*seen, conditions), dim=-1), enter)
+        x = torch.cat((*(each.flatten(2) for each in seen), conditions), dim=-1)
+        x, enter = self.enter(x, enter)
         x, units = self.units(x, units)
-        gains = self.gains(F.silu(self.hidden(self.norm(x)))).float()
+        hidden = F.silu(self.hidden(self.norm(x)))
+        gain, gains, change = self.gain(hidden), self.gains(hidden), self.change(x)
         with torch.autocast(x.device.type, enabled=False):
-            keep, *others = gains.split(self.stride, dim=-1)
-            scaled = [*periods, envelope * pulse, envelope * transform]
-            out = spectrum * (2 * keep.sigmoid()) + expand(self.change(x.float()))
-            for each, gain in zip(scaled, others, strict=True):
-                out = out + each * (2 * gain.tanh())
+            out = spectrum * (2 * gain.float().sigmoid())[..., None]
+            out = out + expand(change.float().reshape(out.shape))
+            turns = (2 * gains.float().tanh()).reshape(*gains.shape[:2], ADDED, self.bins, 2)
+            for each, turn in zip((*added, envelope * pulse), turns.unbind(2), strict=True):
+                out = out + complex_product(each, turn)
             out, tail = self.synthesis(out, tail)
         return out, (pitch, excitation, earlier, spectra, powers, enter, units, tail)
 
     def _envelope(self, spectrum: Tensor, powers: State) -> tuple[Tensor, Tensor]:
-        """Smoothed magnitudes ``[B, T, stride]`` of coefficients, whose signs and phases vary."""
+        """Smoothed magnitudes ``[B, T, bins, 1]`` of a spectrum, and the state."""
         assert isinstance(powers, Tensor)
         num_frames = spectrum.shape[1]
-        bands = spectrum.square()
+        bands = spectrum.square().sum(-1)
         bands = torch.cat((bands[..., :1], bands, bands[..., -1:]), dim=-1)
         bands = (bands[..., :-2] + 2 * bands[..., 1:-1] + bands[..., 2:]) / 4
         bands = torch.cat((powers, bands), dim=1)
         frames = [bands.narrow(1, back, num_frames) for back in range(ENVELOPE_FRAMES)]
         mean = torch.stack(frames).mean(0)
-        return (mean + ENVELOPE_FLOOR**2).sqrt(), bands[:, num_frames:]
+        return (mean + ENVELOPE_FLOOR**2).sqrt()[..., None], bands[:, num_frames:]
+
+
+def complex_product(a: Tensor, b: Tensor) -> Tensor:
+    """Product of complex numbers whose last dimension is real and imaginary part.
+
+    Example:
+        >>> complex_product(torch.tensor([0.0, 1.0]), torch.tensor([0.0, 1.0]))  # i * i
+        tensor([-1.,  0.])
+    """
+    real = a[..., 0] * b[..., 0] - a[..., 1] * b[..., 1]
+    imaginary = a[..., 0] * b[..., 1] + a[..., 1] * b[..., 0]
+    return torch.stack((real, imaginary), dim=-1)
+
+
+def compand(x: Tensor) -> Tensor:
+    """`codec.network.lapped.compand` for the magnitudes of complex numbers ``[..., 2]``."""
+    power = x.square().sum(-1, keepdim=True)
+    return x * (power + COMPANDING_FLOOR) ** ((COMPANDING - 1) / 2) * COMPANDING_SCALE
+
+
+def expand(y: Tensor) -> Tensor:
+    """Approximate inverse of `compand`."""
+    y = y / COMPANDING_SCALE
+    power = y.square().sum(-1, keepdim=True)
+    floor: float = COMPANDING_FLOOR**COMPANDING
+    return y * (power + floor) ** ((1 / COMPANDING - 1) / 2)

@@ -4,6 +4,8 @@
     decoder   features -> expand(head) * gain -> coefficients         (`SpectrumHead`)
               coefficients -> inverse MDCT, overlap-add -> audio      (`InverseMDCT`)
 
+and a short-time Fourier transform, whose coefficients can be scaled freely (`ShortTimeTransform`).
+
 The transforms are fixed, have no parameters and run in full precision: errors of their weights or
 of rounding leak from loud coefficients into faint ones and mask them, and training the transforms
 slows down everything else.
@@ -85,6 +87,74 @@ class InverseMDCT(nn.Module):
         assert isinstance(state, Tensor)
         with torch.autocast(x.device.type, enabled=False):
             now, later = (x @ self.basis).chunk(2, dim=-1)
+        tails = torch.cat((state, later), dim=1)
+        return (now + tails[:, :-1]).reshape(x.shape[0], -1, 1), tails[:, -1:]
+
+
+class ShortTimeTransform(nn.Module):
+    """Short-time Fourier transform with a sine window over two strides.
+
+    Unlike the coefficients of an `MDCT`, those of this transform may be scaled from frame to frame
+    and from bin to bin without images at other frequencies; there are twice as many. Frames are
+    those of an `MDCT`, and the state as well.
+
+    Shapes: ``[B, T * stride, 1] -> [B, T, stride + 1, 2]``, real and imaginary parts.
+    """
+
+    basis: Tensor
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.register_buffer("basis", fourier_basis(stride).flatten(0, 1), persistent=False)
+
+    @property
+    def span(self) -> Span:
+        """One frame covers two strides of samples."""
+        return Span(stride=Fraction(self.stride), receptive_field=2 * self.stride)
+
+    def init_state(self, batch: int) -> State:
+        """A stride of silence, ``[batch, 1, stride]``."""
+        return self.basis.new_zeros(batch, 1, self.stride)
+
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        assert isinstance(state, Tensor)
+        with torch.autocast(x.device.type, enabled=False):
+            x = torch.cat((state, x.float().reshape(x.shape[0], -1, self.stride)), dim=1)
+            frames = torch.cat((x[:, :-1], x[:, 1:]), dim=-1)
+            spectrum = F.linear(frames, self.basis)
+        return spectrum.unflatten(-1, (self.stride + 1, 2)), x[:, -1:]
+
+
+class InverseShortTimeTransform(nn.Module):
+    """Inverse of `ShortTimeTransform` by weighted overlap-add, one stride late like `InverseMDCT`.
+
+    Shapes: ``[B, T, stride + 1, 2] -> [B, T * stride, 1]``.
+    """
+
+    basis: Tensor
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        basis = fourier_basis(stride)
+        # Each bin but the first and the last stands for its mirror image, too.
+        basis[1:-1] *= 2
+        self.register_buffer("basis", basis.flatten(0, 1) / 2, persistent=False)
+
+    @property
+    def span(self) -> Span:
+        """A stride of samples needs two frames and is complete one frame later."""
+        return Span(stride=Fraction(1, self.stride), latency=Fraction(1), receptive_field=2)
+
+    def init_state(self, batch: int) -> State:
+        """Half a frame of silence, ``[batch, 1, stride]``."""
+        return self.basis.new_zeros(batch, 1, self.stride)
+
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        assert isinstance(state, Tensor)
+        with torch.autocast(x.device.type, enabled=False):
+            now, later = (x.flatten(2) @ self.basis).chunk(2, dim=-1)
         tails = torch.cat((state, later), dim=1)
         return (now + tails[:, :-1]).reshape(x.shape[0], -1, 1), tails[:, -1:]
 
@@ -196,3 +266,15 @@ def mdct_basis(stride: int) -> Tensor:
     phase = math.pi / stride * (time + 0.5 + stride / 2) * frequency
     window = torch.sin(math.pi / (2 * stride) * (time + 0.5)) * math.sqrt(2 / stride)
     return (phase.cos() * window).float()
+
+
+def fourier_basis(stride: int) -> Tensor:
+    """The sine-windowed Fourier basis ``[stride + 1, 2, 2 * stride]`` of real signals.
+
+    Scaled so that noise of unit power has coefficients of about unit power, as with an MDCT.
+    """
+    time = torch.arange(2 * stride, dtype=torch.float64)
+    phase = math.pi / stride * time * torch.arange(stride + 1, dtype=torch.float64)[:, None]
+    window = torch.sin(math.pi / (2 * stride) * (time + 0.5)) * stride**-0.5
+    basis: Tensor = torch.stack((phase.cos(), -phase.sin()), dim=1) * window
+    return basis.float()

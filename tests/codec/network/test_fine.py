@@ -51,12 +51,15 @@ def test_a_stage_shapes_silence_and_full_scale_to_finite_audio() -> None:
 
 @torch.no_grad()
 def test_excitation_and_earlier_periods_reach_the_output() -> None:
-    """Each of the spectra changes the output once its gain is not zero."""
+    """Each of the spectra changes the output once its gain is not zero, real or imaginary."""
     audio, features = torch.randn(1, 400, 1), torch.randn(1, 20, 6)
     outputs = []
-    for index in range(5):
+    for index in range(7):
         fine = stage(trained=False)
-        fine.gains.bias[5 * index : 5 * index + 5] = 0.5
+        if index == 6:
+            fine.gain.bias[:] = 0.5
+        else:
+            fine.gains.bias.view(3, 6, 2)[index // 2, :, index % 2] = 0.5
         outputs.append(fine(audio, features, fine.init_state(1))[0])
     for index, output in enumerate(outputs):
         assert all(not torch.allclose(output, other, atol=1e-2) for other in outputs[:index])

@@ -19,7 +19,9 @@ from codec.config import CodecConfig
 from codec.network.lapped import (
     MDCT,
     InverseMDCT,
+    InverseShortTimeTransform,
     LappedAnalysis,
+    ShortTimeTransform,
     SpectrumHead,
     compand,
     expand,
@@ -32,6 +34,7 @@ from codec.network.layers import (
     Layer,
     RecurrentUnit,
     ResidualUnit,
+    State,
     init_linear,
 )
 from codec.network.model import Codec, Encoder
@@ -41,6 +44,30 @@ from tests.conftest import FSQ, GRU, LADDER, LAPPED, LSTM, VAE
 # Different lengths sum floats in different orders. Sums that nearly cancel, such as the gradient of
 # a bias, keep the absolute error of their terms.
 TOLERANCE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-4}
+
+
+class Flat(torch.nn.Module):
+    """Real and imaginary parts as channels."""
+
+    span = Span()
+
+    def init_state(self, batch: int) -> State:
+        return ()
+
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        return x.flatten(2), ()
+
+
+class Unflat(Flat):
+    """The inverse of `Flat`."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        return x.unflatten(2, (self.stride + 1, 2)), ()
+
 
 # Each layer with the channels of its input and the number of frames that it takes at a time.
 LAYERS: dict[str, tuple[Layer, int, int]] = {
@@ -56,6 +83,8 @@ LAYERS: dict[str, tuple[Layer, int, int]] = {
     "mdct": (MDCT(6), 1, 6),
     "odd mdct": (MDCT(5), 1, 5),
     "inverse mdct": (InverseMDCT(6), 6, 1),
+    "short-time transform": (Chain([ShortTimeTransform(6), Flat()]), 1, 6),
+    "inverse short-time transform": (Chain([Unflat(6), InverseShortTimeTransform(6)]), 14, 1),
     "analysis": (LappedAnalysis(7, stride=6), 1, 6),
     "head": (SpectrumHead(7, stride=6), 7, 1),
     "chain": (Chain([CausalConv1d(2, 4, 2, stride=2), ResidualUnit(4, 3, 2)]), 2, 2),
@@ -194,6 +223,25 @@ def test_initialization_keeps_the_power_of_a_signal() -> None:
     for name, gain in (("plain", 1), ("unit", 2**0.5)):
         deviation = float(widths[name].weight.std()) * widths[name].in_features ** 0.5
         assert deviation == pytest.approx(gain, rel=0.05)
+
+
+@pytest.mark.parametrize("stride", [1, 5, 60])
+def test_the_short_time_transform_reconstructs_perfectly(stride: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 9 * stride, 1)
+    analysis, synthesis = ShortTimeTransform(stride), InverseShortTimeTransform(stride)
+    spectrum, _ = analysis(x, analysis.init_state(2))
+    assert spectrum.shape == (2, 9, stride + 1, 2)
+    y, _ = synthesis(spectrum, synthesis.init_state(2))
+    torch.testing.assert_close(y[:, stride:], x[:, :-stride], **TOLERANCE)
+
+
+def test_a_bin_of_the_short_time_transform_is_that_of_torch() -> None:
+    transform, x = ShortTimeTransform(8), torch.randn(1, 48, 1)
+    spectrum, _ = transform(x, transform.init_state(1))
+    window = torch.sin(torch.pi / 16 * (torch.arange(16) + 0.5)) / 8**0.5
+    expected = torch.stft(x[..., 0], 16, 8, window=window, center=False, return_complex=True).mT
+    torch.testing.assert_close(torch.view_as_complex(spectrum[:, 1:]), expected, **TOLERANCE)
 
 
 @pytest.mark.parametrize("stride", [1, 6, 240])
@@ -357,6 +405,8 @@ def measured_lag(x: Tensor, y: Tensor) -> int:
         (Chain([CausalConv1d(3, 12, 2, stride=4), CausalConvTranspose1d(12, 3, stride=4)]), 3),
         (Chain([MDCT(6), InverseMDCT(6)]), 1),
         (Chain([MDCT(5), InverseMDCT(5)]), 1),
+        (Chain([ShortTimeTransform(6), InverseShortTimeTransform(6)]), 1),
+        (Chain([ShortTimeTransform(5), InverseShortTimeTransform(5)]), 1),
         (Chain([LappedAnalysis(6, stride=6), SpectrumHead(6, stride=6), InverseMDCT(6)]), 1),
         (
             Chain(
