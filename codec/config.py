@@ -145,10 +145,10 @@ class CodecConfig(FrameRates):
         ),
     )
     decoder_fine_channels: int = field(
-        default=128, metadata=setting("width of the second synthesis stage", 4, 8192)
+        default=112, metadata=setting("width of the second synthesis stage", 4, 8192)
     )
     decoder_fine_dilations: tuple[int, ...] = field(
-        default=(1, 2, 4, 8, 16, 1, 2, 4),
+        default=(1, 2, 4, 8, 16, 1),
         metadata=setting("dilations of the residual units of the second synthesis stage", 1, 1024),
     )
     lookahead: int = field(

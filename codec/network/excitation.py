@@ -41,8 +41,8 @@ PULSE_RADIUS = 12.0
 PITCH_TOLERANCE = 0.1
 """Largest deviation of the frequency of the fundamental from the pitch that is believed."""
 
-DELAY_TAPS = 8
-"""Taps of the interpolation between samples: flat to 8 kHz at 24 kHz."""
+DELAY_TAPS = 6
+"""Taps of the interpolation between samples: nearly flat to 6 kHz at 24 kHz."""
 
 
 class PitchHead(nn.Module):

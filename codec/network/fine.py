@@ -92,7 +92,7 @@ class FineSynthesis(nn.Module):
         self.condition = nn.Linear(channels, self.conditions * (block // stride))
         init_linear(self.condition, fan_in=channels, before="none")
         spectra = 2 * self.bins * (1 + ADDED)
-        self.enter = CausalConv1d(spectra + self.conditions, width, 2)
+        self.enter = CausalConv1d(spectra + self.conditions, width)
         self.units = Chain(ResidualUnit(width, kernel_size, dilation) for dilation in dilations)
         self.norm = RMSNorm(width)
         self.hidden = nn.Linear(width, width)
