@@ -367,6 +367,7 @@ def throwaway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[Contender
     return find_contender("eight-bit")
 
 
+@pytest.mark.slow
 def test_one_file_adds_a_contender_to_all_benchmarks(
     throwaway: type[Contender],
     model_folder: Path,

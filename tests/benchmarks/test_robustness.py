@@ -189,6 +189,7 @@ def test_shifts_and_levels_are_reverted(perfect: robustness.Subject) -> None:
     assert peaks == pytest.approx(robustness.LEVELS, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_quick_run_writes_means_of_what_it_measured(
     tmp_path: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

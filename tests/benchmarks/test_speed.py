@@ -78,6 +78,7 @@ def test_peers_have_the_size_and_the_macs_that_are_published(
     assert counted["decode"] == pytest.approx(decode * 1e9, rel=0.02)
 
 
+@pytest.mark.slow
 def test_a_quick_run_writes_figures_that_agree_with_each_other(tmp_path: Path) -> None:
     options = f"--quick --peers opus --minutes 0.1 --out {tmp_path}"
     result = subprocess.run(
@@ -126,6 +127,7 @@ def test_a_quick_run_writes_figures_that_agree_with_each_other(tmp_path: Path) -
     assert row["codes_bytes"] == payload + framing + Packet.HEAD_SIZE
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_length() -> None:
     """Peak memory of the command, on a few seconds and on some minutes."""
     short, long = speed.memory("speech24k", [0.1, 4])

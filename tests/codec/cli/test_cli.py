@@ -183,6 +183,7 @@ def line(result: subprocess.CompletedProcess[bytes], message: str) -> None:
     assert message in text
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_is_said_in_one_line(wav: Path, model_folder: Path, tmp_path: Path) -> None:
     codes = tmp_path / "a.codes"

@@ -154,22 +154,26 @@ LOSSES["peak"] = Loss(
 from train.recipe.loading import load_recipe
 from train.run.loop import fit
 
-recipe, data, out = sys.argv[1:]
-fit(load_recipe(recipe), Path(data), Path(out), device="cpu")
+data, *folders = map(Path, sys.argv[1:])
+for folder in folders:
+    fit(load_recipe(f"{folder}.toml"), data, folder, device="cpu")
 """
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_added_to_the_table_trains_and_is_validated(
     training_recipe: TrainConfig, training_folder: Path, tmp_path: Path
 ) -> None:
+    weights = {tmp_path / "without": 0.0, tmp_path / "with": 100.0}
+    for out, weight in weights.items():
+        text = to_toml(training_recipe).replace("[loss]", f"[loss]\npeak = {weight}")
+        Path(f"{out}.toml").write_text(text)
+    command = [sys.executable, "-c", THROWAWAY, *map(str, (training_folder, *weights))]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    result = subprocess.run(command, capture_output=True, check=False, env=environment)
+    assert result.returncode == 0, result.stderr.decode()
     logs = []
-    for weight in (0.0, 100.0):
-        recipe, out = tmp_path / f"{weight}.toml", tmp_path / f"{weight}"
-        recipe.write_text(to_toml(training_recipe).replace("[loss]", f"[loss]\npeak = {weight}"))
-        command = [sys.executable, "-c", THROWAWAY, str(recipe), str(training_folder), str(out)]
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-        result = subprocess.run(command, capture_output=True, check=False, env=environment)
-        assert result.returncode == 0, result.stderr.decode()
+    for out, weight in weights.items():
         assert f"peak = {weight}" in (out / "training" / "recipe.toml").read_text()
         logs.append(json.loads((out / "training" / "log.jsonl").read_text().splitlines()[0]))
     without, with_peak = logs

@@ -195,6 +195,7 @@ def wait_for(process: subprocess.Popen[bytes], condition: Callable[[], Any]) -> 
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_with_the_same_losses(
     training_recipe: TrainConfig, training_folder: Path, tmp_path: Path
 ) -> None:
@@ -215,6 +216,7 @@ def test_a_killed_run_resumes_with_the_same_losses(
     assert read_log(out) == read_log(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_run_that_is_asked_to_stop_saves_what_it_has(
     training_recipe: TrainConfig, training_folder: Path, tmp_path: Path
 ) -> None:
