@@ -79,7 +79,8 @@ def pitch_of(logits: Tensor) -> Tensor:
     posterior = (SHARPNESS * logits[..., :PITCH_STEPS]).softmax(-1)
     steps = torch.linspace(0, 1, PITCH_STEPS, device=logits.device)
     octaves = math.log2(HIGHEST_PITCH_HZ / LOWEST_PITCH_HZ)
-    pitch: Tensor = LOWEST_PITCH_HZ * torch.exp2(octaves * (posterior @ steps))
+    # Not a matrix product, which automatic half precision would round to 1 Hz.
+    pitch: Tensor = LOWEST_PITCH_HZ * torch.exp2(octaves * (posterior * steps).sum(-1))
     return pitch
 
 

@@ -22,21 +22,30 @@ import torch
 from click.testing import CliRunner
 
 from codec.cli import main
+from codec.corpus.index import scan
 from codec.errors import CodecError, ConfigError, ModelError
 from codec.files import decode_file, encode_file
 from codec.network.weights import load_codec, save_codec
 from codec.quality.metrics import si_sdr
 from tests.conftest import LADDER, RECORDING, REPOSITORY
+from train.objective.objective import Objective
 from train.recipe.loading import load_recipe, to_toml
 from train.recipe.sections import QuantizerConfig, TrainConfig
 from train.run import codebooks, explosion, loop
 from train.run.checkpoint import find_checkpoints
+from train.run.devices import make_fabric
 from train.run.errors import TrainingError
 from train.run.explosion import ExplosionGuard
 from train.run.identity import initialize_as_identity
 from train.run.loop import fit
 from train.run.state import new_state
-from train.run.step import Trainer, draw_num_codebooks, train_step
+from train.run.step import (
+    Trainer,
+    draw_num_codebooks,
+    set_up,
+    train_step,
+    weight_gradients,
+)
 
 
 def changed(recipe: TrainConfig, **sections: dict[str, Any]) -> TrainConfig:
@@ -102,6 +111,23 @@ KINDS: dict[str, dict[str, dict[str, Any]]] = {
         "loss": {"balancer": True},
         "run": {"precision": "bf16"},
     },
+    "second stage, equal gradients, run-in": {
+        "model": {
+            "decoder_fine_stride": 5,
+            "decoder_fine_channels": 8,
+            "decoder_fine_dilations": (1, 2),
+        },
+        "data": {"run_in_frames": 6},
+        "quantizer": {"frame_dropout": 0.5},
+        "adversarial": {
+            "weight": 1.0,
+            "share": 1.0,
+            "generator_delay": 1,
+            "channels": 2,
+            "stft_windows": (256,),
+            "precision": "bf16",
+        },
+    },
     "fsq": {"model": {"bottleneck": "fsq"}},
     "vae": {"model": {"bottleneck": "vae"}},
     "gru, plateau, half precision": {
@@ -115,6 +141,84 @@ KINDS: dict[str, dict[str, dict[str, Any]]] = {
         "augment": {"noise_share": 1.0, "reverb_share": 0.5, "clip_share": 0.5, "mix": 0.5}
     },
 }
+
+
+def test_the_adversarial_gradient_has_its_share_of_the_length(
+    training_recipe: TrainConfig, training_folder: Path
+) -> None:
+    recipe = changed(
+        training_recipe, adversarial={"weight": 1.0, "channels": 2, "stft_windows": (256,)}
+    )
+    state = new_state(recipe)
+    corpus = loop.make_corpus(scan(training_folder), recipe)
+    trainer = set_up(recipe, make_fabric("fp32", "cpu"), state, corpus)
+    decoded, target = (torch.randn(3, 1, 2_000) for _ in range(2))
+    decoded = (decoded * torch.tensor([1.0, 0.1, 10.0])[:, None, None]).requires_grad_()
+
+    def gradient(share: float, *names: str) -> torch.Tensor:
+        losses = {
+            "mel": (decoded - target).abs().mean(),
+            "adversarial": decoded.square().mean(),
+            "feature": decoded.abs().mean(),
+        }
+        trainer.recipe = changed(recipe, adversarial={"share": share})
+        chosen = {name: losses[name] for name in names}
+        found, shares = weight_gradients(trainer, chosen, decoded, with_shares=True)
+        assert set(shares) == set(names) and sum(shares.values()) == pytest.approx(1)
+        return found
+
+    compared = gradient(1.0, "mel")
+    opposed = gradient(0.0, "adversarial", "feature")
+    for share in (0.5, 2.0):
+        added = gradient(share, "mel", "adversarial", "feature") - compared
+        ratios = added.flatten(1).norm(dim=1) / compared.flatten(1).norm(dim=1)
+        assert ratios.tolist() == pytest.approx([share] * 3, rel=1e-3)
+        cosine = torch.nn.functional.cosine_similarity(added.flatten(1), opposed.flatten(1))
+        assert cosine.min() > 0.999
+
+
+def test_losses_do_not_see_the_run_in(
+    training_recipe: TrainConfig, training_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = changed(training_recipe, data={"run_in_frames": 7}, run={"steps": 1})
+    seen = []
+    evaluate = Objective.__call__
+
+    def recorded(self: Objective, *arguments: Any) -> dict[str, torch.Tensor]:
+        seen.append([each.shape[-1] for each in arguments[:2]])
+        return evaluate(self, *arguments)
+
+    monkeypatch.setattr(Objective, "__call__", recorded)
+    trainer = set_up(
+        recipe,
+        make_fabric("fp32", "cpu"),
+        new_state(recipe),
+        loop.make_corpus(scan(training_folder), recipe),
+    )
+    batch = trainer.corpus.batch(np.random.default_rng(0))
+    assert batch.clean.shape[-1] == 60 * 40
+    train_step(trainer, batch, 0.0)
+    assert seen == [[53 * 40, 53 * 40]]
+
+
+def test_a_larger_model_starts_from_a_smaller_one(
+    training_recipe: TrainConfig, training_folder: Path, tmp_path: Path
+) -> None:
+    first, toml = tmp_path / "first", tmp_path / "larger.toml"
+    fit(changed(training_recipe, run={"steps": 2}), training_folder, first)
+    shape = {"num_codebooks": 6, "decoder_fine_stride": 10, "decoder_fine_channels": 8}
+    toml.write_text(to_toml(changed(training_recipe, model=shape, run={"steps": 1})))
+    words = ["train", toml, "--from", first, "--data", training_folder, "--out", tmp_path / "next"]
+    run = CliRunner().invoke(main, list(map(str, words)))
+    assert run.exit_code == 0, run.output
+    before, after = load_codec(first), load_codec(tmp_path / "next")
+    assert after.config.num_codebooks == 6 and after.delay == before.delay + 10
+    assert after.decoder.fine is not None
+    # One step at the start of the warm-up has changed next to nothing.
+    name = "encoder.project.weight"
+    torch.testing.assert_close(
+        after.state_dict()[name], before.state_dict()[name], rtol=0.02, atol=0.01
+    )
 
 
 def assert_same_run(first: Path, second: Path) -> None:
