@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -113,8 +114,6 @@ def _at_mos_rate(audio: Samples, sample_rate: int) -> Samples | None:
 
 @cache
 def _dnsmos() -> Any:
-    from pathlib import Path
-
     import speechmos
     from speechmos.dnsmos import DNSMOS
 
