@@ -80,7 +80,8 @@ def draw(chosen: Sequence[Recording], entries: Sequence[Entry], bitrate: int, pa
         original = recording.load(SKIPPED_SECONDS + SECONDS)
         shown = [("original", original)]
         for entry in entries:
-            coded = entry.open("speech").code(original, SAMPLE_RATE, bitrate_of(entry, bitrate))
+            codec = entry.open("speech")
+            coded = codec.code(original, SAMPLE_RATE, codec.nearest_bitrate(bitrate))
             gain = 10 ** (metrics.level_difference(coded.audio, original) / 20)
             kbits = coded.payload_bits * SAMPLE_RATE / len(original) / 1000
             shown.append((f"{entry.label}, {kbits:.1f} kbit/s", gain * coded.audio))
@@ -102,11 +103,6 @@ def draw(chosen: Sequence[Recording], entries: Sequence[Entry], bitrate: int, pa
     figure.savefig(path, dpi=100)
 
 
-def bitrate_of(entry: Entry, bitrate: int) -> int:
-    """The bitrate of an entry that is nearest to ``bitrate``."""
-    return min(entry.bitrates, key=lambda offered: abs(offered - bitrate))
-
-
 def main(words: Sequence[str] | None = None) -> None:
     """Draw."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -125,7 +121,7 @@ def main(words: Sequence[str] | None = None) -> None:
     try:
         ours = model_entries(arguments.model or [DEFAULT_MODEL], [arguments.bitrate], 1)
         names = [name for name in arguments.peers.split(",") if name]
-        folders = dict(pair.split("=", 1) for pair in arguments.peer)
+        folders = {name: folder for name, _, folder in (p.partition("=") for p in arguments.peer)}
         others, _ = peer_entries(names, folders, max_bitrates=99)
         chosen = choose_speakers(arguments.data, arguments.speakers)
         draw(chosen, [*ours, *others], arguments.bitrate, arguments.out / "spectrograms.png")

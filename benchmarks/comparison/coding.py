@@ -194,7 +194,7 @@ def _measure_original(recording: Recording, seconds: float) -> dict[str, float |
     audio = recording.load(seconds)
     figures = {"bandwidth": metrics.bandwidth(audio, audio, SAMPLE_RATE)}
     if recording.sound_class == "speech":
-        figures |= metrics.hear(audio, SAMPLE_RATE)
+        figures |= naturalness.rate_naturalness(audio, SAMPLE_RATE)
     return figures
 
 

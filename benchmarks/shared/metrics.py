@@ -27,7 +27,7 @@ from codec.corpus.clips import muted_stderr
 from codec.quality.harmonics import HARMONIC_BANDS_HZ, harmonic_contrast
 from codec.quality.metrics import SILENCE, mel_distance, rms, short_time_intelligibility
 from codec.quality.metrics import si_sdr as si_sdr_of_tensors
-from codec.quality.naturalness import can_rate_naturalness, dnsmos, plcmos
+from codec.quality.naturalness import rate_naturalness
 from codec.quality.speaker import can_compare_speakers, speaker_similarity
 
 
@@ -73,9 +73,6 @@ METRICS = {
 }
 """All figures of `measure`, in the order of tables and plots."""
 
-ALONE = ("dnsmos", "plcmos")
-"""Figures of `hear`: those that the original has too."""
-
 
 def measure(
     decoded: np.ndarray,
@@ -120,7 +117,7 @@ def measure(
         figures["stoi"] = short_time_intelligibility(decoded, original, sample_rate)
         figures["estoi"] = short_time_intelligibility(decoded, original, sample_rate, extended=True)
         if naturalness:
-            figures |= hear(decoded, sample_rate)
+            figures |= rate_naturalness(decoded, sample_rate)
         if can_compare_speakers():
             figures["speaker"] = speaker_similarity(decoded, original, sample_rate)
         contrasts = harmonic_contrast(decoded, original, sample_rate)
@@ -135,13 +132,6 @@ def measure(
         "gain": gain,
     }
     return {name: value for name, value in figures.items() if value is not None}
-
-
-def hear(audio: np.ndarray, sample_rate: int) -> dict[str, float | None]:
-    """The figures of `ALONE` for speech ``[N]``; none if their packages are not installed."""
-    if not can_rate_naturalness():
-        return {}
-    return {"dnsmos": dnsmos(audio, sample_rate), "plcmos": plcmos(audio, sample_rate)}
 
 
 def level_difference(decoded: np.ndarray, original: np.ndarray) -> float:

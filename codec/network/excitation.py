@@ -77,11 +77,15 @@ def pitch_of(logits: Tensor) -> Tensor:
         60
     """
     posterior = (SHARPNESS * logits[..., :PITCH_STEPS]).softmax(-1)
-    steps = torch.linspace(0, 1, PITCH_STEPS, device=logits.device)
-    octaves = math.log2(HIGHEST_PITCH_HZ / LOWEST_PITCH_HZ)
     # Not a matrix product, which automatic half precision would round to 1 Hz.
-    pitch: Tensor = LOWEST_PITCH_HZ * torch.exp2(octaves * (posterior * steps).sum(-1))
-    return pitch
+    return (posterior * pitch_grid(logits.device).log()).sum(-1).exp()
+
+
+def pitch_grid(device: torch.device) -> Tensor:
+    """The pitches that are told apart, in Hz, ascending: ``[PITCH_STEPS]``."""
+    steps = torch.linspace(0, 1, PITCH_STEPS, device=device)
+    pitches: Tensor = LOWEST_PITCH_HZ * (HIGHEST_PITCH_HZ / LOWEST_PITCH_HZ) ** steps
+    return pitches
 
 
 class Excitation(nn.Module):

@@ -17,11 +17,10 @@ from torch import Tensor, nn
 
 from codec.network.excitation import EarlierPeriods, Excitation, PitchHead, pitch_of
 from codec.network.lapped import (
-    COMPANDING,
-    COMPANDING_FLOOR,
-    COMPANDING_SCALE,
     InverseShortTimeTransform,
     ShortTimeTransform,
+    compand,
+    expand,
 )
 from codec.network.layers import (
     CausalConv1d,
@@ -161,7 +160,9 @@ class FineSynthesis(nn.Module):
         (spectrum, *added, pulse), spectra = zip(*pairs, strict=True)
         envelope, powers = self._envelope(spectrum, powers)
 
-        seen = [compand(each) for each in (spectrum, *added)] + [EXCITATION_SCALE * pulse]
+        seen = [compand(each, is_complex=True) for each in (spectrum, *added)] + [
+            EXCITATION_SCALE * pulse
+        ]
         normal = F.rms_norm(features, features.shape[-1:], eps=0.01)
         conditions = self.condition(normal).reshape(len(audio), -1, self.conditions)
         x = torch.cat((*(each.flatten(2) for each in seen), conditions), dim=-1)
@@ -171,7 +172,7 @@ class FineSynthesis(nn.Module):
         gain, gains, change = self.gain(hidden), self.gains(hidden), self.change(x)
         with torch.autocast(x.device.type, enabled=False):
             out = spectrum * (2 * gain.float().sigmoid())[..., None]
-            out = out + expand(change.float().reshape(out.shape))
+            out = out + expand(change.float().reshape(out.shape), is_complex=True)
             turns = (2 * gains.float().tanh()).reshape(*gains.shape[:2], ADDED, self.bins, 2)
             for each, turn in zip((*added, envelope * pulse), turns.unbind(2), strict=True):
                 out = out + complex_product(each, turn)
@@ -201,17 +202,3 @@ def complex_product(a: Tensor, b: Tensor) -> Tensor:
     real = a[..., 0] * b[..., 0] - a[..., 1] * b[..., 1]
     imaginary = a[..., 0] * b[..., 1] + a[..., 1] * b[..., 0]
     return torch.stack((real, imaginary), dim=-1)
-
-
-def compand(x: Tensor) -> Tensor:
-    """`codec.network.lapped.compand` for the magnitudes of complex numbers ``[..., 2]``."""
-    power = x.square().sum(-1, keepdim=True)
-    return x * (power + COMPANDING_FLOOR) ** ((COMPANDING - 1) / 2) * COMPANDING_SCALE
-
-
-def expand(y: Tensor) -> Tensor:
-    """Approximate inverse of `compand`."""
-    y = y / COMPANDING_SCALE
-    power = y.square().sum(-1, keepdim=True)
-    floor: float = COMPANDING_FLOOR**COMPANDING
-    return y * (power + floor) ** ((1 / COMPANDING - 1) / 2)

@@ -24,21 +24,19 @@ from codec.network.layers import RMSNorm, State, init_linear, init_zero
 from codec.network.span import Span
 
 
-class MDCT(nn.Module):
-    """Modified discrete cosine transform with a sine window over two strides.
+class LappedTransform(nn.Module):
+    """A transform of frames of two strides that overlap by one. The state is the newest stride.
 
-    Frame *t* is the transform of the samples of stride *t* and of the stride before it. The state
-    is the newest stride of samples.
-
-    Shapes: ``[B, T * stride, 1] -> [B, T, stride]``.
+    Args:
+        basis: ``[coefficients, 2 * stride]``, one windowed function per row.
     """
 
     basis: Tensor
 
-    def __init__(self, stride: int) -> None:
+    def __init__(self, basis: Tensor) -> None:
         super().__init__()
-        self.stride = stride
-        self.register_buffer("basis", mdct_basis(stride), persistent=False)
+        self.stride = basis.shape[1] // 2
+        self.register_buffer("basis", basis, persistent=False)
 
     @property
     def span(self) -> Span:
@@ -57,22 +55,23 @@ class MDCT(nn.Module):
             return F.linear(frames, self.basis), x[:, -1:]
 
 
-class InverseMDCT(nn.Module):
-    """Inverse of `MDCT` by overlap-add. What it returns trails the audio by one stride.
+class InverseLappedTransform(nn.Module):
+    """Inverse of a `LappedTransform` by overlap-add. What it returns trails the audio by a stride.
 
     Each frame of coefficients becomes two strides of samples, which overlap those of its
     neighbours by half. The state is the second half of the newest frame, to which the first half
     of the next one will be added.
 
-    Shapes: ``[B, T, stride] -> [B, T * stride, 1]``.
+    Args:
+        basis: ``[coefficients, 2 * stride]``, one windowed function per row.
     """
 
     basis: Tensor
 
-    def __init__(self, stride: int) -> None:
+    def __init__(self, basis: Tensor) -> None:
         super().__init__()
-        self.stride = stride
-        self.register_buffer("basis", mdct_basis(stride), persistent=False)
+        self.stride = basis.shape[1] // 2
+        self.register_buffer("basis", basis, persistent=False)
 
     @property
     def span(self) -> Span:
@@ -91,72 +90,54 @@ class InverseMDCT(nn.Module):
         return (now + tails[:, :-1]).reshape(x.shape[0], -1, 1), tails[:, -1:]
 
 
-class ShortTimeTransform(nn.Module):
+class MDCT(LappedTransform):
+    """Modified discrete cosine transform with a sine window over two strides.
+
+    Frame *t* is the transform of the samples of stride *t* and of the stride before it. The state
+    is the newest stride of samples.
+
+    Shapes: ``[B, T * stride, 1] -> [B, T, stride]``.
+    """
+
+    def __init__(self, stride: int) -> None:
+        super().__init__(mdct_basis(stride))
+
+
+class InverseMDCT(InverseLappedTransform):
+    """Inverse of `MDCT`. Shapes: ``[B, T, stride] -> [B, T * stride, 1]``."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__(mdct_basis(stride))
+
+
+class ShortTimeTransform(LappedTransform):
     """Short-time Fourier transform with a sine window over two strides.
 
     Unlike the coefficients of an `MDCT`, those of this transform may be scaled from frame to frame
-    and from bin to bin without images at other frequencies; there are twice as many. Frames are
-    those of an `MDCT`, and the state as well.
+    and from bin to bin without images at other frequencies; there are twice as many.
 
     Shapes: ``[B, T * stride, 1] -> [B, T, stride + 1, 2]``, real and imaginary parts.
     """
 
-    basis: Tensor
-
     def __init__(self, stride: int) -> None:
-        super().__init__()
-        self.stride = stride
-        self.register_buffer("basis", fourier_basis(stride).flatten(0, 1), persistent=False)
-
-    @property
-    def span(self) -> Span:
-        """One frame covers two strides of samples."""
-        return Span(stride=Fraction(self.stride), receptive_field=2 * self.stride)
-
-    def init_state(self, batch: int) -> State:
-        """A stride of silence, ``[batch, 1, stride]``."""
-        return self.basis.new_zeros(batch, 1, self.stride)
+        super().__init__(fourier_basis(stride).flatten(0, 1))
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        assert isinstance(state, Tensor)
-        with torch.autocast(x.device.type, enabled=False):
-            x = torch.cat((state, x.float().reshape(x.shape[0], -1, self.stride)), dim=1)
-            frames = torch.cat((x[:, :-1], x[:, 1:]), dim=-1)
-            spectrum = F.linear(frames, self.basis)
-        return spectrum.unflatten(-1, (self.stride + 1, 2)), x[:, -1:]
+        spectrum, state = super().forward(x, state)
+        return spectrum.unflatten(-1, (self.stride + 1, 2)), state
 
 
-class InverseShortTimeTransform(nn.Module):
-    """Inverse of `ShortTimeTransform` by weighted overlap-add, one stride late like `InverseMDCT`.
-
-    Shapes: ``[B, T, stride + 1, 2] -> [B, T * stride, 1]``.
-    """
-
-    basis: Tensor
+class InverseShortTimeTransform(InverseLappedTransform):
+    """Inverse of `ShortTimeTransform`. Shapes: ``[B, T, stride + 1, 2] -> [B, T * stride, 1]``."""
 
     def __init__(self, stride: int) -> None:
-        super().__init__()
-        self.stride = stride
         basis = fourier_basis(stride)
         # Each bin but the first and the last stands for its mirror image, too.
         basis[1:-1] *= 2
-        self.register_buffer("basis", basis.flatten(0, 1) / 2, persistent=False)
-
-    @property
-    def span(self) -> Span:
-        """A stride of samples needs two frames and is complete one frame later."""
-        return Span(stride=Fraction(1, self.stride), latency=Fraction(1), receptive_field=2)
-
-    def init_state(self, batch: int) -> State:
-        """Half a frame of silence, ``[batch, 1, stride]``."""
-        return self.basis.new_zeros(batch, 1, self.stride)
+        super().__init__(basis.flatten(0, 1) / 2)
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        assert isinstance(state, Tensor)
-        with torch.autocast(x.device.type, enabled=False):
-            now, later = (x.flatten(2) @ self.basis).chunk(2, dim=-1)
-        tails = torch.cat((state, later), dim=1)
-        return (now + tails[:, :-1]).reshape(x.shape[0], -1, 1), tails[:, -1:]
+        return super().forward(x.flatten(2), state)
 
 
 class LappedAnalysis(nn.Module):
@@ -243,16 +224,27 @@ COMPANDING_SCALE = 4.0
 COMPANDING_FLOOR = 1e-6
 
 
-def compand(x: Tensor) -> Tensor:
-    """``sign(x) * |x| ** 0.6``, scaled, and linear near zero."""
-    return x * (x.square() + COMPANDING_FLOOR) ** ((COMPANDING - 1) / 2) * COMPANDING_SCALE
+def compand(x: Tensor, *, is_complex: bool = False) -> Tensor:
+    """``sign(x) * |x| ** 0.6``, scaled, and linear near zero.
+
+    Args:
+        x: coefficients.
+        is_complex: the last dimension is real and imaginary part, whose phase is kept.
+    """
+    return (
+        x * (_power(x, is_complex) + COMPANDING_FLOOR) ** ((COMPANDING - 1) / 2) * COMPANDING_SCALE
+    )
 
 
-def expand(y: Tensor) -> Tensor:
+def expand(y: Tensor, *, is_complex: bool = False) -> Tensor:
     """Approximate inverse of `compand`."""
     y = y / COMPANDING_SCALE
     floor: float = COMPANDING_FLOOR**COMPANDING
-    return y * (y.square() + floor) ** ((1 / COMPANDING - 1) / 2)
+    return y * (_power(y, is_complex) + floor) ** ((1 / COMPANDING - 1) / 2)
+
+
+def _power(x: Tensor, is_complex: bool) -> Tensor:
+    return x.square().sum(-1, keepdim=True) if is_complex else x.square()
 
 
 def mdct_basis(stride: int) -> Tensor:

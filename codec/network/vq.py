@@ -167,32 +167,32 @@ class ResidualVectorQuantizer(ResidualQuantizer):
             iterations: number of k-means iterations.
         """
         residual = latent
-        for book in self._stacked().each[:first]:
-            parts = torch.split(residual, _rows_at_once(len(book.entries)))
-            residual = torch.cat([part - book(part)[1] for part in parts])
-        for index in range(first, len(self.stages)):
-            stage = self.stages[index]
-            size, dim = stage.codebook.shape
-            mean, directions = principal_directions(residual)
-            vectors = (residual - mean) @ directions[: dim - 1].T
-            # 1.5 times the RMS length: the best of the few values tried.
-            axis = 1.5 * vectors.square().sum(-1).mean().sqrt()
-            vectors = F.normalize(F.pad(vectors, (0, 1), value=float(axis)), dim=-1)
-            entries = vectors[torch.randint(len(vectors), (size,))]
-            for _ in range(iterations):
-                nearest = _nearest_directions(vectors, entries)
-                sums = torch.zeros_like(entries).index_add_(0, nearest, vectors)
-                empty = sums.norm(dim=-1) < 1e-6
-                sums[empty] = vectors[torch.randint(len(vectors), (int(empty.sum()),))]
-                entries = F.normalize(sums, dim=-1)
-            code = entries[_nearest_directions(vectors, entries)]
-            stage.codebook.copy_(entries)
-            set_to_best_map(stage.project, code, residual)
+        for index, stage in enumerate(self.stages):
+            if index >= first:
+                self._initialize_stage(stage, residual, iterations)
             # The residual of coding, which may choose other entries than k-means on the sphere.
             book = self._stacked().each[index]
-            parts = torch.split(residual, _rows_at_once(size))
+            parts = torch.split(residual, _rows_at_once(len(stage.codebook)))
             residual = torch.cat([part - book(part)[1] for part in parts])
         self.train(self.training)
+
+    def _initialize_stage(self, stage: VectorQuantizer, residual: Tensor, iterations: int) -> None:
+        size, dim = stage.codebook.shape
+        mean, directions = principal_directions(residual)
+        vectors = (residual - mean) @ directions[: dim - 1].T
+        # 1.5 times the RMS length: the best of the few values tried.
+        axis = 1.5 * vectors.square().sum(-1).mean().sqrt()
+        vectors = F.normalize(F.pad(vectors, (0, 1), value=float(axis)), dim=-1)
+        entries = vectors[torch.randint(len(vectors), (size,))]
+        for _ in range(iterations):
+            nearest = _nearest_directions(vectors, entries)
+            sums = torch.zeros_like(entries).index_add_(0, nearest, vectors)
+            empty = sums.norm(dim=-1) < 1e-6
+            sums[empty] = vectors[torch.randint(len(vectors), (int(empty.sum()),))]
+            entries = F.normalize(sums, dim=-1)
+        code = entries[_nearest_directions(vectors, entries)]
+        stage.codebook.copy_(entries)
+        set_to_best_map(stage.project, code, residual)
 
     @torch.no_grad()
     def restart(self, latent: Tensor, is_dead: Tensor) -> None:

@@ -26,7 +26,7 @@ from codec.quality.metrics import (
     short_time_intelligibility,
     si_sdr,
 )
-from codec.quality.naturalness import can_rate_naturalness, dnsmos, plcmos
+from codec.quality.naturalness import rate_naturalness
 from codec.quality.speaker import can_compare_speakers, speaker_similarity
 from codec.registry import Model, as_engine
 
@@ -266,14 +266,14 @@ def compare(
     """All figures of one decoded recording ``[N]``."""
     before, after = level(original), level(decoded)
     distortion = si_sdr(decoded, original)
-    rated = naturalness and can_rate_naturalness()
+    rated = rate_naturalness(decoded, sample_rate) if naturalness else {}
     return Figures(
         payload_bitrate=payload_bitrate,
         si_sdr=None if before is None else distortion,
         mel=mel_distance(decoded, original, sample_rate),
         stoi=short_time_intelligibility(decoded, original, sample_rate),
-        dnsmos=dnsmos(decoded, sample_rate) if rated else None,
-        plcmos=plcmos(decoded, sample_rate) if rated else None,
+        dnsmos=rated.get("dnsmos"),
+        plcmos=rated.get("plcmos"),
         speaker=(
             speaker_similarity(decoded, original, sample_rate)
             if naturalness and can_compare_speakers()

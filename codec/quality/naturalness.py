@@ -39,6 +39,18 @@ def can_rate_naturalness() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in needed)
 
 
+def rate_naturalness(audio: Samples, sample_rate: int) -> dict[str, float | None]:
+    """`dnsmos` and `plcmos` by name; None where undefined or where packages are missing.
+
+    Example:
+        >>> rate_naturalness(np.zeros(24_000, np.float32), 24_000)
+        {'dnsmos': None, 'plcmos': None}
+    """
+    if not can_rate_naturalness():
+        return {"dnsmos": None, "plcmos": None}
+    return {"dnsmos": dnsmos(audio, sample_rate), "plcmos": plcmos(audio, sample_rate)}
+
+
 def dnsmos(audio: Samples, sample_rate: int) -> float | None:
     """DNSMOS P.835, overall quality (Reddy et al., arXiv:2110.01763).
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from codec.network.excitation import HIGHEST_PITCH_HZ, LOWEST_PITCH_HZ, PITCH_STEPS
+from codec.network.excitation import HIGHEST_PITCH_HZ, LOWEST_PITCH_HZ, PITCH_STEPS, pitch_grid
 
 TRACKING_HZ = 12_000
 WINDOW_SECONDS = 0.04
@@ -92,8 +92,7 @@ def _best_lag(frames: Tensor, size: int, rate: float) -> tuple[Tensor, Tensor]:
     energies = energies[:, size:] - energies[:, :num_lags]
     floor = size * SILENCE**2
     correlation = products / ((energies[:, :1] * energies).clamp(min=0).sqrt() + floor)
-    octaves = torch.linspace(0, 1, PITCH_STEPS, device=frames.device)
-    pitches = LOWEST_PITCH_HZ * (HIGHEST_PITCH_HZ / LOWEST_PITCH_HZ) ** octaves
+    pitches = pitch_grid(frames.device)
     at_pitches = _interpolated(correlation, rate / pitches)
     penalty = OCTAVE_PENALTY * torch.log2(HIGHEST_PITCH_HZ / pitches)
     steps = (at_pitches - penalty).argmax(1)

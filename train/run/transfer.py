@@ -31,7 +31,10 @@ def transfer_weights(source: Codec, target: Codec) -> int:
         name for name, value in trained.items() if name not in new or new[name].shape != value.shape
     ]
     count = source.config.num_codebooks
-    added = ("decoder.fine.", *(f"quantizer.stages.{n}." for n in range(count, 256)))
+    added = (
+        "decoder.fine.",
+        *(f"quantizer.stages.{n}." for n in range(count, target.config.num_codebooks)),
+    )
     untrained = [name for name in new if name not in trained and not name.startswith(added)]
     if (
         misplaced
