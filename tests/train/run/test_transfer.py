@@ -23,6 +23,8 @@ def new(**changes: Any) -> Codec:
 def test_a_larger_model_decodes_what_the_smaller_one_coded(lapped: Codec) -> None:
     larger = new(
         num_codebooks=7,
+        encoder_dilations=((1, 2, 5), (1, 3)),
+        decoder_dilations=((3, 1), (1, 2, 4, 8)),
         decoder_fine_stride=10,
         decoder_fine_channels=8,
         decoder_fine_dilations=(1,),
@@ -55,7 +57,9 @@ def test_further_codebooks_are_initialised_from_what_the_first_ones_leave(lapped
     [
         {"latent_dim": 9, "codebook_dim": 4},
         {"num_codebooks": 3},
-        {"decoder_dilations": ((3,), (1, 2, 3))},
+        {"decoder_dilations": ((3,), (2, 1))},
+        {"decoder_dilations": ((3,), (1,))},
+        {"encoder_dilations": ((1, 2), (2, 1))},
         {"recurrent": "gru"},
         {"sample_rate": 16_000},
     ],
