@@ -125,7 +125,7 @@ def label_lines(figure: Figure) -> list[Text]:
     Returns:
         The labels.
     """
-    figure.canvas.draw()  # computes the layout, so that positions in pixels are known
+    figure.draw_without_rendering()  # computes the layout, so that positions in pixels are known
     # The layout is frozen: labels must not move the axes that they were placed in.
     figure.set_layout_engine("none")
     labels = []

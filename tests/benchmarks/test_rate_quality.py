@@ -54,7 +54,7 @@ class Run(NamedTuple):
     figures: dict[str, Any]
 
 
-QUICK = ["--quick", "--seconds", "2", "--jobs", "1", "--peers", "opus,mp3,codec2"]
+QUICK = ["--quick", "--seconds", "1", "--jobs", "1", "--peers", "opus,mp3,codec2"]
 
 
 @pytest.fixture(scope="module")

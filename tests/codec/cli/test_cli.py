@@ -187,9 +187,9 @@ def line(result: subprocess.CompletedProcess[bytes], message: str) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_is_said_in_one_line(wav: Path, model_folder: Path, tmp_path: Path) -> None:
     codes = tmp_path / "a.codes"
-    line(aecodec("encode", wav, "/dev/full", "-m", model_folder), "No space left")
-    assert aecodec("encode", wav, codes, "-m", model_folder).returncode == 0
-    line(aecodec("decode", codes, "/dev/full", "-m", model_folder), "No space left")
+    fails(run("encode", wav, "/dev/full", "-m", model_folder), 1, "No space left")
+    assert run("encode", wav, codes, "-m", model_folder).exit_code == 0
+    fails(run("decode", codes, "/dev/full", "-m", model_folder), 1, "No space left")
     # A file that may not grow: the limit is on the process and all that it starts.
     limited = 'ulimit -f 8; exec "$@"'
     for target in ("b.wav", "b.flac"):

@@ -310,13 +310,13 @@ def test_a_killed_run_resumes_with_the_same_losses(
     toml = tmp_path / "r.toml"
     toml.write_text(to_toml(recipe))
     out = tmp_path / "run"
-    train = command("train", toml, "--data", training_folder, "--out", out)
-    with subprocess.Popen(train, stderr=subprocess.DEVNULL, env=ENVIRONMENT) as process:
+    train = ["train", str(toml), "--data", str(training_folder), "--out", str(out)]
+    with subprocess.Popen(command(*train), stderr=subprocess.DEVNULL, env=ENVIRONMENT) as process:
         wait_for(process, lambda: find_checkpoints(out / "training" / "checkpoints"))
         process.send_signal(signal.SIGKILL)
-    result = subprocess.run([*train, "--resume"], capture_output=True, check=False, env=ENVIRONMENT)
-    assert result.returncode == 0, result.stderr.decode()
-    assert result.stdout.decode().strip() == str(out)
+    result = CliRunner().invoke(main, [*train, "--resume"])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.strip() == str(out)
     fit(recipe, training_folder, tmp_path / "whole")
     assert read_log(out) == read_log(tmp_path / "whole")
 
