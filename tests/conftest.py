@@ -19,6 +19,9 @@ from codec.network.weights import load_codec, save_codec
 from train.recipe.loading import load_recipe
 from train.recipe.sections import TrainConfig
 
+# Tests run in as many processes as there are processors, so each process and what it starts has one
+# thread. The processes of pytest-xdist inherit these variables from the one that starts them.
+os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 torch.set_num_threads(1)
 
 

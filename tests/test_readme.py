@@ -89,7 +89,6 @@ def test_the_commands_of_the_readme_and_of_training_run(
     environment = os.environ | {
         "PATH": f"{workspace / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(REPOSITORY),
-        "OMP_NUM_THREADS": "1",
     }
     monkeypatch.chdir(workspace)
     lines = commands("README.md", "docs/training.md")

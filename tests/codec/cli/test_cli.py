@@ -153,7 +153,6 @@ def aecodec(*arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedP
         input=stdin,
         capture_output=True,
         check=False,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
 
 

@@ -169,7 +169,7 @@ def test_a_loss_that_is_added_to_the_table_trains_and_is_validated(
         text = to_toml(training_recipe).replace("[loss]", f"[loss]\npeak = {weight}")
         Path(f"{out}.toml").write_text(text)
     command = [sys.executable, "-c", THROWAWAY, *map(str, (training_folder, *weights))]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     result = subprocess.run(command, capture_output=True, check=False, env=environment)
     assert result.returncode == 0, result.stderr.decode()
     logs = []

@@ -290,7 +290,7 @@ def command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "codec.cli", *map(str, arguments)]
 
 
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(REPOSITORY)}
 
 
 def wait_for(process: subprocess.Popen[bytes], condition: Callable[[], Any]) -> None:
