@@ -1,0 +1,1 @@
+"""Entropy coding of codes: an exact context model and a range coder."""

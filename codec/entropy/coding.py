@@ -1,0 +1,83 @@
+"""Codes of packets to bytes and back, with a context model and a range coder."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+
+import numpy as np
+
+from codec.entropy.context import ContextModel, ContextState, Integers
+from codec.entropy.range_coder import RangeDecoder, RangeEncoder
+
+
+def encode_packets(
+    model: ContextModel, codes: Integers, state: ContextState | None = None
+) -> tuple[list[bytes], ContextState]:
+    """Encode packets of equal length, each with a range coder of its own.
+
+    Args:
+        model: the context model.
+        codes: ``[N, C, K, T]``: packets, channels, codebooks, frames.
+        state: what the model remembers of the packets before, ``N * C`` rows; nothing if None.
+
+    Returns:
+        The bytes of each packet, and the state after them.
+    """
+    packets, channels, num_codebooks, num_frames = codes.shape
+    rows = codes.reshape(packets * channels, num_codebooks, num_frames)
+    state = state or model.init_state(len(rows))
+    starts, frequencies, state = model.code_intervals(rows, state)
+    # As they are decoded: all channels' first digits of a codebook, then all second digits.
+    ordered = [
+        each.reshape(packets, channels, -1).transpose(0, 2, 1).reshape(packets, -1).tolist()
+        for each in (starts, frequencies)
+    ]
+    payloads = []
+    for symbols in zip(*ordered, strict=True):
+        encoder = RangeEncoder()
+        for start, frequency in zip(*symbols, strict=True):
+            encoder.encode(start, frequency)
+        payloads.append(encoder.finish())
+    return payloads, state
+
+
+def decode_packets(
+    model: ContextModel,
+    payloads: Sequence[bytes],
+    channels: int,
+    num_codebooks: int,
+    num_frames: int,
+    state: ContextState | None = None,
+) -> tuple[Integers, ContextState]:
+    """Decode packets of equal length side by side, frame after frame.
+
+    Args:
+        model: the context model that encoded them.
+        payloads: the bytes of each packet.
+        channels: number of channels.
+        num_codebooks: number of codebooks.
+        num_frames: number of frames of each packet.
+        state: as in `encode_packets`.
+
+    Returns:
+        Codes ``[N, C, K, T]``, and the state after them.
+    """
+    decoders = [RangeDecoder(payload) for payload in payloads for _ in range(channels)]
+    for number in range(len(decoders)):  # the channels of a packet share its decoder
+        decoders[number] = decoders[number - number % channels]
+    state = state or model.init_state(len(decoders))
+    codes = np.empty((len(decoders), num_codebooks, num_frames), np.int64)
+
+    def choose(cumulative: Integers) -> Integers:
+        digits = []
+        for decoder, ends in zip(decoders, cumulative.tolist(), strict=True):
+            digit = bisect_right(ends, decoder.target())
+            start = ends[digit - 1] if digit else 0
+            decoder.consume(start, ends[digit] - start)
+            digits.append(digit)
+        return np.array(digits)
+
+    for frame in range(num_frames):
+        codes[:, :, frame], state = model.decode_frame(num_codebooks, state, choose)
+    return codes.reshape(len(payloads), channels, num_codebooks, num_frames), state

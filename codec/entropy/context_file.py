@@ -1,0 +1,102 @@
+"""Context models as files: integer tensors in the format of safetensors, with their shape."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from codec.entropy.context import ContextModel, ContextShape
+from codec.errors import ModelError
+from codec.io.outputs import write_atomically
+
+CONTEXT_FILE = "context.safetensors"
+"""Name in a model folder."""
+
+FORMAT = 1
+# "meta" is the shape and the model whose codes it is about, as JSON.
+_META = "meta"
+_TYPES = {"order": np.uint16, "entries": np.int8}
+
+
+def save_context(
+    folder: Path,
+    shape: ContextShape,
+    tensors: Mapping[str, npt.NDArray[Any]],
+    fingerprint: bytes,
+) -> ContextModel:
+    """Write a context model to the folder of its model.
+
+    Args:
+        folder: the model folder.
+        shape: sizes of the context model.
+        tensors: see `ContextModel`.
+        fingerprint: of the model whose codes it is about.
+
+    Returns:
+        The context model, as `load_context` finds it.
+
+    Raises:
+        ModelError: it is not exact, see `ContextModel`.
+    """
+    ContextModel(shape, tensors)
+    typed = {
+        name: tensors[name].astype(
+            _TYPES.get(name, np.int32 if name.endswith("_bias") else np.int8)
+        )
+        for name in shape.tensors
+    }
+    meta = {
+        "format": FORMAT,
+        "model": fingerprint.hex(),
+        "shape": dataclasses.asdict(shape),
+    }
+    encoded = np.frombuffer(json.dumps(meta, sort_keys=True).encode(), np.uint8)
+    write_atomically(folder / CONTEXT_FILE, save({**typed, _META: encoded}))
+    context = load_context(folder, fingerprint)
+    assert context is not None
+    return context
+
+
+def load_context(folder: Path, fingerprint: bytes) -> ContextModel | None:
+    """The context model in a model folder; None if there is none.
+
+    Args:
+        folder: the model folder.
+        fingerprint: of the model in it.
+
+    Raises:
+        ModelError: the file is damaged, of a newer format, or about the codes of another model.
+    """
+    path = folder / CONTEXT_FILE
+    if not path.exists():
+        return None
+    data = path.read_bytes()
+    try:
+        tensors = load(data)
+        meta = json.loads(tensors.pop(_META).tobytes())
+        if meta["format"] != FORMAT:
+            raise ModelError(
+                f"{path} has format {meta['format']}, this version reads {FORMAT}: upgrade aecodec"
+            )
+        sizes = meta["shape"]
+        shape = ContextShape(**{**sizes, "dilations": tuple(sizes["dilations"])})
+        model = meta["model"]
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{path} is not a context model: {error}; copy the folder again"
+        ) from error
+    if model != fingerprint.hex():
+        raise ModelError(
+            f"{path} is about the codes of model {model}, this one is {fingerprint.hex()}: "
+            "fit it again with aecodec fit-context"
+        )
+    return ContextModel(shape, tensors, hashlib.sha256(data).digest()[:8])

@@ -1,0 +1,73 @@
+"""Packets of codes to bytes and back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from codec.entropy.coding import decode_packets, encode_packets
+from codec.entropy.context import ContextModel, ContextShape
+from tests.codec.entropy.oracle import random_context
+
+SHAPE = ContextShape(4, 64, 3, width=8, hidden=5, dilations=(1, 2))
+
+
+@pytest.fixture(scope="module")
+def model() -> ContextModel:
+    return ContextModel(SHAPE, random_context(np.random.default_rng(0), SHAPE, largest=25))
+
+
+def codes(packets: int, channels: int, num_codebooks: int, num_frames: int) -> np.ndarray:
+    rng = np.random.default_rng(num_frames)
+    return rng.integers(64, size=(packets, channels, num_codebooks, num_frames))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+@pytest.mark.parametrize("num_codebooks", [1, 3, 4])
+@pytest.mark.parametrize("packets", [1, 2, 64])
+def test_codes_come_back(
+    model: ContextModel, packets: int, channels: int, num_codebooks: int
+) -> None:
+    sent = codes(packets, channels, num_codebooks, 7)
+    payloads, _ = encode_packets(model, sent)
+    received, _ = decode_packets(model, payloads, channels, num_codebooks, 7)
+    assert np.array_equal(received, sent)
+
+
+def test_a_packet_does_not_depend_on_those_beside_it(model: ContextModel) -> None:
+    sent = codes(5, 2, 4, 6)
+    together, _ = encode_packets(model, sent)
+    assert together == [encode_packets(model, sent[n : n + 1])[0][0] for n in range(5)]
+    received, _ = decode_packets(model, together[3:4], 2, 4, 6)
+    assert np.array_equal(received, sent[3:4])
+
+
+def test_a_chain_of_packets_remembers(model: ContextModel) -> None:
+    sent = codes(1, 2, 4, 12)
+    encoder = decoder = None
+    for start in range(0, 12, 3):
+        piece = sent[..., start : start + 3]
+        payloads, encoder = encode_packets(model, piece, encoder)
+        received, decoder = decode_packets(model, payloads, 2, 4, 3, decoder)
+        assert np.array_equal(received, piece)
+    alone, _ = encode_packets(model, sent[..., 9:])
+    assert payloads != alone
+
+
+def test_damage_gives_codes_all_the_same(model: ContextModel) -> None:
+    received, _ = decode_packets(model, [b"", b"\xff" * 40], 2, 4, 5)
+    assert received.shape == (2, 2, 4, 5)
+    assert 0 <= received.min() <= received.max() < 64
+
+
+def test_likely_codes_cost_little() -> None:
+    """What a model expects with certainty costs a hundredth of a bit."""
+    tensors = random_context(np.random.default_rng(0), SHAPE)
+    for name in ("first", "second"):
+        tensors[name][:] = 0
+        tensors[f"{name}_bias"][:] = 0
+        tensors[f"{name}_bias"][..., 2] = 20 * 2048
+    model = ContextModel(SHAPE, tensors)
+    expected = np.argsort(tensors["order"], axis=1)[:, 2 * SHAPE.digits[1] + 2]
+    sent = np.broadcast_to(expected[None, None, :, None], (1, 1, 4, 100))
+    assert len(encode_packets(model, sent)[0][0]) <= 2

@@ -1,0 +1,156 @@
+"""The context model is exact: the same integers as a slow model, for any library and division."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from codec.entropy import context
+from codec.entropy.context import LARGEST_SUM, ContextModel, ContextShape
+from codec.entropy.context_file import CONTEXT_FILE, load_context, save_context
+from codec.errors import ModelError
+from tests.codec.entropy.oracle import intervals, random_context
+
+SMALL = ContextShape(3, 32, 4, width=10, hidden=6, dilations=(1, 3))
+FINGERPRINT = bytes(range(16))
+
+
+def codes_for(rng: np.random.Generator, shape: ContextShape, rows: int, frames: int) -> np.ndarray:
+    return rng.integers(shape.codebook_size, size=(rows, shape.num_codebooks, frames))
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_intervals_are_those_of_the_slow_model(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shape = ContextShape(
+        num_codebooks=int(rng.integers(1, 5)),
+        codebook_size=2 ** int(rng.integers(1, 8)),
+        entry_dim=int(rng.integers(1, 9)),
+        width=int(rng.integers(1, 40)),
+        hidden=int(rng.integers(1, 20)),
+        dilations=tuple(int(each) for each in rng.integers(1, 9, rng.integers(0, 4))),
+    )
+    # Small weights give sums within the table, large ones beyond.
+    tensors = random_context(rng, shape, largest=int(rng.choice([3, 20, 127])))
+    model = ContextModel(shape, tensors)
+    rows, frames = int(rng.integers(1, 9)), int(rng.integers(1, 20))
+    count = int(rng.integers(1, shape.num_codebooks + 1))
+    codes = codes_for(rng, shape, rows, frames)[:, :count]
+    split = int(rng.integers(0, frames + 1))
+    state, pieces = model.init_state(rows), []
+    for piece in (codes[..., :split], codes[..., split:]):
+        starts, frequencies, state = model.code_intervals(piece, state)
+        pieces.append(np.stack((starts, frequencies), axis=-1))
+    found = np.concatenate(pieces, axis=1)
+    for row, sequence in zip(found, codes, strict=True):
+        assert list(map(tuple, row.reshape(-1, 2).tolist())) == intervals(shape, tensors, sequence)
+
+
+def test_decoding_offers_the_intervals_of_encoding() -> None:
+    rng = np.random.default_rng(7)
+    model = ContextModel(SMALL, random_context(rng, SMALL, largest=20))
+    codes = codes_for(rng, SMALL, 4, 9)
+    starts, frequencies, _ = model.code_intervals(codes, model.init_state(4))
+    places = model._places[np.arange(3), codes.transpose(0, 2, 1)]
+    digits = np.stack(np.divmod(places, SMALL.digits[1]), axis=-1)
+    state = model.init_state(4)
+    for frame in range(9):
+        position = itertools.product(range(3), range(2))
+
+        def choose(ends: np.ndarray, frame: int = frame, position=position) -> np.ndarray:  # type: ignore[no-untyped-def]
+            k, which = next(position)
+            chosen: np.ndarray = digits[:, frame, k, which]
+            end = starts[:, frame, k, which] + frequencies[:, frame, k, which]
+            assert np.array_equal(ends[np.arange(4), chosen], end)
+            assert (np.diff(ends, axis=1, prepend=0) >= 1).all() and (ends[:, -1] == 65536).all()
+            return chosen
+
+        decoded, state = model.decode_frame(3, state, choose)
+        assert np.array_equal(decoded, codes[..., frame])
+
+
+def test_products_are_exact_in_any_library_and_order() -> None:
+    """The largest sums that a model may have, in torch's float32 and in NumPy's integers."""
+    rng = np.random.default_rng(1)
+    inputs = rng.integers(0, 128, (50, 500))
+    matrix = rng.integers(-127, 128, (500, 30))
+    matrix[:, 0] = 127
+    expected = inputs @ matrix
+    assert 2**22 < expected.max() < LARGEST_SUM
+    for order in (np.arange(500), rng.permutation(500)):
+        a, b = (torch.from_numpy(each).float() for each in (inputs[:, order], matrix[order]))
+        assert np.array_equal((a @ b).numpy(), expected)
+
+
+def test_a_sum_that_could_be_inexact_is_refused() -> None:
+    tensors = random_context(np.random.default_rng(0), SMALL)
+    tensors["context_bias"][3] = LARGEST_SUM
+    with pytest.raises(ModelError, match="context of the context model could add up to"):
+        ContextModel(SMALL, tensors)
+    # Each for itself is small enough, but they are added up.
+    tensors["context_bias"][3] = (
+        LARGEST_SUM - 127 * int(np.abs(tensors["context"].astype(int)[:, 3]).sum()) - 1
+    )
+    tensors["inner"][:, 3] = 127
+    with pytest.raises(ModelError, match="context of the context model could add up to"):
+        ContextModel(SMALL, tensors)
+
+
+def test_the_table_is_the_same_on_every_machine() -> None:
+    table = [round(2 ** (16 - step / 128)) for step in range(2048)]
+    assert context._TABLE.tolist() == table
+    assert (table[0], table[128], table[-1]) == (65536, 32768, 1)
+    # No value is so close to a half that another rounding of the power could change it.
+    exact = 2.0 ** (16 - np.arange(2048) / 128)
+    assert np.abs(exact - np.floor(exact) - 0.5).min() > 1e-6
+
+
+def test_a_file_gives_the_model_back(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    tensors = random_context(rng, SMALL)
+    saved = save_context(tmp_path, SMALL, tensors, FINGERPRINT)
+    loaded = load_context(tmp_path, FINGERPRINT)
+    assert loaded is not None and loaded.identity == saved.identity and len(saved.identity) == 8
+    assert loaded.shape == SMALL
+    codes = codes_for(rng, SMALL, 2, 5)
+    for found, expected in zip(
+        loaded.code_intervals(codes, loaded.init_state(2))[:2],
+        ContextModel(SMALL, tensors).code_intervals(codes, loaded.init_state(2))[:2],
+        strict=True,
+    ):
+        assert np.array_equal(found, expected)
+    tensors["first"][0, 0, 0] ^= 1
+    assert save_context(tmp_path, SMALL, tensors, FINGERPRINT).identity != saved.identity
+
+
+def test_what_is_no_context_model_is_refused(tmp_path: Path) -> None:
+    assert load_context(tmp_path, FINGERPRINT) is None
+    tensors = random_context(np.random.default_rng(0), SMALL)
+    save_context(tmp_path, SMALL, tensors, FINGERPRINT)
+    with pytest.raises(ModelError, match="about the codes of model 0001"):
+        load_context(tmp_path, bytes(16))
+    path = tmp_path / CONTEXT_FILE
+    data = path.read_bytes()
+    for damaged in (b"", data[:100], data[:-1], data.replace(b'"format"', b'"farmot"')):
+        path.write_bytes(damaged)
+        with pytest.raises(ModelError, match="is not a context model"):
+            load_context(tmp_path, FINGERPRINT)
+    path.write_bytes(data.replace(b'"format": 1', b'"format": 7'))
+    with pytest.raises(ModelError, match="upgrade aecodec"):
+        load_context(tmp_path, FINGERPRINT)
+    path.write_bytes(data.replace(b'"width": 10', b'"width": 11'))
+    with pytest.raises(ModelError, match="has no past of shape"):
+        load_context(tmp_path, FINGERPRINT)
+    for name, change in (("order", 0), ("entries", -128)):
+        changed = {**tensors, name: np.full_like(tensors[name], change)}
+        with pytest.raises(ModelError, match=name[:4]):
+            save_context(tmp_path, SMALL, changed, FINGERPRINT)
+    floats = {**tensors, "first": tensors["first"].astype(np.float32)}
+    with pytest.raises(ModelError, match="not integers"):
+        ContextModel(SMALL, floats)
+    assert dataclasses.replace(SMALL, codebook_size=64).digits == (8, 8)
