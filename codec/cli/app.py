@@ -23,6 +23,7 @@ COMMANDS = {
     "info": "codec.cli.info:info",
     "train": "train.cli:train",
     "finetune": "train.cli:finetune",
+    "fit-context": "train.cli:fit_context",
     "evaluate": "codec.cli.quality:evaluate",
     "inspect": "codec.cli.quality:inspect",
 }

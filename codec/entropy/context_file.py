@@ -24,7 +24,6 @@ CONTEXT_FILE = "context.safetensors"
 FORMAT = 1
 # "meta" is the shape and the model whose codes it is about, as JSON.
 _META = "meta"
-_TYPES = {"order": np.uint16, "entries": np.int8}
 
 
 def save_context(
@@ -48,12 +47,8 @@ def save_context(
         ModelError: it is not exact, see `ContextModel`.
     """
     ContextModel(shape, tensors)
-    typed = {
-        name: tensors[name].astype(
-            _TYPES.get(name, np.int32 if name.endswith("_bias") else np.int8)
-        )
-        for name in shape.tensors
-    }
+    # Bytes are written in the order of memory, which must be that of the elements.
+    typed = {name: np.ascontiguousarray(tensors[name], _type(name)) for name in shape.tensors}
     meta = {
         "format": FORMAT,
         "model": fingerprint.hex(),
@@ -100,3 +95,9 @@ def load_context(folder: Path, fingerprint: bytes) -> ContextModel | None:
             "fit it again with aecodec fit-context"
         )
     return ContextModel(shape, tensors, hashlib.sha256(data).digest()[:8])
+
+
+def _type(name: str) -> type[np.integer[Any]]:
+    if name == "order":
+        return np.uint16
+    return np.int32 if name.endswith("_bias") else np.int8

@@ -409,6 +409,29 @@ class RunConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ContextConfig:
+    """The context model of the entropy coder (`codec.entropy.context`), fitted after the codec."""
+
+    steps: int = field(
+        default=0, metadata=setting("steps at the end of a run; 0 for no context model", 0)
+    )
+    lr: float = field(default=2e-3, metadata=setting("highest learning rate", above=0))
+    entry_dim: int = field(default=12, metadata=setting("numbers that stand for a code", 1, 64))
+    # Sums of at most twice the width are exact.
+    width: int = field(
+        default=160, metadata=setting("channels of the convolutions over past frames", 1, 256)
+    )
+    hidden: int = field(default=64, metadata=setting("hidden units of each codebook", 1, 256))
+    dilations: tuple[int, ...] = field(
+        default=(1, 2, 4, 8),
+        metadata=setting("frames between the two taps of each convolution", 1, 100),
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self, "context")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """A whole recipe. Build it with `train.recipe.loading.load_recipe`."""
 
@@ -420,6 +443,7 @@ class TrainConfig:
     regularization: RegularizationConfig = RegularizationConfig()
     quantizer: QuantizerConfig
     optimizer: OptimizerConfig
+    context: ContextConfig = ContextConfig()
     run: RunConfig
 
     def __post_init__(self) -> None:
@@ -475,6 +499,7 @@ SECTIONS: dict[str, type[Any]] = {
     "regularization": RegularizationConfig,
     "quantizer": QuantizerConfig,
     "optimizer": OptimizerConfig,
+    "context": ContextConfig,
     "run": RunConfig,
 }
 """The sections that `TrainConfig` has besides ``[model]``."""

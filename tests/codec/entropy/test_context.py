@@ -113,6 +113,7 @@ def test_the_table_is_the_same_on_every_machine() -> None:
 def test_a_file_gives_the_model_back(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     tensors = random_context(rng, SMALL)
+    tensors["entries"] = np.asfortranarray(tensors["entries"])
     saved = save_context(tmp_path, SMALL, tensors, FINGERPRINT)
     loaded = load_context(tmp_path, FINGERPRINT)
     assert loaded is not None and loaded.identity == saved.identity and len(saved.identity) == 8

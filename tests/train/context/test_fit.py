@@ -1,0 +1,86 @@
+"""Fitting a context model, from the command to a stream's bits."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import soundfile
+import soxr
+import torch
+from click.testing import CliRunner
+
+from codec.cli import main
+from codec.corpus.index import scan
+from codec.entropy.coding import decode_packets, encode_packets
+from codec.entropy.context_file import load_context
+from codec.errors import ConfigError, ModelError
+from codec.network.model import Codec
+from codec.network.weights import load_codec
+from tests.conftest import LAPPED, RECORDING
+from train.context.fit import code_values, fit_context, learning_rate
+from train.recipe.loading import to_toml
+from train.recipe.sections import TrainConfig
+
+
+def test_a_fitted_model_saves_bits(
+    model_folder: Path, training_folder: Path, training_recipe: TrainConfig, tmp_path: Path
+) -> None:
+    copy = tmp_path / "model"
+    copy.mkdir()
+    for name in ("config.json", "weights.safetensors"):
+        (copy / name).write_bytes((model_folder / name).read_bytes())
+    recipe = dataclasses.replace(training_recipe, model=LAPPED)
+    (tmp_path / "r.toml").write_text(to_toml(recipe))
+    words = ["fit-context", copy, "--data", training_folder, "--recipe", tmp_path / "r.toml"]
+    settings = ("steps=60", "lr=0.01", "width=16", "hidden=12", "entry_dim=4")
+    words += [word for each in settings for word in ("--set", f"context.{each}")]
+    run = CliRunner().invoke(main, list(map(str, words)))
+    assert run.exit_code == 0, run.output
+    codec = load_codec(copy)
+    context = load_context(copy, codec.fingerprint)
+    assert context is not None and context.shape.width == 16
+    speech, rate = soundfile.read(RECORDING, stop=72_000, dtype="float32")
+    speech = soxr.resample(speech, rate, LAPPED.sample_rate)
+    codes = codec.encode(torch.from_numpy(speech[None, None]))[:, None].numpy()
+    (payload,), _ = encode_packets(context, codes)
+    assert 8 * len(payload) < 0.9 * 5 * codes.size
+    decoded, _ = decode_packets(context, [payload], 1, codes.shape[2], codes.shape[3])
+    assert (decoded == codes).all()
+
+
+def test_a_fit_repeats_itself(
+    lapped: Codec, training_folder: Path, training_recipe: TrainConfig, tmp_path: Path
+) -> None:
+    context = dataclasses.replace(training_recipe.context, steps=3, width=8, hidden=4)
+    recipe = dataclasses.replace(training_recipe, model=LAPPED, context=context)
+    index = scan(training_folder)
+    first, second = (fit_context(recipe, lapped, index, tmp_path) for _ in range(2))
+    assert first.identity == second.identity
+
+
+def test_what_cannot_be_fitted_is_said(
+    vae: Codec, training_folder: Path, training_recipe: TrainConfig, tmp_path: Path
+) -> None:
+    index = scan(training_folder)
+    with pytest.raises(ConfigError, match="continuous latents"):
+        fit_context(training_recipe, vae, index, tmp_path)
+    with pytest.raises(ModelError, match="no fingerprint"):
+        fit_context(training_recipe, Codec(LAPPED), index, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["lapped", "fsq"])
+def test_values_of_codes_add_up_to_the_latent(name: str, request: pytest.FixtureRequest) -> None:
+    codec: Codec = request.getfixturevalue(name)
+    values = code_values(codec)
+    codes = torch.randint(codec.config.codebook_size, (1, codec.config.num_codebooks, 7))
+    books = torch.arange(len(values))[:, None]
+    zero = codec.dequantize(torch.zeros_like(codes[..., :1]))
+    total = (values[books, codes[0]] - values[:, :1]).sum(0) + zero[0]
+    torch.testing.assert_close(total, codec.dequantize(codes)[0], rtol=1e-4, atol=1e-4)
+
+
+def test_the_rate_rises_stays_and_falls() -> None:
+    rates = [learning_rate(step, 1000) for step in range(1000)]
+    assert rates[0] < 0.01 and rates[199] == rates[500] == 1 and rates[-1] < 0.01

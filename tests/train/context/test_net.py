@@ -1,0 +1,83 @@
+"""What is fitted is what the integers of the context model do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from codec.entropy.context import ContextModel, ContextShape
+from codec.entropy.range_coder import TOTAL
+from train.context.net import ContextNet, order_by_group, principal_components
+
+
+def net(shape: ContextShape) -> ContextNet:
+    """A network of random weights, none of which is zero."""
+    torch.manual_seed(3)
+    made = ContextNet(shape, torch.randn(shape.num_codebooks, shape.codebook_size, 9))
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape))
+    return made
+
+
+@pytest.mark.parametrize("size", [2, 32, 64])
+def test_bits_are_those_of_the_integers(size: int) -> None:
+    shape = ContextShape(4, size, 5, width=12, hidden=7, dilations=(1, 3))
+    made = net(shape)
+    codes = torch.randint(size, (3, 4, 11), generator=torch.Generator().manual_seed(0))
+    model = ContextModel(shape, made.tensors())
+    for count in (1, 3, 4):
+        bits = made(codes, torch.full((3,), count))[:, :count].detach().numpy()
+        _, frequencies, _ = model.code_intervals(codes[:, :count].numpy(), model.init_state(3))
+        exact = -np.log2(frequencies / TOTAL).sum(-1).transpose(0, 2, 1)
+        # A digit's probability is at least 2^-16 for the integers, and has steps of 2^(1/128).
+        likely = exact < 12
+        assert likely.mean() > 0.5
+        assert np.abs(bits - exact)[likely].max() < 0.1
+        assert np.abs(bits - exact)[likely].mean() < 0.02
+
+
+def test_codes_depend_on_earlier_ones_only() -> None:
+    shape = ContextShape(3, 16, 4, width=8, hidden=6, dilations=(1, 2))
+    made = net(shape)
+    codes = torch.randint(16, (1, 3, 8), generator=torch.Generator().manual_seed(1))
+    counts = torch.tensor([3])
+    before = made(codes, counts)
+    changed = codes.clone()
+    changed[0, 1, 4] = (codes[0, 1, 4] + 5) % 16
+    differs = (made(changed, counts) != before)[0]
+    assert not differs[:, :4].any()
+    assert not differs[0, 4] and differs[1, 4] and differs[2, 4]
+    assert differs[:, 5].all()
+
+
+def test_codebooks_that_are_not_sent_are_not_looked_at() -> None:
+    shape = ContextShape(3, 16, 4, width=8, hidden=6, dilations=(1,))
+    made = net(shape)
+    codes = torch.randint(16, (1, 3, 8), generator=torch.Generator().manual_seed(1))
+    other = codes.clone()
+    other[:, 2] = (codes[:, 2] + 3) % 16
+    two, three = torch.tensor([2]), torch.tensor([3])
+    assert torch.equal(made(codes, two)[:, :2], made(other, two)[:, :2])
+    assert not torch.equal(made(codes, three)[:, :2], made(other, three)[:, :2])
+
+
+def test_similar_codes_are_in_one_group_and_groups_are_of_equal_size() -> None:
+    rng = torch.Generator().manual_seed(0)
+    centres = 10 * torch.randn(4, 3, generator=rng)
+    member = torch.randperm(32, generator=rng) % 4
+    values = centres[member] + 0.1 * torch.randn(32, 3, generator=rng)
+    order = order_by_group(values, 4, 8)
+    assert torch.equal(order.sort().values, torch.arange(32))
+    groups = [set(member[order // 8 == group].tolist()) for group in range(4)]
+    assert [len(each) for each in groups] == [1] * 4
+
+
+def test_entries_keep_what_differs_most() -> None:
+    values = torch.randn(2, 50, 6, generator=torch.Generator().manual_seed(0))
+    values[..., 2] *= 20
+    first = principal_components(values, 1)[..., 0]
+    for entries, column in zip(first, values[..., 2], strict=True):
+        assert abs(np.corrcoef(entries, column)[0, 1]) > 0.99
+    assert principal_components(values, 9).shape == (2, 50, 9)

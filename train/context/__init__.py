@@ -1,0 +1,1 @@
+"""Fitting the context model of a codec."""

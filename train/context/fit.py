@@ -1,0 +1,151 @@
+"""Fit the context model of a codec to the codes of a corpus."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from codec.corpus.index import Index
+from codec.entropy.context import ContextModel, ContextShape
+from codec.entropy.context_file import save_context
+from codec.errors import ConfigError, ModelError
+from codec.network.bottleneck import Quantizer
+from codec.network.model import Codec
+from train.context.net import ContextNet
+from train.data.batches import Corpus
+from train.randomness import Stream, generator, seed_weights
+from train.recipe.sections import ContextConfig, TrainConfig
+from train.report.progress import Progress
+
+PACKET_SECONDS = 2.0
+"""Length of a sequence: in files the context begins anew in every packet, which is as long."""
+RUN_IN_FRAMES = 14
+"""Frames before a sequence, in which the encoder's state becomes that of a long recording."""
+FULL_SHARE = 0.4
+"""Share of the sequences that have all codebooks; the others have any number."""
+WARM_UP_STEPS = 200
+COOLDOWN = 0.5
+"""Share of the steps at the end over which the learning rate falls to zero."""
+AVERAGE_DECAY = 0.998
+MAX_GRADIENT_NORM = 1.0
+
+
+def fit_context(recipe: TrainConfig, codec: Codec, index: Index, folder: Path) -> ContextModel:
+    """Fit a context model and write it to the folder of its codec.
+
+    Args:
+        recipe: its section ``[context]``, and how audio is drawn.
+        codec: the codec, as loaded from ``folder``.
+        index: training audio.
+        folder: the model folder.
+
+    Returns:
+        The context model as it was written.
+
+    Raises:
+        ConfigError: the model has no codes.
+        ModelError: the codec was never saved.
+    """
+    if not codec.fingerprint:
+        raise ModelError("this model has no fingerprint yet: save_codec() and load_codec() it")
+    config, seed = recipe.context, recipe.run.seed
+    seed_weights(seed)
+    values = code_values(codec)
+    net = ContextNet(context_shape(codec, config), values)
+    average = ContextNet(net.shape, values)
+    average.load_state_dict(net.state_dict())
+    optimizer = torch.optim.AdamW(net.parameters(), lr=config.lr, betas=(0.9, 0.98))
+    packet_frames = round(PACKET_SECONDS * float(codec.config.frame_rate))
+    batches = code_batches(recipe, codec, index, packet_frames)
+    begin = time.monotonic()
+    shown = Progress(recipe.data.batch_size * PACKET_SECONDS, 0, visible=True)
+    for step in range(config.steps):
+        codes = next(batches)
+        rng = generator(seed, Stream.CONTEXT, number=step)
+        loss = mean_bits(net, codes, draw_counts(rng, len(codes), codes.shape[1]))
+        for group in optimizer.param_groups:
+            group["lr"] = config.lr * learning_rate(step, config.steps)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), MAX_GRADIENT_NORM)
+        optimizer.step()
+        decay = min(AVERAGE_DECAY, (step + 1) / (step + 10))
+        with torch.no_grad():
+            torch._foreach_lerp_(
+                list(average.parameters()), list(net.parameters()), weight=1 - decay
+            )
+        done = (step + 1) / config.steps
+        shown.update(step + 1, time.monotonic() - begin, done, float(loss.detach()))
+    shown.close()
+    return save_context(folder, net.shape, average.tensors(), codec.fingerprint)
+
+
+def context_shape(codec: Codec, config: ContextConfig) -> ContextShape:
+    """Sizes of the context model of a codec."""
+    return ContextShape(
+        num_codebooks=codec.config.num_codebooks,
+        codebook_size=codec.config.codebook_size,
+        entry_dim=config.entry_dim,
+        width=config.width,
+        hidden=config.hidden,
+        dilations=config.dilations,
+    )
+
+
+@torch.no_grad()
+def code_values(codec: Codec) -> Tensor:
+    """What each code adds to the latent: ``[K, codebook_size, D]``.
+
+    Raises:
+        ConfigError: the model has no codes.
+    """
+    quantizer, size = codec.quantizer, codec.config.codebook_size
+    if not isinstance(quantizer, Quantizer):
+        raise ConfigError("this model has continuous latents and no codes: nothing to fit")
+    values = []
+    for count in range(1, codec.config.num_codebooks + 1):
+        codes = torch.zeros(1, count, size, dtype=torch.int64)
+        codes[:, -1] = torch.arange(size)
+        values.append(quantizer.decode(codes)[0])
+    return torch.stack(values)
+
+
+def code_batches(
+    recipe: TrainConfig, codec: Codec, index: Index, packet_frames: int
+) -> Iterator[Tensor]:
+    """Codes ``[B, K, packet_frames]`` of random places in the corpus, without end."""
+    hop = codec.config.hop_length
+    corpus = Corpus(
+        index,
+        recipe.data,
+        recipe.augment,
+        sample_rate=codec.config.sample_rate,
+        crop_samples=(RUN_IN_FRAMES + packet_frames) * hop,
+        seed=recipe.run.seed,
+    )
+    for batch in corpus.batches(0):
+        yield codec.encode(batch.degraded)[..., RUN_IN_FRAMES:]
+
+
+def draw_counts(rng: np.random.Generator, batch_size: int, total: int) -> Tensor:
+    """Number of codebooks ``[B]`` of each sequence."""
+    counts = rng.integers(1, total + 1, batch_size)
+    return torch.from_numpy(np.where(rng.random(batch_size) < FULL_SHARE, total, counts))
+
+
+def mean_bits(net: ContextNet, codes: Tensor, counts: Tensor) -> Tensor:
+    """Mean bits per code, of the codebooks that each sequence has."""
+    used = (torch.arange(codes.shape[1]) < counts[:, None])[..., None].expand_as(codes)
+    bits: Tensor = net(codes, counts)[used].mean()
+    return bits
+
+
+def learning_rate(step: int, steps: int) -> float:
+    """Learning rate as a share of the highest: a warm-up, a plateau, a cooldown to zero."""
+    left = (steps - step) / (COOLDOWN * steps)
+    return min(1.0, (step + 1) / min(WARM_UP_STEPS, steps), left)
