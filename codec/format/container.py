@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import enum
+import re
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import BinaryIO
 
@@ -16,23 +18,41 @@ from codec.errors import FormatError
 from codec.format.bitpack import packed_size
 
 MAGIC = b"AECD"
-MAJOR, MINOR = 1, 0
-SYNC = 0xAE  # starts a packet
+PLAIN_FORMAT, CODED_FORMAT = 1, 2
+SYNC = 0xAE  # starts a packet of format 1
 SYNC_END = 0xAF  # starts the last one
+SYNC_CODED = 0xA0  # starts a packet of format 2, plus one if it is the last, plus two per `Coding`
+CHAINED_STREAM = 1  # a flag of the header
 # Longer packets would make resynchronisation in a damaged file slow, and damage less local.
 MAX_PAYLOAD = 2**16
 MAX_CHANNELS = 255
 MAX_PACKET_SECONDS = 10
 
 _HEADER = struct.Struct("<4sBBBBBxHIII16s")
+_CONTEXT_SIZE = 8
 _HEAD = struct.Struct("<BBH")
+_CODED_HEAD = struct.Struct("<BHHH")
 _CRC = struct.Struct("<I")
 _END = struct.Struct("<Q")
+
+
+class Coding(enum.IntEnum):
+    """How the codes of a packet of format 2 are written."""
+
+    PLAIN = 0
+    """With the same number of bits each, as in format 1."""
+    CODED = 1
+    """By the context model, which knows nothing of the packets before."""
+    CHAINED = 2
+    """By the context model, which remembers the packets before."""
 
 
 @dataclass(frozen=True)
 class Header:
     """What a decoder must know before the first packet.
+
+    A stream has format 1, in which all codes take the same number of bits, or format 2, in which a
+    context model codes them.
 
     Attributes:
         channels: number of channels, each coded on its own.
@@ -43,6 +63,8 @@ class Header:
         original_sample_rate: sampling rate of the audio before encoding and after decoding.
         hop_length: samples per frame at the model's rate.
         fingerprint: 16 bytes that identify the model.
+        context: 8 bytes that identify the context model; empty in format 1.
+        chained: whether packets may depend on those before them.
 
     Raises:
         FormatError: a value is out of range.
@@ -65,8 +87,11 @@ class Header:
     original_sample_rate: int
     hop_length: int
     fingerprint: bytes
+    context: bytes = b""
+    chained: bool = False
 
     SIZE = _HEADER.size + _CRC.size
+    """Bytes of a header of format 1, and the fewest of any header."""
 
     def __post_init__(self) -> None:
         for name, high in (
@@ -83,20 +108,39 @@ class Header:
                 raise FormatError(f"header says {name} {value}: it must lie in 1..{high}")
         if len(self.fingerprint) != 16:
             raise FormatError("a model fingerprint has 16 bytes")
+        if len(self.context) not in (0, _CONTEXT_SIZE):
+            raise FormatError(f"the identity of a context model has {_CONTEXT_SIZE} bytes")
+        if self.chained and not self.context:
+            raise FormatError("a stream without a context model has no chained packets")
         if self.frames_per_packet * self.hop_length > MAX_PACKET_SECONDS * self.sample_rate:
             raise FormatError(
                 f"header says packets of {self.frames_per_packet} frames: they may last "
                 f"{MAX_PACKET_SECONDS} seconds at most, use fewer frames per packet"
             )
-        if (size := self.payload_size(self.frames_per_packet)) > MAX_PAYLOAD:
+        if (size := self.payload_size(self.frames_per_packet)) > MAX_PAYLOAD - bool(self.context):
             raise FormatError(
                 f"header says packets of {size} bytes, the limit is {MAX_PAYLOAD}: "
                 "use fewer frames per packet"
             )
 
     @property
+    def size(self) -> int:
+        """Bytes of this header."""
+        return self.SIZE + len(self.context)
+
+    @property
+    def sequence_count(self) -> int:
+        """Number of sequence numbers, after which they begin again at 0."""
+        return 2**16 if self.context else 2**8
+
+    @property
+    def head_size(self) -> int:
+        """Bytes of a packet before its payload."""
+        return (_CODED_HEAD if self.context else _HEAD).size + _CRC.size
+
+    @property
     def bitrate(self) -> Fraction:
-        """Payload bits per second, all channels together."""
+        """Payload bits per second, all channels together, with the same number for each code."""
         bits = self.channels * self.num_codebooks * self.bits_per_code
         return Fraction(self.sample_rate, self.hop_length) * bits
 
@@ -113,11 +157,11 @@ class Header:
         return -(-self.model_samples(num_samples) // self.hop_length)
 
     def to_bytes(self) -> bytes:
-        """The `SIZE` bytes at the beginning of a stream."""
+        """The `size` bytes at the beginning of a stream."""
         head = _HEADER.pack(
             MAGIC,
-            MAJOR << 4 | MINOR,
-            0,
+            (CODED_FORMAT if self.context else PLAIN_FORMAT) << 4,
+            CHAINED_STREAM if self.chained else 0,
             self.channels,
             self.num_codebooks,
             self.bits_per_code,
@@ -127,33 +171,43 @@ class Header:
             self.hop_length,
             self.fingerprint,
         )
+        head += self.context
         return head + _CRC.pack(zlib.crc32(head))
 
     @classmethod
+    def size_of(cls, data: bytes) -> int:
+        """Bytes of the header that begins with ``data``, of which five tell."""
+        return cls.SIZE + (_CONTEXT_SIZE if data[4:5] and data[4] >> 4 == CODED_FORMAT else 0)
+
+    @classmethod
     def from_bytes(cls, data: bytes) -> Header:
-        """Read a header from the first `Header.SIZE` bytes.
+        """Read a header from the first bytes of a stream, as many as `size_of` says or more.
 
         Raises:
             FormatError: not a stream, a newer major version, cut short, or damaged.
         """
         if data[:4] != MAGIC[: len(data)] or not data:
             raise FormatError("not a .codes stream: it does not start with 'AECD'")
-        if len(data) < cls.SIZE:
+        size = cls.size_of(data)
+        if len(data) < size:
             raise FormatError(f"the stream ends inside its header, after {len(data)} bytes")
-        head, (crc,) = data[: _HEADER.size], _CRC.unpack_from(data, _HEADER.size)
-        if (found := zlib.crc32(head)) != crc:
+        head, (crc,) = data[: size - _CRC.size], _CRC.unpack_from(data, size - _CRC.size)
+        _, version, flags, *values = _HEADER.unpack_from(head)
+        known = version >> 4 in (PLAIN_FORMAT, CODED_FORMAT)
+        # The size of a header of another version, and so its checksum, is unknown.
+        if known and (found := zlib.crc32(head)) != crc:
             raise FormatError(
                 f"the header is damaged: its checksum is {found:08x}, it says {crc:08x}"
             )
-        _, version, flags, *values = _HEADER.unpack(head)
-        if version >> 4 != MAJOR:
+        if not known:
             raise FormatError(
                 f"the stream has format {version >> 4}.{version & 15}, this version of aecodec "
-                f"reads format {MAJOR}.x: upgrade aecodec"
+                f"reads formats {PLAIN_FORMAT} and {CODED_FORMAT}: upgrade aecodec"
             )
-        if flags:
+        context = head[_HEADER.size :]
+        if flags & ~(CHAINED_STREAM if context else 0):
             raise FormatError(f"the header has flags {flags:#x} that this version does not know")
-        return cls(*values)
+        return replace(cls(*values), context=context, chained=bool(flags & CHAINED_STREAM))
 
 
 @dataclass(frozen=True)
@@ -161,10 +215,11 @@ class Packet:
     """Some frames of codes; the last packet of a stream also says how long the audio was.
 
     Attributes:
-        sequence: number of the packet in its stream, modulo 256.
+        sequence: number of the packet in its stream, modulo `Header.sequence_count`.
         num_frames: number of frames inside; the last packet may have none.
-        payload: their packed codes (`codec.format.payload`).
+        payload: their codes (`codec.format.payload`).
         num_samples: in the last packet, samples per channel at the original rate, else None.
+        coding: how the codes are written; None in format 1.
 
     Example:
         >>> packet = Packet(sequence=0, num_frames=1, payload=bytes(15))
@@ -177,8 +232,10 @@ class Packet:
     num_frames: int
     payload: bytes
     num_samples: int | None = None
+    coding: Coding | None = None
 
     HEAD_SIZE = _HEAD.size + _CRC.size
+    """Bytes before the payload in format 1, and the fewest in any format."""
 
     @property
     def is_last(self) -> bool:
@@ -187,7 +244,12 @@ class Packet:
 
     def to_bytes(self) -> bytes:
         """Head, checksum and payload."""
-        head = _HEAD.pack(SYNC_END if self.is_last else SYNC, self.sequence, self.num_frames)
+        if self.coding is None:
+            head = _HEAD.pack(SYNC_END if self.is_last else SYNC, self.sequence, self.num_frames)
+        else:
+            sync = SYNC_CODED + 2 * self.coding + self.is_last
+            size = len(self.payload)
+            head = _CODED_HEAD.pack(sync, self.sequence, self.num_frames, size)
         body = self.payload
         if self.num_samples is not None:
             body += _END.pack(self.num_samples)
@@ -200,19 +262,34 @@ class Packet:
         Raises:
             FormatError: damaged.
         """
-        if len(data) < cls.HEAD_SIZE or data[0] not in (SYNC, SYNC_END):
+        kind = _KINDS.get(data[0]) if data else None
+        struct_of_head = _HEAD if kind and kind[0] is None else _CODED_HEAD
+        start = struct_of_head.size + _CRC.size
+        if kind is None or len(data) < start:
             raise FormatError(f"{len(data)} bytes that are not a packet")
-        head, body = data[: _HEAD.size], data[cls.HEAD_SIZE :]
-        (crc,) = _CRC.unpack_from(data, _HEAD.size)
+        head, body = data[: struct_of_head.size], data[start:]
+        (crc,) = _CRC.unpack_from(data, struct_of_head.size)
         if (found := zlib.crc32(body, zlib.crc32(head))) != crc:
             raise FormatError(f"damaged packet: its checksum is {found:08x}, it says {crc:08x}")
-        sync, sequence, num_frames = _HEAD.unpack(head)
-        if sync == SYNC:
-            return cls(sequence, num_frames, body)
-        if len(body) < _END.size:
-            raise FormatError("the last packet is too short to hold the number of samples")
-        (num_samples,) = _END.unpack(body[-_END.size :])
-        return cls(sequence, num_frames, body[: -_END.size], num_samples)
+        coding, is_last = kind
+        _, sequence, num_frames, *sizes = struct_of_head.unpack(head)
+        num_samples = None
+        if is_last:
+            if len(body) < _END.size:
+                raise FormatError("the last packet is too short to hold the number of samples")
+            (num_samples,) = _END.unpack(body[-_END.size :])
+            body = body[: -_END.size]
+        if sizes and sizes != [len(body)]:
+            raise FormatError(f"damaged packet: {len(body)} bytes, it says {sizes[0]}")
+        return cls(sequence, num_frames, body, num_samples, coding)
+
+
+# Coding, and whether a packet is the last, by the byte that it starts with.
+_KINDS: dict[int, tuple[Coding | None, bool]] = {SYNC: (None, False), SYNC_END: (None, True)} | {
+    SYNC_CODED + 2 * coding + is_last: (coding, is_last)
+    for coding in Coding
+    for is_last in (False, True)
+}
 
 
 @dataclass(frozen=True)
@@ -287,8 +364,12 @@ class PacketReader:
     def __init__(self, header: Header) -> None:
         self.header = header
         self.ended = False
+        self._plain = not header.context
         self._buffer = bytearray()
-        self._expected = 0  # sequence number of the next packet, not reduced modulo 256
+        self._expected = 0  # sequence number of the next packet, not reduced
+        starts = [sync for sync, (coding, _) in _KINDS.items() if (coding is None) == self._plain]
+        self._sync = re.compile(b"[" + re.escape(bytes(starts)) + b"]")
+        self._found_bytes = self._found_packets = 0
         self._skipped = 0
         self._wasted = 0  # bytes checksummed in vain
         self._pushed = 0
@@ -312,7 +393,7 @@ class PacketReader:
 
     def _scan(self, at_end: bool) -> Iterator[Packet | Gap]:
         position, buffer = 0, self._buffer
-        while not self.ended and len(buffer) - position >= Packet.HEAD_SIZE:
+        while not self.ended and len(buffer) - position >= self.header.head_size:
             size = self._packet_size(position)
             if size and len(buffer) - position < size and not at_end:
                 break
@@ -327,6 +408,8 @@ class PacketReader:
                 yield gap
             position += size
             self._expected += 1
+            self._found_bytes += size
+            self._found_packets += 1
             self.ended = packet.is_last
             yield packet
         if at_end and not self.ended:
@@ -336,18 +419,26 @@ class PacketReader:
 
     def _next_sync(self, position: int) -> int:
         """Where the next packet could start, at or after ``position``."""
-        found = (self._buffer.find(sync, position) for sync in (SYNC, SYNC_END))
-        return min((place for place in found if place >= 0), default=len(self._buffer))
+        found = self._sync.search(self._buffer, position)
+        return found.start() if found else len(self._buffer)
 
     def _packet_size(self, position: int) -> int:
         """Size of the packet that starts here, 0 if none can."""
-        sync, _, num_frames = _HEAD.unpack_from(self._buffer, position)
-        full = self.header.frames_per_packet
-        if sync == SYNC and num_frames == full:
-            return Packet.HEAD_SIZE + self.header.payload_size(full)
-        if sync == SYNC_END and num_frames <= full:
-            return Packet.HEAD_SIZE + self.header.payload_size(num_frames) + _END.size
-        return 0
+        header = self.header
+        coding, is_last = _KINDS.get(self._buffer[position], (None, False))
+        if self._plain:
+            sync, _, num_frames = _HEAD.unpack_from(self._buffer, position)
+            size = header.payload_size(num_frames)
+            is_packet = sync in (SYNC, SYNC_END)
+        else:
+            _, _, num_frames, size = _CODED_HEAD.unpack_from(self._buffer, position)
+            # Plain codes are written where they are not longer than coded ones.
+            is_packet = coding is not None and size <= header.payload_size(num_frames)
+            is_packet = is_packet and (coding != Coding.CHAINED or header.chained)
+        full = header.frames_per_packet
+        if not is_packet or num_frames > full or (num_frames < full and not is_last):
+            return 0
+        return header.head_size + size + (_END.size if is_last else 0)
 
     def _packet_at(self, position: int, size: int) -> Packet | None:
         try:
@@ -361,14 +452,18 @@ class PacketReader:
 
     def _gap(self, packet: Packet | None) -> Gap:
         """What lies between the last good packet and this one (or the end of the bytes)."""
-        full = Packet.HEAD_SIZE + self.header.payload_size(self.header.frames_per_packet)
+        header = self.header
+        full = header.head_size + header.payload_size(header.frames_per_packet)
+        if not self._plain and self._found_packets:
+            full = max(header.head_size, self._found_bytes // self._found_packets)
         if packet is None:
             # The last packet is shorter than others, and holds at least its own head and end.
-            lost = -(-max(0, self._skipped - Packet.HEAD_SIZE - _END.size) // full)
+            lost = -(-max(0, self._skipped - header.head_size - _END.size) // full)
         else:
-            # The sequence number gives the count modulo 256, the bytes skipped say which.
-            lost = (packet.sequence - self._expected) % 256
-            lost += 256 * max(0, round((self._skipped / full - lost) / 256))
+            # The sequence number gives the count modulo their number, the bytes skipped say which.
+            count = header.sequence_count
+            lost = (packet.sequence - self._expected) % count
+            lost += count * max(0, round((self._skipped / full - lost) / count))
         gap = Gap(lost, self._skipped)
         self._skipped = 0
         self._expected += lost

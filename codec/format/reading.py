@@ -38,7 +38,7 @@ def summarize_file(source: Path) -> StreamSummary:
 def read_header(file: BinaryIO) -> Header:
     """The header at the start of a file or pipe."""
     data = b""
-    while len(data) < Header.SIZE and (more := file.read(Header.SIZE - len(data))):
+    while (missing := Header.size_of(data) - len(data)) and (more := file.read(missing)):
         data += more
     return Header.from_bytes(data)
 

@@ -25,9 +25,12 @@ class StreamSummary:
     num_packets: int = 0
     num_frames: int = 0
     num_lost: int = 0
-    num_bytes: int = Header.SIZE
+    num_bytes: int = 0
     num_samples: int | None = None
     num_last_frames: int = 0
+
+    def __post_init__(self) -> None:
+        self.num_bytes = self.num_bytes or self.header.size
 
     def count(self, item: Packet | Gap) -> None:
         """Take the next packet or gap of the stream into account; its bytes are not counted."""
