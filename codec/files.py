@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +11,7 @@ from codec.bitrate import Bitrate, ceil_div
 from codec.engines.base import EngineInfo
 from codec.errors import CodecError
 from codec.format.container import MAX_CHANNELS, MAX_PAYLOAD, Gap, Packet, PacketWriter
-from codec.format.reading import open_codes, read_header, read_packets
+from codec.format.reading import open_codes, read_batches, read_header
 from codec.format.summary import StreamSummary
 from codec.io.audio import Resampler, Samples, create_audio, open_audio
 from codec.io.outputs import atomic_output, check_apart
@@ -22,6 +22,9 @@ from codec.stream import StreamDecoder, StreamEncoder
 
 PACKET_SECONDS = 2.0
 """Length of a packet in files."""
+
+PACKETS_TOGETHER = 32
+"""Number of packets that are decoded side by side: a minute of audio in memory."""
 
 Progress = Callable[[float], None]
 """Called with the share that is done, from 0 to 1."""
@@ -35,6 +38,7 @@ def encode_file(
     bitrate: Bitrate | None = None,
     mono: bool = False,
     frames_per_packet: int | None = None,
+    entropy_coding: bool = True,
     force: bool = False,
     progress: Progress | None = None,
 ) -> StreamSummary:
@@ -47,6 +51,8 @@ def encode_file(
         bitrate: target in bits per second and channel; the model's highest if None.
         mono: whether to mix all channels to one.
         frames_per_packet: number of frames per packet; `PACKET_SECONDS` worth if None.
+        entropy_coding: whether to make the file smaller, without a change of the audio, if the
+            model has a context model.
         force: replace an existing target.
         progress: called with the share that is done.
 
@@ -80,6 +86,7 @@ def encode_file(
             channels=reader.channels,
             frames_per_packet=frames_per_packet,
             original_sample_rate=reader.sample_rate,
+            entropy_coding=entropy_coding,
         )
         header = encoder.header
         resampler = Resampler(reader.sample_rate, header.sample_rate, reader.channels)
@@ -168,12 +175,13 @@ def decode_file(
                     piece = samples[:, start : start + header.sample_rate]
                     writer.write(resampler.push(piece))
 
-            for item in read_packets(file, summary):
-                if isinstance(item, Gap):
-                    for _ in range(item.num_packets):
-                        write(decoder.lost())
-                else:
-                    write(decoder.push(item))
+            for batch in read_batches(file, summary):
+                for item in _together(batch):
+                    if isinstance(item, Gap):
+                        for _ in range(item.num_packets):
+                            write(decoder.lost())
+                    else:
+                        write(decoder.push_all(item))
                 if progress is not None and size:
                     progress(min(1.0, summary.num_bytes / size))
             if summary.num_samples is None:
@@ -184,6 +192,21 @@ def decode_file(
                 num_samples = min(claimed, num_samples)
             writer.write(resampler.finish(num_samples))
     return summary
+
+
+def _together(items: Sequence[Packet | Gap]) -> Iterator[list[Packet] | Gap]:
+    """Packets that follow one another, and the gaps between them."""
+    packets: list[Packet] = []
+    for item in items:
+        if packets and (isinstance(item, Gap) or len(packets) == PACKETS_TOGETHER):
+            yield packets
+            packets = []
+        if isinstance(item, Gap):
+            yield item
+        else:
+            packets.append(item)
+    if packets:
+        yield packets
 
 
 def _default_packet(info: EngineInfo, bitrate: Bitrate | None, channels: int) -> int:

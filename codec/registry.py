@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from codec.engines.base import Engine
+from codec.entropy.context_file import load_context
 from codec.errors import FormatError, ModelError
 from codec.format.container import Header
 from codec.model_folder import DEFAULT_MODEL, find_by_fingerprint, find_model, read_description
@@ -35,8 +36,10 @@ def load_engine(model: str | Path = DEFAULT_MODEL) -> Engine:
     from codec.engines.torch import TorchEngine
     from codec.network.weights import load_codec
 
-    name = read_description(find_model(model))["name"]
-    return TorchEngine(load_codec(model), name)
+    folder = find_model(model)
+    codec = load_codec(folder)
+    context = load_context(folder, codec.fingerprint)
+    return TorchEngine(codec, read_description(folder)["name"], context)
 
 
 def as_engine(model: Model) -> Engine:
@@ -92,6 +95,12 @@ def check_model(engine: Engine, header: Header) -> None:
     if stream != shape or header.num_codebooks > info.num_codebooks:
         raise FormatError(
             "the header contradicts the model that it names: the stream is damaged or forged"
+        )
+    if header.context and (info.context is None or info.context.identity != header.context):
+        own = info.context.identity.hex() if info.context else "none"
+        raise ModelError(
+            f"the stream was coded with context model {header.context.hex()}, this model has "
+            f"{own}: give the right folder with --model"
         )
 
 

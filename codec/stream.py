@@ -6,14 +6,17 @@ exactly one packet, so the bytes do not depend on how the audio was pushed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
 from codec.bitrate import Bitrate
 from codec.engines.base import State
+from codec.entropy.payload import PayloadDecoder, PayloadEncoder
 from codec.errors import AudioError, FormatError, ModelError, StreamFinishedError
 from codec.format.container import Header, Packet
-from codec.format.payload import pack_codes, unpack_codes
+from codec.format.payload import Codes
 from codec.io.audio import Samples
 from codec.model_folder import DEFAULT_MODEL
 from codec.registry import Model, as_engine, check_model, codec_for
@@ -32,6 +35,11 @@ class StreamEncoder:
         frames_per_packet: 1 for calls, more for files (a packet costs 8 bytes of overhead).
         original_sample_rate: sampling rate before the audio was resampled to the model's; None if
             it was not.
+        entropy_coding: whether packets are made smaller, without a change of the audio, if the
+            model has a context model.
+        chained: whether packets may depend on those before them, which makes short packets much
+            smaller. After a loss the decoder then waits for the next packet that does not, which
+            comes within a second.
 
     Attributes:
         header: for the decoder, which needs it once, before the packets.
@@ -39,7 +47,8 @@ class StreamEncoder:
     Raises:
         ConfigError: the bitrate is out of the model's range, or the model has no codes.
         FormatError: more channels or frames than a packet can hold.
-        ModelError: the model was never saved, so a stream could not name it.
+        ModelError: the model was never saved, so a stream could not name it; or packets are to be
+            chained and it has no context model.
 
     Example:
         >>> import numpy as np
@@ -57,9 +66,17 @@ class StreamEncoder:
         channels: int = 1,
         frames_per_packet: int = 1,
         original_sample_rate: int | None = None,
+        entropy_coding: bool = True,
+        chained: bool = False,
     ) -> None:
         self._engine = as_engine(model)
         info = self._engine.info
+        context = info.context if entropy_coding else None
+        if chained and context is None:
+            raise ModelError(
+                "only entropy-coded packets can be chained: fit a context model with "
+                "aecodec fit-context, or leave out chained"
+            )
         if not info.fingerprint:
             raise ModelError("this model has no fingerprint yet: save_codec() and load_codec() it")
         self.header = Header(
@@ -71,7 +88,10 @@ class StreamEncoder:
             original_sample_rate=original_sample_rate or info.sample_rate,
             hop_length=info.hop_length,
             fingerprint=info.fingerprint,
+            context=context.identity if context else b"",
+            chained=chained,
         )
+        self._payloads = PayloadEncoder(self.header, context)
         self._state: State = self._engine.init_encoder(channels)
         self._remainder: Samples = np.zeros((channels, 0), np.float32)
         self._num_samples = 0
@@ -136,15 +156,15 @@ class StreamEncoder:
 
     def _packet(self, block: Samples, num_samples: int | None = None) -> Packet:
         num_frames = block.shape[1] // self.header.hop_length
-        payload = b""
+        codes = np.zeros((self.header.channels, self.header.num_codebooks, 0), np.int64)
         if num_frames:
             codes, self._state = self._engine.encode_step(
                 np.ascontiguousarray(block), self._state, self.header.num_codebooks
             )
-            payload = pack_codes(codes, self.header)
-        sequence = self._num_packets % 256
+        payload, coding = self._payloads.encode(codes)
+        sequence = self._num_packets % self.header.sequence_count
         self._num_packets += 1
-        return Packet(sequence, num_frames, payload, num_samples)
+        return Packet(sequence, num_frames, payload, num_samples, coding)
 
     def _check_running(self) -> None:
         if self._finished:
@@ -189,6 +209,8 @@ class StreamDecoder:
         info = self._engine.info
         self.header = header
         self.num_emitted = 0
+        context = info.context if header.context else None
+        self._payloads = PayloadDecoder(header, context)
         self._num_codebooks = header.num_codebooks
         if bitrate is not None and bitrate < info.bitrate(header.num_codebooks):
             self._num_codebooks = info.codebooks_for(bitrate)
@@ -208,24 +230,33 @@ class StreamDecoder:
             FormatError: the packet does not fit the header.
             StreamFinishedError: the last packet was pushed, or `finish` was called.
         """
+        return self.push_all([packet])
+
+    def push_all(self, packets: Sequence[Packet]) -> Samples:
+        """Decode packets that follow one another, as `push` does.
+
+        Several long packets that are entropy-coded take much less time together.
+        """
         self._check_running()
         header = self.header
-        if packet.num_frames > header.frames_per_packet:
-            raise FormatError(
-                f"a packet of {packet.num_frames} frames does not fit the stream's header, which "
-                f"says {header.frames_per_packet}"
-            )
-        codes = unpack_codes(packet.payload, packet.num_frames, header)
-        if packet.num_samples is not None:
-            self._total = header.model_samples(packet.num_samples)
-        samples = self._empty()
-        if packet.num_frames:
-            kept = codes[:, : self._num_codebooks]
-            audio, self._state = self._engine.decode_step(kept, self._state)
-            samples = self._emit(self._faded(audio, target_gain=1.0))
-        if packet.num_samples is not None:
-            samples = np.concatenate((samples, self.finish()), axis=1)
-        return samples
+        for packet in packets:
+            if packet.num_frames > header.frames_per_packet:
+                raise FormatError(
+                    f"a packet of {packet.num_frames} frames does not fit the stream's header, "
+                    f"which says {header.frames_per_packet}"
+                )
+            if (packet.coding is None) != (not header.context):
+                raise FormatError("the packet is of another format than the stream's header")
+        pieces = [self._empty()]
+        for packet, codes in zip(packets, self._payloads.decode(packets), strict=True):
+            self._check_running()
+            if packet.num_samples is not None:
+                self._total = header.model_samples(packet.num_samples)
+            if packet.num_frames:
+                pieces.append(self._step(packet.num_frames, codes))
+            if packet.num_samples is not None:
+                pieces.append(self.finish())
+        return np.concatenate(pieces, axis=1)
 
     def lost(self, num_packets: int = 1) -> Samples:
         """Conceal packets that did not arrive; the concealed audio fades out.
@@ -243,13 +274,10 @@ class StreamDecoder:
         self._check_running()
         if num_packets < 0:
             raise FormatError(f"{num_packets} packets cannot be lost: give 0 or more")
-        pieces = [self._empty()]
-        for _ in range(num_packets):
-            audio, self._state = self._engine.conceal_step(
-                self.header.frames_per_packet, self._state
-            )
-            pieces.append(self._emit(self._faded(audio, target_gain=0.0)))
-        return np.concatenate(pieces, axis=1)
+        if num_packets:
+            self._payloads.lost()
+        pieces = [self._step(self.header.frames_per_packet, None) for _ in range(num_packets)]
+        return np.concatenate([self._empty(), *pieces], axis=1)
 
     def finish(self) -> Samples:
         """Give out what is still inside the decoder.
@@ -264,6 +292,15 @@ class StreamDecoder:
         # Not faded: after a loss the gain stays where it is, for nothing follows.
         audio = self._engine.flush_step(self._state)[:, : self._engine.info.delay]
         return self._emit(audio * np.float32(self._gain))
+
+    def _step(self, num_frames: int, codes: Codes | None) -> Samples:
+        """Audio of the next frames; concealed without codes."""
+        if codes is None:
+            audio, self._state = self._engine.conceal_step(num_frames, self._state)
+            return self._emit(self._faded(audio, target_gain=0.0))
+        kept = codes[:, : self._num_codebooks]
+        audio, self._state = self._engine.decode_step(kept, self._state)
+        return self._emit(self._faded(audio, target_gain=1.0))
 
     def _faded(self, audio: Samples, target_gain: float) -> Samples:
         """Audio with a linear fade from the present gain to ``target_gain``."""

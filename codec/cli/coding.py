@@ -23,6 +23,7 @@ from codec.model_folder import DEFAULT_MODEL
 @click.option("-d", "--out-dir", type=click.Path(path_type=Path), help="Folder for the outputs.")
 @click.option("--mono", is_flag=True, help="Mix all channels to one.")
 @click.option("--frames-per-packet", type=click.IntRange(1, 65535), help="[2 seconds' worth]")
+@click.option("--plain", is_flag=True, help="Without entropy coding: larger, the same audio.")
 @click.option("-m", "--model", default=DEFAULT_MODEL, help="Model folder or packaged model.")
 @click.option("-f", "--force", is_flag=True, help="Replace existing files.")
 def encode(
@@ -31,6 +32,7 @@ def encode(
     out_dir: Path | None,
     mono: bool,
     frames_per_packet: int | None,
+    plain: bool,
     model: str,
     force: bool,
 ) -> None:
@@ -55,6 +57,7 @@ def encode(
             bitrate=bitrate,
             mono=mono,
             frames_per_packet=frames_per_packet,
+            entropy_coding=not plain,
             force=force,
             progress=progress,
         )
@@ -123,10 +126,8 @@ def describe_rate(summary: StreamSummary) -> str:
         f"{format_bitrate(header.bitrate / header.channels)} per channel"
     )
     if summary.duration_seconds:
-        file_rate = 8 * summary.num_bytes / summary.duration_seconds
-        text += (
-            f"; payload {format_bitrate(header.bitrate)}, file {format_bitrate(round(file_rate))}"
-        )
+        payload, file = summary.payload_bitrate, 8 * summary.num_bytes / summary.duration_seconds
+        text += f"; payload {format_bitrate(round(payload))}, file {format_bitrate(round(file))}"
     return text
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codec.bitrate import FrameRates, ceil_div
+from codec.entropy.context import ContextModel
 from codec.io.audio import Samples
 
 State: TypeAlias = Any
@@ -43,6 +44,7 @@ class EngineInfo(FrameRates):
         fingerprint: 16 bytes that identify the model in streams; empty if it was never saved.
         has_codes: whether frames become codes; a model with continuous latents cannot make
             streams.
+        context: the model of its codes that makes streams smaller; None if it was not fitted.
 
     Example:
         >>> from codec import load_engine
@@ -59,6 +61,7 @@ class EngineInfo(FrameRates):
     delay: int
     fingerprint: bytes
     has_codes: bool = True
+    context: ContextModel | None = None
 
     @property
     def latency(self) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from codec.config import CodecConfig
 from codec.engines.base import Codes, Engine, EngineInfo
+from codec.entropy.context import ContextModel
 from codec.errors import ModelError
 from codec.io.audio import Samples
 from codec.network.layers import State as NetworkState
@@ -37,6 +38,7 @@ class TorchEngine:
     Args:
         codec: the model, in evaluation mode, on the device that is to run it.
         name: name of the model, for people.
+        context: the context model of its codes, if it has one.
 
     Attributes:
         codec: the model, for what needs tensors.
@@ -52,7 +54,7 @@ class TorchEngine:
         (1, 3, 1)
     """
 
-    def __init__(self, codec: Codec, name: str = "") -> None:
+    def __init__(self, codec: Codec, name: str = "", context: ContextModel | None = None) -> None:
         if not isinstance(codec, Codec):
             raise ModelError(
                 f"{type(codec).__name__} is not a model: give an engine, a Codec, the name of a "
@@ -70,6 +72,7 @@ class TorchEngine:
             delay=codec.delay,
             fingerprint=codec.fingerprint,
             has_codes=config.has_codes,
+            context=context,
         )
 
     def init_encoder(self, channels: int) -> NetworkState:
@@ -119,7 +122,8 @@ class TorchEngine:
         weights = {name: each.cpu().contiguous() for name, each in self.codec.state_dict().items()}
         data = safetensors.torch.save(weights)
         config = self.codec.config.to_dict()
-        return _restore, (config, data, self.info.fingerprint, self.info.name)
+        info = self.info
+        return _restore, (config, data, info.fingerprint, info.name, info.context)
 
 
 def tensor_model(engine: Engine) -> Codec:
@@ -133,9 +137,15 @@ def tensor_model(engine: Engine) -> Codec:
     return engine.codec
 
 
-def _restore(config: dict[str, Any], weights: bytes, fingerprint: bytes, name: str) -> TorchEngine:
+def _restore(
+    config: dict[str, Any],
+    weights: bytes,
+    fingerprint: bytes,
+    name: str,
+    context: ContextModel | None,
+) -> TorchEngine:
     """The engine of another process."""
     codec = Codec(CodecConfig.from_dict(config))
     codec.load_state_dict(safetensors.torch.load(weights))
     codec.fingerprint = fingerprint
-    return TorchEngine(codec.eval().requires_grad_(False), name)
+    return TorchEngine(codec.eval().requires_grad_(False), name, context)

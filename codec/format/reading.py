@@ -53,12 +53,19 @@ def read_packets(file: BinaryIO, summary: StreamSummary) -> Iterator[Packet | Ga
     Raises:
         FormatError: the gaps claim far more audio than arrived.
     """
+    for batch in read_batches(file, summary):
+        yield from batch
+
+
+def read_batches(file: BinaryIO, summary: StreamSummary) -> Iterator[list[Packet | Gap]]:
+    """`read_packets` by the pieces in which a file or pipe gives its bytes."""
     header = summary.header
     reader = PacketReader(header)
     frames_per_second = header.sample_rate / header.hop_length
     few = 1 + int(MAX_CONCEALED_SECONDS * frames_per_second / header.frames_per_packet)
 
-    def counted(items: Iterator[Packet | Gap]) -> Iterator[Packet | Gap]:
+    def counted(items: Iterator[Packet | Gap]) -> list[Packet | Gap]:
+        found = []
         for item in items:
             summary.count(item)
             if summary.num_lost > few + MAX_CONCEALED * summary.num_packets:
@@ -66,12 +73,13 @@ def read_packets(file: BinaryIO, summary: StreamSummary) -> Iterator[Packet | Ga
                     f"{summary.num_lost} of {summary.num_lost + summary.num_packets} packets are "
                     "missing: the stream is too damaged"
                 )
-            yield item
+            found.append(item)
+        return found
 
     while not reader.ended and (data := file.read1(CHUNK_SIZE)):  # type: ignore[attr-defined]
         summary.num_bytes += len(data)
-        yield from counted(reader.push(data))
-    yield from counted(reader.finish())
+        yield counted(reader.push(data))
+    yield counted(reader.finish())
 
 
 @contextmanager

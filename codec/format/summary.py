@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 from codec.format.container import Gap, Header, Packet
 
@@ -19,6 +20,7 @@ class StreamSummary:
         num_bytes: size of the whole stream.
         num_samples: samples per channel at the original rate; None if the stream has no end.
         num_last_frames: number of frames in the last packet.
+        num_payload_bytes: size of the codes in undamaged packets.
     """
 
     header: Header
@@ -28,6 +30,7 @@ class StreamSummary:
     num_bytes: int = 0
     num_samples: int | None = None
     num_last_frames: int = 0
+    num_payload_bytes: int = 0
 
     def __post_init__(self) -> None:
         self.num_bytes = self.num_bytes or self.header.size
@@ -41,6 +44,7 @@ class StreamSummary:
         self.num_frames += item.num_frames
         self.num_samples = item.num_samples
         self.num_last_frames = item.num_frames
+        self.num_payload_bytes += len(item.payload)
 
     @property
     def duration_seconds(self) -> float:
@@ -48,6 +52,14 @@ class StreamSummary:
         if self.num_samples is not None:
             return self.num_samples / self.header.original_sample_rate
         return self.num_frames * self.header.hop_length / self.header.sample_rate
+
+    @property
+    def payload_bitrate(self) -> Fraction:
+        """Bits per second of the codes that arrived, all channels together."""
+        if not self.header.context or not self.num_frames:
+            return self.header.bitrate
+        seconds = Fraction(self.num_frames * self.header.hop_length, self.header.sample_rate)
+        return 8 * self.num_payload_bytes / seconds
 
     def damage(self) -> str | None:
         """One line about what is wrong with the stream; None if nothing is."""

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 
+from codec.engines.base import Engine
+from codec.engines.torch import TorchEngine
 from codec.errors import AudioError, CodecError, FormatError
 from codec.files import decode_file, encode_file
 from codec.format.container import Header, Packet, PacketReader
 from codec.format.reading import summarize_file
 from codec.io.outputs import atomic_output
 from codec.network.model import Codec
+from tests.codec.entropy.oracle import matching_context
 from tests.conftest import sound
 
 RATES = [8_000, 16_000, 22_050, 24_000, 44_100, 48_000, 96_000]
@@ -198,22 +201,30 @@ def test_a_failure_while_writing_keeps_the_old_file(tmp_path: Path) -> None:
 # Damage
 
 
+@pytest.fixture(params=["plain", "coded"])
+def engine(request: pytest.FixtureRequest, lapped: Codec) -> Engine:
+    """An engine that makes streams of format 1, and one that makes those of format 2."""
+    codes = lapped.encode(torch.from_numpy(sound(4_000)[None]))[0].numpy()
+    context = matching_context(np.random.default_rng(0), codes, lapped.config.codebook_size)
+    return TorchEngine(lapped, context=context if request.param == "coded" else None)
+
+
 @pytest.fixture
-def stream(lapped: Codec, tmp_path: Path) -> tuple[bytes, np.ndarray]:
+def stream(engine: Engine, tmp_path: Path) -> tuple[bytes, np.ndarray]:
     """A short stream of several packets, and what it decodes to."""
     source = write(tmp_path / "in.wav", sound(321), 8_000)
-    encode_file(source, tmp_path / "s.codes", model=lapped, frames_per_packet=2)
-    decode_file(tmp_path / "s.codes", tmp_path / "s.wav", model=lapped)
+    encode_file(source, tmp_path / "s.codes", model=engine, frames_per_packet=2)
+    decode_file(tmp_path / "s.codes", tmp_path / "s.wav", model=engine)
     return (tmp_path / "s.codes").read_bytes(), soundfile.read(tmp_path / "s.wav")[0]
 
 
-def outcome(codec: Codec, data: bytes, folder: Path) -> tuple[str, np.ndarray | None]:
+def outcome(model: Engine | Codec, data: bytes, folder: Path) -> tuple[str, np.ndarray | None]:
     """``right``, ``partial`` or ``refused``, and the audio; anything else fails the test."""
     source, target = folder / "x.codes", folder / "x.wav"
     source.write_bytes(data)
     target.unlink(missing_ok=True)
     try:
-        scan = decode_file(source, target, model=codec)
+        scan = decode_file(source, target, model=model)
     except CodecError as error:
         assert "\n" not in str(error)
         assert not target.exists()
@@ -223,12 +234,12 @@ def outcome(codec: Codec, data: bytes, folder: Path) -> tuple[str, np.ndarray | 
 
 
 def test_a_file_cut_at_any_byte_gives_what_came_before(
-    lapped: Codec, stream: tuple[bytes, np.ndarray], tmp_path: Path
+    engine: Engine, stream: tuple[bytes, np.ndarray], tmp_path: Path
 ) -> None:
     data, expected = stream
     for length in range(len(data)):
-        kind, audio = outcome(lapped, data[:length], tmp_path)
-        assert kind == ("refused" if length < Header.SIZE else "partial")
+        kind, audio = outcome(engine, data[:length], tmp_path)
+        assert kind == ("refused" if length < Header.size_of(data) else "partial")
         if audio is not None:
             assert len(audio) <= len(expected) + 80
             whole = max(0, len(audio) - 80 - 40)  # all but the flushed end and a lost packet
@@ -236,25 +247,25 @@ def test_a_file_cut_at_any_byte_gives_what_came_before(
 
 
 def test_a_file_with_any_byte_flipped_is_reported(
-    lapped: Codec, stream: tuple[bytes, np.ndarray], tmp_path: Path
+    engine: Engine, stream: tuple[bytes, np.ndarray], tmp_path: Path
 ) -> None:
     data, expected = stream
     for position in range(len(data)):
         for flip in (0x01, 0xFF):
             damaged = bytearray(data)
             damaged[position] ^= flip
-            kind, audio = outcome(lapped, bytes(damaged), tmp_path)
-            assert kind == ("refused" if position < Header.SIZE else "partial")
+            kind, audio = outcome(engine, bytes(damaged), tmp_path)
+            assert kind == ("refused" if position < Header.size_of(data) else "partial")
             assert audio is None or abs(len(audio) - len(expected)) <= 80
 
 
 def forge(data: bytes, **changes: int | bytes) -> bytes:
     header = dataclasses.replace(Header.from_bytes(data), **changes)  # type: ignore[arg-type]
-    return header.to_bytes() + data[Header.SIZE :]
+    return header.to_bytes() + data[Header.size_of(data) :]
 
 
 def test_forged_streams_are_refused_or_bounded(
-    lapped: Codec, stream: tuple[bytes, np.ndarray], tmp_path: Path
+    engine: Engine, stream: tuple[bytes, np.ndarray], tmp_path: Path
 ) -> None:
     data, _ = stream
     for changes, message in (
@@ -266,10 +277,10 @@ def test_forged_streams_are_refused_or_bounded(
     ):
         (tmp_path / "x.codes").write_bytes(forge(data, **changes))
         with pytest.raises(CodecError, match=message):
-            decode_file(tmp_path / "x.codes", tmp_path / "x.wav", model=lapped)
+            decode_file(tmp_path / "x.codes", tmp_path / "x.wav", model=engine)
     # Counts that fit no packet any more: nothing can be decoded, and little is written.
     for changes in ({"channels": 255}, {"frames_per_packet": 1_000}):
-        kind, audio = outcome(lapped, forge(data, **changes), tmp_path)
+        kind, audio = outcome(engine, forge(data, **changes), tmp_path)
         assert kind in ("partial", "refused")
         assert audio is None or len(audio) <= 5 * 1_000 * 40
 
@@ -310,7 +321,7 @@ def test_a_scan_counts_what_a_reader_finds(
 ) -> None:
     data, _ = stream
     scan = summarize_file(tmp_path / "s.codes")
-    packets = list(PacketReader(scan.header).push(io.BytesIO(data).getvalue()[Header.SIZE :]))
+    packets = list(PacketReader(scan.header).push(data[scan.header.size :]))
     assert (scan.num_packets, scan.num_frames, scan.num_samples) == (len(packets), 9, 321)
     assert scan.num_bytes == len(data)
     assert scan.duration_seconds == 321 / 8_000

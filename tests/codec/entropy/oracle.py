@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from codec.entropy.context import ContextShape
+from codec.entropy.context import ContextModel, ContextShape
 
 Tensors = dict[str, npt.NDArray[Any]]
 
@@ -26,6 +26,19 @@ def random_context(rng: np.random.Generator, shape: ContextShape, *, largest: in
     for k in range(shape.num_codebooks):
         inner[k, :, : k + 1] = 0
     return tensors
+
+
+def matching_context(rng: np.random.Generator, codes: np.ndarray, size: int) -> ContextModel:
+    """A small model that knows how often each of codes ``[K, T]`` of ``size`` entries occurs."""
+    shape = ContextShape(len(codes), size, 3, width=8, hidden=5, dilations=(1, 2))
+    tensors = random_context(rng, shape)
+    tensors["order"] = np.tile(np.arange(size, dtype=np.uint16), (len(codes), 1))
+    counts = np.stack([np.bincount(each, minlength=size) for each in codes]) + 0.1
+    counts = counts.reshape(len(codes), *shape.digits)
+    for name, found in (("first", counts.sum(2)), ("second", counts)):
+        tensors[name] //= 40  # what came before has some influence
+        tensors[f"{name}_bias"] = np.round(2048 * np.log2(found)).astype(np.int32)
+    return ContextModel(shape, tensors, identity=b"matching")
 
 
 def intervals(shape: ContextShape, tensors: Tensors, codes: np.ndarray) -> list[tuple[int, int]]:

@@ -1,0 +1,173 @@
+"""Entropy-coded streams: the same audio in fewer bytes, alone, chained, and with losses."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from codec.engines.torch import TorchEngine
+from codec.entropy.payload import PayloadDecoder, PayloadEncoder
+from codec.errors import FormatError, ModelError
+from codec.files import decode_file, encode_file
+from codec.format.container import Coding, Header, Packet
+from codec.format.reading import summarize_file
+from codec.network.model import Codec
+from codec.stream import FADE_SECONDS, StreamDecoder, StreamEncoder
+from tests.codec.entropy.oracle import matching_context
+from tests.conftest import sound
+
+
+def tone(num_samples: int, channels: int = 1) -> np.ndarray:
+    """A tone with some noise, ``[C, n]``: its codes are far from equally likely."""
+    wave = 0.3 * np.sin(np.arange(num_samples) / 5)
+    return (wave + 0.02 * sound(num_samples, channels)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def engine(lapped: Codec) -> TorchEngine:
+    codes = lapped.encode(torch.from_numpy(tone(20_000)[None]))[0].numpy()
+    context = matching_context(np.random.default_rng(0), codes, lapped.config.codebook_size)
+    return TorchEngine(lapped, context=context)
+
+
+def packets_of(
+    engine: TorchEngine, audio: np.ndarray, **options: object
+) -> tuple[Header, list[Packet]]:
+    encoder = StreamEncoder(engine, channels=len(audio), **options)  # type: ignore[arg-type]
+    return encoder.header, encoder.push(audio) + encoder.finish()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("bitrate", [None, 2_000])
+def test_files_are_smaller_and_decode_to_the_same_samples(
+    engine: TorchEngine, tmp_path: Path, channels: int, bitrate: int | None
+) -> None:
+    soundfile.write(tmp_path / "in.wav", tone(10_007, channels).T, 8_000)
+    decoded, sizes = [], []
+    for name, coded in (("plain", False), ("coded", True)):
+        codes, out = tmp_path / f"{name}.codes", tmp_path / f"{name}.wav"
+        summary = encode_file(
+            tmp_path / "in.wav",
+            codes,
+            model=engine,
+            bitrate=bitrate,
+            entropy_coding=coded,
+            frames_per_packet=7,
+        )
+        assert codes.stat().st_size == summary.num_bytes == summarize_file(codes).num_bytes
+        assert summary.payload_bitrate == summarize_file(codes).payload_bitrate
+        assert decode_file(codes, out, model=engine).damage() is None
+        decoded.append(soundfile.read(out, dtype="int16")[0])
+        sizes.append(summary.num_payload_bytes)
+    assert np.array_equal(*decoded)
+    assert sizes[1] < 0.8 * sizes[0]
+
+
+def test_how_packets_are_pushed_changes_nothing(engine: TorchEngine) -> None:
+    audio = tone(4_003, 2)
+    header, packets = packets_of(engine, audio, frames_per_packet=3)
+    encoder = StreamEncoder(engine, channels=2, frames_per_packet=3)
+    again = [
+        each for start in range(0, 4_003, 61) for each in encoder.push(audio[:, start:][:, :61])
+    ]
+    assert again + encoder.finish() == packets
+    one, all_at_once = (StreamDecoder(engine, header) for _ in range(2))
+    single = np.concatenate([one.push(packet) for packet in packets], axis=1)
+    assert np.array_equal(all_at_once.push_all(packets), single)
+    assert {packet.coding for packet in packets} >= {Coding.CODED}
+
+
+def test_what_a_context_model_does_not_expect_is_written_plain(engine: TorchEngine) -> None:
+    """Uniform codes: no payload is longer than a plain one."""
+    header, _ = packets_of(engine, tone(100), frames_per_packet=5)
+    rng = np.random.default_rng(0)
+    encoder = PayloadEncoder(header, engine.info.context)
+    kinds = set()
+    for _ in range(50):
+        payload, coding = encoder.encode(rng.integers(32, size=(1, 4, 5)))
+        kinds.add(coding)
+        assert len(payload) <= header.payload_size(5)
+    assert Coding.PLAIN in kinds
+
+
+@pytest.mark.parametrize("frames_per_packet", [1, 4])
+def test_chained_packets_recover_from_losses(engine: TorchEngine, frames_per_packet: int) -> None:
+    audio = tone(40 * 1_000, 2)
+    options = {"frames_per_packet": frames_per_packet}
+    header, chained = packets_of(engine, audio, chained=True, **options)
+    assert header.chained and Coding.CHAINED in {packet.coding for packet in chained}
+    sent = PayloadDecoder(header, engine.info.context).decode(chained)
+    expected = StreamDecoder(engine, header).push_all(chained)
+    plain_header, plain = packets_of(engine, audio, entropy_coding=False, **options)
+    assert np.array_equal(expected, StreamDecoder(engine, plain_header).push_all(plain))
+    decoder = PayloadDecoder(header, engine.info.context)
+    lost = np.random.default_rng(1).random(len(chained)) < 0.02
+    assert 0 < lost.sum() < len(lost)
+    waits = longest = 0
+    for packet, codes, is_lost in zip(chained, sent, lost, strict=True):
+        assert codes is not None
+        if is_lost:
+            decoder.lost()
+            waits += 1
+            continue
+        (found,) = decoder.decode([packet])
+        if found is None:
+            assert packet.coding == Coding.CHAINED
+            waits += 1
+        else:
+            assert np.array_equal(found, codes)
+            longest, waits = max(longest, waits), 0
+    # A second of 200 frames at most, since losses are rarer than that.
+    assert 0 < longest <= 2 * 200 / frames_per_packet
+
+
+def test_a_session_conceals_what_it_cannot_decode(engine: TorchEngine) -> None:
+    audio = tone(40 * 400)
+    header, packets = packets_of(engine, audio, chained=True, frames_per_packet=4)
+    decoder = StreamDecoder(engine, header)
+    pieces = [decoder.push_all(packets[:20]), decoder.lost(), decoder.push_all(packets[21:])]
+    decoded = np.concatenate(pieces, axis=1)
+    expected = StreamDecoder(engine, header).push_all(packets)
+    assert decoded.shape == expected.shape
+    lost, again = 20, next(n for n, each in enumerate(packets) if n > 20 and each.coding != 2)
+    assert again > 25
+    before = lost * 160 - 20  # a delay of half a frame
+    assert np.array_equal(decoded[:, :before], expected[:, :before])
+    faded = before + int(FADE_SECONDS * 8_000)
+    assert not decoded[:, faded : again * 160 - 20].any()
+    late = (again + 15) * 160  # the receptive field and the fade later
+    np.testing.assert_allclose(decoded[:, late:], expected[:, late:], atol=1e-4)
+
+
+def test_streams_name_their_context_model(engine: TorchEngine, lapped: Codec) -> None:
+    header, packets = packets_of(engine, tone(500))
+    assert header.context == b"matching"
+    for other, own in ((TorchEngine(lapped), "none"), (_other(engine), b"another!".hex())):
+        with pytest.raises(ModelError, match=f"context model {b'matching'.hex()}, .* has {own}"):
+            StreamDecoder(other, header)
+    with pytest.raises(ModelError, match="fit-context"):
+        StreamEncoder(lapped, chained=True)
+    with pytest.raises(FormatError, match="another format"):
+        StreamDecoder(engine, header).push(Packet(0, 1, packets[0].payload))
+    plain, _ = packets_of(TorchEngine(lapped), sound(500))
+    with pytest.raises(FormatError, match="another format"):
+        StreamDecoder(engine, plain).push(packets[0])
+
+
+def test_an_engine_takes_its_context_model_to_another_process(engine: TorchEngine) -> None:
+    copy = pickle.loads(pickle.dumps(engine))
+    audio = tone(2_000)
+    assert packets_of(copy, audio) == packets_of(engine, audio)
+
+
+def _other(engine: TorchEngine) -> TorchEngine:
+    context = matching_context(
+        np.random.default_rng(1), np.zeros((4, 9), np.int64), engine.info.codebook_size
+    )
+    context.identity = b"another!"
+    return TorchEngine(engine.codec, context=context)
