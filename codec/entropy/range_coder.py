@@ -25,7 +25,7 @@ class RangeEncoder:
         >>> for start, frequency in ((0, 60_000), (0, 60_000), (60_000, 5_536)):
         ...     encoder.encode(start, frequency)
         >>> encoder.finish().hex()
-        'c2'
+        'c5'
     """
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class RangeDecoder:
     Any bytes decode to some symbols: damage is found by the checksums of the format.
 
     Example:
-        >>> decoder = RangeDecoder(bytes.fromhex("c2"))
+        >>> decoder = RangeDecoder(bytes.fromhex("c5"))
         >>> for start, frequency in ((0, 60_000), (0, 60_000), (60_000, 5_536)):
         ...     assert start <= decoder.target() < start + frequency
         ...     decoder.consume(start, frequency)

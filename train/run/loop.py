@@ -19,9 +19,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from codec.corpus.index import Index, scan
+from codec.entropy.context_file import CONTEXT_FILE
 from codec.errors import ConfigError
 from codec.io.outputs import write_atomically
-from codec.network.weights import save_codec
+from codec.model_folder import find_model
+from codec.network.weights import load_codec, save_codec
+from train.context.fit import fit_context
 from train.data.batches import Corpus, split, validation_clips
 from train.randomness import Stream, generator
 from train.recipe.loading import to_toml
@@ -124,8 +127,20 @@ def fit(
         journal = Journal(home, state.step)
         hours = trainer.corpus.hours
         logger.info("training on %.2f hours, validating on %d files", hours, len(clips))
+    if initial_model is not None and fabric.is_global_zero:
+        keep_context(recipe, find_model(initial_model), out)
     run(trainer, Budget(recipe.run.steps, minutes), clips, journal, out)
+    if recipe.context.steps and fabric.is_global_zero and not (out / CONTEXT_FILE).exists():
+        logger.info("fitting the context model")
+        fit_context(recipe, load_codec(out), index, out)
     return fabric.is_global_zero
+
+
+def keep_context(recipe: TrainConfig, source: Path, out: Path) -> None:
+    """Take over the context model of the initial model, if its codes stay as they are."""
+    if {"encoder", "quantizer"} <= {*recipe.optimizer.freeze} and (source / CONTEXT_FILE).exists():
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(out / CONTEXT_FILE, (source / CONTEXT_FILE).read_bytes())
 
 
 def run(

@@ -18,10 +18,12 @@ from codec.entropy.context_file import load_context
 from codec.errors import ConfigError, ModelError
 from codec.network.model import Codec
 from codec.network.weights import load_codec
+from codec.registry import load_engine
 from tests.conftest import LAPPED, RECORDING
 from train.context.fit import code_values, fit_context, learning_rate
 from train.recipe.loading import to_toml
 from train.recipe.sections import TrainConfig
+from train.run.loop import fit
 
 
 def test_a_fitted_model_saves_bits(
@@ -58,6 +60,25 @@ def test_a_fit_repeats_itself(
     index = scan(training_folder)
     first, second = (fit_context(recipe, lapped, index, tmp_path) for _ in range(2))
     assert first.identity == second.identity
+
+
+def test_a_run_ends_with_a_context_model_and_a_new_decoder_keeps_it(
+    training_folder: Path, training_recipe: TrainConfig, tmp_path: Path
+) -> None:
+    context = dataclasses.replace(training_recipe.context, steps=2, width=8, hidden=4)
+    run = dataclasses.replace(training_recipe.run, steps=2, validate_every=2)
+    recipe = dataclasses.replace(training_recipe, context=context, run=run)
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    fit(recipe, training_folder, first)
+    identity = load_engine(first).info.context
+    assert identity is not None
+    frozen = dataclasses.replace(recipe.optimizer, freeze=("encoder", "quantizer"))
+    for out, optimizer in ((second, frozen), (third, recipe.optimizer)):
+        tuned = dataclasses.replace(recipe, optimizer=optimizer)
+        fit(tuned, training_folder, out, initial_model=str(first))
+    kept, other = (load_engine(folder).info.context for folder in (second, third))
+    assert kept is not None and kept.identity == identity.identity
+    assert other is not None and other.identity != identity.identity
 
 
 def test_what_cannot_be_fitted_is_said(
