@@ -30,7 +30,7 @@ class Stream(enum.IntEnum):
     CALIBRATION = 4
     """Crops that a model is calibrated with before it is written."""
     CONTEXT = 5
-    """Numbers of codebooks in a step of fitting a context model."""
+    """Numbers of codes in a step of fitting a context model."""
 
 
 def generator(seed: int, stream: Stream, *, rank: int = 0, number: int = 0) -> np.random.Generator:

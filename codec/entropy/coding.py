@@ -8,18 +8,23 @@ from collections.abc import Sequence
 import numpy as np
 
 from codec.entropy.context import ContextModel, ContextState, Integers
-from codec.entropy.range_coder import RangeDecoder, RangeEncoder
+from codec.entropy.range_coder import TOTAL, RangeDecoder, RangeEncoder
 
 
 def encode_packets(
-    model: ContextModel, codes: Integers, state: ContextState | None = None
+    model: ContextModel,
+    codes: Integers,
+    state: ContextState | None = None,
+    *,
+    variable: bool = False,
 ) -> tuple[list[bytes], ContextState]:
     """Encode packets of equal length, each with a range coder of its own.
 
     Args:
         model: the context model.
-        codes: ``[N, C, K, T]``: packets, channels, codebooks, frames.
+        codes: ``[N, C, K, T]``: packets, channels, codebooks, frames; `NO_CODE` for absent ones.
         state: what the model remembers of the packets before, ``N * C`` rows; nothing if None.
+        variable: whether frames may have different numbers of codes.
 
     Returns:
         The bytes of each packet, and the state after them.
@@ -27,8 +32,8 @@ def encode_packets(
     packets, channels, num_codebooks, num_frames = codes.shape
     rows = codes.reshape(packets * channels, num_codebooks, num_frames)
     state = state or model.init_state(len(rows))
-    starts, frequencies, state = model.code_intervals(rows, state)
-    # As they are decoded: all channels' first digits of a codebook, then all second digits.
+    starts, frequencies, state = model.code_intervals(rows, state, variable=variable)
+    # As they are decoded: each digit of all channels before the next one.
     ordered = [
         each.reshape(packets, channels, -1).transpose(0, 2, 1).reshape(packets, -1).tolist()
         for each in (starts, frequencies)
@@ -37,7 +42,8 @@ def encode_packets(
     for symbols in zip(*ordered, strict=True):
         encoder = RangeEncoder()
         for start, frequency in zip(*symbols, strict=True):
-            encoder.encode(start, frequency)
+            if frequency < TOTAL:
+                encoder.encode(start, frequency)
         payloads.append(encoder.finish())
     return payloads, state
 
@@ -49,6 +55,8 @@ def decode_packets(
     num_codebooks: int,
     num_frames: int,
     state: ContextState | None = None,
+    *,
+    variable: bool = False,
 ) -> tuple[Integers, ContextState]:
     """Decode packets of equal length side by side, frame after frame.
 
@@ -59,19 +67,23 @@ def decode_packets(
         num_codebooks: number of codebooks.
         num_frames: number of frames of each packet.
         state: as in `encode_packets`.
+        variable: as in `encode_packets`.
 
     Returns:
         Codes ``[N, C, K, T]``, and the state after them.
     """
-    decoders = [RangeDecoder(payload) for payload in payloads for _ in range(channels)]
-    for number in range(len(decoders)):  # the channels of a packet share its decoder
-        decoders[number] = decoders[number - number % channels]
+    # The channels of a packet share its decoder.
+    decoders = [each for payload in payloads for each in [RangeDecoder(payload)] * channels]
     state = state or model.init_state(len(decoders))
     codes = np.empty((len(decoders), num_codebooks, num_frames), np.int64)
 
-    def choose(cumulative: Integers) -> Integers:
+    def choose(rows: Integers, cumulative: Integers) -> Integers:
         digits = []
-        for decoder, ends in zip(decoders, cumulative.tolist(), strict=True):
+        for row, ends in zip(rows.tolist(), cumulative.tolist(), strict=True):
+            if len(ends) == 1:  # nothing to choose, and nothing was coded
+                digits.append(0)
+                continue
+            decoder = decoders[row]
             digit = bisect_right(ends, decoder.target())
             start = ends[digit - 1] if digit else 0
             decoder.consume(start, ends[digit] - start)
@@ -79,5 +91,7 @@ def decode_packets(
         return np.array(digits)
 
     for frame in range(num_frames):
-        codes[:, :, frame], state = model.decode_frame(num_codebooks, state, choose)
+        codes[:, :, frame], state = model.decode_frame(
+            num_codebooks, state, choose, variable=variable
+        )
     return codes.reshape(len(payloads), channels, num_codebooks, num_frames), state

@@ -11,8 +11,9 @@ down, a limit, or a look-up in a table.
     context + entries of the codes before in this frame -> hidden units -> first, second digit
 
 A code is written as two digits, its group of similar codes and its place in the group, which costs
-less than one distribution over all codes. What belongs to the codebooks above those of a stream is
-zero, so a stream codes as well without its upper codebooks.
+less than one distribution over all codes. Entries of absent codes are zero, so a stream codes as
+well without its upper codebooks. In streams of variable bitrate the number of codes of a frame is
+coded before them, given the context.
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ ACTIVATION_BITS = 5
 """Activations count 1/32."""
 LARGEST_SUM = 2**23
 """Below this the difference of two sums is exact as well."""
+
+NO_CODE = -1
+"""In place of a code that is absent: those of a frame's upper codebooks."""
 
 # Sums of the last layer are logarithms to the base 2. The table has this many steps for one bit,
 # and ends where a probability would be 2^-16.
@@ -86,6 +90,7 @@ class ContextShape:
         first, second = self.digits
         shapes: dict[str, tuple[int, ...]] = {
             "past": (k * d, w),
+            "counts": (w, k),
             "context": (w, k * h),
             "inner": (k * d, k * h),
             "hidden": (k, h, h),
@@ -200,68 +205,97 @@ class ContextModel:
         return ContextState(entries, tuple(layers))
 
     def code_intervals(
-        self, codes: Integers, state: ContextState
+        self, codes: Integers, state: ContextState, *, variable: bool = False
     ) -> tuple[Integers, Integers, ContextState]:
         """Where the digits of known codes lie among all frequencies, for encoding.
 
         Args:
-            codes: ``[N, K, T]``.
+            codes: ``[N, K, T]``, `NO_CODE` where one is absent.
             state: from `init_state` or the call before.
+            variable: whether frames may have different numbers of codes.
 
         Returns:
-            Starts and frequencies of the digits ``[N, T, K, 2]``, and the state after these frames.
+            Starts and frequencies ``[N, T, 1 + 2 * K]`` of the number of codes and of their digits,
+            in the order of coding, and the state after these frames. What is not coded has a
+            frequency of `TOTAL`.
         """
         shape = self.shape
         rows, num_codebooks, num_frames = codes.shape
         by_frame = codes.transpose(0, 2, 1)
+        present = by_frame >= 0
         numbers = np.arange(num_codebooks)
         entries = np.zeros((rows, num_frames, shape.num_codebooks, shape.entry_dim), np.float32)
-        entries[:, :, :num_codebooks] = self._tensors["entries"][numbers, by_frame]
+        entries[:, :, :num_codebooks] = (
+            self._tensors["entries"][numbers, by_frame] * present[..., None]
+        )
         flat = entries.reshape(rows, num_frames, shape.num_codebooks * shape.entry_dim)
         past = np.concatenate((state.entries, flat), axis=1)
-        contexts, layers = self._contexts(past[:, :num_frames], state.layers)
-        sums = contexts + flat @ self._tensors["inner"]
+        x, layers = self._past(past[:, :num_frames], state.layers)
+        sums = self._sums("context", x) + flat @ self._tensors["inner"]
         of_books = sums.reshape(rows * num_frames, shape.num_codebooks, shape.hidden)
         places = self._places[numbers, by_frame].reshape(-1, num_codebooks)
         first, second = np.divmod(places, shape.digits[1])
-        found = np.empty((2, len(places), num_codebooks, 2), np.int64)
+        found = np.empty((2, len(places), 1 + 2 * num_codebooks), np.int64)
+        found[0], found[1] = 0, TOTAL
+        if variable:
+            counts = present.sum(2).reshape(-1)
+            of_counts = self._sums("counts", x)[..., :num_codebooks]
+            ends = _ends(of_counts.reshape(len(places), num_codebooks))
+            found[:, :, 0] = _interval(ends, counts - 1)
         for k, book in enumerate(self._books[:num_codebooks]):
-            units = book.units(of_books[:, k])
-            found[:, :, k, 0] = _interval(book.first_ends(units), first[:, k])
-            found[:, :, k, 1] = _interval(book.second_ends(units, first[:, k]), second[:, k])
-        starts, frequencies = found.reshape(2, rows, num_frames, num_codebooks, 2)
+            there = present[..., k].reshape(-1)
+            units = book.units(of_books[there, k])
+            digits = first[there, k]
+            found[:, there, 1 + 2 * k] = _interval(book.first_ends(units), digits)
+            of_second = book.second_ends(units, digits)
+            found[:, there, 2 + 2 * k] = _interval(of_second, second[there, k])
+        starts, frequencies = found.reshape(2, rows, num_frames, 1 + 2 * num_codebooks)
         return starts, frequencies, ContextState(past[:, num_frames:], layers)
 
     def decode_frame(
-        self, num_codebooks: int, state: ContextState, choose: Callable[[Integers], Integers]
+        self,
+        num_codebooks: int,
+        state: ContextState,
+        choose: Callable[[Integers, Integers], Integers],
+        *,
+        variable: bool = False,
     ) -> tuple[Integers, ContextState]:
         """Decode the next frame of all sequences.
 
         Args:
             num_codebooks: number of codebooks, from the first one on.
             state: from `init_state` or the call before.
-            choose: called with the cumulative frequencies ``[N, values]`` of the next digit of all
-                sequences, returns the digits ``[N]``.
+            choose: called with some rows ``[n]`` and the cumulative frequencies ``[n, values]`` of
+                their next digit, returns the digits ``[n]``.
+            variable: as in `code_intervals`.
 
         Returns:
             Codes ``[N, K]``, and the state after this frame.
         """
         shape = self.shape
-        contexts, layers = self._contexts(state.entries, state.layers)
-        sums = contexts[:, 0]
-        codes = np.empty((len(sums), num_codebooks), np.int64)
+        x, layers = self._past(state.entries, state.layers)
+        sums = self._sums("context", x)[:, 0]
+        rows = np.arange(len(sums))
+        codes = np.full((len(sums), num_codebooks), NO_CODE)
         entries = np.zeros((len(sums), shape.num_codebooks, shape.entry_dim), np.float32)
-        for k, book in enumerate(self._books[:num_codebooks]):
+        counts = np.full(len(sums), num_codebooks)
+        if variable:
+            counts = 1 + choose(rows, _ends(self._sums("counts", x)[:, 0, :num_codebooks]))
+        for k, book in enumerate(self._books[: counts.max(initial=0)]):
+            there = counts > k
+            if not there.all():
+                rows, counts, sums = rows[there], counts[there], sums[there]
             units = book.units(sums[:, : shape.hidden])
-            first = choose(book.first_ends(units))
-            second = choose(book.second_ends(units, first))
-            codes[:, k] = book.codes[first * shape.digits[1] + second]
-            entries[:, k] = book.entries[codes[:, k]]
-            sums = sums[:, shape.hidden :] + entries[:, k] @ book.inner
+            first = choose(rows, book.first_ends(units))
+            second = choose(rows, book.second_ends(units, first))
+            found = book.codes[first * shape.digits[1] + second]
+            own = book.entries[found]
+            codes[rows, k], entries[rows, k] = found, own
+            sums = sums[:, shape.hidden :] + own @ book.inner
         return codes, ContextState(entries.reshape(len(codes), 1, -1), layers)
 
-    def _contexts(self, past: Exact, layers: Sequence[Exact]) -> tuple[Exact, tuple[Exact, ...]]:
-        """Contexts ``[N, T, K * hidden]`` from the entries of the frame before each frame."""
+    def _past(self, past: Exact, layers: Sequence[Exact]) -> tuple[Exact, tuple[Exact, ...]]:
+        """What is known before each frame, ``[N, T, width]``, from entries of the one before it."""
         x = _shift(self._sums("past", past), -LIMIT)
         num_frames, kept = x.shape[1], []
         for number, layer in enumerate(layers):
@@ -270,7 +304,7 @@ class ContextModel:
             taps = np.concatenate((seen[:, :num_frames], x), axis=2)
             y = self._sums(f"project_{number}", _shift(self._sums(f"taps_{number}", taps), 0))
             x = (x + _shift(y, -LIMIT)).clip(-LIMIT, LIMIT)
-        return self._sums("context", x), tuple(kept)
+        return x, tuple(kept)
 
     def _sums(self, name: str, x: Exact) -> Exact:
         sums: Exact = x @ self._tensors[name] + self._tensors[f"{name}_bias"]

@@ -81,6 +81,18 @@ class Quantizer(Bottleneck):
         """
 
     @abstractmethod
+    def encode_with_errors(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes of all codebooks, and what each codebook leaves uncoded.
+
+        Args:
+            latent: ``[B, T, D]``.
+
+        Returns:
+            Codes ``[B, K, T]`` int64, and mean squares ``[B, K, T]`` of the latent less the values
+            of the codes up to and with each codebook.
+        """
+
+    @abstractmethod
     def decode(self, codes: Tensor) -> Tensor:
         """``[B, K, T]`` codes of the first K codebooks ``-> [B, T, D]``.
 
@@ -137,6 +149,15 @@ class ResidualQuantizer(Quantizer):
             codes.append(code)
             residual = residual - quantized
         return torch.stack(codes, dim=1)
+
+    def encode_with_errors(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        residual, codes, errors = latent, [], []
+        for coder in self.coders():
+            code, quantized = coder(residual)
+            codes.append(code)
+            residual = residual - quantized
+            errors.append(residual.square().mean(-1))
+        return torch.stack(codes, dim=1), torch.stack(errors, dim=1)
 
     def decode(self, codes: Tensor) -> Tensor:
         if not 1 <= codes.shape[1] <= len(self.stages):

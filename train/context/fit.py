@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from codec.corpus.index import Index
-from codec.entropy.context import ContextModel, ContextShape
+from codec.entropy.allocation import Floats, gains, threshold
+from codec.entropy.context import ContextModel, ContextShape, Integers
 from codec.entropy.context_file import save_context
 from codec.errors import ConfigError, ModelError
 from codec.network.bottleneck import Quantizer
@@ -22,12 +25,15 @@ from train.randomness import Stream, generator, seed_weights
 from train.recipe.sections import ContextConfig, TrainConfig
 from train.report.progress import Progress
 
+Booleans: TypeAlias = npt.NDArray[np.bool_]
+
 PACKET_SECONDS = 2.0
 """Length of a sequence: in files the context begins anew in every packet, which is as long."""
 RUN_IN_FRAMES = 14
 """Frames before a sequence, in which the encoder's state becomes that of a long recording."""
-FULL_SHARE = 0.4
-"""Share of the sequences that have all codebooks; the others have any number."""
+FULL_SHARE, CONSTANT_SHARE = 0.3, 0.3
+"""Shares of the sequences that have all codebooks, and the same number of codes in every frame. In the
+others it varies as in streams of variable bitrate."""
 WARM_UP_STEPS = 200
 COOLDOWN = 0.5
 """Share of the steps at the end over which the learning rate falls to zero."""
@@ -65,9 +71,9 @@ def fit_context(recipe: TrainConfig, codec: Codec, index: Index, folder: Path) -
     begin = time.monotonic()
     shown = Progress(recipe.data.batch_size * PACKET_SECONDS, 0, visible=True)
     for step in range(config.steps):
-        codes = next(batches)
-        rng = generator(seed, Stream.CONTEXT, number=step)
-        loss = mean_bits(net, codes, draw_counts(rng, len(codes), codes.shape[1]))
+        codes, errors = next(batches)
+        counts, variable = draw_counts(generator(seed, Stream.CONTEXT, number=step), errors.numpy())
+        loss = mean_bits(net, codes, torch.from_numpy(counts), torch.from_numpy(variable))
         for group in optimizer.param_groups:
             group["lr"] = config.lr * learning_rate(step, config.steps)
         optimizer.zero_grad()
@@ -115,34 +121,55 @@ def code_values(codec: Codec) -> Tensor:
     return torch.stack(values)
 
 
+@torch.no_grad()
 def code_batches(
     recipe: TrainConfig, codec: Codec, index: Index, packet_frames: int
-) -> Iterator[Tensor]:
-    """Codes ``[B, K, packet_frames]`` of random places in the corpus, without end."""
-    hop = codec.config.hop_length
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Codes of random places in the corpus and their errors, ``[B, K, packet_frames]`` each."""
     corpus = Corpus(
         index,
         recipe.data,
         recipe.augment,
         sample_rate=codec.config.sample_rate,
-        crop_samples=(RUN_IN_FRAMES + packet_frames) * hop,
+        crop_samples=(RUN_IN_FRAMES + packet_frames) * codec.config.hop_length,
         seed=recipe.run.seed,
     )
+    assert isinstance(codec.quantizer, Quantizer)
     for batch in corpus.batches(0):
-        yield codec.encode(batch.degraded)[..., RUN_IN_FRAMES:]
+        latent = codec.encode_latent(batch.degraded)[:, RUN_IN_FRAMES:]
+        yield codec.quantizer.encode_with_errors(latent)
 
 
-def draw_counts(rng: np.random.Generator, batch_size: int, total: int) -> Tensor:
-    """Number of codebooks ``[B]`` of each sequence."""
-    counts = rng.integers(1, total + 1, batch_size)
-    return torch.from_numpy(np.where(rng.random(batch_size) < FULL_SHARE, total, counts))
+def draw_counts(rng: np.random.Generator, errors: Floats) -> tuple[Integers, Booleans]:
+    """Number of codes of each frame, and whether it varies within a sequence.
+
+    Args:
+        rng: source of all choices.
+        errors: ``[B, K, T]``, as from `code_batches`.
+
+    Returns:
+        ``[B, T]`` and ``[B]``.
+    """
+    batch_size, total, num_frames = errors.shape
+    kind = rng.random(batch_size)
+    constant = np.where(kind < FULL_SHARE, total, rng.integers(1, total + 1, batch_size))
+    counts = np.repeat(constant[:, None], num_frames, axis=1)
+    variable: Booleans = kind >= FULL_SHARE + CONSTANT_SHARE
+    prices = np.ones(total)
+    for item in np.flatnonzero(variable):
+        worth = gains(errors[item].T, prices)
+        budget = rng.uniform(1, total) * num_frames
+        counts[item] = (worth > threshold(worth, prices, budget)).sum(axis=1)
+    return counts, variable
 
 
-def mean_bits(net: ContextNet, codes: Tensor, counts: Tensor) -> Tensor:
-    """Mean bits per code, of the codebooks that each sequence has."""
-    used = (torch.arange(codes.shape[1]) < counts[:, None])[..., None].expand_as(codes)
-    bits: Tensor = net(codes, counts)[used].mean()
-    return bits
+def mean_bits(net: ContextNet, codes: Tensor, counts: Tensor, variable: Tensor) -> Tensor:
+    """Mean bits per code, including those of the number of codes where it varies."""
+    of_codes, of_counts = net(codes, counts)
+    present = torch.arange(codes.shape[1])[:, None] < counts[:, None]
+    total = (of_codes * present).sum() + (of_counts * variable[:, None]).sum()
+    mean: Tensor = total / present.sum()
+    return mean
 
 
 def learning_rate(step: int, steps: int) -> float:

@@ -69,7 +69,7 @@ class ContextNet(nn.Module):
         order = torch.stack([order_by_group(each, groups, size) for each in values])
         self.register_buffer("order", order)
         self.entries = nn.Parameter(principal_components(values, shape.entry_dim))
-        gains = {"hidden": 2**0.5, "first": 0.5, "second": 0.5, "inner": 0.7}
+        gains = {"hidden": 2**0.5, "first": 0.5, "second": 0.5, "inner": 0.7, "counts": 0.5}
         gains |= {name: 2**0.5 for name in shape.products if name.startswith("taps")}
         gains |= {name: 0.0 for name in shape.products if name.startswith("project")}
         products = {
@@ -82,39 +82,41 @@ class ContextNet(nn.Module):
         earlier = earlier.repeat_interleave(shape.entry_dim, 0)
         self.register_buffer("earlier", earlier.repeat_interleave(shape.hidden, 1))
 
-    def forward(self, codes: Tensor, num_codebooks: Tensor) -> Tensor:
-        """Bits that each code costs.
+    def forward(self, codes: Tensor, num_codebooks: Tensor) -> tuple[Tensor, Tensor]:
+        """Bits that codes cost.
 
         Args:
             codes: ``[B, K, T]`` int64, sequences from their beginning.
-            num_codebooks: ``[B]``, those of each item that may be looked at.
+            num_codebooks: ``[B, T]``, how many codes of each frame are present, at least one.
 
         Returns:
-            ``[B, K, T]``; without meaning for codebooks that may not be looked at.
+            ``[B, K, T]`` for each code, without meaning for absent ones, and ``[B, T]`` for the
+            number of codes.
         """
         batch, count, num_frames = codes.shape
         books = torch.arange(count, device=codes.device)
         integers = rounded((self.entries * ACTIVATION_UNIT).clamp(-LIMIT, LIMIT))
         entries = integers[books, codes.mT]  # [B, T, K, d]
-        entries = entries * (books < num_codebooks[:, None])[:, None, :, None]
+        entries = entries * (books < num_codebooks[..., None])[..., None]
         flat = entries.flatten(2)
-        contexts = self._contexts(F.pad(flat, (0, 0, 1, 0))[:, :num_frames])
+        x = self._past(F.pad(flat, (0, 0, 1, 0))[:, :num_frames])
         inner = flat @ (self.products["inner"].integer_weight() * self.earlier)
-        units = shifted(contexts + inner, 0).reshape(-1, count, self.shape.hidden).transpose(0, 1)
+        sums = self.products["context"](x) + inner
+        units = shifted(sums, 0).reshape(-1, count, self.shape.hidden).transpose(0, 1)
         units = shifted(self.products["hidden"](units), 0)  # [K, B * T, hidden]
 
         groups, size = self.shape.digits
         places = self.order[books, codes.mT].flatten(0, 1).mT  # [K, B * T]
         group, place = places // size, places % size
-        first = self._log_probability(self.products["first"](units), group)
+        first = bits(self.products["first"](units), group)
         # Of all groups at once, which is faster than to look up a matrix for every frame.
         second = self.products["second"]
         weight = second.integer_weight().transpose(1, 2).flatten(2)  # [K, hidden, groups * size]
         sums = units @ weight + second.integer_bias().flatten(1)[:, None]
         sums = sums.unflatten(2, (groups, size))
         chosen = sums.gather(2, group[..., None, None].expand(-1, -1, 1, size)).squeeze(2)
-        bits = -(first + self._log_probability(chosen, place)) / math.log(2)
-        return bits.reshape(count, batch, num_frames).transpose(0, 1)
+        of_codes = (first + bits(chosen, place)).reshape(count, batch, num_frames)
+        return of_codes.transpose(0, 1), bits(self.products["counts"](x), num_codebooks - 1)
 
     @torch.no_grad()
     def tensors(self) -> dict[str, npt.NDArray[Any]]:
@@ -130,20 +132,20 @@ class ContextNet(nn.Module):
         tensors["inner_bias"][:] = 0
         return tensors
 
-    def _contexts(self, past: Tensor) -> Tensor:
+    def _past(self, past: Tensor) -> Tensor:
         x = shifted(self.products["past"](past), -LIMIT)
         for number, dilation in enumerate(self.shape.dilations):
             back = F.pad(x, (0, 0, dilation, 0))[:, : x.shape[1]]
             y = shifted(self.products[f"taps_{number}"](torch.cat((back, x), dim=-1)), 0)
             y = shifted(self.products[f"project_{number}"](y), -LIMIT)
             x = (x + y).clamp(-LIMIT, LIMIT)
-        contexts: Tensor = self.products["context"](x)
-        return contexts
+        return x
 
-    def _log_probability(self, sums: Tensor, digits: Tensor) -> Tensor:
-        """Natural logarithms ``[K, N]`` of the probabilities of digits."""
-        logarithms = (sums * (math.log(2) / SUM_UNIT)).log_softmax(-1)
-        return logarithms.gather(-1, digits[..., None]).squeeze(-1)
+
+def bits(sums: Tensor, digits: Tensor) -> Tensor:
+    """Bits that digits cost, ``[...]``, from sums ``[..., values]``."""
+    logarithms = (sums * (math.log(2) / SUM_UNIT)).log_softmax(-1)
+    return -logarithms.gather(-1, digits[..., None]).squeeze(-1) / math.log(2)
 
 
 def rounded(x: Tensor) -> Tensor:

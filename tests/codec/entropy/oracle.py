@@ -41,8 +41,10 @@ def matching_context(rng: np.random.Generator, codes: np.ndarray, size: int) -> 
     return ContextModel(shape, tensors, identity=b"matching")
 
 
-def intervals(shape: ContextShape, tensors: Tensors, codes: np.ndarray) -> list[tuple[int, int]]:
-    """Start and frequency of each digit of codes ``[K, T]``, in the order of coding."""
+def intervals(
+    shape: ContextShape, tensors: Tensors, codes: np.ndarray, *, variable: bool = False
+) -> list[tuple[int, int]]:
+    """Start and frequency of the count and of each digit of codes ``[K, T]``, as they are coded."""
     t = {name: tensor.astype(np.int64) for name, tensor in tensors.items()}
     num_codebooks, num_frames = codes.shape
     second_values = shape.digits[1]
@@ -61,7 +63,13 @@ def intervals(shape: ContextShape, tensors: Tensors, codes: np.ndarray) -> list[
             x = np.clip(x + y, -127, 127)
         context = x @ t["context"] + t["context_bias"]
         now = np.zeros((shape.num_codebooks, shape.entry_dim), np.int64)
+        count = int((codes[:, frame] >= 0).sum())
+        sums = (x @ t["counts"] + t["counts_bias"])[:num_codebooks]
+        found.append(interval(sums, count - 1) if variable else (0, 65536))
         for k in range(num_codebooks):
+            if k >= count:
+                found += [(0, 65536)] * 2
+                continue
             own = slice(k * shape.hidden, (k + 1) * shape.hidden)
             units = limited(context[own] + now.reshape(-1) @ t["inner"][:, own], 0)
             units = limited(units @ t["hidden"][k] + t["hidden_bias"][k], 0)

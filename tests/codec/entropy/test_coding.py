@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from codec.entropy.coding import decode_packets, encode_packets
-from codec.entropy.context import ContextModel, ContextShape
+from codec.entropy.context import NO_CODE, ContextModel, ContextShape
 from tests.codec.entropy.oracle import random_context
 
 SHAPE = ContextShape(4, 64, 3, width=8, hidden=5, dilations=(1, 2))
@@ -32,6 +32,27 @@ def test_codes_come_back(
     payloads, _ = encode_packets(model, sent)
     received, _ = decode_packets(model, payloads, channels, num_codebooks, 7)
     assert np.array_equal(received, sent)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("num_codebooks", [1, 4])
+def test_frames_may_have_any_number_of_codes(
+    model: ContextModel, channels: int, num_codebooks: int
+) -> None:
+    sent = codes(5, channels, num_codebooks, 9)
+    counts = np.random.default_rng(0).integers(1, num_codebooks + 1, (5, channels, 1, 9))
+    sent = np.where(np.arange(num_codebooks)[:, None] < counts, sent, NO_CODE)
+    payloads, _ = encode_packets(model, sent, variable=True)
+    received, _ = decode_packets(model, payloads, channels, num_codebooks, 9, variable=True)
+    assert np.array_equal(received, sent)
+
+
+def test_a_code_of_one_bit_is_one_digit() -> None:
+    shape = ContextShape(2, 2, 1, width=4, hidden=3, dilations=(1,))
+    model = ContextModel(shape, random_context(np.random.default_rng(1), shape))
+    sent = np.random.default_rng(2).integers(2, size=(3, 1, 2, 20))
+    payloads, _ = encode_packets(model, sent)
+    assert np.array_equal(decode_packets(model, payloads, 1, 2, 20)[0], sent)
 
 
 def test_a_packet_does_not_depend_on_those_beside_it(model: ContextModel) -> None:

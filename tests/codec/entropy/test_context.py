@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from codec.entropy import context
-from codec.entropy.context import LARGEST_SUM, ContextModel, ContextShape
+from codec.entropy.context import LARGEST_SUM, NO_CODE, ContextModel, ContextShape
 from codec.entropy.context_file import CONTEXT_FILE, load_context, save_context
+from codec.entropy.range_coder import TOTAL
 from codec.errors import ModelError
 from tests.codec.entropy.oracle import intervals, random_context
 
@@ -22,6 +23,12 @@ FINGERPRINT = bytes(range(16))
 
 def codes_for(rng: np.random.Generator, shape: ContextShape, rows: int, frames: int) -> np.ndarray:
     return rng.integers(shape.codebook_size, size=(rows, shape.num_codebooks, frames))
+
+
+def without_some(rng: np.random.Generator, codes: np.ndarray) -> np.ndarray:
+    """A random number of codes in every frame, at least one."""
+    counts = rng.integers(1, codes.shape[1] + 1, (len(codes), 1, codes.shape[2]))
+    return np.where(np.arange(codes.shape[1])[:, None] < counts, codes, NO_CODE)
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -41,37 +48,48 @@ def test_intervals_are_those_of_the_slow_model(seed: int) -> None:
     rows, frames = int(rng.integers(1, 9)), int(rng.integers(1, 20))
     count = int(rng.integers(1, shape.num_codebooks + 1))
     codes = codes_for(rng, shape, rows, frames)[:, :count]
+    variable = bool(rng.integers(2))
+    if variable:
+        codes = without_some(rng, codes)
     split = int(rng.integers(0, frames + 1))
     state, pieces = model.init_state(rows), []
     for piece in (codes[..., :split], codes[..., split:]):
-        starts, frequencies, state = model.code_intervals(piece, state)
+        starts, frequencies, state = model.code_intervals(piece, state, variable=variable)
         pieces.append(np.stack((starts, frequencies), axis=-1))
     found = np.concatenate(pieces, axis=1)
     for row, sequence in zip(found, codes, strict=True):
-        assert list(map(tuple, row.reshape(-1, 2).tolist())) == intervals(shape, tensors, sequence)
+        expected = intervals(shape, tensors, sequence, variable=variable)
+        assert list(map(tuple, row.reshape(-1, 2).tolist())) == expected
 
 
-def test_decoding_offers_the_intervals_of_encoding() -> None:
+@pytest.mark.parametrize("variable", [False, True])
+def test_decoding_offers_the_intervals_of_encoding(variable: bool) -> None:
     rng = np.random.default_rng(7)
     model = ContextModel(SMALL, random_context(rng, SMALL, largest=20))
     codes = codes_for(rng, SMALL, 4, 9)
-    starts, frequencies, _ = model.code_intervals(codes, model.init_state(4))
-    places = model._places[np.arange(3), codes.transpose(0, 2, 1)]
-    digits = np.stack(np.divmod(places, SMALL.digits[1]), axis=-1)
+    if variable:
+        codes = without_some(rng, codes)
+    starts, frequencies, _ = model.code_intervals(codes, model.init_state(4), variable=variable)
     state = model.init_state(4)
     for frame in range(9):
-        position = itertools.product(range(3), range(2))
+        # What is coded for each row, in order.
+        left = [
+            [(s, f) for s, f in zip(a, b, strict=True) if f < TOTAL]
+            for a, b in zip(starts[:, frame].tolist(), frequencies[:, frame].tolist(), strict=True)
+        ]
 
-        def choose(ends: np.ndarray, frame: int = frame, position=position) -> np.ndarray:  # type: ignore[no-untyped-def]
-            k, which = next(position)
-            chosen: np.ndarray = digits[:, frame, k, which]
-            end = starts[:, frame, k, which] + frequencies[:, frame, k, which]
-            assert np.array_equal(ends[np.arange(4), chosen], end)
-            assert (np.diff(ends, axis=1, prepend=0) >= 1).all() and (ends[:, -1] == 65536).all()
-            return chosen
+        def choose(rows: np.ndarray, ends: np.ndarray, left: Any = left) -> np.ndarray:
+            assert (np.diff(ends, axis=1, prepend=0) >= 1).all() and (ends[:, -1] == TOTAL).all()
+            digits = []
+            for row, cumulative in zip(rows, ends.tolist(), strict=True):
+                start, frequency = left[row].pop(0)
+                digits.append(cumulative.index(start + frequency))
+                assert start == (cumulative[digits[-1] - 1] if digits[-1] else 0)
+            return np.array(digits)
 
-        decoded, state = model.decode_frame(3, state, choose)
+        decoded, state = model.decode_frame(3, state, choose, variable=variable)
         assert np.array_equal(decoded, codes[..., frame])
+        assert not any(left)
 
 
 def test_products_are_exact_in_any_library_and_order() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 import soxr
@@ -20,7 +21,7 @@ from codec.network.model import Codec
 from codec.network.weights import load_codec
 from codec.registry import load_engine
 from tests.conftest import LAPPED, RECORDING
-from train.context.fit import code_values, fit_context, learning_rate
+from train.context.fit import code_values, draw_counts, fit_context, learning_rate
 from train.recipe.loading import to_toml
 from train.recipe.sections import TrainConfig
 from train.run.loop import fit
@@ -100,6 +101,19 @@ def test_values_of_codes_add_up_to_the_latent(name: str, request: pytest.Fixture
     zero = codec.dequantize(torch.zeros_like(codes[..., :1]))
     total = (values[books, codes[0]] - values[:, :1]).sum(0) + zero[0]
     torch.testing.assert_close(total, codec.dequantize(codes)[0], rtol=1e-4, atol=1e-4)
+
+
+def test_numbers_of_codes_vary_where_errors_do() -> None:
+    rng = np.random.default_rng(0)
+    # The first half of each sequence has little to code.
+    errors = np.cumprod(np.full((40, 6, 20), 0.5), axis=1)
+    errors[:, :, :10] *= 0.01
+    counts, variable = draw_counts(rng, errors)
+    assert counts.shape == (40, 20) and counts.min() >= 1 and counts.max() == 6
+    assert 5 < variable.sum() < 30
+    assert (counts[~variable] == counts[~variable, :1]).all()
+    assert (counts[variable, :10].mean(1) <= counts[variable, 10:].mean(1)).all()
+    assert counts[variable, :10].mean() < counts[variable, 10:].mean() - 1
 
 
 def test_the_rate_rises_stays_and_falls() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from codec.entropy.context import ContextModel, ContextShape
+from codec.entropy.context import NO_CODE, ContextModel, ContextShape
 from codec.entropy.range_coder import TOTAL
 from train.context.net import ContextNet, order_by_group, principal_components
 
@@ -27,10 +27,16 @@ def test_bits_are_those_of_the_integers(size: int) -> None:
     made = net(shape)
     codes = torch.randint(size, (3, 4, 11), generator=torch.Generator().manual_seed(0))
     model = ContextModel(shape, made.tensors())
-    for count in (1, 3, 4):
-        bits = made(codes, torch.full((3,), count))[:, :count].detach().numpy()
-        _, frequencies, _ = model.code_intervals(codes[:, :count].numpy(), model.init_state(3))
-        exact = -np.log2(frequencies / TOTAL).sum(-1).transpose(0, 2, 1)
+    counts = torch.randint(1, 5, (3, 11), generator=torch.Generator().manual_seed(2))
+    for present in (torch.full((3, 11), 1), torch.full((3, 11), 4), counts):
+        of_codes, of_counts = (each.detach().numpy() for each in made(codes, present))
+        there = np.arange(4)[:, None] < present.numpy()[:, None]
+        sent = np.where(there, codes.numpy(), NO_CODE)
+        _, frequencies, _ = model.code_intervals(sent, model.init_state(3), variable=True)
+        cost = -np.log2(frequencies / TOTAL)
+        assert np.abs(of_counts - cost[:, :, 0])[cost[:, :, 0] < 12].max() < 0.1
+        exact = cost[:, :, 1:].reshape(3, 11, 4, 2).sum(-1).transpose(0, 2, 1)[there]
+        bits = of_codes[there]
         # A digit's probability is at least 2^-16 for the integers, and has steps of 2^(1/128).
         likely = exact < 12
         assert likely.mean() > 0.5
@@ -42,11 +48,11 @@ def test_codes_depend_on_earlier_ones_only() -> None:
     shape = ContextShape(3, 16, 4, width=8, hidden=6, dilations=(1, 2))
     made = net(shape)
     codes = torch.randint(16, (1, 3, 8), generator=torch.Generator().manual_seed(1))
-    counts = torch.tensor([3])
-    before = made(codes, counts)
+    counts = torch.full((1, 8), 3)
+    before = made(codes, counts)[0]
     changed = codes.clone()
     changed[0, 1, 4] = (codes[0, 1, 4] + 5) % 16
-    differs = (made(changed, counts) != before)[0]
+    differs = (made(changed, counts)[0] != before)[0]
     assert not differs[:, :4].any()
     assert not differs[0, 4] and differs[1, 4] and differs[2, 4]
     assert differs[:, 5].all()
@@ -58,9 +64,9 @@ def test_codebooks_that_are_not_sent_are_not_looked_at() -> None:
     codes = torch.randint(16, (1, 3, 8), generator=torch.Generator().manual_seed(1))
     other = codes.clone()
     other[:, 2] = (codes[:, 2] + 3) % 16
-    two, three = torch.tensor([2]), torch.tensor([3])
-    assert torch.equal(made(codes, two)[:, :2], made(other, two)[:, :2])
-    assert not torch.equal(made(codes, three)[:, :2], made(other, three)[:, :2])
+    two, three = torch.full((1, 8), 2), torch.full((1, 8), 3)
+    assert torch.equal(made(codes, two)[0][:, :2], made(other, two)[0][:, :2])
+    assert not torch.equal(made(codes, three)[0][:, :2], made(other, three)[0][:, :2])
 
 
 def test_similar_codes_are_in_one_group_and_groups_are_of_equal_size() -> None:
