@@ -32,8 +32,8 @@ PACKET_SECONDS = 2.0
 RUN_IN_FRAMES = 14
 """Frames before a sequence, in which the encoder's state becomes that of a long recording."""
 FULL_SHARE, CONSTANT_SHARE = 0.3, 0.3
-"""Shares of the sequences that have all codebooks, and the same number of codes in every frame. In the
-others it varies as in streams of variable bitrate."""
+"""Shares of the sequences that have all codebooks, and the same number of codes in every frame; in
+the others it varies as in streams of variable bitrate."""
 WARM_UP_STEPS = 200
 COOLDOWN = 0.5
 """Share of the steps at the end over which the learning rate falls to zero."""
@@ -151,10 +151,10 @@ def draw_counts(rng: np.random.Generator, errors: Floats) -> tuple[Integers, Boo
         ``[B, T]`` and ``[B]``.
     """
     batch_size, total, num_frames = errors.shape
-    kind = rng.random(batch_size)
+    kind = rng.random((batch_size,))
     constant = np.where(kind < FULL_SHARE, total, rng.integers(1, total + 1, batch_size))
     counts = np.repeat(constant[:, None], num_frames, axis=1)
-    variable: Booleans = kind >= FULL_SHARE + CONSTANT_SHARE
+    variable = kind >= FULL_SHARE + CONSTANT_SHARE
     prices = np.ones(total)
     for item in np.flatnonzero(variable):
         worth = gains(errors[item].T, prices)
