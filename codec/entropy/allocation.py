@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats: TypeAlias = npt.NDArray[np.floating]
+Integers: TypeAlias = npt.NDArray[np.int64]
 
 
 def gains(errors: Floats, prices: Floats) -> Floats:
@@ -57,3 +58,68 @@ def threshold(worth: Floats, prices: Floats, budget: float) -> float:
         return -np.inf
     # The best that is not affordable any more is not above the threshold.
     return float(worth.reshape(-1)[order[affordable]])
+
+
+WINDOW_FRAMES = 400
+"""Frames that the threshold is chosen by, the newest ones: 8 seconds at 50 frames per second."""
+HORIZON_FRAMES = 150
+"""Frames within which bits that were spent too much or too little are made up for."""
+MOST_CORRECTION = 0.5
+"""Largest such correction, as a share of the target."""
+FRAMES_PER_CHOICE = 10
+"""A threshold holds for at least so many frames: it would change little from one to the next."""
+RATIO_DECAY = 0.9
+FIRST_RATIO = 0.85
+
+
+class RateControl:
+    """Chooses the numbers of codes so that the mean bitrate is that of a target.
+
+    What was spent is told after every packet, with all its bytes. The choice for a packet depends
+    on those before it alone, and memory is constant.
+
+    Args:
+        target: bits per frame and channel, all bytes counted.
+        bits_per_code: bits of a plain code.
+
+    Example:
+        >>> control = RateControl(target=20.0, bits_per_code=10)
+        >>> errors = np.cumprod(np.full((1, 4, 50), 0.5), axis=1)
+        >>> errors[..., :25] /= 100  # half of it needs little
+        >>> counts = control.choose(errors)
+        >>> counts[0, [0, -1]].tolist()
+        [1, 3]
+    """
+
+    def __init__(self, target: float, bits_per_code: int) -> None:
+        self._target, self._bits_per_code = target, bits_per_code
+        self._window: Floats = np.zeros((0, 0))
+        self._threshold, self._age = np.inf, FRAMES_PER_CHOICE
+        self._ratio = FIRST_RATIO  # of what codes cost to what plain ones would
+        self._excess = 0.0  # bits per channel that were spent too much so far
+
+    def choose(self, errors: Floats) -> Integers:
+        """Numbers of codes ``[C, T]`` from the errors ``[C, K, T]`` of the next frames."""
+        channels, count, num_frames = errors.shape
+        prices = np.full(count, float(self._bits_per_code))
+        worth = gains(errors.transpose(0, 2, 1), prices)
+        seen = worth.reshape(-1, count)
+        self._window = np.concatenate((self._window.reshape(-1, count), seen))
+        self._window = self._window[-WINDOW_FRAMES * channels :]
+        self._age += num_frames
+        if self._age >= FRAMES_PER_CHOICE:
+            correction = np.clip(
+                self._excess / HORIZON_FRAMES / self._target, -MOST_CORRECTION, MOST_CORRECTION
+            )
+            budget = self._target * (1 - correction) / self._ratio * len(self._window)
+            self._threshold, self._age = threshold(self._window, prices, budget), 0
+        counts: Integers = (worth > self._threshold).sum(axis=-1)
+        return counts
+
+    def spent(self, bits: int, counts: Integers) -> None:
+        """Tell how many bits a packet took, with all that belongs to it, for these counts."""
+        channels, num_frames = counts.shape
+        self._excess += bits / channels - self._target * num_frames
+        if plain := self._bits_per_code * int(counts.sum()):
+            decay = RATIO_DECAY**num_frames if num_frames < 10 else RATIO_DECAY**10
+            self._ratio = decay * self._ratio + (1 - decay) * bits / plain

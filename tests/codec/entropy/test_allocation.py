@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from codec.entropy.allocation import gains, threshold
+from codec.entropy.allocation import RateControl, gains, threshold
 
 
 def random_errors(rng: np.random.Generator, frames: int, count: int) -> np.ndarray:
@@ -42,3 +42,37 @@ def test_the_budget_is_met(budget: float) -> None:
     cost = (worth > threshold(worth, prices, budget)).sum()
     # Codebooks that pay only together are bought together.
     assert max(50, min(budget, 450) - 9) <= cost <= max(50, min(budget, 450))
+
+
+@pytest.mark.parametrize("frames_per_packet", [1, 7, 100])
+@pytest.mark.parametrize("target", [15.0, 30.0, 50.0])
+def test_the_mean_bitrate_is_the_target(target: float, frames_per_packet: int) -> None:
+    """On 20 seconds of frames of which the first half needs less, at prices that are not known."""
+    rng = np.random.default_rng(0)
+    errors = random_errors(rng, 1_000, 9).T[None]
+    errors[..., :500] *= 0.05
+    control = RateControl(target, bits_per_code=10)
+    spent, counts = 0, []
+    for start in range(0, 1_000, frames_per_packet):
+        chosen = control.choose(errors[..., start : start + frames_per_packet])
+        bits = int(7.3 * chosen.sum()) + (88 if frames_per_packet > 10 else 0)
+        control.spent(bits, chosen)
+        spent += bits
+        counts.append(chosen[0])
+    assert spent / 1_000 == pytest.approx(target, rel=0.02)
+    joined = np.concatenate(counts)
+    assert joined.min() >= 1 and joined.max() <= 9
+    assert joined[500:].mean() > joined[:500].mean()
+
+
+def test_channels_share_the_bits() -> None:
+    errors = random_errors(np.random.default_rng(0), 1_000, 9).T[None]
+    both = np.concatenate((errors, 0.01 * errors))
+    control, counts = RateControl(30.0, bits_per_code=10), []
+    for start in range(0, 1_000, 100):
+        chosen = control.choose(both[..., start : start + 100])
+        control.spent(int(8 * chosen.sum()), chosen)
+        counts.append(chosen)
+    loud, quiet = np.concatenate(counts, axis=1)[:, 200:].mean(axis=1)
+    assert loud > 2 * quiet
+    assert 8 * (loud + quiet) / 2 == pytest.approx(30, rel=0.03)
