@@ -62,7 +62,7 @@ def threshold(worth: Floats, prices: Floats, budget: float) -> float:
 
 WINDOW_FRAMES = 400
 """Frames that the threshold is chosen by, the newest ones: 8 seconds at 50 frames per second."""
-HORIZON_FRAMES = 150
+HORIZON_FRAMES = 100
 """Frames within which bits that were spent too much or too little are made up for."""
 MOST_CORRECTION = 0.5
 """Largest such correction, as a share of the target."""
