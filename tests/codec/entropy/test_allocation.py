@@ -59,10 +59,9 @@ def test_the_mean_bitrate_is_the_target(target: float, frames_per_packet: int) -
         control.spent(bits, chosen)
         spent += bits
         counts.append(chosen[0])
-    assert spent / 1_000 == pytest.approx(target, rel=0.03)
+    assert spent / 1_000 == pytest.approx(target, rel=0.02)
     joined = np.concatenate(counts)
     assert joined.min() >= 1 and joined.max() <= 9
-    assert joined[500:].mean() > joined[:500].mean()
 
 
 def test_channels_share_the_bits() -> None:
