@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 from codec.bitrate import Bitrate
 from codec.engines.base import State
+from codec.entropy.allocation import RateControl
+from codec.entropy.context import NO_CODE
 from codec.entropy.payload import PayloadDecoder, PayloadEncoder
 from codec.errors import AudioError, FormatError, ModelError, StreamFinishedError
 from codec.format.container import Header, Packet
@@ -40,6 +42,9 @@ class StreamEncoder:
         chained: whether packets may depend on those before them, which makes short packets much
             smaller. After a loss the decoder then waits for the next packet that does not, which
             comes within a second.
+        variable: whether each frame gets as many codes as it needs, so that ``bitrate`` is the mean
+            of all bytes of the stream. Otherwise all frames have the same number, and ``bitrate``
+            is what they would take without entropy coding.
 
     Attributes:
         header: for the decoder, which needs it once, before the packets.
@@ -47,8 +52,8 @@ class StreamEncoder:
     Raises:
         ConfigError: the bitrate is out of the model's range, or the model has no codes.
         FormatError: more channels or frames than a packet can hold.
-        ModelError: the model was never saved, so a stream could not name it; or packets are to be
-            chained and it has no context model.
+        ModelError: the model was never saved, so a stream could not name it; or it has no context
+            model, which chained and variable streams need.
 
     Example:
         >>> import numpy as np
@@ -68,20 +73,22 @@ class StreamEncoder:
         original_sample_rate: int | None = None,
         entropy_coding: bool = True,
         chained: bool = False,
+        variable: bool = False,
     ) -> None:
         self._engine = as_engine(model)
         info = self._engine.info
         context = info.context if entropy_coding else None
-        if chained and context is None:
+        if (chained or variable) and context is None:
             raise ModelError(
-                "only entropy-coded packets can be chained: fit a context model with "
-                "aecodec fit-context, or leave out chained"
+                "chained and variable streams need entropy coding: fit a context model with "
+                "aecodec fit-context"
             )
+        num_codebooks = info.codebooks_for(bitrate)
         if not info.fingerprint:
             raise ModelError("this model has no fingerprint yet: save_codec() and load_codec() it")
         self.header = Header(
             channels=channels,
-            num_codebooks=info.codebooks_for(bitrate),
+            num_codebooks=info.num_codebooks if variable else num_codebooks,
             bits_per_code=info.bits_per_code,
             frames_per_packet=frames_per_packet,
             sample_rate=info.sample_rate,
@@ -90,8 +97,14 @@ class StreamEncoder:
             fingerprint=info.fingerprint,
             context=context.identity if context else b"",
             chained=chained,
+            variable=variable,
         )
         self._payloads = PayloadEncoder(self.header, context)
+        self._control: RateControl | None = None
+        if variable:
+            rate = info.bitrate(num_codebooks) if bitrate is None else bitrate
+            self._control = RateControl(float(rate / info.frame_rate), info.bits_per_code)
+            self._control.spent(8 * self.header.size, np.zeros((channels, 0), np.int64))
         self._state: State = self._engine.init_encoder(channels)
         self._remainder: Samples = np.zeros((channels, 0), np.float32)
         self._num_samples = 0
@@ -158,13 +171,26 @@ class StreamEncoder:
         num_frames = block.shape[1] // self.header.hop_length
         codes = np.zeros((self.header.channels, self.header.num_codebooks, 0), np.int64)
         if num_frames:
-            codes, self._state = self._engine.encode_step(
-                np.ascontiguousarray(block), self._state, self.header.num_codebooks
-            )
+            codes = self._codes(np.ascontiguousarray(block))
         payload, coding = self._payloads.encode(codes)
         sequence = self._num_packets % self.header.sequence_count
         self._num_packets += 1
-        return Packet(sequence, num_frames, payload, num_samples, coding)
+        packet = Packet(sequence, num_frames, payload, num_samples, coding)
+        if self._control is not None:
+            self._control.spent(8 * len(packet.to_bytes()), (codes >= 0).sum(axis=1))
+        return packet
+
+    def _codes(self, block: Samples) -> Codes:
+        """Codes of the next frames, of all or of variable numbers of codebooks."""
+        if self._control is None:
+            codes, self._state = self._engine.encode_step(
+                block, self._state, self.header.num_codebooks
+            )
+            return codes
+        codes, errors, self._state = self._engine.analyze_step(block, self._state)
+        counts = self._control.choose(errors)
+        present = np.arange(codes.shape[1])[:, None] < counts[:, None]
+        return np.where(present, codes, NO_CODE)
 
     def _check_running(self) -> None:
         if self._finished:

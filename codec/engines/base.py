@@ -24,7 +24,11 @@ the one they were given. So a session can be copied, rewound and continued from 
 """
 
 Codes: TypeAlias = npt.NDArray[np.int64]
-"""Codes ``[C, K, T]``: channel, codebook, frame."""
+"""Codes ``[C, K, T]``: channel, codebook, frame. In streams of variable bitrate those of a frame's
+upper codebooks may be absent: `codec.entropy.context.NO_CODE`."""
+
+Errors: TypeAlias = npt.NDArray[np.float32]
+"""Mean squares ``[C, K, T]`` of what each codebook leaves of a frame's latent."""
 
 Embedding: TypeAlias = npt.NDArray[np.float32]
 """Continuous latents ``[C, E, T]``, which models without codes have in their place."""
@@ -113,6 +117,18 @@ class Engine(Protocol):
         Returns:
             Codes ``[C, K, T]``, and the state for the next step. A model without codes returns
             its `Embedding` in their place.
+        """
+        ...
+
+    def analyze_step(self, audio: Samples, state: State) -> tuple[Codes, Errors, State]:
+        """Encode the next frames with all codebooks, and say what each codebook is worth.
+
+        Args:
+            audio: as for `encode_step`.
+            state: as for `encode_step`.
+
+        Returns:
+            Codes, their `Errors`, and the state for the next step.
         """
         ...
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from codec.config import CodecConfig
-from codec.engines.base import Codes, Engine, EngineInfo
+from codec.engines.base import Codes, Engine, EngineInfo, Errors
 from codec.entropy.context import ContextModel
 from codec.errors import ModelError
 from codec.io.audio import Samples
@@ -88,6 +88,15 @@ class TorchEngine:
         else:
             codes, state = self.codec.embed_step(batch, state)
         return codes.cpu().numpy(), state
+
+    @torch.inference_mode()
+    def analyze_step(
+        self, audio: Samples, state: NetworkState
+    ) -> tuple[Codes, Errors, NetworkState]:
+        batch = torch.from_numpy(audio)[:, None].to(self._device)
+        latent, state = self.codec.encoder(batch.mT, state)
+        codes, errors = self.codec.require_codes().encode_with_errors(latent)
+        return codes.cpu().numpy(), errors.cpu().numpy(), state
 
     def init_decoder(self, channels: int) -> DecoderState:
         latent = torch.zeros(channels, 1, self.codec.config.latent_dim, device=self._device)

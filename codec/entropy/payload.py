@@ -30,14 +30,19 @@ class PayloadEncoder:
         self._chained = 0  # packets since the last one that depends on no other
 
     def encode(self, codes: Codes) -> tuple[bytes, Coding | None]:
-        """The payload of codes ``[C, K, T]``, and how it is written: whatever is shorter."""
-        plain = pack_codes(codes, self._header)
+        """The payload of codes ``[C, K, T]``, and how it is written: whatever is shorter.
+
+        In a variable stream codes may be `NO_CODE`, and are never written plain.
+        """
+        plain = b"" if self._header.variable else pack_codes(codes, self._header)
         if self._context is None:
             return plain, None
         begins = not self._header.chained or self._state is None or self._chained >= self._chain
         state = None if begins else self._state
-        (coded,), state = encode_packets(self._context, codes[None], state)
-        if len(coded) >= len(plain):
+        (coded,), state = encode_packets(
+            self._context, codes[None], state, variable=self._header.variable
+        )
+        if len(coded) >= len(plain) and not self._header.variable:
             if not begins:  # a decoder remembers a plain packet alone
                 _, state = encode_packets(self._context, codes[None])
             self._state, self._chained = state, 1
@@ -112,4 +117,5 @@ class PayloadDecoder:
             header.num_codebooks,
             num_frames,
             state,
+            variable=header.variable,
         )

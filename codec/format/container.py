@@ -22,7 +22,7 @@ PLAIN_FORMAT, CODED_FORMAT = 1, 2
 SYNC = 0xAE  # starts a packet of format 1
 SYNC_END = 0xAF  # starts the last one
 SYNC_CODED = 0xA0  # starts a packet of format 2, plus one if it is the last, plus two per `Coding`
-CHAINED_STREAM = 1  # a flag of the header
+CHAINED_STREAM, VARIABLE_STREAM = 1, 2  # flags of the header
 # Longer packets would make resynchronisation in a damaged file slow, and damage less local.
 MAX_PAYLOAD = 2**16
 MAX_CHANNELS = 255
@@ -65,6 +65,7 @@ class Header:
         fingerprint: 16 bytes that identify the model.
         context: 8 bytes that identify the context model; empty in format 1.
         chained: whether packets may depend on those before them.
+        variable: whether frames may have fewer codes than ``num_codebooks``.
 
     Raises:
         FormatError: a value is out of range.
@@ -89,6 +90,7 @@ class Header:
     fingerprint: bytes
     context: bytes = b""
     chained: bool = False
+    variable: bool = False
 
     SIZE = _HEADER.size + _CRC.size
     """Bytes of a header of format 1, and the fewest of any header."""
@@ -110,14 +112,14 @@ class Header:
             raise FormatError("a model fingerprint has 16 bytes")
         if len(self.context) not in (0, _CONTEXT_SIZE):
             raise FormatError(f"the identity of a context model has {_CONTEXT_SIZE} bytes")
-        if self.chained and not self.context:
-            raise FormatError("a stream without a context model has no chained packets")
+        if (self.chained or self.variable) and not self.context:
+            raise FormatError("a stream without a context model is neither chained nor variable")
         if self.frames_per_packet * self.hop_length > MAX_PACKET_SECONDS * self.sample_rate:
             raise FormatError(
                 f"header says packets of {self.frames_per_packet} frames: they may last "
                 f"{MAX_PACKET_SECONDS} seconds at most, use fewer frames per packet"
             )
-        if (size := self.payload_size(self.frames_per_packet)) > MAX_PAYLOAD - bool(self.context):
+        if (size := self.max_payload(self.frames_per_packet)) > MAX_PAYLOAD - bool(self.context):
             raise FormatError(
                 f"header says packets of {size} bytes, the limit is {MAX_PAYLOAD}: "
                 "use fewer frames per packet"
@@ -145,8 +147,18 @@ class Header:
         return Fraction(self.sample_rate, self.hop_length) * bits
 
     def payload_size(self, num_frames: int) -> int:
-        """Bytes of the codes of ``num_frames`` frames."""
+        """Bytes of the plain codes of ``num_frames`` frames, of all codebooks."""
         return packed_size(self.bits_per_code, num_frames * self.channels * self.num_codebooks)
+
+    def max_payload(self, num_frames: int) -> int:
+        """Most bytes that the codes of ``num_frames`` frames may take.
+
+        Coded packets are not longer than plain ones, but cannot be plain where the number of codes
+        varies. There a code of two digits takes 32 bits at most, and the number of codes 16.
+        """
+        if self.variable:
+            return num_frames * self.channels * (4 * self.num_codebooks + 2)
+        return self.payload_size(num_frames)
 
     def model_samples(self, num_samples: int) -> int:
         """Number of samples at the model's rate for ``num_samples`` at the original rate."""
@@ -161,7 +173,7 @@ class Header:
         head = _HEADER.pack(
             MAGIC,
             (CODED_FORMAT if self.context else PLAIN_FORMAT) << 4,
-            CHAINED_STREAM if self.chained else 0,
+            CHAINED_STREAM * self.chained | VARIABLE_STREAM * self.variable,
             self.channels,
             self.num_codebooks,
             self.bits_per_code,
@@ -205,9 +217,14 @@ class Header:
                 f"reads formats {PLAIN_FORMAT} and {CODED_FORMAT}: upgrade aecodec"
             )
         context = head[_HEADER.size :]
-        if flags & ~(CHAINED_STREAM if context else 0):
+        if flags & ~(CHAINED_STREAM | VARIABLE_STREAM if context else 0):
             raise FormatError(f"the header has flags {flags:#x} that this version does not know")
-        return replace(cls(*values), context=context, chained=bool(flags & CHAINED_STREAM))
+        return replace(
+            cls(*values),
+            context=context,
+            chained=bool(flags & CHAINED_STREAM),
+            variable=bool(flags & VARIABLE_STREAM),
+        )
 
 
 @dataclass(frozen=True)
@@ -432,9 +449,9 @@ class PacketReader:
             is_packet = sync in (SYNC, SYNC_END)
         else:
             _, _, num_frames, size = _CODED_HEAD.unpack_from(self._buffer, position)
-            # Plain codes are written where they are not longer than coded ones.
-            is_packet = coding is not None and size <= header.payload_size(num_frames)
+            is_packet = coding is not None and size <= header.max_payload(num_frames)
             is_packet = is_packet and (coding != Coding.CHAINED or header.chained)
+            is_packet = is_packet and (coding != Coding.PLAIN or not header.variable)
         full = header.frames_per_packet
         if not is_packet or num_frames > full or (num_frames < full and not is_last):
             return 0
