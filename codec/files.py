@@ -17,7 +17,7 @@ from codec.io.audio import Resampler, Samples, create_audio, open_audio
 from codec.io.outputs import atomic_output, check_apart
 from codec.io.pipes import is_pipe, seekable_input
 from codec.model_folder import DEFAULT_MODEL
-from codec.registry import Model, as_engine
+from codec.registry import EngineName, Model, as_engine, codec_for
 from codec.stream import StreamDecoder, StreamEncoder
 
 PACKET_SECONDS = 2.0
@@ -35,6 +35,7 @@ def encode_file(
     bitrate: Bitrate | None = None,
     mono: bool = False,
     frames_per_packet: int | None = None,
+    engine: EngineName | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> StreamSummary:
@@ -47,6 +48,7 @@ def encode_file(
         bitrate: target in bits per second and channel; the model's highest if None.
         mono: whether to mix all channels to one.
         frames_per_packet: number of frames per packet; `PACKET_SECONDS` worth if None.
+        engine: which engine loads a model that is named, as in `load_engine`.
         force: replace an existing target.
         progress: called with the share that is done.
 
@@ -71,11 +73,11 @@ def encode_file(
                 f"{source} has {reader.channels} channels, a stream holds {MAX_CHANNELS}: "
                 "mix down with --mono"
             )
-        engine = as_engine(model)
+        loaded = as_engine(model, engine)
         if frames_per_packet is None:
-            frames_per_packet = _default_packet(engine.info, bitrate, reader.channels)
+            frames_per_packet = _default_packet(loaded.info, bitrate, reader.channels)
         encoder = StreamEncoder(
-            engine,
+            loaded,
             bitrate=bitrate,
             channels=reader.channels,
             frames_per_packet=frames_per_packet,
@@ -111,6 +113,7 @@ def decode_file(
     bitrate: Bitrate | None = None,
     sample_rate: int | Literal["model"] | None = None,
     suffix: str | None = None,
+    engine: EngineName | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> StreamSummary:
@@ -127,6 +130,7 @@ def decode_file(
         bitrate: decode at most this many bits per second and channel.
         sample_rate: of the output; ``"model"`` for the model's own, the original one if None.
         suffix: format of the output; that of ``target`` if None, wav for pipes.
+        engine: which engine loads a model that is named, as in `load_engine`.
         force: replace an existing target.
         progress: called with the share that is done.
 
@@ -151,7 +155,8 @@ def decode_file(
         suffix = ".wav" if is_pipe(target) else target.suffix.lower()
     with open_codes(source) as file:
         header = read_header(file)
-        decoder = StreamDecoder(model, header, bitrate=bitrate)
+        loaded = codec_for(header, engine) if model is None else as_engine(model, engine)
+        decoder = StreamDecoder(loaded, header, bitrate=bitrate)
         rate = header.sample_rate if sample_rate == "model" else sample_rate
         rate = rate or header.original_sample_rate
         resampler = Resampler(header.sample_rate, rate, header.channels)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from codec.engines.base import Engine
-from codec.errors import FormatError, ModelError
+from codec.errors import FormatError, ModelError, optional_packages
 from codec.format.container import Header
-from codec.model_folder import DEFAULT_MODEL, find_by_fingerprint, find_model, read_description
+from codec.model_folder import (
+    DEFAULT_MODEL,
+    find_by_fingerprint,
+    find_model,
+    has_graphs,
+    read_description,
+)
 
 if TYPE_CHECKING:
     from codec.network.model import Codec
@@ -17,30 +23,55 @@ if TYPE_CHECKING:
 Model: TypeAlias = "Engine | Codec | str | Path"
 """Whatever names a model: an engine, a PyTorch model, a packaged name or a model folder."""
 
+EngineName: TypeAlias = Literal["onnx", "torch"]
+ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 
-def load_engine(model: str | Path = DEFAULT_MODEL) -> Engine:
+
+def load_engine(
+    model: str | Path = DEFAULT_MODEL, engine: EngineName | None = None, *, threads: int = 1
+) -> Engine:
     """Load a model for coding.
 
     Args:
         model: name of a packaged model, or path of a model folder.
+        engine: ``"onnx"`` or ``"torch"``; if None, onnxruntime for a model with graphs, which
+            packaged models have, and PyTorch for others.
+        threads: number of threads that onnxruntime computes a step with. PyTorch has a setting of
+            its own, ``torch.set_num_threads``.
 
     Raises:
-        ModelError: there is no such model, or its files are damaged.
+        ModelError: there is no such model, its files are damaged, or it has no graphs.
+        MissingPackageError: PyTorch is needed and not installed.
 
     Example:
         >>> engine = load_engine()
         >>> engine.info.sample_rate, engine.info.hop_length, engine.info.num_codebooks
         (24000, 480, 12)
     """
-    from codec.engines.torch import TorchEngine
-    from codec.network.weights import load_codec
+    folder = find_model(model)
+    if engine is None:
+        engine = "onnx" if has_graphs(folder) else "torch"
+    if engine == "onnx":
+        if not has_graphs(folder):
+            raise ModelError(f"{folder} has no graphs: aecodec export {folder} {folder}")
+        from codec.engines.onnx import OnnxEngine
 
-    name = read_description(find_model(model))["name"]
-    return TorchEngine(load_codec(model), name)
+        return OnnxEngine(folder, threads)
+    if engine != "torch":
+        raise ModelError(f"no engine {engine!r}: give one of {list(ENGINES)}")
+    with optional_packages("PyTorch's engine", "torch"):
+        from codec.engines.torch import TorchEngine
+        from codec.network.weights import load_codec
+
+    return TorchEngine(load_codec(folder), read_description(folder)["name"])
 
 
-def as_engine(model: Model) -> Engine:
+def as_engine(model: Model, engine: EngineName | None = None) -> Engine:
     """The engine that ``model`` is or names.
+
+    Args:
+        model: an engine, a PyTorch model, a packaged name or a model folder.
+        engine: which engine loads a model that is named, as in `load_engine`.
 
     Raises:
         ModelError: there is no such model.
@@ -53,14 +84,18 @@ def as_engine(model: Model) -> Engine:
     if isinstance(model, Engine):
         return model
     if isinstance(model, str | Path):
-        return load_engine(model)
+        return load_engine(model, engine)
     from codec.engines.torch import TorchEngine
 
     return TorchEngine(model)
 
 
-def codec_for(header: Header) -> Engine:
+def codec_for(header: Header, engine: EngineName | None = None) -> Engine:
     """The packaged model that a stream was made with; loaded once per process.
+
+    Args:
+        header: header of the stream.
+        engine: which engine loads it, as in `load_engine`.
 
     Raises:
         ModelError: no packaged model has that fingerprint.
@@ -71,7 +106,7 @@ def codec_for(header: Header) -> Engine:
         >>> codec_for(encoder.header).info.fingerprint == encoder.header.fingerprint
         True
     """
-    return _packaged(header.fingerprint)
+    return _packaged(header.fingerprint, engine)
 
 
 def check_model(engine: Engine, header: Header) -> None:
@@ -96,11 +131,11 @@ def check_model(engine: Engine, header: Header) -> None:
 
 
 @lru_cache(maxsize=4)
-def _packaged(fingerprint: bytes) -> Engine:
+def _packaged(fingerprint: bytes, engine: EngineName | None) -> Engine:
     folder = find_by_fingerprint(fingerprint)
     if folder is None:
         raise ModelError(
             f"the stream was made with model {fingerprint.hex()}, which is not packaged: "
             "give the right folder with --model"
         )
-    return load_engine(folder)
+    return load_engine(folder, engine)

@@ -11,10 +11,11 @@ import click
 from codec.bitrate import Bitrate, format_bitrate
 from codec.cli.errors import WrongUse, clear_errors
 from codec.cli.jobs import list_jobs, run_jobs
-from codec.cli.options import BitrateType, OutputRate
+from codec.cli.options import ENGINE, THREADS, BitrateType, OutputRate
 from codec.errors import CodecError
 from codec.format.summary import StreamSummary
 from codec.model_folder import DEFAULT_MODEL
+from codec.registry import EngineName
 
 
 @click.command()
@@ -24,6 +25,8 @@ from codec.model_folder import DEFAULT_MODEL
 @click.option("--mono", is_flag=True, help="Mix all channels to one.")
 @click.option("--frames-per-packet", type=click.IntRange(1, 65535), help="[2 seconds' worth]")
 @click.option("-m", "--model", default=DEFAULT_MODEL, help="Model folder or packaged model.")
+@ENGINE
+@THREADS
 @click.option("-f", "--force", is_flag=True, help="Replace existing files.")
 def encode(
     paths: tuple[str, ...],
@@ -32,6 +35,8 @@ def encode(
     mono: bool,
     frames_per_packet: int | None,
     model: str,
+    engine: EngineName | None,
+    threads: int,
     force: bool,
 ) -> None:
     """Encode audio files to .codes files.
@@ -44,14 +49,14 @@ def encode(
         from codec.files import encode_file
         from codec.registry import load_engine
 
-        engine = load_engine(model)
-        engine.info.codebooks_for(bitrate)
+        loaded = load_engine(model, engine, threads=threads)
+        loaded.info.codebooks_for(bitrate)
 
     def run(source: Path, target: Path, progress: Callable[[float], None]) -> None:
         summary = encode_file(
             source,
             target,
-            model=engine,
+            model=loaded,
             bitrate=bitrate,
             mono=mono,
             frames_per_packet=frames_per_packet,
@@ -74,6 +79,8 @@ def encode(
 @click.option("-d", "--out-dir", type=click.Path(path_type=Path), help="Folder for the outputs.")
 @click.option("--format", "suffix", help="wav, flac, ... [by the output's suffix, else wav]")
 @click.option("-m", "--model", help="Model folder; otherwise the one the stream names.")
+@ENGINE
+@THREADS
 @click.option("-f", "--force", is_flag=True, help="Replace existing files.")
 def decode(
     paths: tuple[str, ...],
@@ -82,6 +89,8 @@ def decode(
     out_dir: Path | None,
     suffix: str | None,
     model: str | None,
+    engine: EngineName | None,
+    threads: int,
     force: bool,
 ) -> None:
     """Decode .codes files to audio files; the format follows the output's suffix."""
@@ -96,13 +105,14 @@ def decode(
                 names = ", ".join(name[1:] for name in FORMATS)
                 raise WrongUse(f"format {suffix[1:]!r} is unknown: give one of {names}")
         jobs = list_jobs(paths, out_dir, suffix or ".wav", is_codes)
-        engine = load_engine(model) if model else None
+        loaded = load_engine(model, engine, threads=threads) if model else None
 
     def run(source: Path, target: Path, progress: Callable[[float], None]) -> None:
         summary = decode_file(
             source,
             target,
-            model=engine,
+            model=loaded,
+            engine=engine,
             bitrate=bitrate,
             sample_rate=sample_rate,
             suffix=suffix,

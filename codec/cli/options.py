@@ -11,8 +11,16 @@ import click
 from codec.bitrate import Bitrate, parse_bitrate
 from codec.cli.errors import WrongUse
 from codec.errors import ConfigError
+from codec.registry import ENGINES
 
 POSITIVE = click.FloatRange(min=0, min_open=True)
+
+ENGINE = click.option(
+    "--engine", type=click.Choice(ENGINES), help="onnxruntime or PyTorch. [onnx for models with graphs]"
+)
+THREADS = click.option(
+    "--threads", type=click.IntRange(min=1), default=1, help="Threads of onnxruntime. [1]"
+)
 
 
 class BitrateType(click.ParamType[Bitrate]):

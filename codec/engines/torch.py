@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
 
 import safetensors.torch
 import torch
@@ -110,6 +111,19 @@ class TorchEngine:
         flushed: Samples = audio[:, 0].cpu().numpy()
         return flushed
 
+    def join_states(self, states: Sequence[Any]) -> Any:
+        if isinstance(states[0], DecoderState):
+            networks, latents = zip(*states, strict=True)
+            return DecoderState(_join(networks), torch.cat(latents))
+        return _join(states)
+
+    def split_state(self, state: Any, channels: Sequence[int]) -> list[Any]:
+        if isinstance(state, DecoderState):
+            networks = _split(state.network, channels)
+            latents = state.latent.split(list(channels))
+            return [DecoderState(*each) for each in zip(networks, latents, strict=True)]
+        return cast("list[Any]", _split(state, channels))
+
     def _decode(self, latent: Tensor, state: DecoderState) -> tuple[Samples, DecoderState]:
         audio, network = self.codec.decoder(latent, state.network)
         last = latent[:, -1:] if latent.shape[1] else state.latent
@@ -122,6 +136,21 @@ class TorchEngine:
         return _restore, (config, data, self.info.fingerprint, self.info.name)
 
 
+def _join(states: Sequence[NetworkState]) -> NetworkState:
+    if isinstance(states[0], Tensor):
+        return torch.cat(cast("list[Tensor]", states))
+    return tuple(_join(parts) for parts in zip(*states, strict=True))
+
+
+def _split(state: NetworkState, channels: Sequence[int]) -> list[NetworkState]:
+    if isinstance(state, Tensor):
+        return list(state.split(list(channels)))
+    if not state:
+        return [() for _ in channels]
+    parts = [_split(each, channels) for each in state]
+    return [tuple(each) for each in zip(*parts, strict=True)]
+
+
 def tensor_model(engine: Engine) -> Codec:
     """The PyTorch model of an engine, for what needs tensors.
 
@@ -129,7 +158,9 @@ def tensor_model(engine: Engine) -> Codec:
         ModelError: the engine is of another kind.
     """
     if not isinstance(engine, TorchEngine):
-        raise ModelError(f"{type(engine).__name__} has no PyTorch model: use a TorchEngine")
+        raise ModelError(
+            f'{type(engine).__name__} has no PyTorch model: use load_engine(model, engine="torch")'
+        )
     return engine.codec
 
 

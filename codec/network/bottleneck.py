@@ -146,6 +146,16 @@ class ResidualQuantizer(Quantizer):
         return self._values(codes)
 
     @abstractmethod
+    def decode_present(self, codes: Tensor) -> Tensor:
+        """`decode` of the codes that are present; a frame without any becomes a latent of zero.
+
+        Exported graphs use it: the number of codebooks may differ between the items of a batch.
+
+        Args:
+            codes: ``[B, K, T]`` of all codebooks, -1 where a code is absent.
+        """
+
+    @abstractmethod
     def _values(self, codes: Tensor) -> Tensor:
         """`decode` for a valid number of codebooks."""
 
