@@ -102,7 +102,8 @@ def macs_per_second(contender: Contender, bitrate: int) -> dict[str, float]:
     def audio(num_frames: int) -> np.ndarray:
         return speech(contender.sample_rate, num_frames * contender.hop_length)
 
-    per_frame = macs_per_frame(partial(contender.encode, bitrate=bitrate), contender.decode, audio)
+    counted = contender.countable()
+    per_frame = macs_per_frame(partial(counted.encode, bitrate=bitrate), counted.decode, audio)
     frame_rate = contender.sample_rate / contender.hop_length
     return {side: count * frame_rate for side, count in per_frame.items()}
 
@@ -131,7 +132,7 @@ def offline(
         neural_seconds: duration of the clips for neural networks of others, which are slow.
         rounds: number of rounds.
     """
-    ours = Aecodec(model)
+    ours = Aecodec(model, threads=torch.get_num_threads())
     highest = ours.bitrates()[-1]
     timed = [Timed(ours, highest, seconds)]
     for name in names:
@@ -182,7 +183,7 @@ def _figures(
 
 def streaming(model: str, seconds: float) -> list[dict[str, Any]]:
     """Time of single pushes at sender and receiver, with packets as long as the pushes."""
-    engine = load_engine(model)
+    engine = load_engine(model, threads=torch.get_num_threads())
     info = engine.info
     audio = speech(info.sample_rate, round(seconds * info.sample_rate))[None]
     rows = []
@@ -230,7 +231,7 @@ def _push_times(steps: list[float], push_seconds: float) -> dict[str, float]:
 def first_packet(model: str) -> dict[str, float]:
     """Processing time until the first packet and its audio, in a new process and later."""
     began = time.perf_counter()
-    engine = load_engine(model)
+    engine = load_engine(model, threads=torch.get_num_threads())
     load_seconds = time.perf_counter() - began
     info = engine.info
     audio = speech(info.sample_rate, info.hop_length)[None]

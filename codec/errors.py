@@ -116,6 +116,5 @@ def optional_packages(purpose: str, extra: str) -> Iterator[None]:
         if module not in OPTIONAL_PACKAGES:
             raise
         raise MissingPackageError(
-            f"{purpose} needs {module}, which is not installed: "
-            f'pip install "aecodec[{extra}]"'
+            f'{purpose} needs {module}, which is not installed: pip install "aecodec[{extra}]"'
         ) from error

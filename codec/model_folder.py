@@ -222,7 +222,9 @@ def read_graph(folder: Path, description: dict[str, Any]) -> Path:
     """
     path = folder / str(description["file"])
     if path.parent != folder:
-        raise ModelError(f"{folder / GRAPHS} names {path}, which lies elsewhere: run aecodec export")
+        raise ModelError(
+            f"{folder / GRAPHS} names {path}, which lies elsewhere: run aecodec export"
+        )
     digest = hashlib.sha256(_read(path)).hexdigest()
     if digest != description["sha256"]:
         raise ModelError(

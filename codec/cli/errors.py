@@ -11,6 +11,7 @@ import click
 
 from codec.errors import CodecError
 
+
 class Failure(click.ClickException):
     """One line on stderr, exit status 1."""
 
@@ -51,4 +52,3 @@ def clear_errors() -> Iterator[None]:
             "not enough memory: close other programs; in training, lower data.batch_size or "
             "data.crop_frames"
         ) from error
-

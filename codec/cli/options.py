@@ -16,7 +16,9 @@ from codec.registry import ENGINES
 POSITIVE = click.FloatRange(min=0, min_open=True)
 
 ENGINE = click.option(
-    "--engine", type=click.Choice(ENGINES), help="onnxruntime or PyTorch. [onnx for models with graphs]"
+    "--engine",
+    type=click.Choice(ENGINES),
+    help="onnxruntime or PyTorch. [onnx for models with graphs]",
 )
 THREADS = click.option(
     "--threads", type=click.IntRange(min=1), default=1, help="Threads of onnxruntime. [1]"

@@ -98,7 +98,7 @@ def inspect(model: str, folder: Path, out: Path, seconds: float, every: int, for
         from codec.registry import load_engine
 
         written = draw(
-            load_engine(model, engine="torch"),  # for its latents
+            load_engine(model, "torch"),
             folder,
             out,
             seconds=seconds,

@@ -152,7 +152,7 @@ def write_graphs(folder: Path) -> None:
     description = read_description(folder)
     stored = stored_tensors(read_weights(folder, description))
     remove_graphs(folder)
-    vectors = json.dumps(test_vectors(codec)).encode() + b"\n"
+    vectors = json.dumps(compute_test_vectors(codec)).encode() + b"\n"
     write_atomically(folder / TEST_VECTORS, vectors)
     sides: dict[str, Any] = {}
     for side, file in (("encoder", ENCODER), ("decoder", DECODER)):
@@ -192,13 +192,14 @@ def export_step(config: CodecConfig, side: str) -> onnx.ModelProto:
     codec = Codec(config).eval().requires_grad_(False)
     codec.quantizer.train()  # without stacked codebooks, which would hide the weights
     batch, frames = torch.export.Dim("batch"), torch.export.Dim("frames")
+    audio, codes = ("audio", ["batch", "samples"]), ("codes", ["batch", "codebooks", "frames"])
     step: nn.Module
     if side == "encoder":
-        step, names = EncoderStep(codec), ("audio", "codes")
+        step, ends = EncoderStep(codec), (audio, codes)
         first = torch.zeros(EXAMPLE_BATCH, EXAMPLE_FRAMES * config.hop_length)
         shape = {0: batch, 1: config.hop_length * frames}
     else:
-        step, names = DecoderStep(codec), ("codes", "audio")
+        step, ends = DecoderStep(codec), (codes, audio)
         sizes = (EXAMPLE_BATCH, config.num_codebooks, EXAMPLE_FRAMES)
         first = torch.zeros(sizes, dtype=torch.int64)
         shape = {0: batch, 2: frames}
@@ -214,29 +215,29 @@ def export_step(config: CodecConfig, side: str) -> onnx.ModelProto:
     model = exported.model
     graph = model.graph
     # As inputs, weights are not folded into constants.
-    weights = [graph.initializers.pop(name) for name in step.state_dict() if name in graph.initializers]
+    weights = [
+        graph.initializers.pop(name) for name in step.state_dict() if name in graph.initializers
+    ]
     for weight in weights:
         weight.const_value = None
     graph.inputs.extend(weights)
     onnxscript.optimizer.optimize(
         model, input_size_limit=FOLDED_SIZE, output_size_limit=FOLDED_SIZE
     )
-    _name_values(graph, names, len(states))
+    for values, (name, dimensions), direction in zip(
+        (graph.inputs, graph.outputs), ends, ("in", "out"), strict=True
+    ):
+        values[0].name, values[0].shape = name, onnx_ir.Shape(dimensions)
+        for number, state in enumerate(states):
+            value = values[1 + number]
+            value.name = f"state_{direction}_{number}"
+            value.shape = onnx_ir.Shape(["batch", *state.shape[1:]])
     for node in graph.all_nodes():
         node.metadata_props.clear()  # where in PyTorch it comes from, which is most of the file
     model.metadata_props.clear()
-    return onnx_ir.to_proto(model)
-
-
-def _name_values(graph: onnx_ir.Graph, names: tuple[str, str], num_states: int) -> None:
-    """Name inputs and outputs, and their dimensions."""
-    for values, name, direction in (
-        (graph.inputs, names[0], "in"),
-        (graph.outputs, names[1], "out"),
-    ):
-        values[0].name = name
-        for number in range(num_states):
-            values[1 + number].name = f"state_{direction}_{number}"
+    found: onnx.ModelProto = onnx_ir.to_proto(model)
+    del found.graph.value_info[:]
+    return found
 
 
 def _with_weights(exported: onnx.ModelProto, stored: dict[str, StoredTensor]) -> bytes:
@@ -274,7 +275,7 @@ def _with_weights(exported: onnx.ModelProto, stored: dict[str, StoredTensor]) ->
 
 
 @torch.inference_mode()
-def test_vectors(codec: Codec) -> dict[str, Any]:
+def compute_test_vectors(codec: Codec) -> dict[str, Any]:
     """What an implementation of the graphs must compute: audio, its codes, and what they become.
 
     Args:

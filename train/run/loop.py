@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from codec.corpus.index import Index, scan
-from codec.errors import ConfigError
+from codec.errors import ConfigError, MissingPackageError, ModelError, optional_packages
 from codec.io.outputs import write_atomically
 from codec.network.weights import save_codec
 from train.data.batches import Corpus, split, validation_clips
@@ -125,6 +125,9 @@ def fit(
         hours = trainer.corpus.hours
         logger.info("training on %.2f hours, validating on %d files", hours, len(clips))
     run(trainer, Budget(recipe.run.steps, minutes), clips, journal, out)
+    if fabric.is_global_zero and recipe.run.graphs:
+        for folder in (out, home / "best"):
+            add_graphs(folder)
     return fabric.is_global_zero
 
 
@@ -236,6 +239,19 @@ def save_model(trainer: Trainer, folder: Path, name: str) -> None:
     frozen = [p for p in trainer.state.codec.parameters() if not p.requires_grad]
     half = all(torch.equal(p, p.half().float()) for p in frozen)
     save_codec(codec, folder, name=name, half=half)
+
+
+def add_graphs(folder: Path) -> None:
+    """Write graphs into the folder of a finished model, or log why it has none."""
+    if not folder.exists():
+        return
+    try:
+        with optional_packages("writing graphs", "train"):
+            from codec.network.graphs import write_graphs
+
+            write_graphs(folder)
+    except (ModelError, MissingPackageError) as error:
+        logger.info("%s has no graphs, PyTorch runs it: %s", folder, error)
 
 
 def make_corpus(index: Index, recipe: TrainConfig) -> Corpus:
