@@ -86,8 +86,8 @@ class MissingPackageError(CodecError, ImportError):
         >>> with optional_packages("the tensor interface", "torch"):
         ...     raise ModuleNotFoundError("No module named 'torch'", name="torch")
         Traceback (most recent call last):
-        codec.errors.MissingPackageError: the tensor interface needs torch, which is not installed: \
-pip install "aecodec[torch]"
+        codec.errors.MissingPackageError: the tensor interface needs torch, which is not \
+installed: pip install "aecodec[torch]"
     """
 
 

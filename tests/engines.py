@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def folder_with_graphs(codec: Codec) -> Path:
     return folder
 
 
-ENGINES = {"torch": TorchEngine, "onnx": onnx_engine}
+ENGINES: dict[str, Callable[[Codec], Engine]] = {"torch": TorchEngine, "onnx": onnx_engine}
 """Every engine that the laws hold for, by what makes one of a model."""
 
 

@@ -61,7 +61,8 @@ class EncoderStep(nn.Module):
 
     def __init__(self, codec: Codec) -> None:
         super().__init__()
-        self.encoder, self.quantizer = codec.encoder, codec.quantizer
+        self.encoder = codec.encoder
+        self.quantizer = codec.require_codes()
 
     def forward(self, audio: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         state = unflatten(self.encoder.init_state(1), iter(states))
@@ -77,7 +78,8 @@ class DecoderStep(nn.Module):
 
     def __init__(self, codec: Codec) -> None:
         super().__init__()
-        self.decoder, self.quantizer = codec.decoder, codec.quantizer
+        self.decoder = codec.decoder
+        self.quantizer = codec.require_codes()
 
     def forward(self, codes: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         state = unflatten(self.decoder.init_state(1), iter(states))
