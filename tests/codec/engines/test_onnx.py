@@ -144,8 +144,8 @@ main(sys.argv[1:])
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("encode {recording} a.codes --engine torch", "PyTorch's engine needs torch"),
-        ("encode {recording} a.codes --model {folder}", "PyTorch's engine needs torch"),
+        ("encode {recording} a.codes --engine torch", "PyTorch's engine needs"),
+        ("encode {recording} a.codes --model {folder}", "PyTorch's engine needs"),
         ("export speech24k out", "aecodec export needs"),
     ],
 )
@@ -163,5 +163,5 @@ def test_what_needs_torch_names_the_extra_in_one_line(
 def test_the_tensor_interface_names_its_extra() -> None:
     result = run_without_torch("import codec\ncodec.load_codec")
     last = result.stderr.splitlines()[-1]
-    assert "codec.load_codec needs safetensors" in last or "codec.load_codec needs torch" in last
+    assert "MissingPackageError: codec.load_codec needs" in last
     assert last.endswith('pip install "aecodec[torch]"')
