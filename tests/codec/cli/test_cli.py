@@ -79,7 +79,7 @@ def test_a_model_is_exported_and_named_engines_are_used(
     fails(run("export", "speech25k", exported), 1, "no model 'speech25k'")
     result = run("export", exported, exported, "--force")
     assert (result.exit_code, result.stdout.strip()) == (0, str(exported)), result.output
-    streams = []
+    streams: list[bytes] = []
     for options in (["--engine", "onnx", "--threads", "2"], ["--engine", "torch"], []):
         target = tmp_path / f"{len(streams)}.codes"
         assert run("encode", wav, target, "-m", exported, *options).exit_code == 0

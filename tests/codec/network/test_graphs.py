@@ -56,7 +56,7 @@ def test_test_vectors_of_the_packaged_model_are_met() -> None:
 def check_vectors(folder: Path) -> None:
     engine = OnnxEngine(folder)
     vectors = json.loads((folder / "test_vectors.json").read_text())
-    audio = np.array([vectors["audio_times_32768"]], np.float32) / 32768
+    audio = np.array([vectors["audio_times_32768"]], np.float32) / np.float32(32768)
     codes = base.encode(engine, audio)
     assert (codes[0] == vectors["codes"]).mean() >= 0.99
     decoded, state = engine.decode_step(np.array([vectors["codes"]]), engine.init_decoder(1))
