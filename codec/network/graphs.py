@@ -84,7 +84,7 @@ class DecoderStep(nn.Module):
     def forward(self, codes: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         state = unflatten(self.decoder.init_state(1), iter(states))
         audio, state = self.decoder(self.quantizer.decode_present(codes), state)
-        return (audio[..., 0], *flatten(state))
+        return (audio.squeeze(-1), *flatten(state))
 
 
 def flatten(state: State) -> list[Tensor]:
