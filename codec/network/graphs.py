@@ -23,6 +23,7 @@ import onnx
 import onnx_ir
 import onnxscript.optimizer
 import torch
+from onnxscript import opset18 as ops
 from torch import Tensor, nn
 
 from codec.config import CodecConfig
@@ -212,7 +213,13 @@ def export_step(config: CodecConfig, side: str) -> onnx.ModelProto:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.export.export(step, (first, *states), dynamic_shapes=shapes, strict=False)
-        exported = torch.onnx.export(program, dynamo=True, optimize=False, verbose=False)
+        exported = torch.onnx.export(
+            program,
+            dynamo=True,
+            optimize=False,
+            verbose=False,
+            custom_translation_table={torch.ops.aten.sigmoid.default: _sigmoid},
+        )
     assert exported is not None
     model = exported.model
     graph = model.graph
@@ -240,6 +247,15 @@ def export_step(config: CodecConfig, side: str) -> onnx.ModelProto:
     found: onnx.ModelProto = onnx_ir.to_proto(model)
     del found.graph.value_info[:]
     return found
+
+
+def _sigmoid(x: Any) -> Any:
+    """The sigmoid of gains, also where it is nearly zero.
+
+    onnxruntime approximates its own to an absolute error of 1e-7. A gain like that may belong to a
+    coefficient of a thousand.
+    """
+    return ops.Reciprocal(ops.Add(ops.Exp(ops.Neg(x)), ops.Constant(value_float=1.0)))
 
 
 def _with_weights(exported: onnx.ModelProto, stored: dict[str, StoredTensor]) -> bytes:
