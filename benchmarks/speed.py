@@ -46,11 +46,12 @@ from benchmarks.shared.report import installed, origin, write_report
 from benchmarks.shared.resampling import resample
 from benchmarks.shared.tables import markdown_table
 from codec.engines.base import Engine
+from codec.engines.names import ENGINES
 from codec.errors import CodecError
 from codec.files import PACKET_SECONDS
 from codec.model_folder import DEFAULT_MODEL, find_model, has_graphs
 from codec.quality.macs import macs_per_frame
-from codec.registry import ENGINES, load_engine
+from codec.registry import load_engine
 from codec.stream import StreamDecoder, StreamEncoder
 
 REPOSITORY = Path(__file__).resolve().parent.parent

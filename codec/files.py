@@ -9,6 +9,7 @@ from typing import Literal
 
 from codec.bitrate import Bitrate, ceil_div
 from codec.engines.base import EngineInfo
+from codec.engines.names import EngineName
 from codec.errors import CodecError
 from codec.format.container import MAX_CHANNELS, MAX_PAYLOAD, Gap, Packet, PacketWriter
 from codec.format.reading import open_codes, read_header, read_packets
@@ -17,7 +18,7 @@ from codec.io.audio import Resampler, Samples, create_audio, open_audio
 from codec.io.outputs import atomic_output, check_apart
 from codec.io.pipes import is_pipe, seekable_input
 from codec.model_folder import DEFAULT_MODEL
-from codec.registry import EngineName, Model, as_engine, codec_for
+from codec.registry import Model, as_engine, codec_for
 from codec.stream import StreamDecoder, StreamEncoder
 
 PACKET_SECONDS = 2.0

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, TypeAlias
 
 from codec.engines.base import Engine
+from codec.engines.names import ENGINES, EngineName
 from codec.errors import FormatError, ModelError, optional_packages
 from codec.format.container import Header
 from codec.model_folder import (
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
 Model: TypeAlias = "Engine | Codec | str | Path"
 """Whatever names a model: an engine, a PyTorch model, a packaged name or a model folder."""
-
-EngineName: TypeAlias = Literal["onnx", "torch"]
-ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 
 
 def load_engine(

@@ -8,11 +8,12 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from benchmarks.contenders.base import Contender, Encoded
+from codec.engines.names import EngineName
 from codec.files import PACKET_SECONDS
 from codec.format.container import Header, Packet
 from codec.io.audio import Samples
 from codec.model_folder import DEFAULT_MODEL, count_parameters, find_model
-from codec.registry import EngineName, load_engine
+from codec.registry import load_engine
 from codec.stream import StreamDecoder, StreamEncoder
 
 

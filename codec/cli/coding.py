@@ -12,10 +12,10 @@ from codec.bitrate import Bitrate, format_bitrate
 from codec.cli.errors import WrongUse, clear_errors
 from codec.cli.jobs import list_jobs, run_jobs
 from codec.cli.options import ENGINE, THREADS, BitrateType, OutputRate
+from codec.engines.names import EngineName
 from codec.errors import CodecError
 from codec.format.summary import StreamSummary
 from codec.model_folder import DEFAULT_MODEL
-from codec.registry import EngineName
 
 
 @click.command()

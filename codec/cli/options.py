@@ -10,8 +10,8 @@ import click
 
 from codec.bitrate import Bitrate, parse_bitrate
 from codec.cli.errors import WrongUse
+from codec.engines.names import ENGINES
 from codec.errors import ConfigError
-from codec.registry import ENGINES
 
 POSITIVE = click.FloatRange(min=0, min_open=True)
 

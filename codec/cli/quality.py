@@ -10,9 +10,9 @@ import click
 
 from codec.cli.errors import clear_errors
 from codec.cli.options import ENGINE, POSITIVE, BitrateType, log_to_stderr
+from codec.engines.names import EngineName
 from codec.errors import optional_packages
 from codec.io.outputs import atomic_output, check_writable
-from codec.registry import EngineName
 
 SECONDS = click.option(
     "--seconds", type=POSITIVE, default=30.0, help="Length taken of each file. [30]"
