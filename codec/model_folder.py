@@ -167,7 +167,7 @@ def count_parameters(model: str | Path) -> int:
 
     Example:
         >>> count_parameters("speech24k")
-        4892928
+        4890176
     """
     folder = find_model(model)
     weights = read_weights(folder, read_description(folder))
