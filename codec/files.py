@@ -37,6 +37,7 @@ def encode_file(
     mono: bool = False,
     frames_per_packet: int | None = None,
     engine: EngineName | None = None,
+    threads: int = 1,
     force: bool = False,
     progress: Progress | None = None,
 ) -> StreamSummary:
@@ -50,6 +51,7 @@ def encode_file(
         mono: whether to mix all channels to one.
         frames_per_packet: number of frames per packet; `PACKET_SECONDS` worth if None.
         engine: which engine loads a model that is named, as in `load_engine`.
+        threads: its number of threads, as in `load_engine`.
         force: replace an existing target.
         progress: called with the share that is done.
 
@@ -74,7 +76,7 @@ def encode_file(
                 f"{source} has {reader.channels} channels, a stream holds {MAX_CHANNELS}: "
                 "mix down with --mono"
             )
-        loaded = as_engine(model, engine)
+        loaded = as_engine(model, engine, threads=threads)
         if frames_per_packet is None:
             frames_per_packet = _default_packet(loaded.info, bitrate, reader.channels)
         encoder = StreamEncoder(
@@ -115,6 +117,7 @@ def decode_file(
     sample_rate: int | Literal["model"] | None = None,
     suffix: str | None = None,
     engine: EngineName | None = None,
+    threads: int = 1,
     force: bool = False,
     progress: Progress | None = None,
 ) -> StreamSummary:
@@ -132,6 +135,7 @@ def decode_file(
         sample_rate: of the output; ``"model"`` for the model's own, the original one if None.
         suffix: format of the output; that of ``target`` if None, wav for pipes.
         engine: which engine loads a model that is named, as in `load_engine`.
+        threads: its number of threads, as in `load_engine`.
         force: replace an existing target.
         progress: called with the share that is done.
 
@@ -156,7 +160,10 @@ def decode_file(
         suffix = ".wav" if is_pipe(target) else target.suffix.lower()
     with open_codes(source) as file:
         header = read_header(file)
-        loaded = codec_for(header, engine) if model is None else as_engine(model, engine)
+        if model is None:
+            loaded = codec_for(header, engine, threads=threads)
+        else:
+            loaded = as_engine(model, engine, threads=threads)
         decoder = StreamDecoder(loaded, header, bitrate=bitrate)
         rate = header.sample_rate if sample_rate == "model" else sample_rate
         rate = rate or header.original_sample_rate

@@ -64,12 +64,13 @@ def load_engine(
     return TorchEngine(load_codec(folder), read_description(folder)["name"])
 
 
-def as_engine(model: Model, engine: EngineName | None = None) -> Engine:
+def as_engine(model: Model, engine: EngineName | None = None, *, threads: int = 1) -> Engine:
     """The engine that ``model`` is or names.
 
     Args:
         model: an engine, a PyTorch model, a packaged name or a model folder.
         engine: which engine loads a model that is named, as in `load_engine`.
+        threads: its number of threads, as in `load_engine`.
 
     Raises:
         ModelError: there is no such model.
@@ -82,18 +83,19 @@ def as_engine(model: Model, engine: EngineName | None = None) -> Engine:
     if isinstance(model, Engine):
         return model
     if isinstance(model, str | Path):
-        return load_engine(model, engine)
+        return load_engine(model, engine, threads=threads)
     from codec.engines.torch import TorchEngine
 
     return TorchEngine(model)
 
 
-def codec_for(header: Header, engine: EngineName | None = None) -> Engine:
+def codec_for(header: Header, engine: EngineName | None = None, *, threads: int = 1) -> Engine:
     """The packaged model that a stream was made with; loaded once per process.
 
     Args:
         header: header of the stream.
         engine: which engine loads it, as in `load_engine`.
+        threads: its number of threads, as in `load_engine`.
 
     Raises:
         ModelError: no packaged model has that fingerprint.
@@ -104,7 +106,7 @@ def codec_for(header: Header, engine: EngineName | None = None) -> Engine:
         >>> codec_for(encoder.header).info.fingerprint == encoder.header.fingerprint
         True
     """
-    return _packaged(header.fingerprint, engine)
+    return _packaged(header.fingerprint, engine, threads)
 
 
 def check_model(engine: Engine, header: Header) -> None:
@@ -129,11 +131,11 @@ def check_model(engine: Engine, header: Header) -> None:
 
 
 @lru_cache(maxsize=4)
-def _packaged(fingerprint: bytes, engine: EngineName | None) -> Engine:
+def _packaged(fingerprint: bytes, engine: EngineName | None, threads: int) -> Engine:
     folder = find_by_fingerprint(fingerprint)
     if folder is None:
         raise ModelError(
             f"the stream was made with model {fingerprint.hex()}, which is not packaged: "
             "give the right folder with --model"
         )
-    return load_engine(folder, engine)
+    return load_engine(folder, engine, threads=threads)

@@ -113,6 +113,7 @@ def decode(
             target,
             model=loaded,
             engine=engine,
+            threads=threads,
             bitrate=bitrate,
             sample_rate=sample_rate,
             suffix=suffix,

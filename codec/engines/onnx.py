@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -130,16 +130,15 @@ class OnnxEngine:
 
     def join_states(self, states: Sequence[Any]) -> Any:
         if isinstance(states[0], DecoderState):
-            networks, last = zip(*states, strict=True)
-            return DecoderState(_join(networks), np.concatenate(last))
+            *network, last = _join([(*each.network, each.last) for each in states])
+            return DecoderState(tuple(network), last)
         return _join(states)
 
     def split_state(self, state: Any, channels: Sequence[int]) -> list[Any]:
         if isinstance(state, DecoderState):
-            networks = _split(state.network, channels)
-            (last,) = zip(*_split((state.last,), channels), strict=True)
-            return [DecoderState(*each) for each in zip(networks, last, strict=True)]
-        return cast("list[Any]", _split(state, channels))
+            parts = _split((*state.network, state.last), channels)
+            return [DecoderState(each[:-1], each[-1]) for each in parts]
+        return list(_split(state, channels))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return OnnxEngine, (self._folder, self._threads)

@@ -13,7 +13,8 @@ import json
 import logging
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -192,7 +193,8 @@ def export_step(config: CodecConfig, side: str) -> onnx.ModelProto:
         config: shape of the model.
         side: ``encoder`` or ``decoder``.
     """
-    codec = Codec(config).eval().requires_grad_(False)
+    with torch.random.fork_rng(devices=[]):  # the caller's random draws stay as they are
+        codec = Codec(config).eval().requires_grad_(False)
     codec.quantizer.train()  # without stacked codebooks, which would hide the weights
     batch, frames = torch.export.Dim("batch"), torch.export.Dim("frames")
     audio, codes = ("audio", ["batch", "samples"]), ("codes", ["batch", "codebooks", "frames"])
@@ -209,10 +211,17 @@ def export_step(config: CodecConfig, side: str) -> onnx.ModelProto:
     # Copies, since one tensor in two places would become one input.
     states = [each.clone() for each in flatten(getattr(codec, side).init_state(EXAMPLE_BATCH))]
     shapes = (shape, tuple({0: batch} for _ in states))
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # which packages it does without
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.export.export(step, (first, *states), dynamic_shapes=shapes, strict=False)
+    model = _convert(step, (first, *states), shapes)
+    _name_inputs_and_outputs(model.graph, ends, states)
+    found: onnx.ModelProto = onnx_ir.to_proto(model)
+    del found.graph.value_info[:]
+    return found
+
+
+def _convert(step: nn.Module, inputs: tuple[Tensor, ...], shapes: Any) -> onnx_ir.Model:
+    """A step as an ONNX model. Its weights follow the other inputs, so that none is a constant."""
+    with _quiet():
+        program = torch.export.export(step, inputs, dynamic_shapes=shapes, strict=False)
         exported = torch.onnx.export(
             program,
             dynamo=True,
@@ -221,32 +230,46 @@ def export_step(config: CodecConfig, side: str) -> onnx.ModelProto:
             custom_translation_table={torch.ops.aten.sigmoid.default: _sigmoid},
         )
     assert exported is not None
-    model = exported.model
-    graph = model.graph
-    # As inputs, weights are not folded into constants.
-    weights = [
-        graph.initializers.pop(name) for name in step.state_dict() if name in graph.initializers
-    ]
+    model, graph = exported.model, exported.model.graph
+    names = [name for name in step.state_dict() if name in graph.initializers]
+    weights = [graph.initializers.pop(name) for name in names]
     for weight in weights:
         weight.const_value = None
     graph.inputs.extend(weights)
     onnxscript.optimizer.optimize(
         model, input_size_limit=FOLDED_SIZE, output_size_limit=FOLDED_SIZE
     )
-    for values, (name, dimensions), direction in zip(
-        (graph.inputs, graph.outputs), ends, ("in", "out"), strict=True
-    ):
+    for node in graph.all_nodes():
+        node.metadata_props.clear()  # where in PyTorch it comes from, which is most of the file
+    model.metadata_props.clear()
+    return model
+
+
+def _name_inputs_and_outputs(
+    graph: onnx_ir.Graph, ends: Sequence[tuple[str, list[str]]], states: Sequence[Tensor]
+) -> None:
+    """Names of the first input and output with their dimensions, then those of states."""
+    directions = ((graph.inputs, "in"), (graph.outputs, "out"))
+    for (values, direction), (name, dimensions) in zip(directions, ends, strict=True):
         values[0].name, values[0].shape = name, onnx_ir.Shape(dimensions)
         for number, state in enumerate(states):
             value = values[1 + number]
             value.name = f"state_{direction}_{number}"
             value.shape = onnx_ir.Shape(["batch", *state.shape[1:]])
-    for node in graph.all_nodes():
-        node.metadata_props.clear()  # where in PyTorch it comes from, which is most of the file
-    model.metadata_props.clear()
-    found: onnx.ModelProto = onnx_ir.to_proto(model)
-    del found.graph.value_info[:]
-    return found
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's remarks on packages that it does without, and on its own code."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _sigmoid(x: Any) -> Any:

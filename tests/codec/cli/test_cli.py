@@ -87,7 +87,8 @@ def test_a_model_is_exported_and_named_engines_are_used(
     assert streams[0] == streams[2] and len(streams[0]) == len(streams[1])
     for engine in ("onnx", "torch"):
         out = tmp_path / f"{engine}.wav"
-        assert run("decode", target, out, "-m", exported, "--engine", engine).exit_code == 0
+        options = ["--engine", engine, "--threads", "2"]
+        assert run("decode", target, out, "-m", exported, *options).exit_code == 0
     first, second = (soundfile.read(tmp_path / f"{name}.wav")[0] for name in ("onnx", "torch"))
     assert np.abs(first - second).max() < 1e-3
 
