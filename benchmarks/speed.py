@@ -45,8 +45,11 @@ from benchmarks.shared.processes import process_pool
 from benchmarks.shared.report import installed, origin, write_report
 from benchmarks.shared.resampling import resample
 from benchmarks.shared.tables import markdown_table
+from codec.engines.base import Engine
+from codec.engines.names import ENGINES
 from codec.errors import CodecError
-from codec.model_folder import DEFAULT_MODEL
+from codec.files import PACKET_SECONDS
+from codec.model_folder import DEFAULT_MODEL, find_model, has_graphs
 from codec.quality.macs import macs_per_frame
 from codec.registry import load_engine
 from codec.stream import StreamDecoder, StreamEncoder
@@ -102,7 +105,8 @@ def macs_per_second(contender: Contender, bitrate: int) -> dict[str, float]:
     def audio(num_frames: int) -> np.ndarray:
         return speech(contender.sample_rate, num_frames * contender.hop_length)
 
-    per_frame = macs_per_frame(partial(contender.encode, bitrate=bitrate), contender.decode, audio)
+    counted = contender.countable()
+    per_frame = macs_per_frame(partial(counted.encode, bitrate=bitrate), counted.decode, audio)
     frame_rate = contender.sample_rate / contender.hop_length
     return {side: count * frame_rate for side, count in per_frame.items()}
 
@@ -131,7 +135,7 @@ def offline(
         neural_seconds: duration of the clips for neural networks of others, which are slow.
         rounds: number of rounds.
     """
-    ours = Aecodec(model)
+    ours = Aecodec(model, threads=torch.get_num_threads())
     highest = ours.bitrates()[-1]
     timed = [Timed(ours, highest, seconds)]
     for name in names:
@@ -182,7 +186,7 @@ def _figures(
 
 def streaming(model: str, seconds: float) -> list[dict[str, Any]]:
     """Time of single pushes at sender and receiver, with packets as long as the pushes."""
-    engine = load_engine(model)
+    engine = load_engine(model, threads=torch.get_num_threads())
     info = engine.info
     audio = speech(info.sample_rate, round(seconds * info.sample_rate))[None]
     rows = []
@@ -227,10 +231,129 @@ def _push_times(steps: list[float], push_seconds: float) -> dict[str, float]:
     }
 
 
+def engines(model: str, seconds: float, rounds: int) -> dict[str, Any]:
+    """Milliseconds of a packet on every engine, engines in turn; without packing.
+
+    Args:
+        model: model of aecodec.
+        seconds: duration of the audio.
+        rounds: number of rounds, of which the best counts.
+    """
+    threads = torch.get_num_threads()
+    loaded = {name: load_engine(model, name, threads=threads) for name in ENGINES}
+    info = loaded["torch"].info
+    rows = []
+    for frames in (1, int(PACKET_SECONDS * info.frame_rate)):
+        step = frames * info.hop_length
+        num_steps = max(1, round(seconds * info.sample_rate) // step)
+        blocks = np.split(speech(info.sample_rate, num_steps * step)[None], num_steps, axis=1)
+        codes = encode_blocks(loaded["torch"], blocks)
+        works: dict[str, Callable[[], object]] = {}
+        for name, engine in loaded.items():
+            works[f"encode {name}"] = partial(encode_blocks, engine, blocks)
+            works[f"decode {name}"] = partial(decode_blocks, engine, codes)
+        times = interleave(works, rounds)
+        again = encode_blocks(loaded["onnx"], blocks)
+        same = np.mean([np.mean(a == b) for a, b in zip(codes, again, strict=True)])
+        sounds = [np.hstack(decode_blocks(engine, codes)) for engine in loaded.values()]
+        best = {what: 1000 * min(taken) / num_steps for what, taken in times.items()}
+        rows.append(
+            {
+                "frames": frames,
+                "milliseconds": best,
+                "same_codes": float(same),
+                "largest_difference": float(np.abs(sounds[0] - sounds[1]).max()),
+            }
+        )
+    return {"threads": threads, "rows": rows}
+
+
+def encode_blocks(engine: Engine, blocks: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Codes of the blocks of a signal, one step each."""
+    state, found = engine.init_encoder(1), []
+    for block in blocks:
+        codes, state = engine.encode_step(np.ascontiguousarray(block), state)
+        found.append(codes)
+    return found
+
+
+def decode_blocks(engine: Engine, blocks: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Audio of blocks of codes, one step each."""
+    state, found = engine.init_decoder(1), []
+    for block in blocks:
+        audio, state = engine.decode_step(block, state)
+        found.append(audio)
+    return found
+
+
+def live_streams(model: str, num_steps: int) -> dict[str, Any]:
+    """How many live sessions are carried in time when all of them share a step.
+
+    In time: 99.9 % of the steps of one frame take at most as long as a frame lasts. The number is
+    doubled until it is too large, then bisected to an eighth.
+
+    Args:
+        model: model of aecodec.
+        num_steps: number of steps that are timed.
+    """
+    engine = load_engine(model, threads=torch.get_num_threads())
+    info = engine.info
+    frame_ms = 1000 * info.hop_length / info.sample_rate
+    figures: dict[str, Any] = {
+        "threads": torch.get_num_threads(),
+        "frame_ms": frame_ms,
+        "num_steps": num_steps,
+    }
+    for side in ("encode", "decode", "both"):
+        found, too_many = {"sessions": 0, "median_ms": 0.0, "p999_ms": 0.0}, 0
+        count = 1
+        while not too_many or too_many - found["sessions"] > max(1, found["sessions"] // 8):
+            taken = 1000 * shared_steps(engine, side, count, num_steps)
+            slowest = float(np.percentile(taken, 99.9))
+            if slowest <= frame_ms:
+                found = {
+                    "sessions": count,
+                    "median_ms": float(np.median(taken)),
+                    "p999_ms": slowest,
+                }
+            else:
+                too_many = count
+            lowest = int(found["sessions"])
+            count = (lowest + too_many) // 2 if too_many else 2 * count
+        figures[side] = found
+    return figures
+
+
+def shared_steps(engine: Engine, side: str, sessions: int, num_steps: int) -> np.ndarray:
+    """Seconds of each step of one frame, for all sessions at once.
+
+    Args:
+        engine: the model.
+        side: "encode", "decode" or "both", one after the other.
+        sessions: number of sessions, one channel each.
+        num_steps: number of steps; a few more come first, for warming up.
+    """
+    info, warm_up = engine.info, 5
+    audio = speech(info.sample_rate, (num_steps + warm_up) * info.hop_length)
+    encoder = engine.join_states([engine.init_encoder(1)] * sessions)
+    decoder = engine.join_states([engine.init_decoder(1)] * sessions)
+    codes = np.zeros((sessions, info.num_codebooks, 1), np.int64)
+    taken = []
+    for frame in audio.reshape(-1, info.hop_length):
+        block = np.tile(frame, (sessions, 1))
+        began = time.perf_counter()
+        if side != "decode":
+            codes, encoder = engine.encode_step(block, encoder)
+        if side != "encode":
+            _, decoder = engine.decode_step(codes, decoder)
+        taken.append(time.perf_counter() - began)
+    return np.array(taken[warm_up:])
+
+
 def first_packet(model: str) -> dict[str, float]:
     """Processing time until the first packet and its audio, in a new process and later."""
     began = time.perf_counter()
-    engine = load_engine(model)
+    engine = load_engine(model, threads=torch.get_num_threads())
     load_seconds = time.perf_counter() - began
     info = engine.info
     audio = speech(info.sample_rate, info.hop_length)[None]
@@ -347,7 +470,8 @@ def measure(
         minutes: lengths of files for which memory is measured.
         quick: whether to use short clips and one round.
     """
-    figures: dict[str, Any] = {"first_packet": [], "offline": [], "streaming": []}
+    parts = ("first_packet", "offline", "streaming", "engines", "sessions")
+    figures: dict[str, Any] = {part: [] for part in parts}
     seconds, neural_seconds, rounds = (6.0, 1.0, 1) if quick else (60.0, 3.0, 5)
     for count in threads:
         names = [name for name in peers if count == 1 or not find_contender(name).needs_weights]
@@ -356,6 +480,11 @@ def measure(
             figures["first_packet"].append(run(first_packet, model))
             report_progress(f"streaming, {count} thread(s)")
             figures["streaming"] += run(streaming, model, seconds)
+            if has_graphs(find_model(model)):
+                report_progress(f"engines, {count} thread(s)")
+                figures["engines"].append(run(engines, model, min(seconds, 6.0), rounds))
+            report_progress(f"live sessions, {count} thread(s)")
+            figures["sessions"].append(run(live_streams, model, 20 if quick else 1000))
             report_progress(f"whole clips, {count} thread(s)")
             clips = run(offline, model, names, seconds, neural_seconds, rounds)
             figures["offline"].append(clips)
@@ -379,6 +508,10 @@ def report(figures: dict[str, Any]) -> str:
         "### Streaming",
         _streaming_section(figures["streaming"]),
         _first_packet_section(figures["first_packet"]),
+        "### Engines",
+        _engines_section(figures["engines"]),
+        "### Many live sessions",
+        _sessions_section(figures["sessions"]),
         "### Start-up, one thread",
         _start_up_table(figures["start_up"]),
         "### Peak memory against length, one thread",
@@ -459,6 +592,45 @@ def _streaming_section(results: list[dict[str, Any]]) -> str:
     for side in ("encode", "decode"):
         header += [f"{side}, ms: median / p99 / worst", "x real time"]
     return f"Each push fills one packet.\n\n{markdown_table(header, rows)}"
+
+
+def _engines_section(results: list[dict[str, Any]]) -> str:
+    rows = []
+    for result in results:
+        for row in result["rows"]:
+            cells = [f"{result['threads']}", f"{row['frames']}"]
+            for side in ("encode", "decode"):
+                slow, fast = (row["milliseconds"][f"{side} {name}"] for name in ("torch", "onnx"))
+                cells += [f"{slow:.2f} / {fast:.2f}", f"{slow / fast:.2f}"]
+            cells += [f"{100 * row['same_codes']:.2f} %", f"{row['largest_difference']:.1e}"]
+            rows.append(cells)
+    header = ["threads", "frames"]
+    for side in ("encode", "decode"):
+        header += [f"{side}, ms: torch / onnx", "ratio"]
+    header += ["same codes", "difference"]
+    return (
+        "One step of so many frames with PyTorch and with onnxruntime, in turn. Difference: the "
+        f"largest between samples decoded from equal codes.\n\n{markdown_table(header, rows)}"
+    )
+
+
+def _sessions_section(results: list[dict[str, Any]]) -> str:
+    rows = []
+    for row in results:
+        cells = [f"{row['threads']}"]
+        for side in ("encode", "decode", "both"):
+            figure = row[side]
+            cells.append(f"{figure['sessions']}")
+            cells.append(f"{figure['median_ms']:.1f} / {figure['p999_ms']:.1f}")
+        rows.append(cells)
+    header = ["threads"]
+    for side in ("encode", "decode", "both"):
+        header += [side, "ms: median / p99.9"]
+    return (
+        "Sessions whose states are joined, so that they share every step of one frame: the largest "
+        f"number for which 99.9 % of {results[0]['num_steps']} steps take at most "
+        f"{results[0]['frame_ms']:g} ms, the duration of a frame.\n\n{markdown_table(header, rows)}"
+    )
 
 
 def _first_packet_section(results: list[dict[str, Any]]) -> str:

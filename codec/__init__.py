@@ -1,7 +1,8 @@
 """aecodec: a neural audio codec for speech and general audio at a few kilobits per second.
 
 The names below are the public interface. Those with more to import are imported when first used,
-so that ``import codec`` is quick; only `Codec`, `load_codec` and `save_codec` import PyTorch.
+so that ``import codec`` is quick; only `Codec`, `load_codec` and `save_codec` import PyTorch, which
+``pip install "aecodec[torch]"`` brings.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from codec.errors import (
     CodecError,
     ConfigError,
     FormatError,
+    MissingPackageError,
     ModelError,
     StreamFinishedError,
+    optional_packages,
 )
 from codec.format.container import Gap, Header, Packet, PacketReader, PacketWriter
 
@@ -41,6 +44,7 @@ __all__ = [
     "FormatError",
     "Gap",
     "Header",
+    "MissingPackageError",
     "ModelError",
     "Packet",
     "PacketReader",
@@ -74,4 +78,5 @@ _LAZY = {
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'codec' has no attribute {name!r}")
-    return getattr(importlib.import_module(_LAZY[name]), name)
+    with optional_packages(f"codec.{name}", "torch"):
+        return getattr(importlib.import_module(_LAZY[name]), name)

@@ -1,5 +1,10 @@
 """The errors of this package: one small family, all caught by :class:`CodecError`."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class CodecError(Exception):
     """Base of every error that this package raises on purpose. The message names the remedy.
@@ -72,3 +77,44 @@ class StreamFinishedError(CodecError):
         Traceback (most recent call last):
         codec.errors.StreamFinishedError: this stream is finished: start a new StreamEncoder
     """
+
+
+class MissingPackageError(CodecError, ImportError):
+    """A part of this package needs others that ``pip install aecodec`` does not bring.
+
+    Example:
+        >>> with optional_packages("the tensor interface", "torch"):
+        ...     raise ModuleNotFoundError("No module named 'torch'", name="torch")
+        Traceback (most recent call last):
+        codec.errors.MissingPackageError: the tensor interface needs torch, which is not \
+installed: pip install "aecodec[torch]"
+    """
+
+
+OPTIONAL_PACKAGES = {
+    *("onnx", "onnx_ir", "onnxscript", "safetensors", "torch"),
+    *("einops", "lightning_fabric", "librosa", "matplotlib", "pystoi", "scipy", "tensorboard"),
+}
+"""Modules that the extras ``torch`` and ``train`` bring."""
+
+
+@contextmanager
+def optional_packages(purpose: str, extra: str) -> Iterator[None]:
+    """Name the extra to install where a package is missing.
+
+    Args:
+        purpose: what the packages are for.
+        extra: the extra that brings them.
+
+    Raises:
+        MissingPackageError: one of `OPTIONAL_PACKAGES` is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module not in OPTIONAL_PACKAGES:
+            raise
+        raise MissingPackageError(
+            f'{purpose} needs {module}, which is not installed: pip install "aecodec[{extra}]"'
+        ) from error

@@ -9,6 +9,7 @@ from typing import Literal
 
 from codec.bitrate import Bitrate, ceil_div
 from codec.engines.base import EngineInfo
+from codec.engines.names import EngineName
 from codec.errors import CodecError
 from codec.format.container import MAX_CHANNELS, MAX_PAYLOAD, Gap, Packet, PacketWriter
 from codec.format.reading import open_codes, read_batches, read_header
@@ -17,7 +18,7 @@ from codec.io.audio import Resampler, Samples, create_audio, open_audio
 from codec.io.outputs import atomic_output, check_apart
 from codec.io.pipes import is_pipe, seekable_input
 from codec.model_folder import DEFAULT_MODEL
-from codec.registry import Model, as_engine
+from codec.registry import Model, as_engine, codec_for
 from codec.stream import StreamDecoder, StreamEncoder
 
 PACKET_SECONDS = 2.0
@@ -39,6 +40,9 @@ def encode_file(
     mono: bool = False,
     frames_per_packet: int | None = None,
     entropy_coding: bool = True,
+    variable: bool | None = None,
+    engine: EngineName | None = None,
+    threads: int = 1,
     force: bool = False,
     progress: Progress | None = None,
 ) -> StreamSummary:
@@ -53,6 +57,11 @@ def encode_file(
         frames_per_packet: number of frames per packet; `PACKET_SECONDS` worth if None.
         entropy_coding: whether to make the file smaller, without a change of the audio, if the
             model has a context model.
+        variable: whether ``bitrate`` is the mean of all bytes of the file, and each frame gets the
+            codes that it needs. If None, so it is where a bitrate is given and the model has a
+            context model.
+        engine: which engine loads a model that is named, as in `load_engine`.
+        threads: its number of threads, as in `load_engine`.
         force: replace an existing target.
         progress: called with the share that is done.
 
@@ -77,16 +86,19 @@ def encode_file(
                 f"{source} has {reader.channels} channels, a stream holds {MAX_CHANNELS}: "
                 "mix down with --mono"
             )
-        engine = as_engine(model)
+        loaded = as_engine(model, engine, threads=threads)
+        if variable is None:
+            variable = entropy_coding and bitrate is not None and loaded.info.context is not None
         if frames_per_packet is None:
-            frames_per_packet = _default_packet(engine.info, bitrate, reader.channels)
+            frames_per_packet = _default_packet(loaded.info, bitrate, reader.channels, variable)
         encoder = StreamEncoder(
-            engine,
+            loaded,
             bitrate=bitrate,
             channels=reader.channels,
             frames_per_packet=frames_per_packet,
             original_sample_rate=reader.sample_rate,
             entropy_coding=entropy_coding,
+            variable=variable,
         )
         header = encoder.header
         resampler = Resampler(reader.sample_rate, header.sample_rate, reader.channels)
@@ -118,6 +130,8 @@ def decode_file(
     bitrate: Bitrate | None = None,
     sample_rate: int | Literal["model"] | None = None,
     suffix: str | None = None,
+    engine: EngineName | None = None,
+    threads: int = 1,
     force: bool = False,
     progress: Progress | None = None,
 ) -> StreamSummary:
@@ -134,6 +148,8 @@ def decode_file(
         bitrate: decode at most this many bits per second and channel.
         sample_rate: of the output; ``"model"`` for the model's own, the original one if None.
         suffix: format of the output; that of ``target`` if None, wav for pipes.
+        engine: which engine loads a model that is named, as in `load_engine`.
+        threads: its number of threads, as in `load_engine`.
         force: replace an existing target.
         progress: called with the share that is done.
 
@@ -158,7 +174,11 @@ def decode_file(
         suffix = ".wav" if is_pipe(target) else target.suffix.lower()
     with open_codes(source) as file:
         header = read_header(file)
-        decoder = StreamDecoder(model, header, bitrate=bitrate)
+        if model is None:
+            loaded = codec_for(header, engine, threads=threads)
+        else:
+            loaded = as_engine(model, engine, threads=threads)
+        decoder = StreamDecoder(loaded, header, bitrate=bitrate)
         rate = header.sample_rate if sample_rate == "model" else sample_rate
         rate = rate or header.original_sample_rate
         resampler = Resampler(header.sample_rate, rate, header.channels)
@@ -209,8 +229,12 @@ def _together(items: Sequence[Packet | Gap]) -> Iterator[list[Packet] | Gap]:
         yield packets
 
 
-def _default_packet(info: EngineInfo, bitrate: Bitrate | None, channels: int) -> int:
+def _default_packet(
+    info: EngineInfo, bitrate: Bitrate | None, channels: int, variable: bool
+) -> int:
     """Frames of about `PACKET_SECONDS`, fewer if that many channels would not fit a packet."""
-    bits_per_frame = channels * info.codebooks_for(bitrate) * info.bits_per_code
-    longest = 8 * MAX_PAYLOAD // bits_per_frame
+    bits = info.codebooks_for(bitrate) * info.bits_per_code
+    if variable:
+        bits = 8 * (4 * info.num_codebooks + 2)  # the most, see `Header.max_payload`
+    longest = (8 * MAX_PAYLOAD - 8) // (channels * bits)
     return max(1, min(int(PACKET_SECONDS * info.frame_rate), longest))

@@ -7,10 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from codec.engines.base import Engine
+from codec.engines.names import ENGINES, EngineName
 from codec.entropy.context_file import load_context
-from codec.errors import FormatError, ModelError
+from codec.errors import FormatError, ModelError, optional_packages
 from codec.format.container import Header
-from codec.model_folder import DEFAULT_MODEL, find_by_fingerprint, find_model, read_description
+from codec.model_folder import (
+    DEFAULT_MODEL,
+    find_by_fingerprint,
+    find_model,
+    has_graphs,
+    read_description,
+)
 
 if TYPE_CHECKING:
     from codec.network.model import Codec
@@ -19,31 +26,54 @@ Model: TypeAlias = "Engine | Codec | str | Path"
 """Whatever names a model: an engine, a PyTorch model, a packaged name or a model folder."""
 
 
-def load_engine(model: str | Path = DEFAULT_MODEL) -> Engine:
+def load_engine(
+    model: str | Path = DEFAULT_MODEL, engine: EngineName | None = None, *, threads: int = 1
+) -> Engine:
     """Load a model for coding.
 
     Args:
         model: name of a packaged model, or path of a model folder.
+        engine: ``"onnx"`` or ``"torch"``; if None, onnxruntime for a model with graphs, which
+            packaged models have, and PyTorch for others.
+        threads: number of threads that onnxruntime computes a step with. PyTorch has a setting of
+            its own, ``torch.set_num_threads``.
 
     Raises:
-        ModelError: there is no such model, or its files are damaged.
+        ModelError: there is no such model, its files are damaged, or it has no graphs.
+        MissingPackageError: PyTorch is needed and not installed.
 
     Example:
         >>> engine = load_engine()
         >>> engine.info.sample_rate, engine.info.hop_length, engine.info.num_codebooks
         (24000, 480, 12)
     """
-    from codec.engines.torch import TorchEngine
-    from codec.network.weights import load_codec
-
     folder = find_model(model)
+    if engine is None:
+        engine = "onnx" if has_graphs(folder) else "torch"
+    if engine == "onnx":
+        if not has_graphs(folder):
+            raise ModelError(f"{folder} has no graphs: aecodec export {folder} {folder}")
+        from codec.engines.onnx import OnnxEngine
+
+        return OnnxEngine(folder, threads)
+    if engine != "torch":
+        raise ModelError(f"no engine {engine!r}: give one of {list(ENGINES)}")
+    with optional_packages("PyTorch's engine", "torch"):
+        from codec.engines.torch import TorchEngine
+        from codec.network.weights import load_codec
+
     codec = load_codec(folder)
     context = load_context(folder, codec.fingerprint)
     return TorchEngine(codec, read_description(folder)["name"], context)
 
 
-def as_engine(model: Model) -> Engine:
+def as_engine(model: Model, engine: EngineName | None = None, *, threads: int = 1) -> Engine:
     """The engine that ``model`` is or names.
+
+    Args:
+        model: an engine, a PyTorch model, a packaged name or a model folder.
+        engine: which engine loads a model that is named, as in `load_engine`.
+        threads: its number of threads, as in `load_engine`.
 
     Raises:
         ModelError: there is no such model.
@@ -56,14 +86,19 @@ def as_engine(model: Model) -> Engine:
     if isinstance(model, Engine):
         return model
     if isinstance(model, str | Path):
-        return load_engine(model)
+        return load_engine(model, engine, threads=threads)
     from codec.engines.torch import TorchEngine
 
     return TorchEngine(model)
 
 
-def codec_for(header: Header) -> Engine:
+def codec_for(header: Header, engine: EngineName | None = None, *, threads: int = 1) -> Engine:
     """The packaged model that a stream was made with; loaded once per process.
+
+    Args:
+        header: header of the stream.
+        engine: which engine loads it, as in `load_engine`.
+        threads: its number of threads, as in `load_engine`.
 
     Raises:
         ModelError: no packaged model has that fingerprint.
@@ -74,7 +109,7 @@ def codec_for(header: Header) -> Engine:
         >>> codec_for(encoder.header).info.fingerprint == encoder.header.fingerprint
         True
     """
-    return _packaged(header.fingerprint)
+    return _packaged(header.fingerprint, engine, threads)
 
 
 def check_model(engine: Engine, header: Header) -> None:
@@ -105,11 +140,11 @@ def check_model(engine: Engine, header: Header) -> None:
 
 
 @lru_cache(maxsize=4)
-def _packaged(fingerprint: bytes) -> Engine:
+def _packaged(fingerprint: bytes, engine: EngineName | None, threads: int) -> Engine:
     folder = find_by_fingerprint(fingerprint)
     if folder is None:
         raise ModelError(
             f"the stream was made with model {fingerprint.hex()}, which is not packaged: "
             "give the right folder with --model"
         )
-    return load_engine(folder)
+    return load_engine(folder, engine, threads=threads)

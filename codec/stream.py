@@ -103,7 +103,7 @@ class StreamEncoder:
         self._control: RateControl | None = None
         if variable:
             rate = info.bitrate(num_codebooks) if bitrate is None else bitrate
-            self._control = RateControl(float(rate / info.frame_rate), info.bits_per_code)
+            self._control = RateControl(float(rate), float(info.frame_rate), info.bits_per_code)
             self._control.spent(8 * self.header.size, np.zeros((channels, 0), np.int64))
         self._state: State = self._engine.init_encoder(channels)
         self._remainder: Samples = np.zeros((channels, 0), np.float32)

@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="use only every n-th file of TRAIN")
     arguments = parser.parse_args()
 
-    engine = load_engine(arguments.model)
+    engine = load_engine(arguments.model, "torch")
     recordings = Recordings(arguments.train, seconds=arguments.seconds, every=arguments.every)
     features, labels = describe_all(engine, recordings)
     classes = sorted(set(labels))

@@ -34,8 +34,8 @@ DOCUMENTS = {
         *sorted((REPOSITORY / "codec" / "models").glob("*/card.md")),
     )
 }
-LANGUAGES = {"bash", "python", "text"}
-"""Languages of fenced blocks. Blocks that are not run are ``text``."""
+LANGUAGES = {"bash", "python", "text", "javascript", "cpp"}
+"""Languages of fenced blocks. Blocks that are not run are ``text``, or in another language."""
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from codec.cli.errors import WrongUse, clear_errors, training_packages
+from codec.cli.errors import WrongUse, clear_errors
 from codec.cli.options import POSITIVE, log_to_stderr
+from codec.errors import optional_packages
 
 if TYPE_CHECKING:
     from train.recipe.sections import TrainConfig
@@ -47,7 +48,7 @@ def training_options(command: Callable[..., None]) -> Callable[..., None]:
 @training_options
 def train(recipe: str, overrides: tuple[str, ...], **options: Any) -> None:
     """Train a codec with RECIPE, a packaged name or a TOML file."""
-    with clear_errors(), training_packages():
+    with clear_errors(), optional_packages("training", "train"):
         from train.recipe.loading import load_recipe
 
         run_training(load_recipe(recipe, overrides), **options)
@@ -70,7 +71,7 @@ def finetune(
     With --freeze encoder --freeze quantizer only the decoder changes, and every file that MODEL
     has coded can still be decoded.
     """
-    with clear_errors(), training_packages():
+    with clear_errors(), optional_packages("training", "train"):
         from train.recipe.loading import recipe_of_model
 
         own = options["out"] and options["out"] / "training" / "recipe.toml"
@@ -95,7 +96,7 @@ def fit_context(model: Path, data: Path, recipe: str | None, overrides: tuple[st
     Streams name the context model that they were coded with. Keep a copy of the folder if MODEL
     has a context model already and streams that were coded with it.
     """
-    with clear_errors(), training_packages():
+    with clear_errors(), optional_packages("training", "train"):
         from codec.corpus.index import scan
         from codec.network.weights import load_codec
         from train.context.fit import fit_context

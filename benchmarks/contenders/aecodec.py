@@ -8,11 +8,11 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from benchmarks.contenders.base import Contender, Encoded
-from codec.engines.torch import TorchEngine
+from codec.engines.names import EngineName
 from codec.files import PACKET_SECONDS
 from codec.format.container import Header, Packet
 from codec.io.audio import Samples
-from codec.model_folder import DEFAULT_MODEL, find_model
+from codec.model_folder import DEFAULT_MODEL, count_parameters, find_model
 from codec.registry import load_engine
 from codec.stream import StreamDecoder, StreamEncoder
 
@@ -34,6 +34,8 @@ class Aecodec(Contender):
 
     Args:
         model: name of a packaged model, or folder of a model.
+        engine: which engine runs it, as in `load_engine`.
+        threads: number of threads of onnxruntime.
 
     Attributes:
         label: name with that of the model, for tables.
@@ -43,16 +45,20 @@ class Aecodec(Contender):
 
     name = "aecodec"
 
-    def __init__(self, model: str | Path = DEFAULT_MODEL) -> None:
-        self.engine = load_engine(model)
+    def __init__(
+        self,
+        model: str | Path = DEFAULT_MODEL,
+        engine: EngineName | None = None,
+        threads: int = 1,
+    ) -> None:
+        self.model = model
+        self.engine = load_engine(model, engine, threads=threads)
         info = self.engine.info
         self.label = f"{self.name} {info.name}"
         self.fingerprint = info.fingerprint.hex()
         self.sample_rate = info.sample_rate
         self.hop_length = info.hop_length
-        if isinstance(self.engine, TorchEngine):
-            parameters = self.engine.codec.parameters()
-            self.num_parameters = sum(parameter.numel() for parameter in parameters)
+        self.num_parameters = count_parameters(model)
 
     @classmethod
     def open(cls, model: str = "", *, speech: bool = True) -> Self:
@@ -61,6 +67,9 @@ class Aecodec(Contender):
     @classmethod
     def weights_file(cls, model: str) -> Path | None:
         return find_model(model or DEFAULT_MODEL) / "weights.safetensors"
+
+    def countable(self) -> Self:
+        return type(self)(self.model, "torch")
 
     def bitrates(self) -> tuple[int, ...]:
         return tuple(map(int, self.engine.info.bitrates))

@@ -117,6 +117,10 @@ class Contender(ABC):
         """Return the contender for measuring its speed, without weights of the user."""
         return cls.open()
 
+    def countable(self) -> Contender:
+        """The contender in a form whose multiply-accumulates can be counted: in PyTorch."""
+        return self
+
     @classmethod
     def weights_file(cls, model: str) -> Path | None:
         """File that holds the weights of ``model``; None if the contender has none."""

@@ -23,6 +23,7 @@ from codec.model_folder import find_model, read_description
 
 PACKAGES = (
     "torch",
+    "onnxruntime",
     "numpy",
     "soxr",
     "librosa",

@@ -21,6 +21,7 @@ COMMANDS = {
     "encode": "codec.cli.coding:encode",
     "decode": "codec.cli.coding:decode",
     "info": "codec.cli.info:info",
+    "export": "codec.cli.export:export",
     "train": "train.cli:train",
     "finetune": "train.cli:finetune",
     "fit-context": "train.cli:fit_context",

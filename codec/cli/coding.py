@@ -11,7 +11,8 @@ import click
 from codec.bitrate import Bitrate, format_bitrate
 from codec.cli.errors import WrongUse, clear_errors
 from codec.cli.jobs import list_jobs, run_jobs
-from codec.cli.options import BitrateType, OutputRate
+from codec.cli.options import ENGINE, THREADS, BitrateType, OutputRate
+from codec.engines.names import EngineName
 from codec.errors import CodecError
 from codec.format.summary import StreamSummary
 from codec.model_folder import DEFAULT_MODEL
@@ -23,8 +24,11 @@ from codec.model_folder import DEFAULT_MODEL
 @click.option("-d", "--out-dir", type=click.Path(path_type=Path), help="Folder for the outputs.")
 @click.option("--mono", is_flag=True, help="Mix all channels to one.")
 @click.option("--frames-per-packet", type=click.IntRange(1, 65535), help="[2 seconds' worth]")
+@click.option("--cbr", is_flag=True, help="The same number of codes in every frame.")
 @click.option("--plain", is_flag=True, help="Without entropy coding: larger, the same audio.")
 @click.option("-m", "--model", default=DEFAULT_MODEL, help="Model folder or packaged model.")
+@ENGINE
+@THREADS
 @click.option("-f", "--force", is_flag=True, help="Replace existing files.")
 def encode(
     paths: tuple[str, ...],
@@ -32,8 +36,11 @@ def encode(
     out_dir: Path | None,
     mono: bool,
     frames_per_packet: int | None,
+    cbr: bool,
     plain: bool,
     model: str,
+    engine: EngineName | None,
+    threads: int,
     force: bool,
 ) -> None:
     """Encode audio files to .codes files.
@@ -46,18 +53,19 @@ def encode(
         from codec.files import encode_file
         from codec.registry import load_engine
 
-        engine = load_engine(model)
-        engine.info.codebooks_for(bitrate)
+        loaded = load_engine(model, engine, threads=threads)
+        loaded.info.codebooks_for(bitrate)
 
     def run(source: Path, target: Path, progress: Callable[[float], None]) -> None:
         summary = encode_file(
             source,
             target,
-            model=engine,
+            model=loaded,
             bitrate=bitrate,
             mono=mono,
             frames_per_packet=frames_per_packet,
             entropy_coding=not plain,
+            variable=False if cbr else None,
             force=force,
             progress=progress,
         )
@@ -77,6 +85,8 @@ def encode(
 @click.option("-d", "--out-dir", type=click.Path(path_type=Path), help="Folder for the outputs.")
 @click.option("--format", "suffix", help="wav, flac, ... [by the output's suffix, else wav]")
 @click.option("-m", "--model", help="Model folder; otherwise the one the stream names.")
+@ENGINE
+@THREADS
 @click.option("-f", "--force", is_flag=True, help="Replace existing files.")
 def decode(
     paths: tuple[str, ...],
@@ -85,6 +95,8 @@ def decode(
     out_dir: Path | None,
     suffix: str | None,
     model: str | None,
+    engine: EngineName | None,
+    threads: int,
     force: bool,
 ) -> None:
     """Decode .codes files to audio files; the format follows the output's suffix."""
@@ -99,13 +111,15 @@ def decode(
                 names = ", ".join(name[1:] for name in FORMATS)
                 raise WrongUse(f"format {suffix[1:]!r} is unknown: give one of {names}")
         jobs = list_jobs(paths, out_dir, suffix or ".wav", is_codes)
-        engine = load_engine(model) if model else None
+        loaded = load_engine(model, engine, threads=threads) if model else None
 
     def run(source: Path, target: Path, progress: Callable[[float], None]) -> None:
         summary = decode_file(
             source,
             target,
-            model=engine,
+            model=loaded,
+            engine=engine,
+            threads=threads,
             bitrate=bitrate,
             sample_rate=sample_rate,
             suffix=suffix,
@@ -125,6 +139,8 @@ def describe_rate(summary: StreamSummary) -> str:
         f"{header.num_codebooks} codebooks, "
         f"{format_bitrate(header.bitrate / header.channels)} per channel"
     )
+    if header.variable:
+        text = f"up to {header.num_codebooks} codebooks"
     if summary.duration_seconds:
         payload, file = summary.payload_bitrate, 8 * summary.num_bytes / summary.duration_seconds
         text += f"; payload {format_bitrate(round(payload))}, file {format_bitrate(round(file))}"

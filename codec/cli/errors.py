@@ -11,9 +11,6 @@ import click
 
 from codec.errors import CodecError
 
-# What `pip install "aecodec[train]"` adds.
-EXTRA_MODULES = {"lightning_fabric", "librosa", "matplotlib", "pystoi", "scipy", "tensorboard"}
-
 
 class Failure(click.ClickException):
     """One line on stderr, exit status 1."""
@@ -54,17 +51,4 @@ def clear_errors() -> Iterator[None]:
         raise Failure(
             "not enough memory: close other programs; in training, lower data.batch_size or "
             "data.crop_frames"
-        ) from error
-
-
-@contextmanager
-def training_packages() -> Iterator[None]:
-    """Name the extra to install where a package of training and evaluation is missing."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] not in EXTRA_MODULES:
-            raise
-        raise Failure(
-            f'training needs {error.name}, which is not installed: pip install "aecodec[train]"'
         ) from error

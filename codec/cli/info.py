@@ -13,7 +13,13 @@ from codec.cli.errors import Failure, clear_errors
 from codec.config import CodecConfig
 from codec.format.reading import summarize_file
 from codec.format.summary import StreamSummary
-from codec.model_folder import DEFAULT_MODEL, find_model, read_description
+from codec.model_folder import (
+    DEFAULT_MODEL,
+    WEIGHTS,
+    find_model,
+    has_graphs,
+    read_description,
+)
 
 
 @click.command()
@@ -80,7 +86,8 @@ def model_facts(model: str) -> dict[str, Any]:
         "bottleneck": config.bottleneck,
         "bitrates": [float(bitrate) for bitrate in config.bitrates],
         "algorithmic_latency_ms": round(1000 * latency / config.sample_rate, 3),
-        "weights_bytes": (folder / "weights.safetensors").stat().st_size,
+        "weights_bytes": (folder / WEIGHTS).stat().st_size,
+        "graphs": has_graphs(folder),
     }
 
 

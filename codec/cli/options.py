@@ -10,9 +10,19 @@ import click
 
 from codec.bitrate import Bitrate, parse_bitrate
 from codec.cli.errors import WrongUse
+from codec.engines.names import ENGINES
 from codec.errors import ConfigError
 
 POSITIVE = click.FloatRange(min=0, min_open=True)
+
+ENGINE = click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    help="onnxruntime or PyTorch. [onnx for models with graphs]",
+)
+THREADS = click.option(
+    "--threads", type=click.IntRange(min=1), default=1, help="Threads of onnxruntime. [1]"
+)
 
 
 class BitrateType(click.ParamType[Bitrate]):

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import click
 
-from codec.cli.errors import clear_errors, training_packages
-from codec.cli.options import POSITIVE, BitrateType, log_to_stderr
+from codec.cli.errors import clear_errors
+from codec.cli.options import ENGINE, POSITIVE, BitrateType, log_to_stderr
+from codec.engines.names import EngineName
+from codec.errors import optional_packages
 from codec.io.outputs import atomic_output, check_writable
 
 SECONDS = click.option(
@@ -32,6 +34,7 @@ EVERY = click.option("--every", type=click.IntRange(1), default=1, help="Take ev
     help="Measure DNSMOS, PLCMOS and the similarity of speakers too, which takes most of the time, "
     "if their packages are installed (the extra aecodec[bench]; resemblyzer). [yes]",
 )
+@ENGINE
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write JSON as well.")
 @click.option("-f", "--force", is_flag=True, help="Replace an existing file.")
 def evaluate(
@@ -41,6 +44,7 @@ def evaluate(
     seconds: float,
     every: int,
     naturalness: bool,
+    engine: EngineName | None,
     json_path: Path | None,
     force: bool,
 ) -> None:
@@ -54,14 +58,14 @@ def evaluate(
     convert = BitrateType().convert
     wanted = [convert(each, None, None) for each in bitrates.split(",")] if bitrates else None
     log_to_stderr()
-    with clear_errors(), training_packages():
+    with clear_errors(), optional_packages("aecodec evaluate", "train"):
         from codec.quality.evaluate import evaluate as measure
         from codec.registry import load_engine
 
         if json_path is not None:
             check_writable(json_path, force=force)
         found = measure(
-            load_engine(model),
+            load_engine(model, engine),
             folder,
             wanted,
             seconds=seconds,
@@ -89,12 +93,12 @@ def inspect(model: str, folder: Path, out: Path, seconds: float, every: int, for
     file, the worst first.
     """
     log_to_stderr()
-    with clear_errors(), training_packages():
+    with clear_errors(), optional_packages("aecodec inspect", "train"):
         from codec.quality.inspect import inspect as draw
         from codec.registry import load_engine
 
         written = draw(
-            load_engine(model),
+            load_engine(model, "torch"),
             folder,
             out,
             seconds=seconds,

@@ -6,6 +6,7 @@ so that any implementation of these few methods can take the place of another.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -93,6 +94,14 @@ class Engine(Protocol):
         >>> audio, state = engine.decode_step(codes, engine.init_decoder(1))
         >>> codes.shape, audio.shape, engine.flush_step(state).shape
         ((1, 12, 2), (1, 960), (1, 480))
+
+        Two live sessions, stepped together:
+
+        >>> both = engine.join_states([engine.init_encoder(1), engine.init_encoder(1)])
+        >>> codes, both = engine.encode_step(np.zeros((2, 480), np.float32), both)
+        >>> first, second = engine.split_state(both, channels=[1, 1])
+        >>> codes[0].shape
+        (12, 1)
     """
 
     @property
@@ -158,6 +167,23 @@ class Engine(Protocol):
 
     def flush_step(self, state: State) -> Samples:
         """Audio ``[C, info.flush_frames * hop_length]`` still inside after the last frame."""
+        ...
+
+    def join_states(self, states: Sequence[State]) -> State:
+        """The state of several sessions as one, whose channels are theirs in a row.
+
+        A step of many sessions takes far less time than a step of each. All are states of
+        encoders, or all of decoders.
+        """
+        ...
+
+    def split_state(self, state: State, channels: Sequence[int]) -> list[State]:
+        """The inverse of `join_states`.
+
+        Args:
+            state: state of all sessions.
+            channels: number of channels of each session.
+        """
         ...
 
 

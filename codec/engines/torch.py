@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
 
 import safetensors.torch
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from codec.config import CodecConfig
 from codec.engines.base import Codes, Engine, EngineInfo, Errors
-from codec.entropy.context import ContextModel
+from codec.entropy.context import NO_CODE, ContextModel
 from codec.errors import ModelError
 from codec.io.audio import Samples
 from codec.network.layers import State as NetworkState
@@ -105,10 +107,14 @@ class TorchEngine:
     @torch.inference_mode()
     def decode_step(self, codes: Codes, state: DecoderState) -> tuple[Samples, DecoderState]:
         frames = torch.from_numpy(codes).to(self._device)
-        if self.info.has_codes:
-            latent = self.codec.dequantize(frames)
-        else:
+        if not self.info.has_codes:
             latent = self.codec.quantizer.unembed(frames.mT)
+        elif (codes < 0).any():
+            absent = self.info.num_codebooks - codes.shape[1]
+            everything = F.pad(frames, (0, 0, 0, absent), value=NO_CODE)
+            latent = self.codec.require_codes().decode_present(everything)
+        else:
+            latent = self.codec.dequantize(frames)
         return self._decode(latent, state)
 
     @torch.inference_mode()
@@ -121,6 +127,19 @@ class TorchEngine:
         audio = self.codec.flush_step(len(state.latent), state.network)
         flushed: Samples = audio[:, 0].cpu().numpy()
         return flushed
+
+    def join_states(self, states: Sequence[Any]) -> Any:
+        if isinstance(states[0], DecoderState):
+            networks, latents = zip(*states, strict=True)
+            return DecoderState(_join(networks), torch.cat(latents))
+        return _join(states)
+
+    def split_state(self, state: Any, channels: Sequence[int]) -> list[Any]:
+        if isinstance(state, DecoderState):
+            networks = _split(state.network, channels)
+            latents = state.latent.split(list(channels))
+            return [DecoderState(*each) for each in zip(networks, latents, strict=True)]
+        return cast("list[Any]", _split(state, channels))
 
     def _decode(self, latent: Tensor, state: DecoderState) -> tuple[Samples, DecoderState]:
         audio, network = self.codec.decoder(latent, state.network)
@@ -135,6 +154,21 @@ class TorchEngine:
         return _restore, (config, data, info.fingerprint, info.name, info.context)
 
 
+def _join(states: Sequence[NetworkState]) -> NetworkState:
+    if isinstance(states[0], Tensor):
+        return torch.cat(cast("list[Tensor]", states))
+    return tuple(_join(parts) for parts in zip(*states, strict=True))
+
+
+def _split(state: NetworkState, channels: Sequence[int]) -> list[NetworkState]:
+    if isinstance(state, Tensor):
+        return list(state.split(list(channels)))
+    if not state:
+        return [() for _ in channels]
+    parts = [_split(each, channels) for each in state]
+    return [tuple(each) for each in zip(*parts, strict=True)]
+
+
 def tensor_model(engine: Engine) -> Codec:
     """The PyTorch model of an engine, for what needs tensors.
 
@@ -142,7 +176,9 @@ def tensor_model(engine: Engine) -> Codec:
         ModelError: the engine is of another kind.
     """
     if not isinstance(engine, TorchEngine):
-        raise ModelError(f"{type(engine).__name__} has no PyTorch model: use a TorchEngine")
+        raise ModelError(
+            f'{type(engine).__name__} has no PyTorch model: use load_engine(model, engine="torch")'
+        )
     return engine.codec
 
 

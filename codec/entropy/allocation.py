@@ -7,6 +7,7 @@ and Gersho, 1988, doi:10.1109/29.90373).
 
 from __future__ import annotations
 
+import math
 from typing import TypeAlias
 
 import numpy as np
@@ -60,15 +61,16 @@ def threshold(worth: Floats, prices: Floats, budget: float) -> float:
     return float(worth.reshape(-1)[order[affordable]])
 
 
-WINDOW_FRAMES = 400
-"""Frames that the threshold is chosen by, the newest ones: 8 seconds at 50 frames per second."""
-HORIZON_FRAMES = 100
-"""Frames within which bits that were spent too much or too little are made up for."""
+WINDOW_SECONDS = 8.0
+"""The threshold is chosen by the newest frames, this long."""
+HORIZON_SECONDS = 2.0
+"""Time within which bits that were spent too much or too little are made up for."""
 MOST_CORRECTION = 0.5
 """Largest such correction, as a share of the target."""
-FRAMES_PER_CHOICE = 10
-"""A threshold holds for at least so many frames: it would change little from one to the next."""
-RATIO_DECAY = 0.9
+CHOICE_SECONDS = 0.2
+"""A threshold holds for at least so long: it would change little from one frame to the next."""
+RATIO_SECONDS = 0.2
+"""Time over which the ratio of coded to plain bits is averaged."""
 FIRST_RATIO = 0.85
 
 
@@ -79,11 +81,12 @@ class RateControl:
     on those before it alone, and memory is constant.
 
     Args:
-        target: bits per frame and channel, all bytes counted.
+        target: bits per second and channel, all bytes counted.
+        frame_rate: frames per second.
         bits_per_code: bits of a plain code.
 
     Example:
-        >>> control = RateControl(target=20.0, bits_per_code=10)
+        >>> control = RateControl(target=1_000.0, frame_rate=50.0, bits_per_code=10)
         >>> errors = np.cumprod(np.full((1, 4, 50), 0.5), axis=1)
         >>> errors[..., :25] /= 100  # half of it needs little
         >>> counts = control.choose(errors)
@@ -91,10 +94,11 @@ class RateControl:
         [1, 3]
     """
 
-    def __init__(self, target: float, bits_per_code: int) -> None:
-        self._target, self._bits_per_code = target, bits_per_code
+    def __init__(self, target: float, frame_rate: float, bits_per_code: int) -> None:
+        self._target, self._bits_per_code = target / frame_rate, bits_per_code
+        self._frame_rate = frame_rate
         self._window: Floats = np.zeros((0, 0))
-        self._threshold, self._age = np.inf, FRAMES_PER_CHOICE
+        self._threshold, self._age = np.inf, np.inf
         self._ratio = FIRST_RATIO  # of what codes cost to what plain ones would
         self._excess = 0.0  # bits per channel that were spent too much so far
 
@@ -105,14 +109,13 @@ class RateControl:
         worth = gains(errors.transpose(0, 2, 1), prices)
         seen = worth.reshape(-1, count)
         self._window = np.concatenate((self._window.reshape(-1, count), seen))
-        self._window = self._window[-WINDOW_FRAMES * channels :]
-        self._age += num_frames
-        if self._age >= FRAMES_PER_CHOICE:
-            correction = np.clip(
-                self._excess / HORIZON_FRAMES / self._target, -MOST_CORRECTION, MOST_CORRECTION
-            )
+        self._window = self._window[-round(WINDOW_SECONDS * self._frame_rate) * channels :]
+        self._age += num_frames / self._frame_rate
+        if self._age >= CHOICE_SECONDS:
+            lasting = HORIZON_SECONDS * self._frame_rate * self._target
+            correction = np.clip(self._excess / lasting, -MOST_CORRECTION, MOST_CORRECTION)
             budget = self._target * (1 - correction) / self._ratio * len(self._window)
-            self._threshold, self._age = threshold(self._window, prices, budget), 0
+            self._threshold, self._age = threshold(self._window, prices, budget), 0.0
         counts: Integers = (worth > self._threshold).sum(axis=-1)
         return counts
 
@@ -121,5 +124,5 @@ class RateControl:
         channels, num_frames = counts.shape
         self._excess += bits / channels - self._target * num_frames
         if plain := self._bits_per_code * int(counts.sum()):
-            decay = RATIO_DECAY**num_frames if num_frames < 10 else RATIO_DECAY**10
+            decay = math.exp(-num_frames / self._frame_rate / RATIO_SECONDS)
             self._ratio = decay * self._ratio + (1 - decay) * bits / plain

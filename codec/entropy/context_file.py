@@ -5,18 +5,19 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 from codec.entropy.context import ContextModel, ContextShape
 from codec.errors import ModelError
 from codec.io.outputs import write_atomically
+from codec.model_folder import stored_tensors
 
 CONTEXT_FILE = "context.safetensors"
 """Name in a model folder."""
@@ -46,6 +47,8 @@ def save_context(
     Raises:
         ModelError: it is not exact, see `ContextModel`.
     """
+    from safetensors.numpy import save  # of no use to those who do not train
+
     ContextModel(shape, tensors)
     # Bytes are written in the order of memory, which must be that of the elements.
     typed = {name: np.ascontiguousarray(tensors[name], _type(name)) for name in shape.tensors}
@@ -76,7 +79,12 @@ def load_context(folder: Path, fingerprint: bytes) -> ContextModel | None:
         return None
     data = path.read_bytes()
     try:
-        tensors = load(data)
+        tensors = {
+            name: np.frombuffer(data, each.kind, math.prod(each.shape), each.offset).reshape(
+                each.shape
+            )
+            for name, each in stored_tensors(data).items()
+        }
         meta = json.loads(tensors.pop(_META).tobytes())
         if meta["format"] != FORMAT:
             raise ModelError(
@@ -85,7 +93,7 @@ def load_context(folder: Path, fingerprint: bytes) -> ContextModel | None:
         sizes = meta["shape"]
         shape = ContextShape(**{**sizes, "dilations": tuple(sizes["dilations"])})
         model = meta["model"]
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (struct.error, ValueError, KeyError, TypeError) as error:
         raise ModelError(
             f"{path} is not a context model: {error}; copy the folder again"
         ) from error

@@ -100,6 +100,16 @@ class Quantizer(Bottleneck):
             ConfigError: there are more codebooks than the quantizer has, or none.
         """
 
+    @abstractmethod
+    def decode_present(self, codes: Tensor) -> Tensor:
+        """`decode` of the codes that are present; a frame without any becomes a latent of zero.
+
+        Exported graphs use it: the number of codebooks may differ between the items of a batch.
+
+        Args:
+            codes: ``[B, K, T]`` of all codebooks, -1 where a code is absent.
+        """
+
     def restart(self, latent: Tensor, is_dead: Tensor) -> None:
         """Move dead codes to where a batch of latents needs them, if the quantizer can move codes.
 

@@ -164,7 +164,7 @@ class FineSynthesis(nn.Module):
             EXCITATION_SCALE * pulse
         ]
         normal = F.rms_norm(features, features.shape[-1:], eps=0.01)
-        conditions = self.condition(normal).reshape(len(audio), -1, self.conditions)
+        conditions = self.condition(normal).reshape(audio.shape[0], -1, self.conditions)
         x = torch.cat((*(each.flatten(2) for each in seen), conditions), dim=-1)
         x, enter = self.enter(x, enter)
         x, units = self.units(x, units)

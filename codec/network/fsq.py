@@ -61,11 +61,12 @@ class ScalarQuantizer(nn.Module):
         rounded = self._rounded(levels)
         if bounded.requires_grad:  # in a streaming step every operation counts
             rounded = rounded + (bounded - bounded.detach())
-        return (levels << self.shifts).sum(-1), self.expand(rounded)
+        return torch.bitwise_left_shift(levels, self.shifts).sum(-1), self.expand(rounded)
 
     def rounded(self, codes: Tensor) -> Tensor:
         """Codes ``[...]`` -> rounded values ``[..., d]``, before the map back."""
-        return self._rounded((codes[..., None] >> self.shifts) & self.top_level)
+        levels = torch.bitwise_right_shift(codes[..., None], self.shifts)
+        return self._rounded(torch.bitwise_and(levels, self.top_level))
 
     @torch.no_grad()
     def initialize(self, residual: Tensor) -> None:
@@ -129,6 +130,13 @@ class ResidualScalarQuantizer(ResidualQuantizer):
         weight = torch.cat([stage.expand.weight for stage in stages], dim=1)
         bias = torch.stack([stage.expand.bias for stage in stages]).sum(0)
         return F.linear(rounded, weight, bias)
+
+    def decode_present(self, codes: Tensor) -> Tensor:
+        present = (codes.mT >= 0).to(self.stages[0].expand.weight.dtype)  # [B, T, K]
+        rounded = self.stages[0].rounded(codes.mT.clamp(min=0)) * present[..., None]
+        weight = torch.cat([stage.expand.weight for stage in self.stages], dim=1)
+        biases = torch.stack([stage.expand.bias for stage in self.stages])
+        return F.linear(rounded.flatten(-2), weight) + present @ biases
 
     @torch.no_grad()
     def initialize(self, latent: Tensor, first: int = 0) -> None:

@@ -243,7 +243,7 @@ class Codec(nn.Module):
         Raises:
             ConfigError: ``num_codebooks`` is out of range, or the model has no codes.
         """
-        return self._require_codes().encode(latent, num_codebooks)
+        return self.require_codes().encode(latent, num_codebooks)
 
     def dequantize(self, codes: Tensor) -> Tensor:
         """Codes ``[B, K, T]`` of the first K codebooks -> latent ``[B, T, D]``.
@@ -251,7 +251,7 @@ class Codec(nn.Module):
         Raises:
             ConfigError: there are more codebooks than the model has, or it has no codes.
         """
-        return self._require_codes().decode(codes)
+        return self.require_codes().decode(codes)
 
     @torch.no_grad()
     def encode(self, audio: Tensor, num_codebooks: int | None = None) -> Tensor:
@@ -389,7 +389,12 @@ class Codec(nn.Module):
         audio, _ = self.decoder(latent, state)
         return audio.mT
 
-    def _require_codes(self) -> Quantizer:
+    def require_codes(self) -> Quantizer:
+        """The bottleneck of a model with codes.
+
+        Raises:
+            ConfigError: the model has none.
+        """
         if not isinstance(self.quantizer, Quantizer):
             raise ConfigError(NO_CODES)
         return self.quantizer

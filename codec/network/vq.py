@@ -125,6 +125,14 @@ class ResidualVectorQuantizer(ResidualQuantizer):
         # The sum of the stages' maps is one map of their concatenated entries.
         return chosen @ maps[:count].flatten(0, 1) + biases[:count].sum(0)
 
+    def decode_present(self, codes: Tensor) -> Tensor:
+        entries, maps, biases, _ = self._codebooks()
+        count, size, _ = entries.shape
+        present = (codes.mT >= 0).to(entries.dtype)  # [B, T, K]
+        numbers = codes.mT.clamp(min=0) + size * torch.arange(count, device=codes.device)
+        chosen = F.embedding(numbers, entries.flatten(0, 1)) * present[..., None]
+        return chosen.flatten(-2) @ maps.flatten(0, 1) + present @ biases
+
     def train(self, mode: bool = True) -> Self:
         """Switch to training or evaluation.
 

@@ -14,7 +14,15 @@ from torch import Tensor
 from codec.config import CodecConfig
 from codec.errors import ModelError
 from codec.io.outputs import write_atomically
-from codec.model_folder import DEFAULT_MODEL, FOLDER_FORMAT, find_model, read_description
+from codec.model_folder import (
+    DEFAULT_MODEL,
+    FOLDER_FORMAT,
+    WEIGHTS,
+    find_model,
+    read_description,
+    read_weights,
+    remove_graphs,
+)
 from codec.network.model import Codec
 
 
@@ -34,17 +42,8 @@ def load_codec(model: str | Path = DEFAULT_MODEL) -> Codec:
     """
     folder = find_model(model)
     description = read_description(folder)
-    path = folder / "weights.safetensors"
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror}") from error
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != description["weights_sha256"]:
-        raise ModelError(
-            f"{path} is damaged or from another model: its SHA-256 is {digest[:16]}, "
-            f"config.json says {description['weights_sha256'][:16]}; copy the folder again"
-        )
+    path = folder / WEIGHTS
+    data = read_weights(folder, description)
     codec = Codec(CodecConfig.from_dict(description["codec"]))
     try:
         tensors = safetensors.torch.load(data)
@@ -71,6 +70,8 @@ def save_codec(
     codec: Codec, folder: str | Path, *, name: str, card: str = "", half: bool = True
 ) -> None:
     """Write a model folder that `load_codec` reads. Each file is replaced as a whole.
+
+    Graphs of another model in the folder are removed; `codec.network.graphs` writes new ones.
 
     Args:
         codec: the model; it is not changed.
@@ -102,7 +103,8 @@ def save_codec(
         "delay": codec.delay,
         "codec": codec.config.to_dict(),
     }
-    write_atomically(folder / "weights.safetensors", data)
+    remove_graphs(folder)
+    write_atomically(folder / WEIGHTS, data)
     write_atomically(folder / "config.json", (json.dumps(description, indent=2) + "\n").encode())
     if card:
         write_atomically(folder / "card.md", card.encode())

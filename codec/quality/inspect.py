@@ -100,7 +100,7 @@ def inspect(
     Raises:
         CodecError: an output exists and ``force`` is not set, or no recording can be read.
     """
-    engine = as_engine(model)
+    engine = as_engine(model, "torch")  # for its latents
     info = engine.info
     names = [LATENTS, ERRORS, LIST]
     if info.has_codes:

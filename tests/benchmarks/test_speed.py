@@ -117,6 +117,18 @@ def test_a_quick_run_writes_figures_that_agree_with_each_other(tmp_path: Path) -
         for side in ("encode", "decode"):
             assert row[side]["median_ms"] <= row[side]["p99_ms"] <= row[side]["worst_ms"]
 
+    (compared,) = figures["engines"]
+    assert [row["frames"] for row in compared["rows"]] == [1, 100]
+    for row in compared["rows"]:
+        assert row["same_codes"] >= 0.999 and row["largest_difference"] < 1e-3
+        assert min(row["milliseconds"].values()) > 0
+
+    (sessions,) = figures["sessions"]
+    for side in ("encode", "decode", "both"):
+        figure = sessions[side]
+        assert figure["sessions"] >= 1
+        assert figure["median_ms"] <= figure["p999_ms"] <= sessions["frame_ms"] == 20
+
     (first,) = figures["first_packet"]
     assert first["latency_ms"] == 30
     (row,) = figures["memory"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import soundfile
 import torch
 
+from codec.engines.base import Engine
 from codec.engines.torch import TorchEngine
 from codec.entropy.payload import PayloadDecoder, PayloadEncoder
 from codec.errors import FormatError, ModelError
@@ -20,6 +22,7 @@ from codec.network.model import Codec
 from codec.stream import FADE_SECONDS, StreamDecoder, StreamEncoder
 from tests.codec.entropy.oracle import matching_context
 from tests.conftest import sound
+from tests.engines import onnx_engine
 
 
 def tone(num_samples: int, channels: int = 1) -> np.ndarray:
@@ -30,7 +33,9 @@ def tone(num_samples: int, channels: int = 1) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def engine(lapped: Codec) -> TorchEngine:
-    codes = lapped.encode(torch.from_numpy(tone(20_000)[None]))[0].numpy()
+    audio = tone(20_000)
+    audio[:, 10_000:] *= 1e-3
+    codes = lapped.encode(torch.from_numpy(audio[None]))[0].numpy()
     context = matching_context(np.random.default_rng(0), codes, lapped.config.codebook_size)
     return TorchEngine(lapped, context=context)
 
@@ -57,6 +62,7 @@ def test_files_are_smaller_and_decode_to_the_same_samples(
             model=engine,
             bitrate=bitrate,
             entropy_coding=coded,
+            variable=False,
             frames_per_packet=7,
         )
         assert codes.stat().st_size == summary.num_bytes == summarize_file(codes).num_bytes
@@ -65,7 +71,47 @@ def test_files_are_smaller_and_decode_to_the_same_samples(
         decoded.append(soundfile.read(out, dtype="int16")[0])
         sizes.append(summary.num_payload_bytes)
     assert np.array_equal(*decoded)
-    assert sizes[1] < 0.8 * sizes[0]
+    assert sizes[1] < 0.9 * sizes[0]
+
+
+@pytest.mark.parametrize("name", ["torch", "onnx"])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_variable_file_has_the_bitrate_that_was_asked_for(
+    engine: TorchEngine, name: str, channels: int, tmp_path: Path
+) -> None:
+    """On 20 seconds of which half is nearly silent, every byte counted."""
+    used: Engine = engine
+    if name == "onnx":
+        used = onnx_engine(engine.codec)
+        used.info = dataclasses.replace(used.info, context=engine.info.context)
+    audio = tone(160_000, channels)
+    audio[:, 40_000:120_000] *= 1e-3
+    soundfile.write(tmp_path / "in.wav", audio.T, 8_000)
+    sizes = []
+    for bitrate in (2_000, 3_000):
+        codes, out = tmp_path / f"{bitrate}.codes", tmp_path / f"{bitrate}.wav"
+        summary = encode_file(tmp_path / "in.wav", codes, model=used, bitrate=bitrate)
+        assert summary.header.variable and summary.header.num_codebooks == 4
+        sizes.append(codes.stat().st_size)
+        assert 8 * sizes[-1] / 20 / channels == pytest.approx(bitrate, rel=0.03)
+        assert decode_file(codes, out, model=used).damage() is None
+        assert soundfile.info(out).frames == 160_000
+    lower = decode_file(codes, tmp_path / "low.wav", model=used, bitrate=1_000)
+    assert lower.damage() is None
+
+
+def test_a_variable_stream_has_the_first_codes_of_each_frame(engine: TorchEngine) -> None:
+    audio = tone(80_000)
+    audio[:, 40_000:] *= 1e-3
+    header, packets = packets_of(engine, audio, frames_per_packet=100, bitrate=2_500, variable=True)
+    decoded = PayloadDecoder(header, engine.info.context).decode(packets)
+    counts = np.concatenate([(codes[0] >= 0).sum(0) for codes in decoded if codes is not None])
+    assert counts.min() == 1 and counts.max() == 4
+    # The codes that are there are the first ones of each frame, and those of the encoder.
+    everything = engine.codec.encode(torch.from_numpy(audio[None]))[0].numpy()
+    joined = np.concatenate([codes[0] for codes in decoded if codes is not None], axis=1)
+    assert np.mean(joined[joined >= 0] == everything[joined >= 0]) > 0.99
+    assert (np.sort(joined < 0, axis=0) == (joined < 0)).all()
 
 
 def test_how_packets_are_pushed_changes_nothing(engine: TorchEngine) -> None:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from codec.corpus.index import Index, scan
 from codec.entropy.context_file import CONTEXT_FILE
-from codec.errors import ConfigError
+from codec.errors import ConfigError, MissingPackageError, ModelError, optional_packages
 from codec.io.outputs import write_atomically
 from codec.model_folder import find_model
 from codec.network.weights import load_codec, save_codec
@@ -133,6 +133,9 @@ def fit(
     if recipe.context.steps and fabric.is_global_zero and not (out / CONTEXT_FILE).exists():
         logger.info("fitting the context model")
         fit_context(recipe, load_codec(out), index, out)
+    if fabric.is_global_zero and recipe.run.graphs:
+        for folder in (out, home / "best"):
+            add_graphs(folder)
     return fabric.is_global_zero
 
 
@@ -251,6 +254,19 @@ def save_model(trainer: Trainer, folder: Path, name: str) -> None:
     frozen = [p for p in trainer.state.codec.parameters() if not p.requires_grad]
     half = all(torch.equal(p, p.half().float()) for p in frozen)
     save_codec(codec, folder, name=name, half=half)
+
+
+def add_graphs(folder: Path) -> None:
+    """Write graphs into the folder of a finished model, or log why it has none."""
+    if not folder.exists():
+        return
+    try:
+        with optional_packages("writing graphs", "train"):
+            from codec.network.graphs import write_graphs
+
+            write_graphs(folder)
+    except (ModelError, MissingPackageError) as error:
+        logger.info("%s has no graphs, PyTorch runs it: %s", folder, error)
 
 
 def make_corpus(index: Index, recipe: TrainConfig) -> Corpus:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,8 +18,10 @@ import soundfile
 from click.testing import CliRunner, Result
 
 from codec.cli import main
+from codec.network.model import Codec
 from codec.registry import load_engine
 from tests.conftest import GOLDEN, RECORDING, REPOSITORY, sound
+from tests.engines import folder_with_graphs
 
 
 def run(*arguments: str | Path) -> Result:
@@ -64,6 +67,30 @@ def test_info_tells_what_a_model_is(model_folder: Path) -> None:
     facts = json.loads(run("info", "--model", model_folder, "--json").stdout)
     assert facts["algorithmic_latency_ms"] == 7.5
     assert facts["bitrates"] == [1000, 2000, 3000, 4000]
+
+
+def test_a_model_is_exported_and_named_engines_are_used(
+    wav: Path, lapped: Codec, tmp_path: Path
+) -> None:
+    exported = tmp_path / "exported"
+    shutil.copytree(folder_with_graphs(lapped), exported)
+    fails(run("export", exported, exported), 1, "holds graphs already: give --force")
+    fails(run("export", "speech24k", exported), 1, "holds a model already: give --force")
+    fails(run("export", "speech25k", exported), 1, "no model 'speech25k'")
+    result = run("export", exported, exported, "--force")
+    assert (result.exit_code, result.stdout.strip()) == (0, str(exported)), result.output
+    streams: list[bytes] = []
+    for options in (["--engine", "onnx", "--threads", "2"], ["--engine", "torch"], []):
+        target = tmp_path / f"{len(streams)}.codes"
+        assert run("encode", wav, target, "-m", exported, *options).exit_code == 0
+        streams.append(target.read_bytes())
+    assert streams[0] == streams[2] and len(streams[0]) == len(streams[1])
+    for engine in ("onnx", "torch"):
+        out = tmp_path / f"{engine}.wav"
+        options = ["--engine", engine, "--threads", "2"]
+        assert run("decode", target, out, "-m", exported, *options).exit_code == 0
+    first, second = (soundfile.read(tmp_path / f"{name}.wav")[0] for name in ("onnx", "torch"))
+    assert np.abs(first - second).max() < 1e-3
 
 
 def test_damage_is_reported_and_the_rest_decoded(

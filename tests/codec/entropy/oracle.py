@@ -33,6 +33,7 @@ def matching_context(rng: np.random.Generator, codes: np.ndarray, size: int) -> 
     shape = ContextShape(len(codes), size, 3, width=8, hidden=5, dilations=(1, 2))
     tensors = random_context(rng, shape)
     tensors["order"] = np.tile(np.arange(size, dtype=np.uint16), (len(codes), 1))
+    tensors["counts"][:] = tensors["counts_bias"][:] = 0
     counts = np.stack([np.bincount(each, minlength=size) for each in codes]) + 0.1
     counts = counts.reshape(len(codes), *shape.digits)
     for name, found in (("first", counts.sum(2)), ("second", counts)):

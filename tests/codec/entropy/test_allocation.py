@@ -51,7 +51,7 @@ def test_the_mean_bitrate_is_the_target(target: float, frames_per_packet: int) -
     rng = np.random.default_rng(0)
     errors = random_errors(rng, 1_000, 9).T[None]
     errors[..., :500] *= 0.05
-    control = RateControl(target, bits_per_code=10)
+    control = RateControl(50 * target, frame_rate=50.0, bits_per_code=10)
     spent, counts = 0, []
     for start in range(0, 1_000, frames_per_packet):
         chosen = control.choose(errors[..., start : start + frames_per_packet])
@@ -67,7 +67,7 @@ def test_the_mean_bitrate_is_the_target(target: float, frames_per_packet: int) -
 def test_channels_share_the_bits() -> None:
     errors = random_errors(np.random.default_rng(0), 1_000, 9).T[None]
     both = np.concatenate((errors, 0.01 * errors))
-    control, counts = RateControl(30.0, bits_per_code=10), []
+    control, counts = RateControl(1_500.0, frame_rate=50.0, bits_per_code=10), []
     for start in range(0, 1_000, 100):
         chosen = control.choose(both[..., start : start + 100])
         control.spent(int(8 * chosen.sum()), chosen)

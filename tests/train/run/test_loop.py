@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -23,11 +24,14 @@ from click.testing import CliRunner
 
 from codec.cli import main
 from codec.corpus.index import scan
+from codec.engines import base
+from codec.engines.onnx import OnnxEngine
 from codec.errors import CodecError, ConfigError, ModelError
 from codec.files import decode_file, encode_file
+from codec.model_folder import has_graphs
 from codec.network.weights import load_codec, save_codec
 from codec.quality.metrics import si_sdr
-from tests.conftest import LADDER, RECORDING, REPOSITORY
+from tests.conftest import LADDER, RECORDING, REPOSITORY, sound
 from train.objective.objective import Objective
 from train.recipe.loading import load_recipe, to_toml
 from train.recipe.sections import QuantizerConfig, TrainConfig
@@ -538,6 +542,32 @@ def test_a_run_writes_its_log_its_clips_and_its_model(
     assert {f"decoded/{listed[0]}", f"original/{listed[0]}"} <= set(tags["images"])
     # The model lies in the folder itself.
     encode_file(RECORDING, tmp_path / "a.codes", model=load_codec(out))
+
+
+def test_a_finished_model_runs_with_onnxruntime(
+    training_recipe: TrainConfig, training_folder: Path, tmp_path: Path
+) -> None:
+    """The best one, too; graphs of weights that were replaced since are gone."""
+    recipe, out = changed(training_recipe, run={"graphs": True}), tmp_path / "run"
+    fit(recipe, training_folder, out)
+    audio = sound(4_800)
+    for folder in (out, out / "training" / "best"):
+        codes = base.encode(OnnxEngine(folder), audio)
+        assert (codes == load_codec(folder).encode(torch.from_numpy(audio)[None]).numpy()).all()
+    fit(changed(training_recipe, run={"steps": 8}), training_folder, out, resume=True)
+    assert not has_graphs(out)
+
+
+def test_a_finished_model_that_has_no_graphs_says_why(
+    training_recipe: TrainConfig,
+    training_folder: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    recipe = changed(training_recipe, run={"graphs": True}, model={"recurrent": "gru"})
+    with caplog.at_level(logging.INFO):
+        fit(recipe, training_folder, tmp_path / "run")
+    assert "run has no graphs, PyTorch runs it: a model with recurrent layers (gru)" in caplog.text
 
 
 def test_patience_ends_a_run_early(

@@ -1,0 +1,209 @@
+"""`OnnxEngine`: a model's graphs in onnxruntime, behind the `Engine` interface. No PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from codec.config import CodecConfig
+from codec.engines.base import Codes, EngineInfo, Errors
+from codec.entropy.context import NO_CODE
+from codec.entropy.context_file import load_context
+from codec.errors import ConfigError, ModelError
+from codec.io.audio import Samples
+from codec.model_folder import (
+    GRAPHS,
+    find_model,
+    read_description,
+    read_graph,
+    read_graphs,
+    read_weights,
+)
+
+Tensors: TypeAlias = tuple[npt.NDArray[Any], ...]
+"""The state of a graph, each ``[C, ...]``."""
+
+
+class DecoderState(NamedTuple):
+    """State of a decoding session.
+
+    Attributes:
+        network: state of the decoder's graph.
+        last: ``[C, K, 1]``, the codes of the last frame, for concealment.
+    """
+
+    network: Tensors
+    last: Codes
+
+
+class OnnxEngine:
+    """An engine that runs the graphs of a model folder.
+
+    Graphs are loaded when they are first used, so that who only encodes loads no decoder. The
+    engine can be sent to another process, which loads them from the folder again.
+
+    Args:
+        model: name of a packaged model, or path of a model folder with graphs (`aecodec export`).
+        threads: number of threads that compute a step.
+
+    Attributes:
+        info: see `EngineInfo`.
+
+    Raises:
+        ModelError: there is no such model, it has no graphs, or its files do not belong together.
+
+    Example:
+        >>> import numpy as np
+        >>> engine = OnnxEngine("speech24k")
+        >>> audio = np.zeros((1, 480), np.float32)
+        >>> codes, state = engine.encode_step(audio, engine.init_encoder(1), num_codebooks=3)
+        >>> codes.shape
+        (1, 3, 1)
+    """
+
+    def __init__(self, model: str | Path, threads: int = 1) -> None:
+        self._folder, self._threads = find_model(model), threads
+        description = read_description(self._folder)
+        self._graphs = read_graphs(self._folder)
+        if self._graphs["weights_sha256"] != description["weights_sha256"]:
+            raise ModelError(
+                f"{self._folder / GRAPHS} belongs to other weights: run aecodec export"
+            )
+        read_weights(self._folder, description)  # checks them; onnxruntime reads them by itself
+        config = CodecConfig.from_dict(description["codec"])
+        self.info = EngineInfo(
+            name=description["name"],
+            sample_rate=config.sample_rate,
+            hop_length=config.hop_length,
+            num_codebooks=config.num_codebooks,
+            codebook_size=config.codebook_size,
+            delay=description["delay"],
+            fingerprint=bytes.fromhex(description["fingerprint"]),
+            context=load_context(self._folder, bytes.fromhex(description["fingerprint"])),
+        )
+
+    def init_encoder(self, channels: int) -> Tensors:
+        return _initial(self._graphs["encoder"], channels)
+
+    def encode_step(
+        self, audio: Samples, state: Tensors, num_codebooks: int | None = None
+    ) -> tuple[Codes, Tensors]:
+        most = self.info.num_codebooks
+        num_codebooks = most if num_codebooks is None else num_codebooks
+        if not 1 <= num_codebooks <= most:
+            raise ConfigError(f"{num_codebooks} codebooks asked for: this model has 1 to {most}")
+        if not audio.shape[1]:
+            return np.zeros((len(audio), num_codebooks, 0), np.int64), state
+        codes, state, _ = self._encoder(audio, state)
+        return codes[:, :num_codebooks], state
+
+    def analyze_step(self, audio: Samples, state: Tensors) -> tuple[Codes, Errors, Tensors]:
+        if not audio.shape[1]:
+            shape = (len(audio), self.info.num_codebooks, 0)
+            return np.zeros(shape, np.int64), np.zeros(shape, np.float32), state
+        codes, state, (errors,) = self._encoder(audio, state)
+        return codes, errors, state
+
+    def init_decoder(self, channels: int) -> DecoderState:
+        network = _initial(self._graphs["decoder"], channels)
+        return DecoderState(network, self._no_codes(channels, 1))
+
+    def decode_step(self, codes: Codes, state: DecoderState) -> tuple[Samples, DecoderState]:
+        channels, count, num_frames = codes.shape
+        most = self.info.num_codebooks
+        if not 1 <= count <= most:
+            raise ConfigError(f"codes of {count} codebooks: this model has 1 to {most}")
+        if not num_frames:
+            return np.zeros((channels, 0), np.float32), state
+        if count < most:
+            absent = self._no_codes(channels, num_frames)[:, count:]
+            codes = np.concatenate((codes, absent), axis=1)
+        return self._decode(codes, state)
+
+    def conceal_step(self, num_frames: int, state: DecoderState) -> tuple[Samples, DecoderState]:
+        """The last frame, held."""
+        return self._decode(np.repeat(state.last, num_frames, axis=2), state)
+
+    def flush_step(self, state: DecoderState) -> Samples:
+        frames = self._no_codes(len(state.last), self.info.flush_frames)
+        return self._decode(frames, state)[0]
+
+    def join_states(self, states: Sequence[Any]) -> Any:
+        if isinstance(states[0], DecoderState):
+            *network, last = _join([(*each.network, each.last) for each in states])
+            return DecoderState(tuple(network), last)
+        return _join(states)
+
+    def split_state(self, state: Any, channels: Sequence[int]) -> list[Any]:
+        if isinstance(state, DecoderState):
+            parts = _split((*state.network, state.last), channels)
+            return [DecoderState(each[:-1], each[-1]) for each in parts]
+        return list(_split(state, channels))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return OnnxEngine, (self._folder, self._threads)
+
+    @cached_property
+    def _encoder(self) -> _Graph:
+        return _Graph(self._folder, self._graphs["encoder"], self._threads)
+
+    @cached_property
+    def _decoder(self) -> _Graph:
+        return _Graph(self._folder, self._graphs["decoder"], self._threads)
+
+    def _decode(self, codes: Codes, state: DecoderState) -> tuple[Samples, DecoderState]:
+        if not codes.shape[2]:  # a model without delay has nothing to flush
+            return np.zeros((len(codes), 0), np.float32), state
+        audio, network, _ = self._decoder(codes, state.network)
+        return audio, DecoderState(network, codes[:, :, -1:])
+
+    def _no_codes(self, channels: int, num_frames: int) -> Codes:
+        return np.full((channels, self.info.num_codebooks, num_frames), NO_CODE)
+
+
+class _Graph:
+    """A graph as a function of its first input and its state."""
+
+    def __init__(self, folder: Path, description: dict[str, Any], threads: int) -> None:
+        path = read_graph(folder, description)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors, which are raised as well
+        try:
+            self._session = onnxruntime.InferenceSession(
+                path, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime's exceptions have no base class of their own
+            reason = str(error).splitlines()[0]
+            raise ModelError(f"onnxruntime cannot load {path}: {reason}") from error
+        self._names = [each.name for each in self._session.get_inputs()]
+
+    def __call__(self, first: npt.NDArray[Any], state: Tensors) -> tuple[Any, Tensors, list[Any]]:
+        """The first output, the state, and further outputs."""
+        inputs = dict(zip(self._names, (first, *state), strict=True))
+        output, *others = self._session.run(None, inputs)
+        return output, tuple(others[: len(state)]), others[len(state) :]
+
+
+def _initial(description: dict[str, Any], channels: int) -> Tensors:
+    return tuple(
+        np.full((channels, *each["shape"]), each["value"], each["type"])
+        for each in description["states"]
+    )
+
+
+def _join(states: Sequence[Tensors]) -> Tensors:
+    return tuple(np.concatenate(parts) for parts in zip(*states, strict=True))
+
+
+def _split(state: Tensors, channels: Sequence[int]) -> list[Tensors]:
+    ends = np.cumsum([0, *channels])
+    return [tuple(each[start:end] for each in state) for start, end in pairwise(ends)]
