@@ -73,7 +73,7 @@ def encode_file(
             )
         engine = as_engine(model)
         if frames_per_packet is None:
-            frames_per_packet = _default_packet(engine.info, bitrate, reader.channels)
+            frames_per_packet = packet_length(engine.info, bitrate, reader.channels)
         encoder = StreamEncoder(
             engine,
             bitrate=bitrate,
@@ -186,8 +186,14 @@ def decode_file(
     return summary
 
 
-def _default_packet(info: EngineInfo, bitrate: Bitrate | None, channels: int) -> int:
-    """Frames of about `PACKET_SECONDS`, fewer if that many channels would not fit a packet."""
+def packet_length(info: EngineInfo, bitrate: Bitrate | None, channels: int) -> int:
+    """Frames of about `PACKET_SECONDS`, fewer if that many channels would not fit a packet.
+
+    Example:
+        >>> from codec import load_engine
+        >>> packet_length(load_engine().info, bitrate=None, channels=1)
+        100
+    """
     bits_per_frame = channels * info.codebooks_for(bitrate) * info.bits_per_code
     longest = 8 * MAX_PAYLOAD // bits_per_frame
     return max(1, min(int(PACKET_SECONDS * info.frame_rate), longest))

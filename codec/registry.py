@@ -71,7 +71,7 @@ def codec_for(header: Header) -> Engine:
         >>> codec_for(encoder.header).info.fingerprint == encoder.header.fingerprint
         True
     """
-    return _packaged(header.fingerprint)
+    return engine_for(header.fingerprint)
 
 
 def check_model(engine: Engine, header: Header) -> None:
@@ -96,7 +96,17 @@ def check_model(engine: Engine, header: Header) -> None:
 
 
 @lru_cache(maxsize=4)
-def _packaged(fingerprint: bytes) -> Engine:
+def engine_for(fingerprint: bytes) -> Engine:
+    """The packaged model with a fingerprint; loaded once per process.
+
+    Raises:
+        ModelError: no packaged model has that fingerprint.
+
+    Example:
+        >>> from codec import load_engine
+        >>> engine_for(load_engine().info.fingerprint).info.name
+        'speech24k'
+    """
     folder = find_by_fingerprint(fingerprint)
     if folder is None:
         raise ModelError(

@@ -21,6 +21,8 @@ COMMANDS = {
     "encode": "codec.cli.coding:encode",
     "decode": "codec.cli.coding:decode",
     "info": "codec.cli.info:info",
+    "tokenize": "codec.cli.tokens:tokenize",
+    "detokenize": "codec.cli.tokens:detokenize",
     "train": "train.cli:train",
     "finetune": "train.cli:finetune",
     "evaluate": "codec.cli.quality:evaluate",
