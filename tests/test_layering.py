@@ -70,6 +70,7 @@ def test_nothing_imports_in_a_circle() -> None:
     [
         "import codec.stream, codec.files, codec.registry, codec.cli.app, train.cli",
         "import codec.format.reading, codec.quality.evaluate, codec.corpus.workers",
+        "import codec.corpus.tokenize, codec.corpus.detokenize, codec.corpus.patterns",
         "from codec import StreamDecoder, StreamEncoder, decode_file, encode_file, codec_for",
     ],
 )

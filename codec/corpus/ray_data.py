@@ -7,6 +7,7 @@ object store, and codes are a thousandth of it, so neither blocks nor shards gro
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -71,7 +72,12 @@ class Cluster:
         started = not ray.is_initialized()
         if started:
             try:
-                ray.init(self._address, include_dashboard=False, log_to_driver=False)
+                ray.init(
+                    self._address,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.WARNING,
+                )
             except (ConnectionError, RuntimeError, ValueError) as error:
                 reason = str(error).splitlines()[0]
                 raise CodecError(
@@ -96,7 +102,9 @@ class Cluster:
     ) -> Iterator[list[Coded]]:
         total = sum(task.seconds for task in tasks)
         blocks = _blocks(tasks, min(BLOCK_SECONDS, total / (BLOCKS_PER_WORKER * workers)))
-        dataset = self._ray.data.from_arrow(blocks)
+        data = self._ray.data
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        dataset = data.from_arrow(blocks)
         dataset.context.execution_options.preserve_order = True
         dataset.context.enable_progress_bars = False
         coded = dataset.map_batches(
@@ -106,7 +114,7 @@ class Cluster:
             batch_size=None,  # the whole block
             num_cpus=self._cpus,
             num_gpus=self._gpus,
-            concurrency=min(workers, len(blocks)),
+            compute=data.ActorPoolStrategy(size=min(workers, len(blocks))),
         )
         rows = _rows(coded)
         for task in tasks:

@@ -110,7 +110,7 @@ class Tokenizer:
 
     Example:
         >>> import soundfile
-        >>> soundfile.write("owl.wav", np.zeros((8_000, 2)), 8_000)
+        >>> soundfile.write("owl.wav", [[0.0, 0.0]] * 8_000, 8_000)
         >>> tokenizer = Tokenizer(bitrate=3_000)
         >>> batch = tokenizer({"path": ["owl.wav"]})
         >>> len(batch["codes"][0]), batch["num_frames"], batch["num_codebooks"]
@@ -212,7 +212,7 @@ def tokenize(
     Example:
         >>> import soundfile
         >>> Path("corpus").mkdir()
-        >>> soundfile.write("corpus/owl.wav", np.zeros(8_000), 8_000)
+        >>> soundfile.write("corpus/owl.wav", [0.0] * 8_000, 8_000)
         >>> _ = Path("corpus/cat.wav").write_text("no sound")
         >>> outcome = tokenize(["corpus"], "tokens")
         >>> outcome.num_recordings, outcome.num_errors, outcome.num_shards
@@ -235,7 +235,7 @@ def tokenize(
         raise CodecError(f"no audio in {', '.join(map(str, sources))}: name other sources")
     writer = LAYOUTS[layout](kind, found.recordings)
     shards = _divide(found.recordings, shard_hours * 3600)
-    folder.begin(_job(kind, layout, shards), len(shards))
+    folder.begin(_job(kind, layout, shards))
     unfinished = [number for number in range(len(shards)) if not folder.is_finished(number)]
 
     tasks = [task for number in unfinished for task in _tasks(number, shards[number])]
@@ -391,13 +391,15 @@ class _Folder:
                 (self.out / name).unlink(missing_ok=True)
             (self.out / MANIFEST).unlink(missing_ok=True)
             shutil.rmtree(self.progress, ignore_errors=True)
-            self._notes = {}
+            self._notes, self._job = {}, ""
         self.progress.mkdir(parents=True, exist_ok=True)
 
-    def begin(self, job: str, num_shards: int) -> None:
+    def begin(self, job: str) -> None:
         """Continue a job, or begin it if the folder is empty."""
         self._load()
         if self._job not in ("", job):
+            if (self.out / MANIFEST).exists():
+                shutil.rmtree(self.progress)
             raise CodecError(
                 f"{self.out} holds tokens of other recordings, or made with other settings: give "
                 "another --out, or --force to start again"
@@ -465,10 +467,20 @@ class _Folder:
             "job": self._job,
             "shards": shards,
         }
+        self._remove_leftovers()
         write_atomically(self.out / CARD, card(manifest).encode())
         write_atomically(self.out / MANIFEST, json.dumps(manifest, indent=1).encode() + b"\n")
         shutil.rmtree(self.progress)
         return manifest
+
+    def _remove_leftovers(self) -> None:
+        """Remove the hidden files in which a run that was killed was writing."""
+        notes = self._notes.values()
+        names = {MANIFEST, ERRORS, CARD} | {f["name"] for note in notes for f in note["files"]}
+        for path in self.out.rglob(".*.*"):
+            written = path.with_name(path.name[1:].rpartition(".")[0])
+            if written.relative_to(self.out).as_posix() in names:
+                path.unlink()
 
 
 def card(manifest: dict[str, Any]) -> str:

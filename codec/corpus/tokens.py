@@ -286,11 +286,12 @@ class FileNames:
 
     def __call__(self, number: str) -> str:
         """The name for an id that was not asked for before."""
-        path = PurePosixPath(number.replace("\\", "/").replace("\0", "_").lstrip("/") or "_")
-        folders = ["_" if part == ".." else part for part in path.parts[:-1]]
-        short = path.stem if path.suffix.lower() in SUFFIXES else path.name
-        candidates = (plain.replace(".", "_") for plain in (short, path.name))
-        names = ["/".join((*folders, plain)) for plain in candidates]
+        parts = number.replace("\\", "/").replace("\0", "_").split("/")
+        parts = [part.replace("..", "_") for part in parts if part not in ("", ".")] or ["_"]
+        folder, last = "/".join(parts[:-1]), PurePosixPath(parts[-1])
+        short = last.stem if last.suffix.lower() in SUFFIXES else last.name
+        plain = [each.replace(".", "_") for each in (short, last.name)]
+        names = [f"{folder}/{each}" if folder else each for each in plain]
         numbered = (f"{names[-1]}-{count}" for count in itertools.count(2))
         name = next(each for each in itertools.chain(names, numbered) if each not in self._taken)
         self._taken.add(name)

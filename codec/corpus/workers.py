@@ -185,8 +185,7 @@ def one_thread() -> Iterator[None]:
         1
     """
     torch = sys.modules.get("torch")  # an engine that needs it has imported it
-    threads = torch.get_num_threads() if torch else 1
-    if threads == 1:
+    if torch is None or (threads := torch.get_num_threads()) == 1:
         yield
         return
     torch.set_num_threads(1)
