@@ -18,11 +18,27 @@ Model: TypeAlias = "Engine | Codec | str | Path"
 """Whatever names a model: an engine, a PyTorch model, a packaged name or a model folder."""
 
 
+PRETRAINED = ("encodec", "dac", "mimi")
+"""Families of models that the package ``transformers`` loads."""
+
+
+def pretrained_source(model: str | Path) -> tuple[str, str] | None:
+    """Family and source of a model of another project; None for models of aecodec.
+
+    Example:
+        >>> pretrained_source("mimi=kyutai/mimi"), pretrained_source("speech24k")
+        (('mimi', 'kyutai/mimi'), None)
+    """
+    family, equals, source = str(model).partition("=")
+    return (family, source) if equals and family in PRETRAINED else None
+
+
 def load_engine(model: str | Path = DEFAULT_MODEL) -> Engine:
     """Load a model for coding.
 
     Args:
-        model: name of a packaged model, or path of a model folder.
+        model: name of a packaged model, path of a model folder, or a model of another project as
+            ``"encodec=FOLDER"`` or ``"mimi=kyutai/mimi"`` (see `PRETRAINED`).
 
     Raises:
         ModelError: there is no such model, or its files are damaged.
@@ -32,6 +48,10 @@ def load_engine(model: str | Path = DEFAULT_MODEL) -> Engine:
         >>> engine.info.sample_rate, engine.info.hop_length, engine.info.num_codebooks
         (24000, 480, 12)
     """
+    if pretrained := pretrained_source(model):
+        from codec.engines.pretrained import load_pretrained
+
+        return load_pretrained(*pretrained)
     from codec.engines.torch import TorchEngine
     from codec.network.weights import load_codec
 

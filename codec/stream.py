@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codec.bitrate import Bitrate
-from codec.engines.base import State
+from codec.engines.base import State, encode_block
 from codec.errors import AudioError, FormatError, ModelError, StreamFinishedError
 from codec.format.container import Header, Packet
 from codec.format.payload import pack_codes, unpack_codes
@@ -108,9 +108,9 @@ class StreamEncoder:
         self._num_samples += block.shape[1]
         block = np.concatenate((self._remainder, block), axis=1)
         step = self.header.frames_per_packet * self.header.hop_length
-        whole = block.shape[1] // step * step
+        whole = max(0, block.shape[1] - self._engine.info.lookahead) // step * step
         self._remainder = block[:, whole:].copy()
-        return [self._packet(block[:, start : start + step]) for start in range(0, whole, step)]
+        return self._packets(block, whole)
 
     def finish(self, num_samples: int | None = None) -> list[Packet]:
         """Encode what is left, padded to a whole frame, into the last packet.
@@ -132,14 +132,26 @@ class StreamEncoder:
             )
         padding = -self._remainder.shape[1] % self.header.hop_length
         self._finished = True
-        return [self._packet(np.pad(self._remainder, ((0, 0), (0, padding))), num_samples)]
+        # More than a packet is left if the engine hears ahead.
+        step = self.header.frames_per_packet * self.header.hop_length
+        whole = self._remainder.shape[1] // step * step
+        rest = np.pad(self._remainder, ((0, 0), (0, padding)))
+        packets = self._packets(rest, whole)
+        return [*packets, self._packet(rest[:, whole:], rest[:, :0], num_samples)]
 
-    def _packet(self, block: Samples, num_samples: int | None = None) -> Packet:
+    def _packets(self, block: Samples, whole: int) -> list[Packet]:
+        """Full packets of the first ``whole`` samples of a block."""
+        step = self.header.frames_per_packet * self.header.hop_length
+        ends = range(step, whole + 1, step)
+        ahead = self._engine.info.lookahead
+        return [self._packet(block[:, e - step : e], block[:, e : e + ahead]) for e in ends]
+
+    def _packet(self, block: Samples, ahead: Samples, num_samples: int | None = None) -> Packet:
         num_frames = block.shape[1] // self.header.hop_length
         payload = b""
         if num_frames:
-            codes, self._state = self._engine.encode_step(
-                np.ascontiguousarray(block), self._state, self.header.num_codebooks
+            codes, self._state = encode_block(
+                self._engine, block, ahead, self._state, self.header.num_codebooks
             )
             payload = pack_codes(codes, self.header)
         sequence = self._num_packets % 256

@@ -134,7 +134,10 @@ def test_the_commands_about_tokens_run(workspace: Path, monkeypatch: pytest.Monk
     assert len(lines) >= 6
     for line in lines:
         run_in_this_process(line)
-    assert soundfile.info(workspace / "decoded" / "speech.wav").frames == soundfile.info(RECORDING).frames
+    assert (
+        soundfile.info(workspace / "decoded" / "speech.wav").frames
+        == soundfile.info(RECORDING).frames
+    )
 
 
 def needs_shell(line: str) -> bool:

@@ -13,10 +13,10 @@ from codec.bitrate import ceil_div
 from codec.corpus.index import Clip, open_clip
 from codec.corpus.tokens import Frames
 from codec.corpus.workers import one_thread
-from codec.engines.base import Engine
+from codec.engines.base import Engine, encode_block
 from codec.errors import AudioError
 from codec.files import packet_length
-from codec.io.audio import AudioReader, Resampler, Samples
+from codec.io.audio import AudioReader, Resampler
 
 
 @dataclass(frozen=True)
@@ -104,23 +104,24 @@ def code_audio(engine: Engine, num_codebooks: int, reader: AudioReader) -> Coded
     state, rest = engine.init_encoder(1), np.zeros((1, 0), np.float32)
     pieces, num_samples = [np.zeros((0, num_codebooks), np.uint16)], 0
 
-    def encode(block: Samples) -> None:
-        nonlocal state
-        codes, state = engine.encode_step(np.ascontiguousarray(block), state, num_codebooks)
+    def encode() -> None:
+        nonlocal state, rest
+        block, ahead = rest[:, :step], rest[:, step : step + info.lookahead]
+        codes, state = encode_block(engine, block, ahead, state, num_codebooks)
         pieces.append(codes[0].T.astype(np.uint16))
+        rest = rest[:, step:]
 
     with one_thread():
         for block in reader.blocks():
             num_samples += block.shape[1]
             rest = np.concatenate((rest, resampler.push(block)), axis=1)
-            while rest.shape[1] >= step:
-                encode(rest[:, :step])
-                rest = rest[:, step:]
+            while rest.shape[1] >= step + info.lookahead:
+                encode()
         total = ceil_div(num_samples * info.sample_rate, rate)
         rest = np.concatenate((rest, resampler.finish(total)), axis=1)
+        rest = np.pad(rest, ((0, 0), (0, -rest.shape[1] % info.hop_length)))
         while rest.shape[1]:
-            block, rest = rest[:, :step], rest[:, step:]
-            encode(np.pad(block, ((0, 0), (0, -block.shape[1] % info.hop_length))))
+            encode()
     if not num_samples:
         raise AudioError("the recording contains no samples")
     return Coded(np.concatenate(pieces), num_samples, rate)

@@ -43,6 +43,7 @@ class EngineInfo(FrameRates):
         fingerprint: 16 bytes that identify the model in streams; empty if it was never saved.
         has_codes: whether frames become codes; a model with continuous latents cannot make
             streams.
+        lookahead: samples after a step that its codes depend on, whole frames; see `HearsAhead`.
 
     Example:
         >>> from codec import load_engine
@@ -59,11 +60,12 @@ class EngineInfo(FrameRates):
     delay: int
     fingerprint: bytes
     has_codes: bool = True
+    lookahead: int = 0
 
     @property
     def latency(self) -> int:
-        """Algorithmic latency with one-frame packets in samples: one frame plus the delay."""
-        return self.hop_length + self.delay
+        """Algorithmic latency with one-frame packets in samples: a frame, lookahead and delay."""
+        return self.hop_length + self.lookahead + self.delay
 
     @property
     def flush_frames(self) -> int:
@@ -140,6 +142,48 @@ class Engine(Protocol):
     def flush_step(self, state: State) -> Samples:
         """Audio ``[C, info.flush_frames * hop_length]`` still inside after the last frame."""
         ...
+
+
+@runtime_checkable
+class HearsAhead(Protocol):
+    """An engine whose codes depend on what follows a step.
+
+    Its ``encode_step`` takes the end of its input for the end of the signal.
+    """
+
+    def encode_ahead(
+        self, audio: Samples, ahead: Samples, state: State, num_codebooks: int | None = None
+    ) -> tuple[Codes, State]:
+        """Encode the next frames, knowing what follows.
+
+        Args:
+            audio: as for ``encode_step``.
+            ahead: ``[C, info.lookahead]`` that follow; fewer at the end of the signal.
+            state: as for ``encode_step``.
+            num_codebooks: as for ``encode_step``.
+
+        Returns:
+            Codes of ``audio``, and the state after it.
+        """
+        ...
+
+
+def encode_block(
+    engine: Engine, audio: Samples, ahead: Samples, state: State, num_codebooks: int
+) -> tuple[Codes, State]:
+    """Encode the next frames with any engine.
+
+    Args:
+        engine: the model.
+        audio: ``[C, T * hop_length]``.
+        ahead: ``[C, info.lookahead]`` that follow; fewer at the end of the signal.
+        state: from ``init_encoder`` or the step before.
+        num_codebooks: codebooks to use.
+    """
+    audio = np.ascontiguousarray(audio)
+    if isinstance(engine, HearsAhead):
+        return engine.encode_ahead(audio, ahead, state, num_codebooks)
+    return engine.encode_step(audio, state, num_codebooks)
 
 
 def encode(engine: Engine, audio: Samples, num_codebooks: int | None = None) -> Codes:
