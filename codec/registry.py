@@ -37,8 +37,9 @@ def load_engine(model: str | Path = DEFAULT_MODEL) -> Engine:
     """Load a model for coding.
 
     Args:
-        model: name of a packaged model, path of a model folder, or a model of another project as
-            ``"encodec=FOLDER"`` or ``"mimi=kyutai/mimi"`` (see `PRETRAINED`).
+        model: name of a packaged model, path of a model folder, ``hf://user/name`` for one on the
+            Hugging Face hub, or a model of another project as ``"encodec=FOLDER"`` or
+            ``"mimi=kyutai/mimi"`` (see `PRETRAINED`).
 
     Raises:
         ModelError: there is no such model, or its files are damaged.

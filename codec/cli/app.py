@@ -23,6 +23,7 @@ COMMANDS = {
     "info": "codec.cli.info:info",
     "tokenize": "codec.cli.tokens:tokenize",
     "detokenize": "codec.cli.tokens:detokenize",
+    "push": "codec.cli.hub:push",
     "train": "train.cli:train",
     "finetune": "train.cli:finetune",
     "evaluate": "codec.cli.quality:evaluate",

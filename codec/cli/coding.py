@@ -23,7 +23,9 @@ from codec.model_folder import DEFAULT_MODEL
 @click.option("-d", "--out-dir", type=click.Path(path_type=Path), help="Folder for the outputs.")
 @click.option("--mono", is_flag=True, help="Mix all channels to one.")
 @click.option("--frames-per-packet", type=click.IntRange(1, 65535), help="[2 seconds' worth]")
-@click.option("-m", "--model", default=DEFAULT_MODEL, help="Model folder or packaged model.")
+@click.option(
+    "-m", "--model", default=DEFAULT_MODEL, help="Packaged model, folder, or e.g. encodec=FOLDER."
+)
 @click.option("-f", "--force", is_flag=True, help="Replace existing files.")
 def encode(
     paths: tuple[str, ...],

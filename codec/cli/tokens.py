@@ -21,7 +21,9 @@ WORKERS = click.option("-w", "--workers", type=click.IntRange(1), help="Number o
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Output folder.")
 @click.option("--format", "layout", type=LAYOUTS, default="parquet", help="[parquet]")
-@click.option("-m", "--model", default=DEFAULT_MODEL, help="Model folder or packaged model.")
+@click.option(
+    "-m", "--model", default=DEFAULT_MODEL, help="Packaged model, folder, or e.g. encodec=FOLDER."
+)
 @click.option("-b", "--bitrate", type=BitrateType(), help="6000, 6k, 2.4k. [highest]")
 @WORKERS
 @click.option(

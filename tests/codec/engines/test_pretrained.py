@@ -238,6 +238,15 @@ def test_files_tokens_and_info_work_with_it(
     assert (tmp_path / "d" / "a.wav").read_bytes() == (tmp_path / "full.wav").read_bytes()
 
 
+def test_it_is_evaluated(tmp_path: Path) -> None:
+    random_model("encodec", **PRETRAINED["encodec"]).save_pretrained(tmp_path / "model")
+    soundfile.write(tmp_path / "noise_a.wav", sound(12_000)[0], 24_000)
+    options = ("-b", "1.5k,6k", "--no-naturalness", "--json", tmp_path / "figures.json")
+    assert run("evaluate", f"encodec={tmp_path}/model", tmp_path, *options).exit_code == 0
+    rows = json.loads((tmp_path / "figures.json").read_text())["rows"]
+    assert len(rows) >= 2 and all(row["si_sdr"] is not None for row in rows)
+
+
 def test_what_cannot_be_used_is_refused_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
