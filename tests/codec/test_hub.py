@@ -37,7 +37,7 @@ class LocalHub:
         self, name: str, *, revision: str | None, allow_patterns: list[str]
     ) -> str:
         if not (self.folder / name).is_dir() or revision not in (None, "v1"):
-            raise hub.errors.HfHubHTTPError("404 Client Error.\nmore", response=Response())
+            raise hub.errors.HfHubHTTPError("404 Client Error.\nmore", response=Response())  # type: ignore[arg-type]
         return str(self.folder / name)
 
 
