@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, NamedTuple
 
 import safetensors.torch
@@ -71,6 +72,10 @@ class TorchEngine:
             fingerprint=codec.fingerprint,
             has_codes=config.has_codes,
         )
+
+    def to(self, device: str) -> TorchEngine:
+        """An engine with a copy of the model on another device of PyTorch."""
+        return TorchEngine(copy.deepcopy(self.codec).to(device), self.info.name)
 
     def init_encoder(self, channels: int) -> NetworkState:
         return self.codec.encoder.init_state(channels)

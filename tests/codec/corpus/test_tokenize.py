@@ -485,6 +485,31 @@ def test_a_cluster_writes_the_same_bytes(corpus: Path, engine: Engine, tmp_path:
     assert digests(tmp_path / "cluster") == digests(tmp_path / "alone")
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Ray's own
+def test_a_tokenizer_is_a_step_of_ray_data(
+    corpus: Path, engine: Engine, model_folder: Path
+) -> None:
+    ray = pytest.importorskip("ray", reason="Ray is not installed: the extra aecodec[ray]")
+    paths = [str(path) for path in sorted(corpus.glob("birds/*"))]
+    expected = Tokenizer(engine)({"path": paths})
+    ray.init("local", include_dashboard=False, log_to_driver=False)
+    try:
+        data = ray.data.from_items([{"path": path, "text": path[-5:]} for path in paths])
+        coded = data.map_batches(
+            Tokenizer,
+            fn_constructor_kwargs={"model": str(model_folder)},
+            batch_size=2,
+            compute=ray.data.ActorPoolStrategy(size=1),
+        )
+        rows = sorted(coded.take_all(), key=lambda row: row["path"])
+    finally:
+        ray.shutdown()
+    assert [row["text"] for row in rows] == [path[-5:] for path in paths]
+    for row, codes in zip(rows, expected["codes"], strict=True):
+        assert np.array_equal(row["codes"], codes) and np.asarray(row["codes"]).dtype == np.uint16
+
+
 def test_blocks_of_a_cluster_are_sized_by_audio_and_its_workers_keep_the_order(
     corpus: Path, engine: Engine
 ) -> None:
@@ -494,7 +519,7 @@ def test_blocks_of_a_cluster_are_sized_by_audio_and_its_workers_keep_the_order(
     blocks = ray_data._blocks(tasks, seconds=0.4)
     assert [block.num_rows for block in blocks] != [1] * 7
     work = partial(code_task, 4)
-    worker = ray_data.Worker(engine, work)
+    worker = ray_data.Worker(engine.to("cpu"), work)  # type: ignore[attr-defined]
 
     class Blocks:
         def iter_batches(self, **options: Any) -> Iterator[Any]:
