@@ -392,19 +392,19 @@ class _Folder:
             (self.out / MANIFEST).unlink(missing_ok=True)
             shutil.rmtree(self.progress, ignore_errors=True)
             self._notes, self._job = {}, ""
-        self.progress.mkdir(parents=True, exist_ok=True)
 
     def begin(self, job: str) -> None:
         """Continue a job, or begin it if the folder is empty."""
         self._load()
         if self._job not in ("", job):
             if (self.out / MANIFEST).exists():
-                shutil.rmtree(self.progress)
+                shutil.rmtree(self.progress, ignore_errors=True)
             raise CodecError(
                 f"{self.out} holds tokens of other recordings, or made with other settings: give "
                 "another --out, or --force to start again"
             )
         self._job = job
+        self.progress.mkdir(parents=True, exist_ok=True)
         write_atomically(self.progress / "job.json", json.dumps({"job": job}).encode())
 
     def _load(self) -> None:

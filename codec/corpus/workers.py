@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections import deque
@@ -202,6 +203,7 @@ _engine: Engine | None = None
 def _start_worker(engine: Engine) -> None:
     global _engine
     _engine = engine
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which ends us
     if torch := sys.modules.get("torch"):  # one thread each: the work is spread over processes
         torch.set_num_threads(1)
     threading.Thread(target=_follow_parent, daemon=True).start()

@@ -200,8 +200,14 @@ def test_a_killed_command_goes_on_to_the_same_bytes(
     while not list(out.glob("tokens-*")):
         assert process.poll() is None
         time.sleep(0.01)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    workers = children.read_text().split() if children.exists() else []
     process.send_signal(signal.SIGKILL)
     process.wait()
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{worker}").exists() for worker in workers):
+        assert time.monotonic() < deadline, "a worker outlives the main process"
+        time.sleep(0.05)
     run(corpus, out, load_engine(model_folder))
     run(corpus, tmp_path / "whole", load_engine(model_folder))
     assert digests(out) == digests(tmp_path / "whole")
