@@ -10,6 +10,7 @@ predicts one code of each codebook, knowing the earlier codebooks of the same fr
 from __future__ import annotations
 
 import argparse
+import itertools
 import tempfile
 import time
 from pathlib import Path
@@ -57,13 +58,16 @@ class TokenModel(nn.Module):
         return torch.stack([head(x) for head in self.heads], dim=2), state
 
 
-def train(model: TokenModel, recordings: list[Tensor], seconds: float) -> float:
+def train(
+    model: TokenModel, recordings: list[Tensor], seconds: float, most_steps: int | None = None
+) -> float:
     """Train on random crops for a while.
 
     Args:
         model: changed in place.
         recordings: tokens ``[S, K]`` of each.
         seconds: how long.
+        most_steps: number of steps after which to end earlier.
 
     Returns:
         The loss of the last step, in nats per code.
@@ -72,7 +76,9 @@ def train(model: TokenModel, recordings: list[Tensor], seconds: float) -> float:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     end, last = time.monotonic() + seconds, float("nan")
     weights = np.array([len(tokens) for tokens in recordings], float)
-    while time.monotonic() < end:
+    for _ in itertools.count() if most_steps is None else range(most_steps):
+        if time.monotonic() > end:
+            break
         crops = []
         for number in rng.choice(len(recordings), BATCH, p=weights / weights.sum()):
             tokens = recordings[number]
@@ -120,6 +126,7 @@ def main() -> None:
     parser.add_argument("source", nargs="?", default=Path(__file__).parent / "speech.flac")
     parser.add_argument("--out", type=Path, default=Path("continued.wav"))
     parser.add_argument("--minutes", type=float, default=2.0)
+    parser.add_argument("--steps", type=int, help="end training after so many steps")
     parser.add_argument("--bitrate", type=parse_bitrate, default=parse_bitrate("1.5k"))
     parser.add_argument("--model", default=DEFAULT_MODEL)
     arguments = parser.parse_args()
@@ -133,7 +140,7 @@ def main() -> None:
     recordings = [torch.from_numpy(to_delay(row.codes[0], pad)) for row in rows]
 
     model = TokenModel(kind.num_codebooks, kind.codebook_size)
-    loss = train(model, recordings, 60 * arguments.minutes)
+    loss = train(model, recordings, 60 * arguments.minutes, arguments.steps)
     print(f"loss: {loss:.2f} nats per code, {np.log(kind.codebook_size):.2f} for chance")
 
     # The first half of the first recording, and as much again.

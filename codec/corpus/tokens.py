@@ -337,7 +337,7 @@ class ParquetLayout:
     def write(self, out: Path, shard: int, rows: Sequence[Tokens]) -> list[str]:
         """Write a shard, and return the names of its files."""
         name = f"tokens-{shard:05}.parquet"
-        options = {"compression": "zstd", "version": "2.6"}
+        options = {"compression": "zstd", "version": "2.6", "write_page_checksum": True}
         with (
             atomic_output(out / name, force=True) as file,
             self._pa.parquet.ParquetWriter(file, self._schema, **options) as writer,
@@ -526,7 +526,7 @@ def _read_shard(path: Path, name: str) -> Iterator[Tokens]:
 def _read_parquet(path: Path) -> Iterator[Tokens]:
     pa = import_pyarrow()
     try:
-        with pa.parquet.ParquetFile(path) as file:
+        with pa.parquet.ParquetFile(path, page_checksum_verification=True) as file:
             metadata = file.schema_arrow.metadata or {}
             kind = TokenFormat.from_dict(_json(metadata.get(b"aecodec", b"null")), str(path))
             for group in range(file.num_row_groups):
