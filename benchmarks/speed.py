@@ -45,7 +45,7 @@ from benchmarks.shared.processes import process_pool
 from benchmarks.shared.report import installed, origin, write_report
 from benchmarks.shared.resampling import resample
 from benchmarks.shared.tables import markdown_table
-from codec.engines.base import Engine
+from codec.engines.base import Engine, JoinsSessions
 from codec.engines.names import ENGINES
 from codec.errors import CodecError
 from codec.files import PACKET_SECONDS
@@ -333,6 +333,7 @@ def shared_steps(engine: Engine, side: str, sessions: int, num_steps: int) -> np
         sessions: number of sessions, one channel each.
         num_steps: number of steps; a few more come first, for warming up.
     """
+    assert isinstance(engine, JoinsSessions)
     info, warm_up = engine.info, 5
     audio = speech(info.sample_rate, (num_steps + warm_up) * info.hop_length)
     encoder = engine.join_states([engine.init_encoder(1)] * sessions)

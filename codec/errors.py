@@ -94,8 +94,9 @@ installed: pip install "aecodec[torch]"
 OPTIONAL_PACKAGES = {
     *("onnx", "onnx_ir", "onnxscript", "safetensors", "torch"),
     *("einops", "lightning_fabric", "librosa", "matplotlib", "pystoi", "scipy", "tensorboard"),
+    *("huggingface_hub", "pyarrow", "ray", "transformers"),
 }
-"""Modules that the extras ``torch`` and ``train`` bring."""
+"""Modules that the extras bring."""
 
 
 @contextmanager

@@ -90,7 +90,9 @@ def encode_file(
         if variable is None:
             variable = entropy_coding and bitrate is not None and loaded.info.context is not None
         if frames_per_packet is None:
-            frames_per_packet = _default_packet(loaded.info, bitrate, reader.channels, variable)
+            frames_per_packet = packet_length(
+                loaded.info, bitrate, reader.channels, variable=variable
+            )
         encoder = StreamEncoder(
             loaded,
             bitrate=bitrate,
@@ -229,10 +231,16 @@ def _together(items: Sequence[Packet | Gap]) -> Iterator[list[Packet] | Gap]:
         yield packets
 
 
-def _default_packet(
-    info: EngineInfo, bitrate: Bitrate | None, channels: int, variable: bool
+def packet_length(
+    info: EngineInfo, bitrate: Bitrate | None, channels: int, *, variable: bool = False
 ) -> int:
-    """Frames of about `PACKET_SECONDS`, fewer if that many channels would not fit a packet."""
+    """Frames of about `PACKET_SECONDS`, fewer if that many channels would not fit a packet.
+
+    Example:
+        >>> from codec import load_engine
+        >>> packet_length(load_engine().info, bitrate=None, channels=1)
+        100
+    """
     bits = info.codebooks_for(bitrate) * info.bits_per_code
     if variable:
         bits = 8 * (4 * info.num_codebooks + 2)  # the most, see `Header.max_payload`

@@ -24,6 +24,7 @@ from typing import Any
 
 from codec.config import CodecConfig
 from codec.errors import CodecError, ModelError
+from codec.hub import fetch_model, is_hub_model
 
 # 2: the lapped transform is fixed, and has a network of its own for gains.
 FOLDER_FORMAT = 2
@@ -39,11 +40,14 @@ def find_model(model: str | Path) -> Path:
     """The folder of a model.
 
     Args:
-        model: name of a packaged model, or path of a model folder.
+        model: name of a packaged model, path of a model folder, or ``hf://user/name``, which is
+            downloaded once.
 
     Raises:
         ModelError: there is no such model.
     """
+    if is_hub_model(model):
+        return fetch_model(str(model))
     packaged = Path(str(resources.files("codec") / "models"))
     names = sorted(entry.name for entry in packaged.iterdir()) if packaged.is_dir() else []
     folder = packaged / str(model) if str(model) in names else Path(model)

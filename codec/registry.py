@@ -26,13 +26,30 @@ Model: TypeAlias = "Engine | Codec | str | Path"
 """Whatever names a model: an engine, a PyTorch model, a packaged name or a model folder."""
 
 
+PRETRAINED = ("encodec", "dac", "mimi")
+"""Families of models that the package ``transformers`` loads."""
+
+
+def pretrained_source(model: str | Path) -> tuple[str, str] | None:
+    """Family and source of a model of another project; None for models of aecodec.
+
+    Example:
+        >>> pretrained_source("mimi=kyutai/mimi"), pretrained_source("speech24k")
+        (('mimi', 'kyutai/mimi'), None)
+    """
+    family, equals, source = str(model).partition("=")
+    return (family, source) if equals and family in PRETRAINED else None
+
+
 def load_engine(
     model: str | Path = DEFAULT_MODEL, engine: EngineName | None = None, *, threads: int = 1
 ) -> Engine:
     """Load a model for coding.
 
     Args:
-        model: name of a packaged model, or path of a model folder.
+        model: name of a packaged model, path of a model folder, ``hf://user/name`` for one on the
+            Hugging Face hub, or a model of another project as ``"encodec=FOLDER"`` or
+            ``"mimi=kyutai/mimi"`` (see `PRETRAINED`).
         engine: ``"onnx"`` or ``"torch"``; if None, onnxruntime for a model with graphs, which
             packaged models have, and PyTorch for others.
         threads: number of threads that onnxruntime computes a step with. PyTorch has a setting of
@@ -47,6 +64,11 @@ def load_engine(
         >>> engine.info.sample_rate, engine.info.hop_length, engine.info.num_codebooks
         (24000, 480, 12)
     """
+    if pretrained := pretrained_source(model):
+        with optional_packages("models of other projects", "transformers"):
+            from codec.engines.pretrained import load_pretrained
+
+            return load_pretrained(*pretrained)
     folder = find_model(model)
     if engine is None:
         engine = "onnx" if has_graphs(folder) else "torch"
@@ -109,7 +131,7 @@ def codec_for(header: Header, engine: EngineName | None = None, *, threads: int 
         >>> codec_for(encoder.header).info.fingerprint == encoder.header.fingerprint
         True
     """
-    return _packaged(header.fingerprint, engine, threads)
+    return engine_for(header.fingerprint, engine, threads)
 
 
 def check_model(engine: Engine, header: Header) -> None:
@@ -140,7 +162,22 @@ def check_model(engine: Engine, header: Header) -> None:
 
 
 @lru_cache(maxsize=4)
-def _packaged(fingerprint: bytes, engine: EngineName | None, threads: int) -> Engine:
+def engine_for(fingerprint: bytes, engine: EngineName | None = None, threads: int = 1) -> Engine:
+    """The packaged model with a fingerprint; loaded once per process.
+
+    Args:
+        fingerprint: from a stream.
+        engine: which engine loads it, as in `load_engine`.
+        threads: its number of threads, as in `load_engine`.
+
+    Raises:
+        ModelError: no packaged model has that fingerprint.
+
+    Example:
+        >>> from codec import load_engine
+        >>> engine_for(load_engine().info.fingerprint).info.name
+        'speech24k'
+    """
     folder = find_by_fingerprint(fingerprint)
     if folder is None:
         raise ModelError(

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codec.bitrate import Bitrate
-from codec.engines.base import State
+from codec.engines.base import State, WeighsCodes, encode_block
 from codec.entropy.allocation import RateControl
 from codec.entropy.context import NO_CODE
 from codec.entropy.payload import PayloadDecoder, PayloadEncoder
@@ -141,9 +141,9 @@ class StreamEncoder:
         self._num_samples += block.shape[1]
         block = np.concatenate((self._remainder, block), axis=1)
         step = self.header.frames_per_packet * self.header.hop_length
-        whole = block.shape[1] // step * step
+        whole = max(0, block.shape[1] - self._engine.info.lookahead) // step * step
         self._remainder = block[:, whole:].copy()
-        return [self._packet(block[:, start : start + step]) for start in range(0, whole, step)]
+        return self._packets(block, whole)
 
     def finish(self, num_samples: int | None = None) -> list[Packet]:
         """Encode what is left, padded to a whole frame, into the last packet.
@@ -165,13 +165,25 @@ class StreamEncoder:
             )
         padding = -self._remainder.shape[1] % self.header.hop_length
         self._finished = True
-        return [self._packet(np.pad(self._remainder, ((0, 0), (0, padding))), num_samples)]
+        # More than a packet is left if the engine hears ahead.
+        step = self.header.frames_per_packet * self.header.hop_length
+        whole = self._remainder.shape[1] // step * step
+        rest = np.pad(self._remainder, ((0, 0), (0, padding)))
+        packets = self._packets(rest, whole)
+        return [*packets, self._packet(rest[:, whole:], rest[:, :0], num_samples)]
 
-    def _packet(self, block: Samples, num_samples: int | None = None) -> Packet:
+    def _packets(self, block: Samples, whole: int) -> list[Packet]:
+        """Full packets of the first ``whole`` samples of a block."""
+        step = self.header.frames_per_packet * self.header.hop_length
+        ends = range(step, whole + 1, step)
+        ahead = self._engine.info.lookahead
+        return [self._packet(block[:, e - step : e], block[:, e : e + ahead]) for e in ends]
+
+    def _packet(self, block: Samples, ahead: Samples, num_samples: int | None = None) -> Packet:
         num_frames = block.shape[1] // self.header.hop_length
         codes = np.zeros((self.header.channels, self.header.num_codebooks, 0), np.int64)
         if num_frames:
-            codes = self._codes(np.ascontiguousarray(block))
+            codes = self._codes(block, ahead)
         payload, coding = self._payloads.encode(codes)
         sequence = self._num_packets % self.header.sequence_count
         self._num_packets += 1
@@ -180,14 +192,17 @@ class StreamEncoder:
             self._control.spent(8 * len(packet.to_bytes()), (codes >= 0).sum(axis=1))
         return packet
 
-    def _codes(self, block: Samples) -> Codes:
+    def _codes(self, block: Samples, ahead: Samples) -> Codes:
         """Codes of the next frames, of all or of variable numbers of codebooks."""
         if self._control is None:
-            codes, self._state = self._engine.encode_step(
-                block, self._state, self.header.num_codebooks
+            codes, self._state = encode_block(
+                self._engine, block, ahead, self._state, self.header.num_codebooks
             )
             return codes
-        codes, errors, self._state = self._engine.analyze_step(block, self._state)
+        assert isinstance(self._engine, WeighsCodes)
+        codes, errors, self._state = self._engine.analyze_step(
+            np.ascontiguousarray(block), self._state
+        )
         counts = self._control.choose(errors)
         present = np.arange(codes.shape[1])[:, None] < counts[:, None]
         return np.where(present, codes, NO_CODE)

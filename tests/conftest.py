@@ -7,6 +7,7 @@ import io
 import os
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,6 +67,25 @@ LADDER = CodecConfig(
     codebook_dim=8,
 )
 """A ladder of small strides at a rate whose frames are no whole number per second."""
+
+
+PRETRAINED: dict[str, dict[str, Any]] = {
+    "encodec": {"num_filters": 2, "hidden_size": 8, "num_lstm_layers": 1},
+    "dac": {"encoder_hidden_size": 2, "decoder_hidden_size": 16, "codebook_dim": 2},
+    "mimi": {
+        "num_filters": 2,
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "intermediate_size": 16,
+        "codebook_dim": 8,
+        "vector_quantization_hidden_dimension": 8,
+        "upsample_groups": 16,
+    },
+}
+"""Settings of small networks of `transformers` with the published codebooks and bits."""
 
 
 def make_codec(config: CodecConfig, folder: Path, seed: int = 0) -> Codec:

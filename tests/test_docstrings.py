@@ -21,6 +21,17 @@ WITH_EXAMPLE = [
     "codec.corpus.index.Clip",
     "codec.corpus.index.open_clip",
     "codec.corpus.index.scan",
+    "codec.corpus.detokenize.detokenize",
+    *(
+        f"codec.corpus.patterns.{way}_{name}"
+        for name in ("parallel", "delay", "flat")
+        for way in ("to", "from")
+    ),
+    "codec.corpus.sources.find_recordings",
+    "codec.corpus.tokenize.Tokenizer",
+    "codec.corpus.tokenize.tokenize",
+    "codec.corpus.tokens.Tokens",
+    "codec.corpus.tokens.read_tokens",
     "codec.io.audio.Resampler",
     "codec.io.audio.create_audio",
     "codec.io.audio.open_audio",

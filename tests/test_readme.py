@@ -72,6 +72,7 @@ def commands(*documents: str) -> list[str]:
     lines = [
         line.removeprefix("pip install . && ")
         .replace("--minutes 3", "--minutes 0.02")
+        .replace(" --workers 2", "")  # processes take long to start
         .replace("aecodec evaluate ", "aecodec evaluate --seconds 1 ")
         .replace("aecodec inspect ", "aecodec inspect --seconds 1 ")
         for document in documents
@@ -127,6 +128,18 @@ def test_the_commands_of_the_index_run(workspace: Path, monkeypatch: pytest.Monk
     assert {path.name for path in (workspace / "decoded").iterdir()} == {"speech.flac", "talk.flac"}
 
 
+def test_the_commands_about_tokens_run(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workspace)
+    lines = commands("docs/tokens.md")
+    assert len(lines) >= 6
+    for line in lines:
+        run_in_this_process(line)
+    assert (
+        soundfile.info(workspace / "decoded" / "speech.wav").frames
+        == soundfile.info(RECORDING).frames
+    )
+
+
 def needs_shell(line: str) -> bool:
     return "|" in line or "&&" in line
 
@@ -144,6 +157,7 @@ def test_the_commands_of_all_documents_run() -> None:
     assert with_commands - {"benchmarks/RESULTS.md"} == {
         "README.md",
         "docs/index.md",
+        "docs/tokens.md",
         "docs/training.md",
     }
 

@@ -26,7 +26,9 @@ from codec.model_folder import DEFAULT_MODEL
 @click.option("--frames-per-packet", type=click.IntRange(1, 65535), help="[2 seconds' worth]")
 @click.option("--cbr", is_flag=True, help="The same number of codes in every frame.")
 @click.option("--plain", is_flag=True, help="Without entropy coding: larger, the same audio.")
-@click.option("-m", "--model", default=DEFAULT_MODEL, help="Model folder or packaged model.")
+@click.option(
+    "-m", "--model", default=DEFAULT_MODEL, help="Packaged model, folder, or e.g. encodec=FOLDER."
+)
 @ENGINE
 @THREADS
 @click.option("-f", "--force", is_flag=True, help="Replace existing files.")

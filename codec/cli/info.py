@@ -16,10 +16,12 @@ from codec.format.summary import StreamSummary
 from codec.model_folder import (
     DEFAULT_MODEL,
     WEIGHTS,
+    find_by_fingerprint,
     find_model,
     has_graphs,
     read_description,
 )
+from codec.registry import pretrained_source
 
 
 @click.command()
@@ -31,9 +33,12 @@ def info(paths: tuple[Path, ...], model: str | None, as_json: bool) -> None:
     if not paths and model is None:
         model = ""
     failed = False
+    names: dict[str, str] = {}
     if model is not None:
         with clear_errors():
-            show(model_facts(model), as_json)
+            facts = model_facts(model)
+            names[facts["fingerprint"]] = facts["model"]
+            show(facts, as_json)
     for path in paths:
         try:
             with clear_errors():
@@ -43,14 +48,16 @@ def info(paths: tuple[Path, ...], model: str | None, as_json: bool) -> None:
             click.echo(f"aecodec: {failure.about(path)}", err=True)
             continue
         with clear_errors():
-            show(stream_facts(path, summary), as_json)
+            show(stream_facts(path, summary, names), as_json)
         failed = failed or summary.damage() is not None
     if failed:
         sys.exit(1)
 
 
-def stream_facts(path: Path, summary: StreamSummary) -> dict[str, Any]:
+def stream_facts(path: Path, summary: StreamSummary, names: dict[str, str]) -> dict[str, Any]:
     header = summary.header
+    packaged = find_by_fingerprint(header.fingerprint)
+    name = read_description(packaged)["name"] if packaged else None
     seconds = summary.duration_seconds
     return {
         "file": str(path),
@@ -67,12 +74,15 @@ def stream_facts(path: Path, summary: StreamSummary) -> dict[str, Any]:
         "model_sample_rate": header.sample_rate,
         "hop_length": header.hop_length,
         "entropy_coding": bool(header.context),
+        "model": names.get(header.fingerprint.hex(), name),
         "model_fingerprint": header.fingerprint.hex(),
         "damage": summary.damage(),
     }
 
 
 def model_facts(model: str) -> dict[str, Any]:
+    if pretrained_source(model):
+        return pretrained_facts(model)
     folder = find_model(model or DEFAULT_MODEL)
     description = read_description(folder)
     config = CodecConfig.from_dict(description["codec"])
@@ -88,6 +98,20 @@ def model_facts(model: str) -> dict[str, Any]:
         "algorithmic_latency_ms": round(1000 * latency / config.sample_rate, 3),
         "weights_bytes": (folder / WEIGHTS).stat().st_size,
         "graphs": has_graphs(folder),
+    }
+
+
+def pretrained_facts(model: str) -> dict[str, Any]:
+    from codec.registry import load_engine
+
+    info = load_engine(model).info
+    return {
+        "model": info.name,
+        "fingerprint": info.fingerprint.hex(),
+        "sample_rate": info.sample_rate,
+        "frame_rate": float(info.frame_rate),
+        "bitrates": [float(bitrate) for bitrate in info.bitrates],
+        "algorithmic_latency_ms": round(1000 * info.latency / info.sample_rate, 3),
     }
 
 

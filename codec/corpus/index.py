@@ -12,7 +12,7 @@ import logging
 import os
 import stat
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -147,42 +147,52 @@ def scan(folder: Path, cache: Path | None = None) -> Index:
     """
     if not folder.is_dir():
         raise AudioError(f"{folder} is not a folder: give a folder that contains audio")
-    skipped: dict[str, str] = {}
-    files = sorted(_walk(folder, skipped))
-    remembered = _read_cache(cache, folder) if cache else {}
-    known = {file: clips for file in files if (clips := remembered.get(file)) is not None}
-    fresh: dict[_File, list[Clip]] = {file: [] for file in files if file not in known}
-    faulty: set[str] = set()
-
-    candidates = [(file, clip) for file in fresh for clip in _candidates(folder, file, skipped)]
-    with ThreadPoolExecutor(THREADS) as pool:
-        measured = pool.map(lambda candidate: _measure(folder, candidate[1]), candidates)
-        progress = tqdm(
-            measured, "scanning audio", len(candidates), disable=None, leave=False, unit="file"
-        )
-        for (file, clip), result in zip(candidates, progress):
-            if isinstance(result, Clip):
-                fresh[file].append(result)
-            else:
-                skipped[clip.name] = result
-                faulty.add(file.path)
-    for _, reason in sorted(skipped.items()):
+    index = index_folder(folder, cache)
+    skipped = index.skipped
+    for reason in skipped.values():
         logger.warning("skipped: %s", reason)
-
-    found = known | fresh
-    # Some faults (permissions, a disk) are repaired without a change of size or modification
-    # time, so skipped files are not cached and are opened again by the next scan.
-    faulty |= skipped.keys()
-    sound = {file: clips for file, clips in found.items() if file.path not in faulty}
-    clips = sorted((clip for each in found.values() for clip in each), key=lambda clip: clip.name)
-    if not clips:
+    if not index.clips:
         tried = f"none of {len(skipped)} files with an audio suffix can be used" if skipped else ""
         raise AudioError(
             f"no audio in {folder}: {tried or 'give a folder of wav, flac, mp3, ogg or tar files'}"
         )
-    if cache and sound != remembered:
-        _write_cache(cache, folder, sound)
-    return Index(folder, tuple(clips), dict(sorted(skipped.items())))
+    return index
+
+
+def index_folder(folder: Path, cache: Path | None = None) -> Index:
+    """The index that `scan` returns; nothing is logged or raised, and it may have no clips.
+
+    Example:
+        >>> Path("corpus").mkdir()
+        >>> _ = Path("corpus/text.wav").write_text("no sound")
+        >>> index = index_folder(Path("corpus"))
+        >>> len(index.clips), list(index.skipped)
+        (0, ['text.wav'])
+    """
+    skipped: dict[str, str] = {}
+    return _index(folder, sorted(_walk(folder, skipped)), skipped, cache)
+
+
+def index_files(folder: Path, names: Iterable[str]) -> Index:
+    """Index files and shards that are named, whatever their suffix; nothing is logged or raised.
+
+    Args:
+        folder: folder that the names are relative to.
+        names: paths with ``/`` as separator; those that end in ``.tar`` are shards.
+
+    Returns:
+        The index of all usable clips, with the reason for each one that was skipped.
+
+    Example:
+        >>> import numpy as np, soundfile
+        >>> soundfile.write("owl.wav", np.zeros(8_000), 8_000)
+        >>> index = index_files(Path("."), ["owl.wav", "cat.wav"])
+        >>> len(index.clips), index.skipped
+        (1, {'cat.wav': 'cat.wav cannot be opened: No such file or directory'})
+    """
+    skipped: dict[str, str] = {}
+    files = sorted({file for name in names if (file := _file(folder, name, skipped))})
+    return _index(folder, files, skipped, None)
 
 
 @contextmanager
@@ -224,6 +234,49 @@ def open_clip(folder: Path, clip: Clip, *, mono: bool = False) -> Iterator[Audio
             yield reader
 
 
+def _index(folder: Path, files: list[_File], skipped: dict[str, str], cache: Path | None) -> Index:
+    remembered = _read_cache(cache, folder) if cache else {}
+    known = {file: clips for file in files if (clips := remembered.get(file)) is not None}
+    fresh: dict[_File, list[Clip]] = {file: [] for file in files if file not in known}
+    faulty: set[str] = set()
+
+    candidates = [(file, clip) for file in fresh for clip in _candidates(folder, file, skipped)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        measured = pool.map(lambda candidate: _measure(folder, candidate[1]), candidates)
+        progress = tqdm(
+            measured, "scanning audio", len(candidates), disable=None, leave=False, unit="file"
+        )
+        for (file, clip), result in zip(candidates, progress):
+            if isinstance(result, Clip):
+                fresh[file].append(result)
+            else:
+                skipped[clip.name] = result
+                faulty.add(file.path)
+
+    found = known | fresh
+    # Some faults (permissions, a disk) are repaired without a change of size or modification
+    # time, so skipped files are not cached and are opened again by the next scan.
+    faulty |= skipped.keys()
+    sound = {file: clips for file, clips in found.items() if file.path not in faulty}
+    clips = sorted((clip for each in found.values() for clip in each), key=lambda clip: clip.name)
+    if cache and clips and sound != remembered:
+        _write_cache(cache, folder, sound)
+    return Index(folder, tuple(clips), dict(sorted(skipped.items())))
+
+
+def _file(folder: Path, relative: str, skipped: dict[str, str]) -> _File | None:
+    """The directory entry of a file, or None if it is unusable."""
+    try:
+        status = (folder / relative).stat()
+    except OSError as error:  # missing, a dangling link, or deleted meanwhile
+        skipped[relative] = f"{relative} cannot be opened: {error.strerror}"
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        skipped[relative] = f"{relative} is not a regular file"
+        return None
+    return _File(relative, status.st_size, status.st_mtime_ns)
+
+
 def _walk(folder: Path, skipped: dict[str, str]) -> Iterator[_File]:
     """Yield every file whose suffix is that of audio or of a shard."""
 
@@ -244,15 +297,8 @@ def _walk(folder: Path, skipped: dict[str, str]) -> Iterator[_File]:
             relative = path.relative_to(folder).as_posix()
             if path.suffix.lower() not in {*SUFFIXES, SHARD_SUFFIX}:
                 continue
-            try:
-                status = path.stat()
-            except OSError as error:  # a dangling link, or a file that was deleted meanwhile
-                skipped[relative] = f"{relative} cannot be opened: {error.strerror}"
-                continue
-            if stat.S_ISREG(status.st_mode):
-                yield _File(relative, status.st_size, status.st_mtime_ns)
-            else:
-                skipped[relative] = f"{relative} is not a regular file"
+            if file := _file(folder, relative, skipped):
+                yield file
 
 
 def _candidates(folder: Path, file: _File, skipped: dict[str, str]) -> list[Clip]:

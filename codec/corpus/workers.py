@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
+import signal
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -24,10 +29,13 @@ from codec.registry import Model, as_engine
 
 logger = logging.getLogger(__name__)
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 OPENING_SECONDS = 30.0
 """Length of the beginning of a recording that is read by default."""
+ITEMS_AHEAD = 64
+"""Items per process whose results may wait for that of an earlier item."""
 
 
 class Recordings:
@@ -78,7 +86,7 @@ class Recordings:
             AudioError: no recording can be read.
         """
         task = _Task(self._folder, self._seconds, work)
-        outcomes = _outcomes(as_engine(model), task, self._clips, min(processes, len(self._clips)))
+        outcomes = in_order(as_engine(model), task, self._clips, min(processes, len(self._clips)))
         bar = tqdm(outcomes, title, len(self._clips), disable=None, leave=False, unit="file")
         found = False
         for clip, outcome in zip(self._clips, bar, strict=True):
@@ -115,26 +123,77 @@ class _Task(Generic[Result]):
         return self.work(engine, audio)
 
 
-def _outcomes(
-    engine: Engine, task: _Task[Result], clips: tuple[Clip, ...], processes: int
-) -> Iterator[Result | _Unreadable]:
+def in_order(
+    engine: Engine,
+    work: Callable[[Engine, Item], Result],
+    items: Iterable[Item],
+    processes: int,
+) -> Iterator[Result]:
+    """Results of ``work`` on each item, in order.
+
+    Args:
+        engine: the first argument of ``work``.
+        work: takes the engine and an item; a function of a module, or a partial of one.
+        items: the second arguments; `ITEMS_AHEAD` per process are taken ahead of the results.
+        processes: number of processes that share the work, each on one thread of the CPU; 1 works
+            in this process. With more, a script must guard its main program by its ``__name__``.
+
+    Raises:
+        CodecError: a process was killed.
+
+    Example:
+        >>> from codec import load_engine
+        >>> def multiply(engine, number):
+        ...     return engine.info.hop_length * number
+        >>> list(in_order(load_engine(), multiply, [1, 2, 3], processes=1))
+        [480, 960, 1440]
+    """
     if processes <= 1:
-        yield from (task(engine, clip) for clip in clips)
+        yield from (work(engine, item) for item in items)
         return
-    with ProcessPoolExecutor(
+    pool = ProcessPoolExecutor(
         processes,
         # A forked process may hang in locks that threads of this one held.
         multiprocessing.get_context("spawn"),
         initializer=_start_worker,
         initargs=(engine,),
-    ) as pool:
-        try:
-            yield from pool.map(partial(_in_worker, task), clips)
-        except BrokenProcessPool as error:
-            raise CodecError(
-                "a worker process was killed, perhaps for lack of memory: take fewer seconds of "
-                "each recording"
-            ) from error
+    )
+    try:
+        pending: deque[Future[Result]] = deque()
+        for item in items:
+            pending.append(pool.submit(_in_worker, work, item))
+            if len(pending) >= ITEMS_AHEAD * processes:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    except BrokenProcessPool as error:
+        raise CodecError(
+            "a worker process was killed, perhaps for lack of memory: use fewer processes, or "
+            "close other programs"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread of the CPU for a while: rounding depends on the number of threads.
+
+    Example:
+        >>> import torch
+        >>> with one_thread():
+        ...     torch.get_num_threads()
+        1
+    """
+    torch = sys.modules.get("torch")  # an engine that needs it has imported it
+    if torch is None or (threads := torch.get_num_threads()) == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 _engine: Engine | None = None
@@ -144,10 +203,20 @@ _engine: Engine | None = None
 def _start_worker(engine: Engine) -> None:
     global _engine
     _engine = engine
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which ends us
     if torch := sys.modules.get("torch"):  # one thread each: the work is spread over processes
         torch.set_num_threads(1)
+    threading.Thread(target=_follow_parent, daemon=True).start()
 
 
-def _in_worker(task: _Task[Result], clip: Clip) -> Result | _Unreadable:
+def _follow_parent() -> None:
+    """End with the main process, even if it was killed: a pool would wait for work forever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _in_worker(work: Callable[[Engine, Item], Result], item: Item) -> Result:
     assert _engine is not None
-    return task(_engine, clip)
+    return work(_engine, item)

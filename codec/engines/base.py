@@ -50,6 +50,7 @@ class EngineInfo(FrameRates):
         has_codes: whether frames become codes; a model with continuous latents cannot make
             streams.
         context: the model of its codes that makes streams smaller; None if it was not fitted.
+        lookahead: samples after a step that its codes depend on, whole frames; see `HearsAhead`.
 
     Example:
         >>> from codec import load_engine
@@ -67,11 +68,12 @@ class EngineInfo(FrameRates):
     fingerprint: bytes
     has_codes: bool = True
     context: ContextModel | None = None
+    lookahead: int = 0
 
     @property
     def latency(self) -> int:
-        """Algorithmic latency with one-frame packets in samples: one frame plus the delay."""
-        return self.hop_length + self.delay
+        """Algorithmic latency with one-frame packets in samples: a frame, lookahead and delay."""
+        return self.hop_length + self.lookahead + self.delay
 
     @property
     def flush_frames(self) -> int:
@@ -94,14 +96,6 @@ class Engine(Protocol):
         >>> audio, state = engine.decode_step(codes, engine.init_decoder(1))
         >>> codes.shape, audio.shape, engine.flush_step(state).shape
         ((1, 12, 2), (1, 960), (1, 480))
-
-        Two live sessions, stepped together:
-
-        >>> both = engine.join_states([engine.init_encoder(1), engine.init_encoder(1)])
-        >>> codes, both = engine.encode_step(np.zeros((2, 480), np.float32), both)
-        >>> first, second = engine.split_state(both, channels=[1, 1])
-        >>> codes[0].shape
-        (12, 1)
     """
 
     @property
@@ -126,18 +120,6 @@ class Engine(Protocol):
         Returns:
             Codes ``[C, K, T]``, and the state for the next step. A model without codes returns
             its `Embedding` in their place.
-        """
-        ...
-
-    def analyze_step(self, audio: Samples, state: State) -> tuple[Codes, Errors, State]:
-        """Encode the next frames with all codebooks, and say what each codebook is worth.
-
-        Args:
-            audio: as for `encode_step`.
-            state: as for `encode_step`.
-
-        Returns:
-            Codes, their `Errors`, and the state for the next step.
         """
         ...
 
@@ -169,6 +151,23 @@ class Engine(Protocol):
         """Audio ``[C, info.flush_frames * hop_length]`` still inside after the last frame."""
         ...
 
+
+@runtime_checkable
+class JoinsSessions(Protocol):
+    """An engine that steps many sessions at once.
+
+    Example:
+        >>> import numpy as np
+        >>> from codec import load_engine
+        >>> engine = load_engine()
+        >>> assert isinstance(engine, JoinsSessions)
+        >>> both = engine.join_states([engine.init_encoder(1), engine.init_encoder(1)])
+        >>> codes, both = engine.encode_step(np.zeros((2, 480), np.float32), both)
+        >>> first, second = engine.split_state(both, channels=[1, 1])
+        >>> codes[0].shape
+        (12, 1)
+    """
+
     def join_states(self, states: Sequence[State]) -> State:
         """The state of several sessions as one, whose channels are theirs in a row.
 
@@ -185,6 +184,65 @@ class Engine(Protocol):
             channels: number of channels of each session.
         """
         ...
+
+
+@runtime_checkable
+class WeighsCodes(Protocol):
+    """An engine that says what each code is worth, for streams of variable bitrate."""
+
+    def analyze_step(self, audio: Samples, state: State) -> tuple[Codes, Errors, State]:
+        """Encode the next frames with all codebooks, and say what each codebook is worth.
+
+        Args:
+            audio: as for `encode_step`.
+            state: as for `encode_step`.
+
+        Returns:
+            Codes, their `Errors`, and the state for the next step.
+        """
+        ...
+
+
+@runtime_checkable
+class HearsAhead(Protocol):
+    """An engine whose codes depend on what follows a step.
+
+    Its ``encode_step`` takes the end of its input for the end of the signal.
+    """
+
+    def encode_ahead(
+        self, audio: Samples, ahead: Samples, state: State, num_codebooks: int | None = None
+    ) -> tuple[Codes, State]:
+        """Encode the next frames, knowing what follows.
+
+        Args:
+            audio: as for ``encode_step``.
+            ahead: ``[C, info.lookahead]`` that follow; fewer at the end of the signal.
+            state: as for ``encode_step``.
+            num_codebooks: as for ``encode_step``.
+
+        Returns:
+            Codes of ``audio``, and the state after it.
+        """
+        ...
+
+
+def encode_block(
+    engine: Engine, audio: Samples, ahead: Samples, state: State, num_codebooks: int
+) -> tuple[Codes, State]:
+    """Encode the next frames with any engine.
+
+    Args:
+        engine: the model.
+        audio: ``[C, T * hop_length]``.
+        ahead: ``[C, info.lookahead]`` that follow; fewer at the end of the signal.
+        state: from ``init_encoder`` or the step before.
+        num_codebooks: codebooks to use.
+    """
+    audio = np.ascontiguousarray(audio)
+    if isinstance(engine, HearsAhead):
+        return engine.encode_ahead(audio, ahead, state, num_codebooks)
+    return engine.encode_step(audio, state, num_codebooks)
 
 
 def encode(engine: Engine, audio: Samples, num_codebooks: int | None = None) -> Codes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
@@ -76,6 +77,11 @@ class TorchEngine:
             has_codes=config.has_codes,
             context=context,
         )
+
+    def to(self, device: str) -> TorchEngine:
+        """An engine with a copy of the model on another device of PyTorch."""
+        codec = copy.deepcopy(self.codec).to(device)
+        return TorchEngine(codec, self.info.name, self.info.context)
 
     def init_encoder(self, channels: int) -> NetworkState:
         return self.codec.encoder.init_state(channels)

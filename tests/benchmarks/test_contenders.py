@@ -22,33 +22,17 @@ from benchmarks.contenders.base import Contender, align
 from benchmarks.contenders.codec2 import Codec2
 from benchmarks.contenders.ffmpeg import FFmpegContender, Opus
 from benchmarks.contenders.lyra import Lyra
+from benchmarks.contenders.pretrained import DAC, PretrainedContender
 from benchmarks.contenders.registry import contenders, find_contender, peers
 from benchmarks.contenders.speex import Speex
-from benchmarks.contenders.transformers_codecs import DAC, TransformersContender
+from codec.engines.pretrained import random_engine, random_model
 from codec.errors import CodecError, ConfigError
 from codec.files import encode_file
 from codec.format.container import Header, Packet, PacketReader
 from codec.network.model import Codec
-from tests.conftest import RECORDING, sound
+from tests.conftest import PRETRAINED, RECORDING, sound
 
 RATE = 24_000
-# Small networks, with the published numbers of codebooks and bits.
-TINY = {
-    "encodec": {"num_filters": 2, "hidden_size": 8, "num_lstm_layers": 1},
-    "dac": {"encoder_hidden_size": 2, "decoder_hidden_size": 16, "codebook_dim": 2},
-    "mimi": {
-        "num_filters": 2,
-        "hidden_size": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 2,
-        "head_dim": 8,
-        "intermediate_size": 16,
-        "codebook_dim": 8,
-        "vector_quantization_hidden_dimension": 8,
-        "upsample_groups": 16,
-    },
-}
 
 
 @pytest.fixture(scope="module")
@@ -189,19 +173,19 @@ def test_real_programs_code_speech(speech: np.ndarray, name: str) -> None:
         assert len(coded.audio) == len(speech)
 
 
-def random_network(name: str) -> TransformersContender:
+def random_network(name: str) -> PretrainedContender:
     contender = find_contender(name)
-    assert issubclass(contender, TransformersContender)
-    return contender.with_random_weights(**TINY[name])
+    assert issubclass(contender, PretrainedContender)
+    return contender(random_engine(name, **PRETRAINED[name]))
 
 
-@pytest.mark.parametrize("name", list(TINY))
+@pytest.mark.parametrize("name", list(PRETRAINED))
 def test_a_transformers_model_is_loaded_from_its_folder(
     name: str, tmp_path: Path, speech: np.ndarray
 ) -> None:
     pytest.importorskip("transformers", reason='pip install "aecodec[peers]"')
     made = random_network(name)
-    made.model.save_pretrained(tmp_path)
+    random_model(name, **PRETRAINED[name]).save_pretrained(tmp_path)
     loaded = find_contender(name).open(str(tmp_path))
     bitrate = loaded.bitrates()[2]
     short = speech[24_000 : 24_000 + 12_345]
@@ -224,7 +208,7 @@ def test_published_shapes_have_the_published_bitrates() -> None:
 def test_missing_weights_are_reported_in_one_line(tmp_path: Path) -> None:
     pytest.importorskip("transformers", reason='pip install "aecodec[peers]"')
     with pytest.raises(CodecError, match=r"config\.json and model\.safetensors"):
-        DAC.load(tmp_path)
+        DAC.open(str(tmp_path))
     with pytest.raises(CodecError, match="--peer mimi=FOLDER"):
         find_contender("mimi").open()
     with pytest.raises(CodecError, match="no codec 'evs'"):

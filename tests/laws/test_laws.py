@@ -17,7 +17,7 @@ import pytest
 import soundfile
 
 from codec.engines import base
-from codec.engines.base import Engine
+from codec.engines.base import Engine, JoinsSessions
 from codec.errors import StreamFinishedError
 from codec.format.container import Header, Packet, PacketReader
 from codec.format.payload import unpack_codes
@@ -173,6 +173,7 @@ def test_two_sessions_on_one_model_do_not_meet(engine: Engine) -> None:
 
 def test_joined_sessions_code_what_each_codes_alone(engine: Engine) -> None:
     """Near-ties may resolve differently in a step of more channels: count them."""
+    assert isinstance(engine, JoinsSessions)
     hop, channels = engine.info.hop_length, [1, 2, 1]
     signals = [sound(8 * hop, count, seed) for seed, count in enumerate(channels)]
     codes, heard = [], []

@@ -1,0 +1,127 @@
+"""Code recordings: the work that processes and clusters share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from codec.bitrate import ceil_div
+from codec.corpus.index import Clip, open_clip
+from codec.corpus.tokens import Frames
+from codec.corpus.workers import one_thread
+from codec.engines.base import Engine, encode_block
+from codec.errors import AudioError
+from codec.files import packet_length
+from codec.io.audio import AudioReader, Resampler
+
+
+@dataclass(frozen=True)
+class Coded:
+    """What became of a recording.
+
+    Attributes:
+        frames: its codes ``[T, K]``.
+        num_samples: samples of the recording per channel, as many as were read.
+        sample_rate: sampling rate of the recording in Hz.
+        reason: why it could not be coded, in one line; empty if it was.
+
+    Example:
+        >>> Coded(np.zeros((50, 12), np.uint16), 44_100, 44_100).reason
+        ''
+    """
+
+    frames: Frames
+    num_samples: int
+    sample_rate: int
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Recordings of a shard that are coded together.
+
+    Attributes:
+        shard: number of the shard.
+        positions: places of the recordings in the shard.
+        clips: their folders and clips.
+
+    Example:
+        >>> clip = Clip("owl.wav", "", None, 16_044, 8_000, 8_000, 1, "owl")
+        >>> Task(0, (0, 1), (("birds", clip), ("trees", clip))).seconds
+        2.0
+    """
+
+    shard: int
+    positions: tuple[int, ...]
+    clips: tuple[tuple[str, Clip], ...]
+
+    @property
+    def seconds(self) -> float:
+        """Duration of the audio."""
+        return sum(clip.seconds for _, clip in self.clips)
+
+
+Work: TypeAlias = Callable[[Engine, Task], list[Coded]]
+"""Codes a task: `code_task` with the number of codebooks given."""
+
+
+def code_task(num_codebooks: int, engine: Engine, task: Task) -> list[Coded]:
+    """Code all recordings of a task; what cannot be read gets a reason in place of codes."""
+    return [_code_clip(engine, num_codebooks, Path(folder), clip) for folder, clip in task.clips]
+
+
+def _code_clip(engine: Engine, num_codebooks: int, folder: Path, clip: Clip) -> Coded:
+    try:
+        with open_clip(folder, clip, mono=True) as reader:
+            return code_audio(engine, num_codebooks, reader)
+    except AudioError as error:
+        return uncodable(num_codebooks, str(error))
+    except OSError as error:  # a disk that fails while a file is read
+        return uncodable(num_codebooks, f"{clip.name} cannot be read: {error.strerror or error}")
+
+
+def uncodable(num_codebooks: int, reason: str) -> Coded:
+    """What becomes of a recording that cannot be read."""
+    return Coded(np.zeros((0, num_codebooks), np.uint16), 0, 0, " ".join(reason.split()))
+
+
+def code_audio(engine: Engine, num_codebooks: int, reader: AudioReader) -> Coded:
+    """Code a whole recording, mixed down to mono, with the codes that `codec.encode_file` makes.
+
+    Only the codes are held in memory, not the audio.
+
+    Raises:
+        AudioError: the recording cannot be read, or is empty.
+    """
+    info, rate = engine.info, reader.sample_rate
+    # Steps as long as the packets of files: others would be rounded differently.
+    step = packet_length(info, info.bitrate(num_codebooks), 1) * info.hop_length
+    resampler = Resampler(rate, info.sample_rate, 1)
+    state, rest = engine.init_encoder(1), np.zeros((1, 0), np.float32)
+    pieces, num_samples = [np.zeros((0, num_codebooks), np.uint16)], 0
+
+    def encode() -> None:
+        nonlocal state, rest
+        block, ahead = rest[:, :step], rest[:, step : step + info.lookahead]
+        codes, state = encode_block(engine, block, ahead, state, num_codebooks)
+        pieces.append(codes[0].T.astype(np.uint16))
+        rest = rest[:, step:]
+
+    with one_thread():
+        for block in reader.blocks():
+            num_samples += block.shape[1]
+            rest = np.concatenate((rest, resampler.push(block)), axis=1)
+            while rest.shape[1] >= step + info.lookahead:
+                encode()
+        total = ceil_div(num_samples * info.sample_rate, rate)
+        rest = np.concatenate((rest, resampler.finish(total)), axis=1)
+        rest = np.pad(rest, ((0, 0), (0, -rest.shape[1] % info.hop_length)))
+        while rest.shape[1]:
+            encode()
+    if not num_samples:
+        raise AudioError("the recording contains no samples")
+    return Coded(np.concatenate(pieces), num_samples, rate)

@@ -1,0 +1,104 @@
+"""Decode tokens to audio files."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from codec.corpus.tokens import FileNames, Tokens, read_tokens
+from codec.corpus.workers import in_order
+from codec.engines.base import Engine
+from codec.errors import CodecError, ModelError
+from codec.files import decode_file
+from codec.io.outputs import check_writable
+from codec.registry import Model, as_engine, engine_for
+
+Report = Callable[[str, str], None]
+"""Called with the id of a recording, and the reason why it failed; empty if it did not."""
+
+
+def detokenize(
+    source: str | Path,
+    out: str | Path,
+    *,
+    model: Model | None = None,
+    suffix: str = ".wav",
+    workers: int = 1,
+    force: bool = False,
+    report: Report | None = None,
+) -> int:
+    """Decode all recordings in a folder of tokens, one of its shards or a ``.codes`` file.
+
+    Each becomes the audio file that `codec.decode_file` makes of its stream, under its id.
+
+    Args:
+        source: see `codec.corpus.tokens.read_tokens`.
+        out: folder of the audio files, created if missing.
+        model: the model of the tokens; None finds it among the packaged models.
+        suffix: format of the audio files.
+        workers: number of processes, see `codec.corpus.workers.in_order`.
+        force: replace existing files.
+        report: called for every recording.
+
+    Returns:
+        How many recordings failed.
+
+    Raises:
+        CodecError: the tokens cannot be read, or were made with another model.
+
+    Example:
+        >>> import soundfile
+        >>> from codec.corpus.tokenize import tokenize
+        >>> Path("corpus/birds").mkdir(parents=True)
+        >>> soundfile.write("corpus/birds/owl.flac", [0.0] * 11_025, 11_025)
+        >>> _ = tokenize(["corpus"], "tokens")
+        >>> detokenize("tokens", "decoded")
+        0
+        >>> soundfile.info("decoded/birds/owl.wav").frames
+        11025
+    """
+    source, out = Path(source), Path(out)
+    if out.exists() and not out.is_dir():
+        raise CodecError(f"{out} is a file: give a folder to --out")
+    rows = read_tokens(source)
+    first = next(rows, None)
+    if first is None:
+        return 0
+    fingerprint = bytes.fromhex(first.kind.fingerprint)
+    engine = engine_for(fingerprint) if model is None else as_engine(model)
+    if engine.info.fingerprint != fingerprint:
+        raise ModelError(
+            f"the tokens were made with model {fingerprint.hex()}, this one is "
+            f"{engine.info.fingerprint.hex()}: give the right folder with --model"
+        )
+    failures = 0
+    names = FileNames()
+
+    def jobs() -> Iterator[tuple[Tokens, Path]]:
+        for tokens in itertools.chain((first,), rows):
+            yield tokens, out / f"{names(tokens.id)}{suffix}"
+
+    for number, reason in in_order(engine, partial(_decode, force), jobs(), workers):
+        failures += bool(reason)
+        if report is not None:
+            report(number, reason)
+    return failures
+
+
+def _decode(force: bool, engine: Engine, job: tuple[Tokens, Path]) -> tuple[str, str]:
+    tokens, target = job
+    try:
+        check_writable(target, force=force)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(suffix=".codes") as stream:
+            tokens.write_stream(stream)
+            stream.flush()
+            decode_file(stream.name, target, model=engine, force=force)
+    except CodecError as error:
+        return tokens.id, str(error)
+    except OSError as error:
+        return tokens.id, f"{target} cannot be written: {error.strerror or error}"
+    return tokens.id, ""

@@ -1,0 +1,610 @@
+"""Tokens, the codes of recordings, in Parquet, WebDataset shards or ``.codes`` files."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import json
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from codec.bitrate import ceil_div
+from codec.corpus.extras import import_pyarrow
+from codec.corpus.sources import Recording
+from codec.engines.base import Codes, EngineInfo
+from codec.errors import CodecError, FormatError
+from codec.files import packet_length
+from codec.format.container import Header, Packet, PacketWriter
+from codec.format.payload import pack_codes, unpack_codes
+from codec.format.reading import open_codes, read_header, read_packets
+from codec.format.summary import StreamSummary
+from codec.io.audio import SUFFIXES
+from codec.io.outputs import atomic_output
+
+FORMAT = 1
+"""Version of the shards and of their manifest."""
+MANIFEST = "manifest.json"
+ROW_GROUP_SECONDS = 3600.0
+"""Audio in a row group of Parquet: about 3 MB of codes at 6 kbit/s."""
+
+Frames = npt.NDArray[np.uint16]
+"""Codes as they are stored, ``[T, K]``: frame, codebook."""
+
+
+@dataclass(frozen=True)
+class TokenFormat:
+    """What all codes of a corpus have in common.
+
+    Attributes:
+        model: name of the model, for people.
+        fingerprint: fingerprint of the model, in hexadecimal digits.
+        sample_rate: sampling rate of the model in Hz.
+        hop_length: samples per frame at that rate.
+        num_codebooks: codebooks per frame.
+        codebook_size: entries of a codebook: every code is below.
+
+    Example:
+        >>> from codec import load_engine
+        >>> kind = TokenFormat.of(load_engine().info, bitrate=3_000)
+        >>> kind.num_codebooks, float(kind.frame_rate)
+        (6, 50.0)
+    """
+
+    model: str
+    fingerprint: str
+    sample_rate: int
+    hop_length: int
+    num_codebooks: int
+    codebook_size: int
+
+    @classmethod
+    def of(cls, info: EngineInfo, bitrate: int | Fraction | None = None) -> TokenFormat:
+        """That of a model.
+
+        Raises:
+            ConfigError: the bitrate is out of the model's range, or the model has no codes.
+        """
+        return cls(
+            info.name,
+            info.fingerprint.hex(),
+            info.sample_rate,
+            info.hop_length,
+            info.codebooks_for(bitrate),
+            info.codebook_size,
+        )
+
+    @classmethod
+    def from_dict(cls, facts: Any, name: str) -> TokenFormat:
+        """That of a shard or manifest.
+
+        Args:
+            facts: what `to_dict` gave.
+            name: name for error messages.
+
+        Raises:
+            FormatError: it is of another version, or damaged.
+        """
+        try:
+            version = facts["format"]
+            if version != FORMAT:
+                raise FormatError(
+                    f"{name} has format {version}, this version of aecodec reads {FORMAT}: "
+                    "upgrade aecodec"
+                )
+            kinds = {str: ("model", "fingerprint"), int: INTEGERS}
+            values = {key: facts[key] for keys in kinds.values() for key in keys}
+            for kind, keys in kinds.items():
+                for key in keys:
+                    if type(values[key]) is not kind or (kind is int and values[key] < 1):
+                        raise ValueError(f"{key} is {values[key]!r}")
+            bytes.fromhex(values["fingerprint"])
+        except (LookupError, TypeError, ValueError) as error:
+            raise FormatError(f"{name} does not describe its codes: {error!r}") from error
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON, with the version of the format."""
+        return {"format": FORMAT} | asdict(self)
+
+    @property
+    def frame_rate(self) -> Fraction:
+        """Frames per second."""
+        return Fraction(self.sample_rate, self.hop_length)
+
+    def header(self, original_sample_rate: int) -> Header:
+        """Header of a stream of such codes, with the packets of files."""
+        info = EngineInfo(
+            name=self.model,
+            sample_rate=self.sample_rate,
+            hop_length=self.hop_length,
+            num_codebooks=self.num_codebooks,
+            codebook_size=self.codebook_size,
+            delay=0,
+            fingerprint=bytes.fromhex(self.fingerprint),
+        )
+        return Header(
+            channels=1,
+            num_codebooks=self.num_codebooks,
+            bits_per_code=info.bits_per_code,
+            frames_per_packet=packet_length(info, None, 1),
+            sample_rate=self.sample_rate,
+            original_sample_rate=original_sample_rate,
+            hop_length=self.hop_length,
+            fingerprint=info.fingerprint,
+        )
+
+
+INTEGERS = ("sample_rate", "hop_length", "num_codebooks", "codebook_size")
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The codes of one recording.
+
+    Attributes:
+        kind: what it has in common with the others.
+        id: name of the recording.
+        path: where its audio was.
+        frames: ``[T, K]`` uint16, frame by frame.
+        original_samples: samples of the recording per channel.
+        original_sample_rate: sampling rate of the recording in Hz.
+        columns: further columns.
+
+    Example:
+        >>> from codec import load_engine
+        >>> from codec.engines.base import decode
+        >>> engine = load_engine()
+        >>> frames = np.zeros((50, 12), np.uint16)
+        >>> tokens = Tokens(TokenFormat.of(engine.info), "a", "a.wav", frames, 44_100, 44_100)
+        >>> tokens.codes.shape, tokens.num_samples, tokens.duration_seconds
+        ((1, 12, 50), 24000, 1.0)
+        >>> decode(engine, tokens.codes, tokens.num_samples).shape
+        (1, 24000)
+    """
+
+    kind: TokenFormat
+    id: str
+    path: str
+    frames: Frames
+    original_samples: int
+    original_sample_rate: int
+    columns: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def codes(self) -> Codes:
+        """``[1, K, T]`` int64, as `codec.engines.base.decode` takes them."""
+        return np.ascontiguousarray(self.frames.T[None], dtype=np.int64)
+
+    @property
+    def num_samples(self) -> int:
+        """Samples at the model's rate."""
+        return ceil_div(self.original_samples * self.kind.sample_rate, self.original_sample_rate)
+
+    @property
+    def duration_seconds(self) -> float:
+        """Length of the recording in seconds."""
+        return self.original_samples / self.original_sample_rate
+
+    def row(self) -> dict[str, Any]:
+        """All but the codes, under the names of the columns."""
+        return {
+            "id": self.id,
+            "path": self.path,
+            "num_frames": len(self.frames),
+            "num_codebooks": self.kind.num_codebooks,
+            "duration_seconds": self.duration_seconds,
+            "sample_rate": self.original_sample_rate,
+            "model": self.kind.model,
+            "fingerprint": self.kind.fingerprint,
+        } | {SAFE.get(name, name): value for name, value in self.columns.items()}
+
+    @classmethod
+    def from_row(cls, kind: TokenFormat, row: dict[str, Any], frames: Any, name: str) -> Tokens:
+        """Tokens of a row.
+
+        Args:
+            kind: of its shard.
+            row: what `row` gave.
+            frames: its codes, in any shape.
+            name: name of the shard, for error messages.
+
+        Raises:
+            FormatError: the row contradicts itself or ``kind``.
+        """
+        try:
+            row = {**row}
+            number, path, rate = (row.pop(key) for key in ("id", "path", "sample_rate"))
+            num_frames, num_codebooks = row.pop("num_frames"), row.pop("num_codebooks")
+            original = round(row.pop("duration_seconds") * rate)
+            fingerprint, _ = row.pop("fingerprint"), row.pop("model")
+            flat = np.asarray(frames)
+            if flat.dtype.kind not in "ui" or not flat.size == num_frames * num_codebooks:
+                raise ValueError(f"{flat.size} codes are not {num_frames} x {num_codebooks}")
+            if (num_codebooks, fingerprint) != (kind.num_codebooks, kind.fingerprint):
+                raise ValueError("its model or number of codebooks is another")
+            if flat.size and not 0 <= int(flat.min()) <= int(flat.max()) < kind.codebook_size:
+                raise ValueError(f"a code is not below {kind.codebook_size}")
+            shaped = flat.astype(np.uint16).reshape(num_frames, num_codebooks)
+            tokens = cls(kind, str(number), str(path), shaped, original, int(rate), row)
+            if ceil_div(tokens.num_samples, kind.hop_length) != num_frames:
+                raise ValueError(f"{num_frames} frames are not {tokens.duration_seconds} seconds")
+        except (LookupError, TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
+            reason = f"no column {error}" if isinstance(error, KeyError) else str(error)
+            raise FormatError(
+                f"{name} has a damaged row {row.get('id', '')!r}: {reason}"
+            ) from error
+        return tokens
+
+    def write_stream(self, file: Any) -> None:
+        """Write a ``.codes`` stream, the same as `codec.encode_file` writes."""
+        header = self.kind.header(self.original_sample_rate)
+        writer, step = PacketWriter(file, header), header.frames_per_packet
+        full = self.num_samples // (step * self.kind.hop_length) * step
+        codes = self.codes
+        for start in range(0, full, step):
+            payload = pack_codes(codes[:, :, start : start + step], header)
+            writer.write(Packet(start // step % 256, step, payload))
+        payload = pack_codes(codes[:, :, full:], header)
+        last = len(self.frames) - full
+        writer.write(Packet(full // step % 256, last, payload, self.original_samples))
+
+
+COLUMNS = (
+    "id",
+    "path",
+    "codes",
+    "num_frames",
+    "num_codebooks",
+    "duration_seconds",
+    "sample_rate",
+    "model",
+    "fingerprint",
+)
+# Columns of a manifest that have the name of one of ours are kept under another.
+SAFE = {name: f"source_{name}" for name in COLUMNS}
+
+
+class FileNames:
+    """Names of files for ids, without suffix: inside the folder, without dots, each one once.
+
+    Example:
+        >>> name = FileNames()
+        >>> name("a/b.c.wav"), name("a/b.c.flac"), name("../../b")
+        ('a/b_c', 'a/b_c_flac', '_/_/b')
+    """
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def __call__(self, number: str) -> str:
+        """The name for an id that was not asked for before."""
+        parts = number.replace("\\", "/").replace("\0", "_").split("/")
+        parts = [part.replace("..", "_") for part in parts if part not in ("", ".")] or ["_"]
+        folder, last = "/".join(parts[:-1]), PurePosixPath(parts[-1])
+        short = last.stem if last.suffix.lower() in SUFFIXES else last.name
+        plain = [each.replace(".", "_") for each in (short, last.name)]
+        names = [f"{folder}/{each}" if folder else each for each in plain]
+        numbered = (f"{names[-1]}-{count}" for count in itertools.count(2))
+        name = next(each for each in itertools.chain(names, numbered) if each not in self._taken)
+        self._taken.add(name)
+        return name
+
+
+class ParquetLayout:
+    """A row per recording; ``codes`` is the list of codes frame by frame.
+
+    Args:
+        kind: of all rows.
+        recordings: all recordings of the corpus, for the types of their further columns.
+
+    Raises:
+        CodecError: pyarrow is not installed, or a column of a manifest has values of several types.
+    """
+
+    def __init__(self, kind: TokenFormat, recordings: Sequence[Recording]) -> None:
+        self._pa = pa = import_pyarrow()
+        fields = [
+            ("id", pa.string()),
+            ("path", pa.string()),
+            ("codes", pa.list_(pa.uint16())),
+            ("num_frames", pa.int32()),
+            ("num_codebooks", pa.int32()),
+            ("duration_seconds", pa.float64()),
+            ("sample_rate", pa.int32()),
+            ("model", pa.string()),
+            ("fingerprint", pa.string()),
+        ]
+        names = dict.fromkeys(name for recording in recordings for name in recording.columns)
+        for name in names:
+            try:
+                values = pa.array([recording.columns.get(name) for recording in recordings])
+            except pa.ArrowException as error:
+                raise CodecError(
+                    f"the column {name!r} of the manifest has values of several types: use one"
+                ) from error
+            fields.append((SAFE.get(name, name), values.type))
+        metadata = {"aecodec": json.dumps(kind.to_dict())}
+        self._schema = pa.schema(fields, metadata)
+
+    def write(self, out: Path, shard: int, rows: Sequence[Tokens]) -> list[str]:
+        """Write a shard, and return the names of its files."""
+        name = f"tokens-{shard:05}.parquet"
+        options = {"compression": "zstd", "version": "2.6", "write_page_checksum": True}
+        with (
+            atomic_output(out / name, force=True) as file,
+            self._pa.parquet.ParquetWriter(file, self._schema, **options) as writer,
+        ):
+            for group in _row_groups(rows):
+                writer.write_table(self._table(group))
+        return [name]
+
+    def _table(self, rows: Sequence[Tokens]) -> Any:
+        pa = self._pa
+        offsets = np.cumsum([0, *(tokens.frames.size for tokens in rows)], dtype=np.int32)
+        flat = np.concatenate([tokens.frames.ravel() for tokens in rows])
+        codes = pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat, pa.uint16()))
+        plain = [tokens.row() for tokens in rows]
+        return pa.Table.from_arrays(
+            [
+                codes
+                if field.name == "codes"
+                else pa.array([row.get(field.name) for row in plain], field.type)
+                for field in self._schema
+            ],
+            schema=self._schema,
+        )
+
+
+class WebDatasetLayout:
+    """A tar of a ``.npy`` (``[T, K]`` uint16) and a ``.json`` per recording.
+
+    Args:
+        kind: of all rows.
+        recordings: all recordings of the corpus, which get their keys in this order.
+    """
+
+    def __init__(self, kind: TokenFormat, recordings: Sequence[Recording]) -> None:
+        name = FileNames()
+        self._keys = {recording.id: name(recording.id) for recording in recordings}
+
+    def write(self, out: Path, shard: int, rows: Sequence[Tokens]) -> list[str]:
+        """Write a shard, and return the names of its files."""
+        name = f"tokens-{shard:05}.tar"
+        with (
+            atomic_output(out / name, force=True) as file,
+            tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive,
+        ):
+            for tokens in rows:
+                array = io.BytesIO()
+                np.save(array, tokens.frames, allow_pickle=False)
+                facts = tokens.row() | {"aecodec": tokens.kind.to_dict()}
+                text = json.dumps(facts, ensure_ascii=False, default=str).encode()
+                for suffix, data in ((".npy", array.getvalue()), (".json", text)):
+                    member = tarfile.TarInfo(self._keys[tokens.id] + suffix)
+                    member.size = len(data)
+                    archive.addfile(member, io.BytesIO(data))
+        return [name]
+
+
+class CodesLayout:
+    """A ``.codes`` file per recording; further columns are not kept.
+
+    Args:
+        kind: of all rows.
+        recordings: all recordings of the corpus, which get their names in this order.
+    """
+
+    def __init__(self, kind: TokenFormat, recordings: Sequence[Recording]) -> None:
+        name = FileNames()
+        self._names = {recording.id: f"{name(recording.id)}.codes" for recording in recordings}
+
+    def write(self, out: Path, shard: int, rows: Sequence[Tokens]) -> list[str]:
+        """Write the files of a shard, and return their names."""
+        names = [self._names[tokens.id] for tokens in rows]
+        for name, tokens in zip(names, rows, strict=True):
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            with atomic_output(out / name, force=True) as file:
+                tokens.write_stream(file)
+        return names
+
+
+Layout = ParquetLayout | WebDatasetLayout | CodesLayout
+LAYOUTS: dict[str, Callable[[TokenFormat, Sequence[Recording]], Layout]] = {
+    "parquet": ParquetLayout,
+    "webdataset": WebDatasetLayout,
+    "codes": CodesLayout,
+}
+"""Every way to store tokens, by name."""
+
+
+def read_tokens(path: str | Path) -> Iterator[Tokens]:
+    """Read tokens, recording by recording.
+
+    Args:
+        path: a folder that ``aecodec tokenize`` wrote, or one of its shards or ``.codes`` files.
+
+    Yields:
+        Tokens, whose ``codes`` and ``num_samples`` go into `codec.engines.base.decode`.
+
+    Raises:
+        FormatError: a shard is damaged, of another version, or not one of aecodec's.
+        CodecError: nothing is there, or the folder is not finished.
+
+    Example:
+        >>> import soundfile
+        >>> from codec.corpus.tokenize import tokenize
+        >>> Path("corpus").mkdir()
+        >>> soundfile.write("corpus/owl.wav", np.zeros(8_000), 8_000)
+        >>> _ = tokenize(["corpus"], "tokens")
+        >>> for tokens in read_tokens("tokens"):
+        ...     print(tokens.id, tokens.frames.shape, tokens.codes.shape, tokens.num_samples)
+        owl.wav (50, 12) (1, 12, 50) 24000
+    """
+    path = Path(path)
+    if not path.is_dir():
+        yield from _read_shard(path, path.name)
+        return
+    for name, digest in _shard_names(path):
+        if digest is not None and (found := file_digest(path / name)) != digest:
+            raise FormatError(
+                f"{path / name} is damaged: its SHA-256 is {found[:16]}, the manifest says "
+                f"{digest[:16]}; copy it again, or delete {MANIFEST} to read it as it is"
+            )
+        yield from _read_shard(path / name, name)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder of tokens.
+
+    Raises:
+        FormatError: it is damaged or of another version.
+        OSError: there is none.
+    """
+    path = folder / MANIFEST
+    text = path.read_bytes()
+    try:
+        manifest = dict(json.loads(text))
+        shards = [(file["name"], file["sha256"]) for s in manifest["shards"] for file in s["files"]]
+        if not all(isinstance(each, str) for pair in shards for each in pair):
+            raise TypeError("a name or hash is not a string")
+    except (ValueError, LookupError, TypeError) as error:
+        raise FormatError(f"{path} is not a manifest of tokens: {error!r}") from error
+    TokenFormat.from_dict(manifest, str(path))
+    return manifest
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal digits.
+
+    Raises:
+        CodecError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CodecError(f"{path} cannot be opened: {error.strerror}; check the path") from error
+
+
+def _shard_names(folder: Path) -> list[tuple[str, str | None]]:
+    """Names of the shards of a folder with their hashes, which only a manifest knows."""
+    if (folder / MANIFEST).is_file():
+        return [
+            (file["name"], file["sha256"])
+            for shard in read_manifest(folder)["shards"]
+            for file in shard["files"]
+        ]
+    if (folder / PROGRESS).exists():
+        raise CodecError(f"{folder} is not finished: run the same aecodec tokenize again")
+    for pattern in ("*.parquet", "*.tar", "**/*.codes"):
+        if names := sorted(path.relative_to(folder).as_posix() for path in folder.glob(pattern)):
+            return [(name, None) for name in names]
+    raise CodecError(f"{folder} holds no tokens: give a folder that aecodec tokenize wrote")
+
+
+PROGRESS = ".tokenize"
+"""Folder in the output that remembers what is done, until all is."""
+
+
+def _read_shard(path: Path, name: str) -> Iterator[Tokens]:
+    if path.suffix == ".parquet":
+        yield from _read_parquet(path)
+    elif path.suffix == ".tar":
+        yield from _read_webdataset(path)
+    else:
+        yield _read_stream(path, name)
+
+
+def _read_parquet(path: Path) -> Iterator[Tokens]:
+    pa = import_pyarrow()
+    try:
+        with pa.parquet.ParquetFile(path, page_checksum_verification=True) as file:
+            metadata = file.schema_arrow.metadata or {}
+            kind = TokenFormat.from_dict(_json(metadata.get(b"aecodec", b"null")), str(path))
+            for group in range(file.num_row_groups):
+                table = file.read_row_group(group)
+                codes = table["codes"].combine_chunks()
+                for number, row in enumerate(table.drop_columns("codes").to_pylist()):
+                    flat = codes[number].values
+                    frames = () if flat is None else flat.to_numpy(zero_copy_only=False)
+                    yield Tokens.from_row(kind, row, frames, str(path))
+    except (OSError, KeyError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise FormatError(f"{path} cannot be read as a shard of tokens: {reason}") from error
+
+
+def _read_webdataset(path: Path) -> Iterator[Tokens]:
+    array_key, frames = "", np.zeros(0)
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for member in archive:
+                data = archive.extractfile(member)
+                if data is None:
+                    raise FormatError(f"{path} has a member {member.name} that is no file")
+                key, _, suffix = member.name.rpartition(".")
+                if suffix == "npy":
+                    array_key, frames = key, np.load(io.BytesIO(data.read()), allow_pickle=False)
+                    continue
+                if key != array_key:
+                    raise FormatError(f"{path} has {member.name} without its .npy before it")
+                facts = _json(data.read())
+                kind = TokenFormat.from_dict(facts.pop("aecodec", None), str(path))
+                yield Tokens.from_row(kind, facts, frames, str(path))
+    except (OSError, ValueError, AttributeError, tarfile.TarError) as error:
+        raise FormatError(f"{path} cannot be read as a shard of tokens: {error}") from error
+
+
+def _read_stream(path: Path, name: str) -> Tokens:
+    with open_codes(path) as file:
+        header = read_header(file)
+        summary = StreamSummary(header)
+        pieces = [
+            unpack_codes(item.payload, item.num_frames, header)
+            for item in read_packets(file, summary)
+            if isinstance(item, Packet)
+        ]
+    if damage := summary.damage():
+        raise FormatError(f"{path} is damaged: {damage}")
+    if header.channels != 1:
+        raise FormatError(f"{path} has {header.channels} channels: tokens are of mono audio")
+    kind = TokenFormat(
+        "",
+        header.fingerprint.hex(),
+        header.sample_rate,
+        header.hop_length,
+        header.num_codebooks,
+        2**header.bits_per_code,
+    )
+    frames = np.concatenate(pieces, axis=2)[0].T.astype(np.uint16)
+    rate, num_samples = header.original_sample_rate, summary.num_samples
+    assert num_samples is not None  # else it is damaged
+    return Tokens(kind, name.removesuffix(".codes"), str(path), frames, num_samples, rate)
+
+
+def _row_groups(rows: Sequence[Tokens]) -> Iterator[Sequence[Tokens]]:
+    """Rows in groups of `ROW_GROUP_SECONDS`, or one longer row."""
+    group: list[Tokens] = []
+    seconds = 0.0
+    for tokens in rows:
+        if group and seconds + tokens.duration_seconds > ROW_GROUP_SECONDS:
+            yield group
+            group, seconds = [], 0.0
+        group.append(tokens)
+        seconds += tokens.duration_seconds
+    if group:
+        yield group
+
+
+def _json(text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None

@@ -1,0 +1,136 @@
+"""Model folders on the Hugging Face hub: ``hf://user/name``, and ``aecodec push``."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from codec.errors import ModelError, optional_packages
+
+SCHEME = "hf://"
+FILES = ("config.json", "weights.safetensors", "card.md")
+# user/name, and perhaps @revision.
+_NAME = re.compile(r"([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?")
+
+
+def is_hub_model(model: object) -> bool:
+    """Whether this names a model on the hub.
+
+    Example:
+        >>> is_hub_model("hf://user/name"), is_hub_model("speech24k")
+        (True, False)
+    """
+    return isinstance(model, str) and model.startswith(SCHEME)
+
+
+def fetch_model(model: str) -> Path:
+    """Download a model folder, or find it among what was downloaded before.
+
+    Args:
+        model: ``hf://user/name`` or ``hf://user/name@revision``.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ModelError: there is no such model, or the hub cannot be reached.
+    """
+    name, revision = parse_name(model.removeprefix(SCHEME))
+    hub = _import_hub(model)
+    try:
+        return Path(hub.snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
+    except Exception as error:  # of many kinds: network, permissions, no such repository
+        raise ModelError(f"{model} cannot be downloaded: {_first_line(error)}") from error
+
+
+def parse_name(name: str) -> tuple[str, str | None]:
+    """Name and revision of a model on the hub.
+
+    Raises:
+        ModelError: it is not of the form ``user/name`` or ``user/name@revision``.
+
+    Example:
+        >>> parse_name("user/name"), parse_name("user/name@v1")
+        (('user/name', None), ('user/name', 'v1'))
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise ModelError(f"{name!r} is no name on the hub: give user/name or user/name@revision")
+    return match[1], match[2]
+
+
+def hub_files(folder: Path, target: Path, licence: str) -> None:
+    """Write what a model folder becomes on the hub: its files, and a ``README.md`` with the card.
+
+    Args:
+        folder: the model folder.
+        target: an existing folder.
+        licence: licence of the weights, as the hub names it (``mit``, ``cc-by-4.0``, ...).
+
+    Raises:
+        ModelError: the model has no card.
+
+    Example:
+        >>> from codec.model_folder import find_model
+        >>> Path("for-the-hub").mkdir()
+        >>> hub_files(find_model("speech24k"), Path("for-the-hub"), "mit")
+        >>> Path("for-the-hub/README.md").read_text().splitlines()[:2]
+        ['---', 'license: mit']
+    """
+    card = folder / "card.md"
+    if not card.is_file() or not card.read_text("utf-8").strip():
+        raise ModelError(
+            f"{folder} has no card.md: describe the model's data, licence, use and limits in it"
+        )
+    for name in FILES:
+        shutil.copy(folder / name, target / name)
+    head = ["---", f"license: {licence}", "library_name: aecodec", "tags:", "- audio"]
+    head += ["- audio-codec", "- aecodec", "---", ""]
+    text = "\n".join(head) + card.read_text("utf-8")
+    (target / "README.md").write_text(text, "utf-8")
+
+
+def push_model(folder: Path, name: str, *, licence: str, private: bool = False) -> str:
+    """Upload a model folder with its card to the hub, as who is logged in there.
+
+    Args:
+        folder: the model folder.
+        name: ``user/name``; created if missing.
+        licence: licence of the weights, as the hub names it.
+        private: whether others may not see a repository that is created.
+
+    Returns:
+        Where it is now: ``hf://user/name``.
+
+    Raises:
+        ModelError: the model has no card, or the hub refuses it.
+    """
+    name, revision = parse_name(name)
+    if revision is not None:
+        raise ModelError(f"a model is pushed to {name}, not to a revision: leave out @{revision}")
+    hub = _import_hub(f"pushing to {name}")
+    with tempfile.TemporaryDirectory() as target:
+        hub_files(folder, Path(target), licence)
+        try:
+            api = hub.HfApi()
+            api.create_repo(name, private=private, exist_ok=True)
+            api.upload_folder(
+                repo_id=name, folder_path=target, commit_message="Upload a model of aecodec"
+            )
+        except Exception as error:  # of many kinds: network, permissions, quota
+            raise ModelError(f"{name} cannot be written: {_first_line(error)}") from error
+    return SCHEME + name
+
+
+def _import_hub(purpose: str) -> Any:
+    with optional_packages(purpose, "hub"):
+        return importlib.import_module("huggingface_hub")
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else repr(error)

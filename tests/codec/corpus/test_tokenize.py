@@ -1,0 +1,570 @@
+"""Tokens of a corpus: exact, resumable, the same for any number of workers, and back again."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+import soundfile
+
+from codec.corpus import ray_data, tokens
+from codec.corpus.coding import code_task
+from codec.corpus.detokenize import detokenize
+from codec.corpus.sources import find_recordings
+from codec.corpus.tokenize import Outcome, Tokenizer, TooManyErrorsError, _tasks, tokenize
+from codec.corpus.tokens import FileNames, TokenFormat, Tokens, read_tokens
+from codec.engines.base import Engine, decode
+from codec.errors import AudioError, CodecError, ConfigError, FormatError
+from codec.files import decode_file, encode_file
+from codec.registry import load_engine
+from tests.codec.corpus.test_index import BAD, GOOD
+from tests.conftest import REPOSITORY, make_shard, sound, wav
+
+LAYOUTS = ("parquet", "webdataset", "codes")
+
+
+@pytest.fixture(scope="module")
+def engine(model_folder: Path) -> Engine:
+    return load_engine(model_folder)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Recordings of awkward lengths, rates and channels; one is longer than a packet."""
+    folder = tmp_path_factory.mktemp("corpus")
+    (folder / "birds").mkdir()
+    for number, (length, rate, channels) in enumerate(
+        [(1, 8_000, 1), (799, 8_000, 1), (4_001, 44_100, 2), (9_600, 96_000, 5), (36_007, 8_000, 1)]
+    ):
+        audio = sound(length, channels, seed=number).T
+        soundfile.write(folder / "birds" / f"{number}.wav", audio, rate)
+    soundfile.write(folder / "birds" / "4.flac", sound(3_000, seed=9)[0], 8_000)
+    make_shard(folder / "s.tar", {"k.wav": wav(3_000, 16_000), "k.json": b"{}", "l.wav": b""})
+    return folder
+
+
+SHARD_HOURS = 0.4 / 3600
+"""Makes several shards of the corpus."""
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def run(corpus: Path, out: Path, engine: Engine, **options: Any) -> Outcome:
+    return tokenize([corpus], out, model=engine, **({"shard_hours": SHARD_HOURS} | options))
+
+
+@pytest.fixture(scope="module", params=LAYOUTS)
+def layout(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="module")
+def whole(
+    corpus: Path, engine: Engine, layout: str, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The corpus, tokenized without disturbance."""
+    out = tmp_path_factory.mktemp("whole") / layout
+    outcome = run(corpus, out, engine, layout=layout)
+    assert (outcome.num_recordings, outcome.num_errors) == (7, 1)
+    assert outcome.num_shards == outcome.num_written > 2
+    return out
+
+
+def originals(corpus: Path, folder: Path) -> Iterator[tuple[str, Path]]:
+    """Every recording of the corpus as a file."""
+    for path in sorted(corpus.glob("birds/*")):
+        yield path.relative_to(corpus).as_posix(), path
+    member = folder / "k.wav"
+    with tarfile.open(corpus / "s.tar") as shard:
+        data = shard.extractfile("k.wav")
+        assert data is not None
+        member.write_bytes(data.read())
+    yield "s.tar/k.wav", member
+
+
+def test_tokens_are_the_codes_that_encoding_the_file_gives(
+    corpus: Path, engine: Engine, layout: str, whole: Path, tmp_path: Path
+) -> None:
+    read = {row.id: row for row in read_tokens(whole)}
+    assert len(read) == 7
+    for name, path in originals(corpus, tmp_path):
+        encode_file(path, tmp_path / "a.codes", model=engine, mono=True, force=True)
+        expected = next(iter(read_tokens(tmp_path / "a.codes")))
+        # A .codes file has no other id than its name, and 4.flac comes before 4.wav.
+        short = name if name == "birds/4.wav" else name.rpartition(".")[0]
+        row = read[short.replace("4.wav", "4_wav") if layout == "codes" else name]
+        facts = soundfile.info(path)
+        assert np.array_equal(row.frames, expected.frames)
+        assert (row.original_samples, row.original_sample_rate) == (facts.frames, facts.samplerate)
+        stream = io.BytesIO()
+        row.write_stream(stream)
+        assert stream.getvalue() == (tmp_path / "a.codes").read_bytes()
+        decode_file(tmp_path / "a.codes", tmp_path / "a.wav", model=engine, force=True)
+        heard = decode(engine, row.codes, row.num_samples)
+        if facts.samplerate == engine.info.sample_rate:
+            written, _ = soundfile.read(tmp_path / "a.wav", dtype="float32")
+            np.testing.assert_allclose(heard[0], written, atol=1e-4)  # 16 bits
+
+
+def _same(row: Tokens, other: Tokens) -> bool:
+    return np.array_equal(row.frames, other.frames) and (
+        row.original_samples == other.original_samples
+    )
+
+
+def test_two_workers_write_the_same_bytes_as_one(
+    corpus: Path, engine: Engine, tmp_path: Path
+) -> None:
+    for workers in (1, 2):
+        run(corpus, tmp_path / f"{workers}", engine, workers=workers)
+    assert digests(tmp_path / "1") == digests(tmp_path / "2")
+
+
+class Killed(BaseException):
+    """Ends the work at once."""
+
+
+@pytest.mark.parametrize("number", range(1, 15, 3))
+def test_an_interrupted_run_goes_on_to_the_same_bytes(
+    corpus: Path,
+    engine: Engine,
+    layout: str,
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+) -> None:
+    """Killed before the n-th file appears, with what it leaves behind if it is killed."""
+    calls, real = itertools.count(1), Path.replace
+
+    def replace(path: Path, target: Path) -> Path:
+        if next(calls) == number:
+            shutil.copy(path, path.with_name(path.name + "x"))  # not cleaned up
+            raise Killed
+        return real(path, target)
+
+    out = tmp_path / "out"
+    monkeypatch.setattr(Path, "replace", replace)
+    try:
+        run(corpus, out, engine, layout=layout)
+    except Killed:
+        assert not (out / "manifest.json").exists()
+        with pytest.raises(CodecError, match="not finished"):
+            list(read_tokens(out))
+    monkeypatch.undo()
+    before = digests(out)
+    again = run(corpus, out, engine, layout=layout)
+    assert digests(out) == digests(whole)
+    kept = [name for name in before if name.startswith("tokens-") and "x" not in name[-2:]]
+    if layout != "codes" and kept:
+        assert again.num_written <= again.num_shards - len(kept) + 1
+    assert again.num_recordings == 7
+
+
+@pytest.mark.slow
+def test_a_killed_command_goes_on_to_the_same_bytes(
+    corpus: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    """SIGKILL, with two workers, which end too."""
+    command = [sys.executable, "-m", "codec.cli", "tokenize", str(corpus), "--workers", "2"]
+    command += ["--model", str(model_folder), "--shard-hours", str(SHARD_HOURS)]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [*command, "--out", str(out)], env=environment, stderr=subprocess.DEVNULL
+    )
+    while not list(out.glob("tokens-*")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    workers = children.read_text().split() if children.exists() else []
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{worker}").exists() for worker in workers):
+        assert time.monotonic() < deadline, "a worker outlives the main process"
+        time.sleep(0.05)
+    run(corpus, out, load_engine(model_folder))
+    run(corpus, tmp_path / "whole", load_engine(model_folder))
+    assert digests(out) == digests(tmp_path / "whole")
+
+
+def test_a_finished_run_is_not_repeated_but_a_damaged_shard_is(
+    corpus: Path, engine: Engine, layout: str, whole: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(whole, out)
+    assert run(corpus, out, engine, layout=layout).num_written == 0
+    shard = sorted(out.glob("**/*.codes") if layout == "codes" else out.glob("tokens-*"))[1]
+    data = bytearray(shard.read_bytes())
+    data[-30] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(FormatError, match="is damaged"):
+        list(read_tokens(out))
+    assert run(corpus, out, engine, layout=layout).num_written == 1
+    assert digests(out) == digests(whole)
+
+
+def test_other_settings_or_recordings_are_refused_without_force(
+    corpus: Path, engine: Engine, whole: Path, layout: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(whole, out)
+    more = tmp_path / "more.wav"
+    more.write_bytes(wav(100))
+    for options in ({"bitrate": 1_000}, {"shard_hours": 1.0}):
+        with pytest.raises(CodecError, match=r"other recordings.*--force"):
+            run(corpus, out, engine, layout=layout, **options)
+    with pytest.raises(CodecError, match="--force"):
+        tokenize([corpus, more], out, model=engine, layout=layout, shard_hours=SHARD_HOURS)
+    assert digests(out) == digests(whole)
+    outcome = run(corpus, out, engine, layout="parquet", bitrate=1_000, force=True)
+    assert outcome.num_recordings == 7
+    assert {path.suffix for path in out.rglob("*") if path.is_file()} <= {
+        *(".parquet", ".json", ".jsonl", ".md")
+    }
+    assert {row.frames.shape[1] for row in read_tokens(out)} == {1}
+
+
+def test_a_folder_of_something_else_is_left_alone(
+    corpus: Path, engine: Engine, tmp_path: Path
+) -> None:
+    (tmp_path / "precious.txt").write_text("precious")
+    for out, message in ((tmp_path, "other files"), (tmp_path / "precious.txt", "is a file")):
+        with pytest.raises(CodecError, match=message):
+            run(corpus, out, engine, force=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
+
+
+def test_bad_files_are_listed_and_the_others_done(
+    hostile: Path, engine: Engine, tmp_path: Path
+) -> None:
+    outcome = tokenize([hostile], tmp_path / "out", model=engine)
+    assert (outcome.num_recordings, outcome.num_errors) == (len(GOOD), len(BAD))
+    lines = (tmp_path / "out" / "errors.jsonl").read_text().splitlines()
+    errors = {error["id"]: error["reason"] for error in map(json.loads, lines)}
+    assert errors.keys() == BAD.keys()
+    assert all(BAD[name] in reason for name, reason in errors.items())
+    read = {row.id: row for row in read_tokens(tmp_path / "out")}
+    assert {name: row.original_samples for name, row in read.items()} == {
+        name: facts[1] for name, facts in GOOD.items()
+    }
+    with pytest.raises(TooManyErrorsError, match=f"{len(BAD)} recordings.*10 are allowed"):
+        tokenize([hostile], tmp_path / "out", model=engine, max_errors=10)
+    again = tokenize([hostile], tmp_path / "out", model=engine, max_errors=len(BAD))
+    assert again.num_written == 0
+
+
+def test_failures_while_decoding_end_the_work_at_the_limit_and_can_be_repaired(
+    engine: Engine, tmp_path: Path
+) -> None:
+    """Files whose header is fine: a disk that has gone must not make a corpus of errors."""
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for number in range(6):
+        audio = sound(2_000, seed=number)[0]
+        if number in (3, 4):
+            audio[1_000] = np.nan
+        soundfile.write(folder / f"{number}.wav", audio, 8_000, subtype="FLOAT")
+    options: dict[str, Any] = {"model": engine, "shard_hours": 0.5 / 3600}
+    with pytest.raises(TooManyErrorsError, match="the same command continues"):
+        tokenize([folder], out, max_errors=0, **options)
+    assert [path.name for path in out.glob("tokens-*")] == ["tokens-00000.parquet"]
+    assert "NaN" in (out / "errors.jsonl").read_text()
+    outcome = tokenize([folder], out, max_errors=2, **options)
+    assert (outcome.num_recordings, outcome.num_errors, outcome.num_written) == (4, 2, 2)
+    assert len((out / "errors.jsonl").read_text().splitlines()) == 2
+    assert [row.id for row in read_tokens(out)] == ["0.wav", "1.wav", "2.wav", "5.wav"]
+
+
+def test_wrong_arguments_have_an_error_of_one_line(
+    engine: Engine, corpus: Path, tmp_path: Path, vae: Any
+) -> None:
+    (tmp_path / "none").mkdir()
+    for error, message, use in (
+        (CodecError, "no source", lambda: tokenize([], tmp_path / "o", model=engine)),
+        (CodecError, "choose one of", lambda: run(corpus, tmp_path / "o", engine, layout="zip")),
+        (ConfigError, "out of range", lambda: run(corpus, tmp_path / "o", engine, bitrate=1)),
+        (CodecError, "no audio in", lambda: run(tmp_path / "none", tmp_path / "o", engine)),
+        (ConfigError, "no codes", lambda: run(corpus, tmp_path / "o", vae)),
+        (CodecError, "no tokens", lambda: list(read_tokens(tmp_path / "none"))),
+        (CodecError, "no model", lambda: Tokenizer("nothing")),
+    ):
+        with pytest.raises(error, match=message) as caught:
+            use()
+        assert "\n" not in str(caught.value)
+
+
+def test_columns_of_a_manifest_arrive_with_their_types(
+    corpus: Path, engine: Engine, tmp_path: Path
+) -> None:
+    rows = [
+        {"path": str(corpus / "birds" / "1.wav"), "text": "one", "tags": [1, 2], "num_frames": 5},
+        {"path": str(corpus / "birds" / "2.wav"), "text": None, "tags": []},
+    ]
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text("\n".join(map(json.dumps, rows)))
+    tokenize([manifest], tmp_path / "out", model=engine, shard_hours=1e-6)
+    tables = [pa.parquet.read_table(path) for path in sorted((tmp_path / "out").glob("*.parquet"))]
+    assert len(tables) == 2 and tables[0].schema == tables[1].schema
+    table = pa.concat_tables(tables)
+    assert table.schema.field("codes").type == pa.list_(pa.uint16())
+    assert table.schema.field("tags").type == pa.list_(pa.int64())
+    assert table["text"].to_pylist() == ["one", None]
+    assert table["source_num_frames"].to_pylist() == [5, None]
+    assert table["num_frames"].to_pylist() == [20, 19]
+    read = list(read_tokens(tmp_path / "out"))
+    assert read[0].columns == {"text": "one", "tags": [1, 2], "source_num_frames": 5}
+    manifest.write_text('{"path": "a.wav", "x": 1}\n{"path": "b.wav", "x": "1"}')
+    for name in "ab":
+        (tmp_path / f"{name}.wav").write_bytes(wav(100))
+    with pytest.raises(CodecError, match="'x' of the manifest has values of several types"):
+        tokenize([manifest], tmp_path / "out2", model=engine)
+
+
+def test_row_groups_are_sized_by_audio(
+    corpus: Path, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "ROW_GROUP_SECONDS", 0.5)
+    run(corpus, tmp_path / "out", engine, shard_hours=1.0)
+    with pa.parquet.ParquetFile(tmp_path / "out" / "tokens-00000.parquet") as file:
+        groups = [file.read_row_group(number) for number in range(file.num_row_groups)]
+    seconds = [table["duration_seconds"].to_pylist() for table in groups]
+    assert len(groups) > 2 and sum(map(len, seconds)) == 7
+    assert all(len(each) == 1 or sum(each) <= 0.5 for each in seconds)
+
+
+@pytest.mark.parametrize("package", ["datasets", "pandas"])
+def test_other_packages_read_the_parquet(
+    corpus: Path, engine: Engine, tmp_path: Path, package: str
+) -> None:
+    reader = pytest.importorskip(package)
+    run(corpus, tmp_path / "out", engine, shard_hours=1.0)
+    path = str(tmp_path / "out" / "tokens-00000.parquet")
+    expected = {row.id: row.frames for row in read_tokens(path)}
+    if package == "pandas":
+        rows = reader.read_parquet(path).to_dict("records")
+    else:
+        cache = str(tmp_path / "cache")
+        rows = reader.load_dataset("parquet", data_files=path, split="train", cache_dir=cache)
+    found = {
+        row["id"]: np.reshape(row["codes"], (row["num_frames"], row["num_codebooks"]))
+        for row in rows
+    }
+    assert found.keys() == expected.keys()
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+
+
+def test_webdataset_members_are_arrays_and_facts(
+    corpus: Path, engine: Engine, tmp_path: Path
+) -> None:
+    run(corpus, tmp_path / "out", engine, layout="webdataset", shard_hours=1.0)
+    with tarfile.open(tmp_path / "out" / "tokens-00000.tar") as archive:
+        names = archive.getnames()
+    assert names[:2] == ["birds/0.npy", "birds/0.json"]
+    assert names[-2:] == ["s.tar/k.npy", "s.tar/k.json"]
+    assert len(set(names)) == len(names) == 14
+    assert all(name.rpartition("/")[2].count(".") == 1 for name in names)
+
+
+def among_the_codes(shard: Path) -> int:
+    """A position in a shard."""
+    if shard.suffix == ".parquet":
+        column = pa.parquet.read_metadata(shard).row_group(0).column(2)
+        return int(column.data_page_offset + column.total_compressed_size // 4)
+    return 700 if shard.suffix == ".tar" else shard.stat().st_size // 2
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "other", "codes"])
+def test_damaged_shards_raise_an_error_of_one_line(
+    corpus: Path, engine: Engine, layout: str, whole: Path, tmp_path: Path, damage: str
+) -> None:
+    shard = sorted(whole.glob("**/*.codes") if layout == "codes" else whole.glob("tokens-*"))[2]
+    data = bytearray(shard.read_bytes())
+    bad = tmp_path / shard.name
+    if damage == "codes":
+        if layout != "parquet":
+            pytest.skip("the same check of a row")
+        table = pa.parquet.read_table(shard)
+        wrong = [[99] * len(row) for row in table["codes"].to_pylist()]
+        codes = pa.array(wrong, table["codes"].type)
+        pa.parquet.write_table(table.set_column(2, "codes", codes), bad)
+    else:
+        middle = among_the_codes(shard)
+        data = {
+            "cut": data[: len(data) // 2],
+            "flip": data[:middle] + bytes(8) + data[middle + 8 :],
+            "other": bytearray(b"RIFF" * 100),
+        }[damage]
+        bad.write_bytes(data)
+    with pytest.raises(CodecError) as caught:
+        rows = list(read_tokens(bad))
+        assert not all(_same(a, b) for a, b in zip(rows, read_tokens(shard), strict=True))
+        raise FormatError("a flipped byte in a text is not noticed here, but by the manifest")
+    assert "\n" not in str(caught.value)
+
+
+def test_audio_comes_back_under_its_id(
+    corpus: Path, engine: Engine, layout: str, whole: Path, tmp_path: Path
+) -> None:
+    failures = detokenize(whole, tmp_path / "out", model=engine, suffix=".flac")
+    assert failures == 0
+    written = {
+        path.relative_to(tmp_path / "out").as_posix(): soundfile.info(path)
+        for path in (tmp_path / "out").rglob("*.flac")
+    }
+    facts = {name: (info.frames, info.samplerate) for name, info in written.items()}
+    assert sorted(facts.values()) == sorted(
+        [
+            *((1, 8_000), (799, 8_000), (4_001, 44_100), (9_600, 96_000), (36_007, 8_000)),
+            *((3_000, 8_000), (3_000, 16_000)),
+        ]
+    )
+    encode_file(corpus / "birds/4.wav", tmp_path / "a.codes", model=engine)
+    decode_file(tmp_path / "a.codes", tmp_path / "a.flac", model=engine)
+    name = next(name for name, each in facts.items() if each == (36_007, 8_000))
+    assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "a.flac").read_bytes()
+    reports: list[str] = []
+    options: dict[str, Any] = {"model": engine, "suffix": ".flac"}
+    again = detokenize(
+        whole, tmp_path / "out", report=lambda _, why: reports.append(why), **options
+    )
+    assert again == 7 and all("--force" in reason for reason in reports)
+    with pytest.raises(CodecError, match="give the right folder with --model"):
+        detokenize(whole, tmp_path / "other", model="speech24k")
+    assert not (tmp_path / "other").exists()
+
+
+def test_names_of_files_stay_in_their_folder_and_are_unique() -> None:
+    name = FileNames()
+    ids = ["a.wav", "a.flac", "a_flac", "../a", "/etc/a", "a", "", "x/../a.b", "a\\b", "."]
+    names = [name(each) for each in ids]
+    assert len(set(names)) == len(ids)
+    for each in names:
+        assert not each.startswith("/") and ".." not in each.split("/")
+        assert "." not in each.rpartition("/")[2] and each.rpartition("/")[2]
+
+
+def test_a_tokenizer_takes_batches_of_a_pipeline(
+    corpus: Path, engine: Engine, tmp_path: Path
+) -> None:
+    paths = [str(corpus / "birds" / name) for name in ("1.wav", "4.flac")]
+    batch = Tokenizer(engine)({"path": np.array(paths), "text": ["a", "b"]})
+    run(corpus, tmp_path / "out", engine)
+    expected = {row.id: row for row in read_tokens(tmp_path / "out")}
+    for number, name in enumerate(("birds/1.wav", "birds/4.flac")):
+        assert np.array_equal(batch["codes"][number], expected[name].frames.ravel())
+        assert batch["codes"][number].dtype == np.uint16
+        assert batch["duration_seconds"][number] == expected[name].duration_seconds
+    assert batch["text"] == ["a", "b"]
+    with pytest.raises(AudioError, match="check the path"):
+        Tokenizer(engine)({"path": ["gone.wav"]})
+    kept = Tokenizer(engine, errors="keep")({"path": ["gone.wav", paths[0]]})
+    assert "check the path" in kept["error"][0] and kept["error"][1] == ""
+    assert [len(codes) for codes in kept["codes"]] == [0, 80]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Ray's own
+def test_a_cluster_writes_the_same_bytes(corpus: Path, engine: Engine, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: the extra aecodec[ray]")
+    run(corpus, tmp_path / "alone", engine)
+    cluster = ray_data.Cluster("local")
+    outcome = run(corpus, tmp_path / "cluster", engine, ray=cluster, workers=2)
+    assert outcome.num_recordings == 7
+    assert digests(tmp_path / "cluster") == digests(tmp_path / "alone")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Ray's own
+def test_a_tokenizer_is_a_step_of_ray_data(
+    corpus: Path, engine: Engine, model_folder: Path
+) -> None:
+    ray = pytest.importorskip("ray", reason="Ray is not installed: the extra aecodec[ray]")
+    paths = [str(path) for path in sorted(corpus.glob("birds/*"))]
+    expected = Tokenizer(engine)({"path": paths})
+    ray.init("local", include_dashboard=False, log_to_driver=False)
+    try:
+        data = ray.data.from_items([{"path": path, "text": path[-5:]} for path in paths])
+        coded = data.map_batches(
+            Tokenizer,
+            fn_constructor_kwargs={"model": str(model_folder)},
+            batch_size=2,
+            compute=ray.data.ActorPoolStrategy(size=1),
+        )
+        rows = sorted(coded.take_all(), key=lambda row: row["path"])
+    finally:
+        ray.shutdown()
+    assert [row["text"] for row in rows] == [path[-5:] for path in paths]
+    for row, codes in zip(rows, expected["codes"], strict=True):
+        assert np.array_equal(row["codes"], codes) and np.asarray(row["codes"]).dtype == np.uint16
+
+
+def test_blocks_of_a_cluster_are_sized_by_audio_and_its_workers_keep_the_order(
+    corpus: Path, engine: Engine
+) -> None:
+    """Without Ray: what it would run."""
+    recordings = find_recordings([corpus]).recordings
+    tasks = list(_tasks(0, recordings))
+    blocks = ray_data._blocks(tasks, seconds=0.4)
+    assert [block.num_rows for block in blocks] != [1] * 7
+    work = partial(code_task, 4)
+    worker = ray_data.Worker(engine.to("cpu"), work)  # type: ignore[attr-defined]
+
+    class Blocks:
+        def iter_batches(self, **options: Any) -> Iterator[Any]:
+            return map(worker, blocks)
+
+    rows = list(ray_data._rows(Blocks()))
+    expected = [coded for task in tasks for coded in work(engine, task)]
+    assert len(rows) == len(expected) == 7
+    for row, other in zip(rows, expected, strict=True):
+        assert np.array_equal(row.frames, other.frames) and row.frames.dtype == np.uint16
+        assert row.num_samples == other.num_samples
+
+
+def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(CodecError, match=r'pip install "aecodec\[ray\]"'):
+        ray_data.Cluster()
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    with pytest.raises(CodecError, match=r'pip install "aecodec\[tokens\]"'):
+        list(read_tokens(tmp_path / "a.parquet"))
+
+
+def test_a_format_of_a_later_version_is_refused() -> None:
+    kind = TokenFormat("m", "00" * 16, 8_000, 40, 4, 32)
+    assert TokenFormat.from_dict(kind.to_dict(), "x") == kind
+    for facts, message in (
+        (kind.to_dict() | {"format": 2}, "upgrade aecodec"),
+        (kind.to_dict() | {"hop_length": 0}, "hop_length is 0"),
+        (kind.to_dict() | {"fingerprint": "xy"}, "does not describe"),
+        (None, "does not describe"),
+    ):
+        with pytest.raises(FormatError, match=message):
+            TokenFormat.from_dict(facts, "x")
