@@ -20,7 +20,7 @@ def export(model: str, out: Path, force: bool) -> None:
 
     OUT may be MODEL itself, which then gets graphs.
     """
-    with clear_errors(), optional_packages("aecodec export", "torch"):
+    with clear_errors(), optional_packages("export", "torch"):
         same = out.exists() and out.samefile(find_model(model))
         if not force and (out / (GRAPHS if same else "config.json")).exists():
             what = "graphs" if same else "a model"

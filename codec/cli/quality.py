@@ -58,7 +58,7 @@ def evaluate(
     convert = BitrateType().convert
     wanted = [convert(each, None, None) for each in bitrates.split(",")] if bitrates else None
     log_to_stderr()
-    with clear_errors(), optional_packages("aecodec evaluate", "train"):
+    with clear_errors(), optional_packages("evaluation", "train"):
         from codec.quality.evaluate import evaluate as measure
         from codec.registry import load_engine
 
@@ -93,7 +93,7 @@ def inspect(model: str, folder: Path, out: Path, seconds: float, every: int, for
     file, the worst first.
     """
     log_to_stderr()
-    with clear_errors(), optional_packages("aecodec inspect", "train"):
+    with clear_errors(), optional_packages("inspection", "train"):
         from codec.quality.inspect import inspect as draw
         from codec.registry import load_engine
 

@@ -189,7 +189,7 @@ def _describe(initial: Tensor) -> dict[str, Any]:
     return {"type": kind, "shape": list(initial.shape[1:]), "value": value}
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)
 def export_step(config: CodecConfig, side: str) -> onnx.ModelProto:
     """The graph of a side of a model, whose weights are inputs with their names.
 

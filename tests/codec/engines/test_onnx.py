@@ -146,7 +146,7 @@ main(sys.argv[1:])
     [
         ("encode {recording} a.codes --engine torch", "PyTorch's engine needs"),
         ("encode {recording} a.codes --model {folder}", "PyTorch's engine needs"),
-        ("export speech24k out", "aecodec export needs"),
+        ("export speech24k out", "aecodec: export needs"),
     ],
 )
 def test_what_needs_torch_names_the_extra_in_one_line(
