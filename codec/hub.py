@@ -13,6 +13,11 @@ from codec.errors import ModelError, optional_packages
 
 SCHEME = "hf://"
 FILES = ("config.json", "weights.safetensors", "card.md")
+MORE_FILES = (
+    *("encoder.onnx", "decoder.onnx", "graphs.json", "test_vectors.json"),
+    "context.safetensors",
+)
+"""Files of a model folder that not every model has."""
 # user/name, and perhaps @revision.
 _NAME = re.compile(r"([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?")
 
@@ -42,7 +47,9 @@ def fetch_model(model: str) -> Path:
     name, revision = parse_name(model.removeprefix(SCHEME))
     hub = _import_hub(model)
     try:
-        return Path(hub.snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
+        return Path(
+            hub.snapshot_download(name, revision=revision, allow_patterns=[*FILES, *MORE_FILES])
+        )
     except Exception as error:  # of many kinds: network, permissions, no such repository
         raise ModelError(f"{model} cannot be downloaded: {_first_line(error)}") from error
 
@@ -86,8 +93,9 @@ def hub_files(folder: Path, target: Path, licence: str) -> None:
         raise ModelError(
             f"{folder} has no card.md: describe the model's data, licence, use and limits in it"
         )
-    for name in FILES:
-        shutil.copy(folder / name, target / name)
+    for name in (*FILES, *MORE_FILES):
+        if name in FILES or (folder / name).exists():
+            shutil.copy(folder / name, target / name)
     head = ["---", f"license: {licence}", "library_name: aecodec", "tags:", "- audio"]
     head += ["- audio-codec", "- aecodec", "---", ""]
     text = "\n".join(head) + card.read_text("utf-8")

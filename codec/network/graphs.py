@@ -28,6 +28,7 @@ from onnxscript import opset18 as ops
 from torch import Tensor, nn
 
 from codec.config import CodecConfig
+from codec.entropy.context_file import CONTEXT_FILE
 from codec.errors import ModelError
 from codec.io.outputs import write_atomically
 from codec.model_folder import (
@@ -128,7 +129,7 @@ def export_model(model: str | Path, out: str | Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     if not target.samefile(source):
         remove_graphs(target)
-        for name in (WEIGHTS, "config.json", "card.md"):
+        for name in (WEIGHTS, "config.json", "card.md", CONTEXT_FILE):
             if (source / name).exists():
                 shutil.copyfile(source / name, target / name)
     write_graphs(target)

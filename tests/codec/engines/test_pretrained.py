@@ -26,7 +26,7 @@ from codec.engines.pretrained import (
     random_engine,
     random_model,
 )
-from codec.errors import ModelError
+from codec.errors import MissingPackageError, ModelError
 from codec.files import decode_file, encode_file
 from codec.registry import load_engine
 from tests.codec.cli.test_cli import fails, run
@@ -271,5 +271,5 @@ def test_what_cannot_be_used_is_refused_in_one_line(
             load_engine(model)
         assert "\n" not in str(caught.value)
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(ModelError, match=r'pip install "aecodec\[transformers\]"'):
+    with pytest.raises(MissingPackageError, match=r'pip install "aecodec\[transformers\]"'):
         load_engine(f"mimi={tmp_path}/mimi")
