@@ -20,14 +20,16 @@ from codec.bitrate import ceil_div
 from codec.corpus.extras import import_pyarrow
 from codec.corpus.sources import Recording
 from codec.engines.base import Codes, EngineInfo
+from codec.entropy.payload import PayloadDecoder
 from codec.errors import CodecError, FormatError
 from codec.files import packet_length
 from codec.format.container import Header, Packet, PacketWriter
-from codec.format.payload import pack_codes, unpack_codes
-from codec.format.reading import open_codes, read_header, read_packets
+from codec.format.payload import pack_codes
+from codec.format.reading import open_codes, read_batches, read_header
 from codec.format.summary import StreamSummary
 from codec.io.audio import SUFFIXES
 from codec.io.outputs import atomic_output
+from codec.registry import check_model, codec_for
 
 FORMAT = 1
 """Version of the shards and of their manifest."""
@@ -565,11 +567,21 @@ def _read_webdataset(path: Path) -> Iterator[Tokens]:
 def _read_stream(path: Path, name: str) -> Tokens:
     with open_codes(path) as file:
         header = read_header(file)
-        summary = StreamSummary(header)
+        if header.variable:
+            raise FormatError(
+                f"{path} has a variable number of codes per frame: encode it again with --cbr"
+            )
+        context = None
+        if header.context:
+            engine = codec_for(header)
+            check_model(engine, header)
+            context = engine.info.context
+        summary, decoder = StreamSummary(header), PayloadDecoder(header, context)
         pieces = [
-            unpack_codes(item.payload, item.num_frames, header)
-            for item in read_packets(file, summary)
-            if isinstance(item, Packet)
+            codes
+            for batch in read_batches(file, summary)
+            for codes in decoder.decode([item for item in batch if isinstance(item, Packet)])
+            if codes is not None
         ]
     if damage := summary.damage():
         raise FormatError(f"{path} is damaged: {damage}")

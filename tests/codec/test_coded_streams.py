@@ -11,6 +11,7 @@ import pytest
 import soundfile
 import torch
 
+from codec.corpus.tokens import read_tokens
 from codec.engines.base import Engine
 from codec.engines.torch import TorchEngine
 from codec.entropy.payload import PayloadDecoder, PayloadEncoder
@@ -206,6 +207,25 @@ def test_streams_name_their_context_model(engine: TorchEngine, lapped: Codec) ->
     plain, _ = packets_of(TorchEngine(lapped), sound(500))
     with pytest.raises(FormatError, match="another format"):
         StreamDecoder(engine, plain).push(packets[0])
+
+
+def test_tokens_are_read_from_coded_files(
+    engine: TorchEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if the model were packaged, whose streams need no further name."""
+    monkeypatch.setattr("codec.corpus.tokens.codec_for", lambda _: engine)
+    soundfile.write(tmp_path / "in.wav", tone(9_999)[0], 8_000)
+    found = []
+    for name, coded in (("coded", True), ("plain", False)):
+        target = tmp_path / f"{name}.codes"
+        encode_file(tmp_path / "in.wav", target, model=engine, entropy_coding=coded)
+        (tokens,) = read_tokens(target)
+        found.append(tokens.frames)
+    assert np.array_equal(*found) and found[0].shape == (250, 4)
+    varying = tmp_path / "varying.codes"
+    encode_file(tmp_path / "in.wav", varying, model=engine, bitrate=2_000)
+    with pytest.raises(FormatError, match="--cbr"):
+        list(read_tokens(varying))
 
 
 def test_an_engine_takes_its_context_model_to_another_process(engine: TorchEngine) -> None:
