@@ -221,7 +221,7 @@ def test_tokens_are_read_from_coded_files(
         encode_file(tmp_path / "in.wav", target, model=engine, entropy_coding=coded)
         (tokens,) = read_tokens(target)
         found.append(tokens.frames)
-    assert np.array_equal(*found) and found[0].shape == (250, 4)
+    assert np.array_equal(found[0], found[1]) and found[0].shape == (250, 4)
     varying = tmp_path / "varying.codes"
     encode_file(tmp_path / "in.wav", varying, model=engine, bitrate=2_000)
     with pytest.raises(FormatError, match="--cbr"):
