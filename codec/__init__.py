@@ -24,6 +24,7 @@ from codec.errors import (
 from codec.format.container import Gap, Header, Packet, PacketReader, PacketWriter
 
 if TYPE_CHECKING:
+    from codec.edit import concat_files, cut_file, peel_file
     from codec.engines.base import Engine, EngineInfo
     from codec.files import decode_file, encode_file
     from codec.network.model import Codec
@@ -53,10 +54,13 @@ __all__ = [
     "StreamEncoder",
     "StreamFinishedError",
     "codec_for",
+    "concat_files",
+    "cut_file",
     "decode_file",
     "encode_file",
     "load_codec",
     "load_engine",
+    "peel_file",
     "save_codec",
 ]
 
@@ -67,10 +71,13 @@ _LAZY = {
     "StreamDecoder": "codec.stream",
     "StreamEncoder": "codec.stream",
     "codec_for": "codec.registry",
+    "concat_files": "codec.edit",
+    "cut_file": "codec.edit",
     "decode_file": "codec.files",
     "encode_file": "codec.files",
     "load_codec": "codec.network.weights",
     "load_engine": "codec.registry",
+    "peel_file": "codec.edit",
     "save_codec": "codec.network.weights",
 }
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from codec.bitrate import Bitrate, ceil_div
-from codec.engines.base import EngineInfo
+from codec.engines.base import Engine, EngineInfo
 from codec.engines.names import EngineName
-from codec.errors import CodecError
+from codec.errors import CodecError, FormatError
 from codec.format.container import MAX_CHANNELS, MAX_PAYLOAD, Gap, Packet, PacketWriter
-from codec.format.reading import open_codes, read_batches, read_header
+from codec.format.reading import StoredStream, open_codes, read_streams
 from codec.format.summary import StreamSummary
 from codec.io.audio import Resampler, Samples, create_audio, open_audio
 from codec.io.outputs import atomic_output, check_apart
@@ -175,45 +179,106 @@ def decode_file(
     if suffix is None:
         suffix = ".wav" if is_pipe(target) else target.suffix.lower()
     with open_codes(source) as file:
-        header = read_header(file)
+        streams = read_streams(file)
+        first = next(streams)
+        header, total = first.header, first.summary
         if model is None:
             loaded = codec_for(header, engine, threads=threads)
         else:
             loaded = as_engine(model, engine, threads=threads)
-        decoder = StreamDecoder(loaded, header, bitrate=bitrate)
         rate = header.sample_rate if sample_rate == "model" else sample_rate
         rate = rate or header.original_sample_rate
-        resampler = Resampler(header.sample_rate, rate, header.channels)
-        summary = StreamSummary(header)
+        _Decoding(first, loaded, bitrate, rate)  # fails before anything is written
         size = os.fstat(file.fileno()).st_size
+
+        def report(summary: StreamSummary) -> None:
+            before = 0 if summary is total else total.num_bytes
+            if progress is not None and size:
+                progress(min(1.0, (before + summary.num_bytes) / size))
+
         with (
             atomic_output(target, force=force, seekable=True) as out,
             create_audio(out, suffix, rate, header.channels) as writer,
         ):
+            for stream in chain([first], streams):
+                if stream.header.channels != header.channels:
+                    raise FormatError(
+                        f"{source} has a stream of {stream.header.channels} channels after one of "
+                        f"{header.channels}: decode them apart"
+                    )
+                for samples in _Decoding(stream, loaded, bitrate, rate).blocks(report):
+                    writer.write(samples)
+                if stream is not first:
+                    total.append(stream.summary)
+    return total
 
-            def write(samples: Samples) -> None:
-                # In pieces: a long packet of many channels at a high rate is large.
-                for start in range(0, samples.shape[1], header.sample_rate):
-                    piece = samples[:, start : start + header.sample_rate]
-                    writer.write(resampler.push(piece))
 
-            for batch in read_batches(file, summary):
-                for item in _together(batch):
-                    if isinstance(item, Gap):
-                        for _ in range(item.num_packets):
-                            write(decoder.lost())
-                    else:
-                        write(decoder.push_all(item))
-                if progress is not None and size:
-                    progress(min(1.0, summary.num_bytes / size))
-            if summary.num_samples is None:
-                write(decoder.finish())
-            num_samples = ceil_div(decoder.num_emitted * rate, header.sample_rate)
-            if summary.num_samples is not None:
-                claimed = ceil_div(summary.num_samples * rate, header.original_sample_rate)
-                num_samples = min(claimed, num_samples)
-            writer.write(resampler.finish(num_samples))
-    return summary
+class _Decoding:
+    """A stored stream to samples at the rate of the output."""
+
+    def __init__(
+        self, stream: StoredStream, engine: Engine, bitrate: Bitrate | None, rate: int
+    ) -> None:
+        header = stream.header
+        self._stream, self._rate = stream, rate
+        # What is to be skipped is decoded like all else, and dropped at the rate of the output.
+        self._decoder = StreamDecoder(engine, replace(header, skip=0), bitrate=bitrate)
+        self._resampler = Resampler(header.sample_rate, rate, header.channels)
+        self._skip = ceil_div(header.skip * rate, header.original_sample_rate)
+        # A part of a longer stream may hold more than its samples, at its end too.
+        self._most_held = rate if header.format > 1 else 0
+        self._held: Samples = np.zeros((header.channels, 0), np.float32)
+        self._num_given = 0
+
+    def blocks(self, report: Callable[[StreamSummary], None]) -> Iterator[Samples]:
+        """Samples ``[C, n]`` as they are decoded; ``report`` is called from time to time."""
+        header, summary = self._stream.header, self._stream.summary
+        for batch in self._stream.batches:
+            for item in _together(batch):
+                if isinstance(item, Gap):
+                    for _ in range(item.num_packets):
+                        yield from self._resampled(self._decoder.lost())
+                else:
+                    packets = [self._with_all_samples(packet) for packet in item]
+                    yield from self._resampled(self._decoder.push_all(packets))
+            report(summary)
+        if summary.num_samples is None:
+            yield from self._resampled(self._decoder.finish())
+        decoded = ceil_div(self._decoder.num_emitted * self._rate, header.sample_rate)
+        rest = np.concatenate((self._held, self._given(self._resampler.finish(decoded))), axis=1)
+        if summary.num_samples is None:
+            yield rest
+            return
+        wanted = ceil_div(summary.num_samples * self._rate, header.original_sample_rate)
+        yield rest[:, : max(0, wanted - self._num_given)]
+
+    def _with_all_samples(self, packet: Packet) -> Packet:
+        """The last packet with the number of all samples to decode, not of those that count."""
+        if packet.num_samples is None:
+            return packet
+        header, num_frames = self._stream.header, self._stream.summary.num_frames
+        num_samples = packet.num_samples + header.skip
+        if header.format > 1 and num_frames > header.num_frames(num_samples):
+            everything = num_frames * header.hop_length * header.original_sample_rate
+            num_samples = everything // header.sample_rate
+        return replace(packet, num_samples=num_samples)
+
+    def _resampled(self, samples: Samples) -> Iterator[Samples]:
+        # In pieces: a long packet of many channels at a high rate is large.
+        step = self._stream.header.sample_rate
+        for start in range(0, samples.shape[1], step):
+            piece = self._given(self._resampler.push(samples[:, start : start + step]))
+            held = np.concatenate((self._held, piece), axis=1)
+            given = held[:, : max(0, held.shape[1] - self._most_held)]
+            self._held = held[:, given.shape[1] :]
+            self._num_given += given.shape[1]
+            yield given
+
+    def _given(self, samples: Samples) -> Samples:
+        """Without what is to be skipped."""
+        dropped = min(self._skip, samples.shape[1])
+        self._skip -= dropped
+        return samples[:, dropped:]
 
 
 def _together(items: Sequence[Packet | Gap]) -> Iterator[list[Packet] | Gap]:

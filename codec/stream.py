@@ -245,6 +245,8 @@ class StreamDecoder:
     def __init__(
         self, model: Model | None, header: Header, *, bitrate: Bitrate | None = None
     ) -> None:
+        if header.skip:
+            raise FormatError("the stream is a cut of another one: decode it with decode_file")
         self._engine = codec_for(header) if model is None else as_engine(model)
         check_model(self._engine, header)
         info = self._engine.info
@@ -286,7 +288,7 @@ class StreamDecoder:
                     f"a packet of {packet.num_frames} frames does not fit the stream's header, "
                     f"which says {header.frames_per_packet}"
                 )
-            if (packet.coding is None) != (not header.context):
+            if (packet.coding is None) != (header.format == 1):
                 raise FormatError("the packet is of another format than the stream's header")
         pieces = [self._empty()]
         for packet, codes in zip(packets, self._payloads.decode(packets), strict=True):

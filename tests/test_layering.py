@@ -16,7 +16,7 @@ from tests.conftest import REPOSITORY
 ROOMS = """
 codec.errors codec.hub codec.settings codec.bitrate codec.config codec.io codec.format
 codec.model_folder codec.entropy codec.network codec.engines codec.registry codec.stream codec.files
-codec.corpus codec.quality codec.cli
+codec.edit codec.corpus codec.quality codec.cli
 train.randomness train.objective train.recipe train.data train.report train.context train.run
 train.cli
 benchmarks.shared benchmarks.contenders benchmarks

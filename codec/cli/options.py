@@ -52,6 +52,24 @@ class OutputRate(click.ParamType[int | Literal["model"]]):
         return int(value)
 
 
+class Seconds(click.ParamType[float]):
+    """``65.5``, ``1:05.5`` or ``1:01:05.5``."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        try:
+            parts = [float(part) for part in str(value).split(":")]
+        except ValueError:
+            parts = []
+        if not 1 <= len(parts) <= 3 or not all(0 <= part < float("inf") for part in parts):
+            raise WrongUse(f"time {value!r}: give seconds, or minutes and seconds as 1:05.5")
+        seconds = 0.0
+        for part in parts:
+            seconds = 60 * seconds + part
+        return seconds
+
+
 def log_to_stderr() -> None:
     """Show the log messages of training and evaluation."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -571,6 +571,8 @@ def _read_stream(path: Path, name: str) -> Tokens:
             raise FormatError(
                 f"{path} has a variable number of codes per frame: encode it again with --cbr"
             )
+        if header.skip:
+            raise FormatError(f"{path} is a cut: decode it, and encode what comes out")
         context = None
         if header.context:
             engine = codec_for(header)

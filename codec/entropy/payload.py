@@ -36,7 +36,7 @@ class PayloadEncoder:
         """
         plain = b"" if self._header.variable else pack_codes(codes, self._header)
         if self._context is None:
-            return plain, None
+            return plain, None if self._header.format == 1 else Coding.PLAIN
         begins = not self._header.chained or self._state is None or self._chained >= self._chain
         state = None if begins else self._state
         (coded,), state = encode_packets(

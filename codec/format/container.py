@@ -27,9 +27,11 @@ CHAINED_STREAM, VARIABLE_STREAM = 1, 2  # flags of the header
 MAX_PAYLOAD = 2**16
 MAX_CHANNELS = 255
 MAX_PACKET_SECONDS = 10
+MAX_SKIP_SECONDS = 60
 
 _HEADER = struct.Struct("<4sBBBBBxHIII16s")
-_CONTEXT_SIZE = 8
+_MORE = struct.Struct("<8sI")  # of a header of format 2
+_NO_CONTEXT = bytes(8)
 _HEAD = struct.Struct("<BBH")
 _CODED_HEAD = struct.Struct("<BHHH")
 _CRC = struct.Struct("<I")
@@ -63,7 +65,10 @@ class Header:
         original_sample_rate: sampling rate of the audio before encoding and after decoding.
         hop_length: samples per frame at the model's rate.
         fingerprint: 16 bytes that identify the model.
-        context: 8 bytes that identify the context model; empty in format 1.
+        context: 8 bytes that identify the context model; empty if there is none.
+        skip: samples per channel at the original rate that a decoder drops at the beginning: they
+            only bring its state to where it was in a longer stream.
+        format: 1 or 2; raised to 2 where another attribute needs it.
         chained: whether packets may depend on those before them.
         variable: whether frames may have fewer codes than ``num_codebooks``.
 
@@ -89,6 +94,8 @@ class Header:
     hop_length: int
     fingerprint: bytes
     context: bytes = b""
+    skip: int = 0
+    format: int = PLAIN_FORMAT
     chained: bool = False
     variable: bool = False
 
@@ -96,6 +103,8 @@ class Header:
     """Bytes of a header of format 1, and the fewest of any header."""
 
     def __post_init__(self) -> None:
+        needed = CODED_FORMAT if self.context or self.skip else PLAIN_FORMAT
+        object.__setattr__(self, "format", max(self.format, needed))
         for name, high in (
             ("channels", MAX_CHANNELS),
             ("num_codebooks", 255),
@@ -110,8 +119,12 @@ class Header:
                 raise FormatError(f"header says {name} {value}: it must lie in 1..{high}")
         if len(self.fingerprint) != 16:
             raise FormatError("a model fingerprint has 16 bytes")
-        if len(self.context) not in (0, _CONTEXT_SIZE):
-            raise FormatError(f"the identity of a context model has {_CONTEXT_SIZE} bytes")
+        if len(self.context) not in (0, len(_NO_CONTEXT)):
+            raise FormatError(f"the identity of a context model has {len(_NO_CONTEXT)} bytes")
+        if not 0 <= self.skip <= MAX_SKIP_SECONDS * self.original_sample_rate:
+            raise FormatError(
+                f"header says skip {self.skip}: it may be {MAX_SKIP_SECONDS} seconds at most"
+            )
         if (self.chained or self.variable) and not self.context:
             raise FormatError("a stream without a context model is neither chained nor variable")
         if self.frames_per_packet * self.hop_length > MAX_PACKET_SECONDS * self.sample_rate:
@@ -119,7 +132,7 @@ class Header:
                 f"header says packets of {self.frames_per_packet} frames: they may last "
                 f"{MAX_PACKET_SECONDS} seconds at most, use fewer frames per packet"
             )
-        if (size := self.max_payload(self.frames_per_packet)) > MAX_PAYLOAD - bool(self.context):
+        if (size := self.max_payload(self.frames_per_packet)) > MAX_PAYLOAD + 1 - self.format:
             raise FormatError(
                 f"header says packets of {size} bytes, the limit is {MAX_PAYLOAD}: "
                 "use fewer frames per packet"
@@ -128,17 +141,17 @@ class Header:
     @property
     def size(self) -> int:
         """Bytes of this header."""
-        return self.SIZE + len(self.context)
+        return self.SIZE + (_MORE.size if self.format == CODED_FORMAT else 0)
 
     @property
     def sequence_count(self) -> int:
         """Number of sequence numbers, after which they begin again at 0."""
-        return 2**16 if self.context else 2**8
+        return 2**16 if self.format == CODED_FORMAT else 2**8
 
     @property
     def head_size(self) -> int:
         """Bytes of a packet before its payload."""
-        return (_CODED_HEAD if self.context else _HEAD).size + _CRC.size
+        return (_HEAD if self.format == PLAIN_FORMAT else _CODED_HEAD).size + _CRC.size
 
     @property
     def bitrate(self) -> Fraction:
@@ -172,7 +185,7 @@ class Header:
         """The `size` bytes at the beginning of a stream."""
         head = _HEADER.pack(
             MAGIC,
-            (CODED_FORMAT if self.context else PLAIN_FORMAT) << 4,
+            self.format << 4,
             CHAINED_STREAM * self.chained | VARIABLE_STREAM * self.variable,
             self.channels,
             self.num_codebooks,
@@ -183,13 +196,14 @@ class Header:
             self.hop_length,
             self.fingerprint,
         )
-        head += self.context
+        if self.format == CODED_FORMAT:
+            head += _MORE.pack(self.context or _NO_CONTEXT, self.skip)
         return head + _CRC.pack(zlib.crc32(head))
 
     @classmethod
     def size_of(cls, data: bytes) -> int:
         """Bytes of the header that begins with ``data``, of which five tell."""
-        return cls.SIZE + (_CONTEXT_SIZE if data[4:5] and data[4] >> 4 == CODED_FORMAT else 0)
+        return cls.SIZE + (_MORE.size if data[4:5] and data[4] >> 4 == CODED_FORMAT else 0)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Header:
@@ -216,12 +230,17 @@ class Header:
                 f"the stream has format {version >> 4}.{version & 15}, this version of aecodec "
                 f"reads formats {PLAIN_FORMAT} and {CODED_FORMAT}: upgrade aecodec"
             )
-        context = head[_HEADER.size :]
+        context, skip = b"", 0
+        if version >> 4 == CODED_FORMAT:
+            context, skip = _MORE.unpack_from(head, _HEADER.size)
+            context = context.strip(b"\0") and context
         if flags & ~(CHAINED_STREAM | VARIABLE_STREAM if context else 0):
             raise FormatError(f"the header has flags {flags:#x} that this version does not know")
         return replace(
             cls(*values),
             context=context,
+            skip=skip,
+            format=version >> 4,
             chained=bool(flags & CHAINED_STREAM),
             variable=bool(flags & VARIABLE_STREAM),
         )
@@ -381,7 +400,7 @@ class PacketReader:
     def __init__(self, header: Header) -> None:
         self.header = header
         self.ended = False
-        self._plain = not header.context
+        self._plain = header.format == PLAIN_FORMAT
         self._buffer = bytearray()
         self._expected = 0  # sequence number of the next packet, not reduced
         starts = [sync for sync, (coding, _) in _KINDS.items() if (coding is None) == self._plain]
@@ -390,6 +409,11 @@ class PacketReader:
         self._skipped = 0
         self._wasted = 0  # bytes checksummed in vain
         self._pushed = 0
+
+    @property
+    def rest(self) -> bytes:
+        """Bytes that were pushed and not used: after the last packet those that follow it."""
+        return bytes(self._buffer)
 
     def push(self, data: bytes) -> Iterator[Packet | Gap]:
         """Packets and gaps that are certain after these bytes; nothing after the last packet.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from codec.errors import CodecError, FormatError
-from codec.format.container import Gap, Header, Packet, PacketReader
+from codec.format.container import MAGIC, Gap, Header, Packet, PacketReader
 from codec.format.summary import StreamSummary
 from codec.io.pipes import PIPE, standard_input
 
@@ -19,28 +20,95 @@ MAX_CONCEALED_SECONDS = 10
 
 
 def summarize_file(source: Path) -> StreamSummary:
-    """Read a stream to its end and check every checksum, without decoding it.
+    """Read a file or pipe to its end and check every checksum, without decoding it.
 
     Args:
-        source: path of the stream; ``-`` is standard input.
+        source: path of the file; ``-`` is standard input.
 
     Raises:
-        CodecError: the stream cannot be opened.
+        CodecError: the file cannot be opened.
         FormatError: it is not a stream, or too damaged to be one.
     """
     with open_codes(source) as file:
-        summary = StreamSummary(read_header(file))
-        for _ in read_packets(file, summary):
-            pass
+        streams = read_streams(file)
+        summary = next(streams).read_on()
+        for stream in streams:
+            summary.append(stream.read_on())
     return summary
+
+
+@dataclass
+class StoredStream:
+    """A stream in a file.
+
+    Attributes:
+        header: its header.
+        summary: counts what is read.
+        batches: its packets and gaps, by the pieces in which the file gives its bytes.
+    """
+
+    header: Header
+    summary: StreamSummary
+    batches: Iterator[list[Packet | Gap]]
+
+    def read_on(self) -> StreamSummary:
+        """Read what is left, for what it counts."""
+        for _ in self.batches:
+            pass
+        return self.summary
+
+
+def read_streams(file: BinaryIO) -> Iterator[StoredStream]:
+    """The streams that a file or pipe holds, one after the other.
+
+    Each must be read to its end before the next one. Bytes after the last stream that are not a
+    stream are ignored.
+
+    Raises:
+        FormatError: the file does not begin with a stream, or one is too damaged.
+    """
+    source = _Source(file)
+    while True:
+        header = Header.from_bytes(source.read_header())
+        reader, summary = PacketReader(header), StreamSummary(header)
+        yield StoredStream(header, summary, _batches(source, reader, summary))
+        source.put_back(reader.rest)
+        if not reader.ended or source.peek(len(MAGIC)) != MAGIC:
+            return
+
+
+class _Source:
+    """A file or pipe that takes bytes back."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._kept = file, b""
+
+    def read1(self, size: int) -> bytes:
+        """What is there, up to ``size`` bytes; nothing at the end."""
+        kept, self._kept = self._kept, b""
+        return kept or self._file.read1(size)  # type: ignore[attr-defined]
+
+    def peek(self, size: int) -> bytes:
+        """The next bytes, as many as ``size`` if the file has them."""
+        while len(self._kept) < size and (more := self._file.read(size - len(self._kept))):
+            self._kept += more
+        return self._kept[:size]
+
+    def read_header(self) -> bytes:
+        """The bytes of a header, or fewer at the end of the file."""
+        size = Header.size_of(self.peek(Header.SIZE))
+        head = self.peek(size)
+        self._kept = self._kept[size:]
+        return head
+
+    def put_back(self, data: bytes) -> None:
+        """Let bytes be read again."""
+        self._kept = data + self._kept
 
 
 def read_header(file: BinaryIO) -> Header:
     """The header at the start of a file or pipe."""
-    data = b""
-    while (missing := Header.size_of(data) - len(data)) and (more := file.read(missing)):
-        data += more
-    return Header.from_bytes(data)
+    return Header.from_bytes(_Source(file).read_header())
 
 
 def read_packets(file: BinaryIO, summary: StreamSummary) -> Iterator[Packet | Gap]:
@@ -59,8 +127,13 @@ def read_packets(file: BinaryIO, summary: StreamSummary) -> Iterator[Packet | Ga
 
 def read_batches(file: BinaryIO, summary: StreamSummary) -> Iterator[list[Packet | Gap]]:
     """`read_packets` by the pieces in which a file or pipe gives its bytes."""
-    header = summary.header
-    reader = PacketReader(header)
+    return _batches(_Source(file), PacketReader(summary.header), summary)
+
+
+def _batches(
+    source: _Source, reader: PacketReader, summary: StreamSummary
+) -> Iterator[list[Packet | Gap]]:
+    header = reader.header
     frames_per_second = header.sample_rate / header.hop_length
     few = 1 + int(MAX_CONCEALED_SECONDS * frames_per_second / header.frames_per_packet)
 
@@ -76,10 +149,12 @@ def read_batches(file: BinaryIO, summary: StreamSummary) -> Iterator[list[Packet
             found.append(item)
         return found
 
-    while not reader.ended and (data := file.read1(CHUNK_SIZE)):  # type: ignore[attr-defined]
+    while not reader.ended and (data := source.read1(CHUNK_SIZE)):
         summary.num_bytes += len(data)
         yield counted(reader.push(data))
     yield counted(reader.finish())
+    if reader.ended:
+        summary.num_bytes -= len(reader.rest)
 
 
 @contextmanager

@@ -21,6 +21,8 @@ class StreamSummary:
         num_samples: samples per channel at the original rate; None if the stream has no end.
         num_last_frames: number of frames in the last packet.
         num_payload_bytes: size of the codes in undamaged packets.
+        num_streams: number of streams in the file; their numbers are added up.
+        earlier_damage: what is wrong with one of several streams.
     """
 
     header: Header
@@ -31,6 +33,8 @@ class StreamSummary:
     num_samples: int | None = None
     num_last_frames: int = 0
     num_payload_bytes: int = 0
+    num_streams: int = 1
+    earlier_damage: str | None = None
 
     def __post_init__(self) -> None:
         self.num_bytes = self.num_bytes or self.header.size
@@ -63,16 +67,34 @@ class StreamSummary:
 
     def damage(self) -> str | None:
         """One line about what is wrong with the stream; None if nothing is."""
+        return self.earlier_damage or self._own_damage()
+
+    def append(self, other: StreamSummary) -> None:
+        """Take the next stream of the same file into account."""
+        self.earlier_damage = self.damage() or other.damage()
+        ended = self.num_samples is not None and other.num_samples is not None
+        self.num_samples = (self.num_samples or 0) + (other.num_samples or 0) if ended else None
+        for name in ("num_packets", "num_frames", "num_lost", "num_bytes", "num_payload_bytes"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.num_last_frames = other.num_last_frames
+        self.num_streams += other.num_streams
+
+    def _own_damage(self) -> str | None:
         if self.num_samples is None:
             return "the stream has no last packet: it was cut short" + (
                 f", and {self.num_lost} packets are damaged or missing" if self.num_lost else ""
             )
         if self.num_lost:
             return f"{self.num_lost} packets are damaged or missing"
-        expected = self.header.num_frames(self.num_samples)
-        if self.num_frames != expected:
+        if self.num_streams > 1:
+            return None  # each was checked before it was appended
+        header, num_samples = self.header, self.num_samples + self.header.skip
+        expected = header.num_frames(num_samples)
+        # In format 2, frames after the end may complete the last samples of a cut.
+        more = header.sample_rate // header.hop_length if header.format > 1 else 0
+        if not expected <= self.num_frames <= expected + more:
             return f"the stream has {self.num_frames} frames but its last packet says {expected}"
-        before_last = (self.num_frames - self.num_last_frames) * self.header.hop_length
-        if before_last > self.header.model_samples(self.num_samples):
+        before_last = (self.num_frames - self.num_last_frames) * header.hop_length
+        if not more and before_last > header.model_samples(num_samples):
             return f"the last packet says {self.num_samples} samples, but more came before it"
         return None

@@ -98,10 +98,10 @@ def test_a_packet_survives_bytes_and_lies_where_the_format_says() -> None:
 
 def test_a_coded_stream_lies_where_the_format_says() -> None:
     data = CODED.to_bytes()
-    assert len(data) == CODED.size == Header.size_of(data[:5]) == 52
+    assert len(data) == CODED.size == Header.size_of(data[:5]) == 56
     assert Header.from_bytes(data + b"more") == CODED
-    assert data[4:6] == b"\x20\x01" and data[40:48] == b"contexts"
-    assert struct.unpack("<I", data[48:]) == (zlib.crc32(data[:48]),)
+    assert data[4:6] == b"\x20\x01" and data[40:52] == b"contexts" + bytes(4)
+    assert struct.unpack("<I", data[52:]) == (zlib.crc32(data[:52]),)
     packet = Packet(0x1234, 4, b"abcd", coding=Coding.CHAINED)
     head = b"\xa4\x34\x12\x04\x00\x04\x00"
     assert packet.to_bytes() == head + struct.pack("<I", zlib.crc32(head + b"abcd")) + b"abcd"

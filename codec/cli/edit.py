@@ -1,0 +1,81 @@
+"""``aecodec cut``, ``concat``, ``peel`` and ``verify``: streams without decoding."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from codec.bitrate import Bitrate
+from codec.cli.errors import Failure, clear_errors
+from codec.cli.options import BitrateType, Seconds
+
+PATH = click.Path(path_type=Path)
+MODEL = click.option("-m", "--model", help="Model folder; otherwise the one the stream names.")
+FORCE = click.option("-f", "--force", is_flag=True, help="Replace an existing file.")
+
+
+@click.command()
+@click.argument("source", type=PATH, metavar="IN")
+@click.argument("target", type=PATH, metavar="OUT")
+@click.option("--from", "start", type=Seconds(), default=0.0, help="Seconds, or 1:05.5. [0]")
+@click.option("--to", "end", type=Seconds(), help="Seconds, or 1:05.5. [the end]")
+@MODEL
+@FORCE
+def cut(
+    source: Path, target: Path, start: float, end: float | None, model: str | None, force: bool
+) -> None:
+    """Cut a part out of a .codes file, exact to the sample."""
+    with clear_errors():
+        from codec.edit import cut_file
+
+        cut_file(source, target, start=start, end=end, model=model, force=force)
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=PATH, metavar="IN... OUT")
+@FORCE
+def concat(paths: tuple[Path, ...], force: bool) -> None:
+    """Join .codes files of one model, sampling rate and number of channels."""
+    if len(paths) < 2:
+        raise click.UsageError("give one or more inputs, and the output")
+    with clear_errors():
+        from codec.edit import concat_files
+
+        concat_files(paths[:-1], paths[-1], force=force)
+
+
+@click.command()
+@click.argument("source", type=PATH, metavar="IN")
+@click.argument("target", type=PATH, metavar="OUT")
+@click.option(
+    "-b", "--bitrate", type=BitrateType(), required=True, help="Of the codes that are kept."
+)
+@MODEL
+@FORCE
+def peel(source: Path, target: Path, bitrate: Bitrate, model: str | None, force: bool) -> None:
+    """Lower the bitrate of a .codes file by dropping its upper codebooks."""
+    with clear_errors():
+        from codec.edit import peel_file
+
+        peel_file(source, target, bitrate=bitrate, model=model, force=force)
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=PATH, metavar="FILE...")
+def verify(paths: tuple[Path, ...]) -> None:
+    """Check every checksum of .codes files; exit with status 1 if one is damaged."""
+    from codec.format.reading import summarize_file
+
+    failed = False
+    for path in paths:
+        try:
+            with clear_errors():
+                damage = summarize_file(path).damage()
+        except Failure as failure:
+            damage = failure.about(path)
+        click.echo(f"{path}: {damage or 'undamaged'}")
+        failed = failed or damage is not None
+    if failed:
+        sys.exit(1)

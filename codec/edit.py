@@ -1,0 +1,278 @@
+"""Change streams without decoding them: `cut_file`, `concat_files`, `peel_file`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+from codec.bitrate import Bitrate
+from codec.entropy.context import ContextModel
+from codec.entropy.payload import PayloadDecoder, PayloadEncoder
+from codec.errors import CodecError, FormatError
+from codec.format.container import Header, Packet, PacketWriter
+from codec.format.payload import Codes
+from codec.format.reading import StoredStream, open_codes, read_streams
+from codec.io.outputs import atomic_output, check_apart
+from codec.registry import Model, as_engine, check_model, codec_for
+
+PREROLL_SECONDS = 2.0
+"""Audio before a cut that is kept, and skipped by decoders: more than their layers remember."""
+POSTROLL_SECONDS = 0.1
+"""Audio after a cut that is kept for its last samples: more than the delay of a decoder."""
+
+
+def cut_file(
+    source: str | Path,
+    target: str | Path,
+    *,
+    start: float = 0.0,
+    end: float | None = None,
+    model: Model | None = None,
+    force: bool = False,
+) -> None:
+    """Cut a part out of a file, exact to the sample.
+
+    The part decodes to the samples that the whole file decodes to there. For that it keeps two
+    seconds before it, which decoders skip.
+
+    Args:
+        source: path of a ``.codes`` file; ``-`` is standard input.
+        target: the part; ``-`` is standard output. A file appears by rename when complete.
+        start: seconds from the beginning.
+        end: seconds from the beginning; to the end of the file if None.
+        model: the model that the file names; a packaged one is found by itself. Only entropy-coded
+            streams need it.
+        force: replace an existing target.
+
+    Raises:
+        CodecError: there is nothing between ``start`` and ``end``, or the file is damaged.
+
+    Example:
+        >>> import soundfile
+        >>> from codec import decode_file, encode_file
+        >>> soundfile.write("talk.wav", [0.0] * 240_000, 24_000)
+        >>> _ = encode_file("talk.wav", "talk.codes")
+        >>> cut_file("talk.codes", "part.codes", start=4.5, end=6.75)
+        >>> _ = decode_file("part.codes", "part.wav")
+        >>> soundfile.info("part.wav").frames / 24_000
+        2.25
+    """
+    source, target = Path(source), Path(target)
+    check_apart(source, target)
+    if not 0 <= start < (math.inf if end is None else end):
+        raise CodecError(f"nothing lies between {start:g} and {end} seconds: give an earlier start")
+    with open_codes(source) as file, atomic_output(target, force=force) as out:
+        before, found = 0, False  # samples of the streams that came before
+        for stream in read_streams(file):
+            rate = stream.header.original_sample_rate
+            first = max(0, round(start * rate) - before)
+            last = None if end is None else round(end * rate) - before
+            if last is None or last > 0:
+                found = _cut_stream(stream, first, last, out, model) or found
+            stream.read_on()
+            _check_whole(source, stream)
+            before += stream.summary.num_samples or 0
+        if not found:
+            raise CodecError(f"{source} ends before {start:g} seconds: give an earlier start")
+
+
+def concat_files(sources: Sequence[str | Path], target: str | Path, *, force: bool = False) -> None:
+    """Join files: a ``.codes`` file may hold several streams, one after the other.
+
+    Args:
+        sources: paths of ``.codes`` files of the same model, sampling rate and number of channels.
+        target: the joined file; ``-`` is standard output. A file appears by rename when complete.
+        force: replace an existing target.
+
+    Raises:
+        CodecError: the files do not belong together, or one is damaged.
+
+    Example:
+        >>> import soundfile
+        >>> from codec import decode_file, encode_file
+        >>> soundfile.write("talk.wav", [0.0] * 24_000, 24_000)
+        >>> _ = encode_file("talk.wav", "talk.codes")
+        >>> concat_files(["talk.codes", "talk.codes"], "twice.codes")
+        >>> _ = decode_file("twice.codes", "twice.wav")
+        >>> soundfile.info("twice.wav").frames
+        48000
+    """
+    target = Path(target)
+    first: Header | None = None
+    with atomic_output(target, force=force) as out:
+        for source in map(Path, sources):
+            check_apart(source, target)
+            with open_codes(source) as file:
+                for stream in read_streams(file):
+                    first = first or stream.header
+                    if _kind(stream.header) != _kind(first):
+                        raise CodecError(
+                            f"{source} has another model, sampling rate or number of channels than "
+                            f"{sources[0]}: encode it again in the same way"
+                        )
+                    _copy(stream, stream.header, out)
+                    _check_whole(source, stream)
+
+
+def peel_file(
+    source: str | Path,
+    target: str | Path,
+    *,
+    bitrate: Bitrate,
+    model: Model | None = None,
+    force: bool = False,
+) -> None:
+    """Drop the upper codebooks of a file, as if it had been encoded at a lower bitrate.
+
+    Args:
+        source: path of a ``.codes`` file; ``-`` is standard input.
+        target: the smaller file; ``-`` is standard output. A file appears by rename when complete.
+        bitrate: of the codes that are kept, in bits per second and channel, before entropy coding.
+        model: the model that the file names; a packaged one is found by itself. Only entropy-coded
+            streams need it.
+        force: replace an existing target.
+
+    Raises:
+        CodecError: the file is damaged, or the bitrate below what one codebook takes.
+
+    Example:
+        >>> import soundfile
+        >>> from codec import encode_file
+        >>> soundfile.write("talk.wav", [0.0] * 24_000, 24_000)
+        >>> _ = encode_file("talk.wav", "talk.codes")
+        >>> peel_file("talk.codes", "small.codes", bitrate=1_500)
+        >>> _ = encode_file("talk.wav", "direct.codes", bitrate=1_500)
+        >>> Path("small.codes").read_bytes() == Path("direct.codes").read_bytes()
+        True
+    """
+    source, target = Path(source), Path(target)
+    check_apart(source, target)
+    with open_codes(source) as file, atomic_output(target, force=force) as out:
+        for stream in read_streams(file):
+            header = stream.header
+            of_book = header.bitrate / header.channels / header.num_codebooks
+            kept = min(header.num_codebooks, int(bitrate / of_book))
+            if kept < 1:
+                raise CodecError(
+                    f"{float(bitrate):g} bit/s hold no codebook of {source}: give at least "
+                    f"{float(of_book):g}"
+                )
+            smaller = replace(header, num_codebooks=kept)
+            _write_again(stream, smaller, out, model)
+            _check_whole(source, stream)
+
+
+def _write_again(stream: StoredStream, header: Header, out: BinaryIO, model: Model | None) -> None:
+    """Write a stream with fewer codebooks."""
+    context = _context(stream.header, model)
+    decoder, encoder = PayloadDecoder(stream.header, context), PayloadEncoder(header, context)
+    writer = PacketWriter(out, header)
+    for packet, codes in _codes_of(stream, decoder):
+        payload, coding = encoder.encode(codes[:, : header.num_codebooks])
+        writer.write(replace(packet, payload=payload, coding=coding))
+
+
+def _copy(stream: StoredStream, header: Header, out: BinaryIO) -> None:
+    """Write a stream as it is."""
+    writer = PacketWriter(out, header)
+    for batch in stream.batches:
+        for packet in batch:
+            if isinstance(packet, Packet):
+                writer.write(packet)
+
+
+def _cut_stream(
+    stream: StoredStream, first: int, last: int | None, out: BinaryIO, model: Model | None
+) -> bool:
+    """Write samples ``first`` to ``last`` of a stream as one of its own; whether there are any."""
+    source = stream.header
+    first += source.skip
+    last = None if last is None else last + source.skip
+    kept = _first_packet(source, first)
+    step = source.frames_per_packet
+    skipped = first - kept * step * source.hop_length * source.original_sample_rate // (
+        source.sample_rate
+    )
+    header = replace(source, skip=skipped, format=2, chained=False)
+    context = _context(source, model)
+    decoder, encoder = PayloadDecoder(source, context), PayloadEncoder(header, context)
+    enough = None if last is None else source.num_frames(last) + _frames(source, POSTROLL_SECONDS)
+    writer: PacketWriter | None = None
+    held: list[Packet] = []
+    for number, (packet, codes) in enumerate(_codes_of(stream, decoder)):
+        if number < kept:
+            continue
+        begin = number * step
+        end = begin + packet.num_frames
+        total = None if packet.num_samples is None else packet.num_samples + source.skip
+        ends = packet.is_last or (enough is not None and end >= enough)
+        num_samples = None
+        if ends:
+            stops = min(each for each in (last, total) if each is not None)
+            num_samples = stops - first
+            if num_samples <= 0:
+                return False
+            codes = codes[:, :, : end - begin if enough is None else max(0, enough - begin)]
+        payload, coding = encoder.encode(codes)
+        number_of_part = (number - kept) % header.sequence_count
+        held.append(Packet(number_of_part, codes.shape[2], payload, num_samples, coding))
+        # Nothing is written before it is certain that the stream does not end before the part.
+        if ends or end * source.hop_length > source.model_samples(first):
+            writer = writer or PacketWriter(out, header)
+            for each in held:
+                writer.write(each)
+            held = []
+        if ends:
+            return True
+    return False
+
+
+def _first_packet(header: Header, first: int) -> int:
+    """The packet that a part from sample ``first`` on begins with.
+
+    So early that a decoder is as it was in the whole stream when it comes to the sample, and at a
+    place that is a whole number of samples at the original rate.
+    """
+    step = header.frames_per_packet
+    begin = header.model_samples(first) // header.hop_length - _frames(header, PREROLL_SECONDS)
+    grid = header.sample_rate // math.gcd(
+        step * header.hop_length * header.original_sample_rate, header.sample_rate
+    )
+    return max(0, begin // (step * grid) * grid)
+
+
+def _frames(header: Header, seconds: float) -> int:
+    return math.ceil(seconds * header.sample_rate / header.hop_length)
+
+
+def _codes_of(stream: StoredStream, decoder: PayloadDecoder) -> Iterator[tuple[Packet, Codes]]:
+    """Packets and their codes, up to the first damage."""
+    for batch in stream.batches:
+        packets = [item for item in batch if isinstance(item, Packet)]
+        if len(packets) < len(batch):
+            return
+        for packet, codes in zip(packets, decoder.decode(packets), strict=True):
+            if codes is None:
+                return
+            yield packet, codes
+
+
+def _context(header: Header, model: Model | None) -> ContextModel | None:
+    """The context model of a stream; None if it has none."""
+    if not header.context:
+        return None
+    engine = codec_for(header) if model is None else as_engine(model)
+    check_model(engine, header)
+    return engine.info.context
+
+
+def _kind(header: Header) -> tuple[bytes, int, int]:
+    return header.fingerprint, header.original_sample_rate, header.channels
+
+
+def _check_whole(source: Path, stream: StoredStream) -> None:
+    if damage := stream.read_on().damage():
+        raise FormatError(f"{source} is damaged: {damage}; decode it and encode the rest again")

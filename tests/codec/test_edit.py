@@ -1,0 +1,179 @@
+"""Streams that are changed without decoding: the same samples as before, to the last one."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from click.testing import CliRunner, Result
+
+from codec.cli import main
+from codec.edit import concat_files, cut_file, peel_file
+from codec.engines.torch import TorchEngine
+from codec.errors import CodecError, FormatError
+from codec.files import decode_file, encode_file
+from codec.format.reading import summarize_file
+from codec.network.model import Codec
+from codec.stream import StreamDecoder
+from tests.codec.entropy.oracle import matching_context
+from tests.codec.test_coded_streams import tone
+
+
+@pytest.fixture(scope="module", params=["plain", "coded"])
+def engine(request: pytest.FixtureRequest, lapped: Codec) -> TorchEngine:
+    codes = lapped.encode(torch.from_numpy(tone(20_000)[None]))[0].numpy()
+    context = matching_context(np.random.default_rng(0), codes, lapped.config.codebook_size)
+    return TorchEngine(lapped, context=context if request.param == "coded" else None)
+
+
+def encoded(folder: Path, engine: TorchEngine, rate: int, **options: object) -> Path:
+    """Ten seconds of two channels."""
+    audio = tone(10 * rate, 2) * np.linspace(0.2, 1, 10 * rate, dtype=np.float32)
+    soundfile.write(folder / "in.wav", audio.T, rate)
+    options = {"frames_per_packet": 37} | options
+    encode_file(folder / "in.wav", folder / "a.codes", model=engine, **options)  # type: ignore[arg-type]
+    return folder / "a.codes"
+
+
+def decoded(path: Path, engine: TorchEngine) -> np.ndarray:
+    summary = decode_file(path, path.with_suffix(".wav"), model=engine, force=True)
+    assert summary.damage() is None and summarize_file(path).damage() is None
+    audio, _ = soundfile.read(path.with_suffix(".wav"))
+    assert summary.num_samples == len(audio)
+    return np.asarray(audio)
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 44_100])
+@pytest.mark.parametrize(
+    ("start", "end"), [(0, 0.0007), (0, 4), (3.21, 3.22), (2.5, None), (7.123, 9.987), (0, None)]
+)
+def test_a_cut_decodes_to_the_samples_of_the_whole(
+    engine: TorchEngine, tmp_path: Path, rate: int, start: float, end: float | None
+) -> None:
+    source = encoded(tmp_path, engine, rate)
+    whole = decoded(source, engine)
+    cut_file(source, tmp_path / "b.codes", start=start, end=end, model=engine)
+    part = decoded(tmp_path / "b.codes", engine)
+    first, last = round(start * rate), len(whole) if end is None else round(end * rate)
+    np.testing.assert_allclose(part, whole[first:last], atol=1.1 / 32768)
+    # At 11,025 Hz only every eighth packet begins at a whole sample.
+    longest = (last - first) / rate + 2.0 + 0.1 + 9 * 37 / 200
+    assert summarize_file(tmp_path / "b.codes").num_frames <= 200 * longest
+
+
+def test_cuts_that_are_joined_are_the_whole(engine: TorchEngine, tmp_path: Path) -> None:
+    source = encoded(tmp_path, engine, 8_000)
+    whole, pieces = decoded(source, engine), []
+    for number, (start, end) in enumerate(itertools.pairwise((0, 1.2345, 6, 6.01, 8.5, None))):
+        assert start is not None
+        pieces.append(tmp_path / f"{number}.codes")
+        cut_file(source, pieces[-1], start=start, end=end, model=engine)
+    concat_files(pieces, tmp_path / "joined.codes")
+    joined = decoded(tmp_path / "joined.codes", engine)
+    assert joined.shape == whole.shape
+    np.testing.assert_allclose(joined, whole, atol=1.1 / 32768)
+    # What was joined can be cut again, across the places where it was joined.
+    cut_file(tmp_path / "joined.codes", tmp_path / "c.codes", start=5.9, end=6.2, model=engine)
+    again = decoded(tmp_path / "c.codes", engine)
+    np.testing.assert_allclose(again, whole[47_200:49_600], atol=1.1 / 32768)
+
+
+def test_joining_is_putting_bytes_together(engine: TorchEngine, tmp_path: Path) -> None:
+    source = encoded(tmp_path, engine, 8_000)
+    concat_files([source, source], tmp_path / "b.codes")
+    assert (tmp_path / "b.codes").read_bytes() == 2 * source.read_bytes()
+    summary = summarize_file(tmp_path / "b.codes")
+    assert (summary.num_streams, summary.num_samples) == (2, 160_000)
+    assert summary.num_bytes == (tmp_path / "b.codes").stat().st_size
+
+
+@pytest.mark.parametrize("options", [{}, {"variable": True, "bitrate": 3_000}])
+def test_peeling_gives_what_a_lower_bitrate_gives(
+    engine: TorchEngine, tmp_path: Path, options: dict[str, object]
+) -> None:
+    if options and engine.info.context is None:
+        pytest.skip("variable bitrates need a context model")
+    source = encoded(tmp_path, engine, 8_000, **options)
+    peel_file(source, tmp_path / "b.codes", bitrate=2_000, model=engine)
+    assert (tmp_path / "b.codes").stat().st_size < source.stat().st_size
+    decode_file(source, tmp_path / "low.wav", model=engine, bitrate=2_000)
+    low, _ = soundfile.read(tmp_path / "low.wav")
+    assert np.array_equal(decoded(tmp_path / "b.codes", engine), low)
+    with pytest.raises(CodecError, match="give at least 1000"):
+        peel_file(source, tmp_path / "c.codes", bitrate=999, model=engine)
+    assert not (tmp_path / "c.codes").exists()
+
+
+def test_what_cannot_be_changed_is_said_and_nothing_is_written(
+    engine: TorchEngine, tmp_path: Path
+) -> None:
+    source = encoded(tmp_path, engine, 8_000)
+    target = tmp_path / "b.codes"
+    data = source.read_bytes()
+    for start, end, message in ((10, None, "ends before 10"), (5, 5, "nothing lies between")):
+        with pytest.raises(CodecError, match=message):
+            cut_file(source, target, start=start, end=end, model=engine)
+    other = tmp_path / "other.codes"
+    soundfile.write(tmp_path / "mono.wav", tone(800)[0], 8_000)
+    encode_file(tmp_path / "mono.wav", other, model=engine)
+    with pytest.raises(CodecError, match="another model"):
+        concat_files([source, other], target)
+    damaged = tmp_path / "damaged.codes"
+    flipped = bytearray(data)
+    flipped[2000] ^= 0xFF
+    for bad in (data[:-9], bytes(flipped)):
+        damaged.write_bytes(bad)
+        with pytest.raises(FormatError, match="is damaged"):
+            cut_file(damaged, target, start=9, model=engine)
+        with pytest.raises(FormatError, match="is damaged"):
+            concat_files([source, damaged], target)
+        with pytest.raises(FormatError, match="is damaged"):
+            peel_file(damaged, target, bitrate=2_000, model=engine)
+    assert not target.exists()
+
+
+def test_a_session_says_that_a_cut_is_for_files(engine: TorchEngine, tmp_path: Path) -> None:
+    source = encoded(tmp_path, engine, 8_000)
+    cut_file(source, tmp_path / "b.codes", start=5, model=engine)
+    header = summarize_file(tmp_path / "b.codes").header
+    assert header.skip > 0
+    with pytest.raises(FormatError, match="decode_file"):
+        StreamDecoder(engine, header)
+
+
+def test_the_commands_do_the_same(tmp_path: Path) -> None:
+    """On the packaged model, which is found by itself."""
+    folder = tmp_path
+
+    def aecodec(*words: str) -> Result:
+        paths = [
+            str(folder / word) if word.endswith((".codes", ".wav")) else word for word in words
+        ]
+        return CliRunner().invoke(main, paths)
+
+    soundfile.write(folder / "a.wav", tone(72_000)[0], 24_000)
+    assert aecodec("encode", "a.wav", "a.codes").exit_code == 0
+    assert aecodec("cut", "a.codes", "b.codes", "--from", "0:01", "--to", "2.5").exit_code == 0
+    assert aecodec("concat", "b.codes", "a.codes", "c.codes").exit_code == 0
+    assert aecodec("peel", "c.codes", "d.codes", "--bitrate", "1k").exit_code == 0
+    good = aecodec("verify", "d.codes", "a.codes")
+    assert (good.exit_code, good.output.count(": undamaged")) == (0, 2)
+    assert aecodec("decode", "d.codes", "d.wav").exit_code == 0
+    assert soundfile.info(folder / "d.wav").frames == 4.5 * 24_000
+    (folder / "e.codes").write_bytes((folder / "d.codes").read_bytes()[:-1])
+    bad = aecodec("verify", "e.codes", "a.wav")
+    assert bad.exit_code == 1
+    assert "no last packet" in bad.output and "not a .codes stream" in bad.output
+    for words, message in (
+        (("cut", "a.codes", "f.codes", "--from", "1:x"), "1:05.5"),
+        (("cut", "a.codes", "f.codes", "--from", "9"), "ends before 9 seconds"),
+        (("concat", "f.codes"), "and the output"),
+        (("peel", "a.codes", "f.codes", "--bitrate", "100"), "at least 500"),
+    ):
+        failed = aecodec(*words)
+        assert failed.exit_code in (1, 2) and message in failed.output, failed.output
+    assert not (folder / "f.codes").exists()
