@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from codec.bitrate import Bitrate
-from codec.entropy.context import ContextModel
 from codec.entropy.payload import PayloadDecoder, PayloadEncoder
 from codec.errors import CodecError, FormatError
 from codec.format.container import Header, Packet, PacketWriter
 from codec.format.payload import Codes
 from codec.format.reading import StoredStream, open_codes, read_streams
 from codec.io.outputs import atomic_output, check_apart
-from codec.registry import Model, as_engine, check_model, codec_for
+from codec.registry import Model, context_for
 
 PREROLL_SECONDS = 2.0
 """Audio before a cut that is kept, and skipped by decoders: more than their layers remember."""
@@ -72,7 +71,6 @@ def cut_file(
             last = None if end is None else round(end * rate) - before
             if last is None or last > 0:
                 found = _cut_stream(stream, first, last, out, model) or found
-            stream.read_on()
             _check_whole(source, stream)
             before += stream.summary.num_samples or 0
         if not found:
@@ -113,7 +111,7 @@ def concat_files(sources: Sequence[str | Path], target: str | Path, *, force: bo
                             f"{source} has another model, sampling rate or number of channels than "
                             f"{sources[0]}: encode it again in the same way"
                         )
-                    _copy(stream, stream.header, out)
+                    _copy(stream, out)
                     _check_whole(source, stream)
 
 
@@ -167,7 +165,7 @@ def peel_file(
 
 def _write_again(stream: StoredStream, header: Header, out: BinaryIO, model: Model | None) -> None:
     """Write a stream with fewer codebooks."""
-    context = _context(stream.header, model)
+    context = context_for(stream.header, model)
     decoder, encoder = PayloadDecoder(stream.header, context), PayloadEncoder(header, context)
     writer = PacketWriter(out, header)
     for packet, codes in _codes_of(stream, decoder):
@@ -175,9 +173,9 @@ def _write_again(stream: StoredStream, header: Header, out: BinaryIO, model: Mod
         writer.write(replace(packet, payload=payload, coding=coding))
 
 
-def _copy(stream: StoredStream, header: Header, out: BinaryIO) -> None:
+def _copy(stream: StoredStream, out: BinaryIO) -> None:
     """Write a stream as it is."""
-    writer = PacketWriter(out, header)
+    writer = PacketWriter(out, stream.header)
     for batch in stream.batches:
         for packet in batch:
             if isinstance(packet, Packet):
@@ -197,7 +195,7 @@ def _cut_stream(
         source.sample_rate
     )
     header = replace(source, skip=skipped, format=2, chained=False)
-    context = _context(source, model)
+    context = context_for(source, model)
     decoder, encoder = PayloadDecoder(source, context), PayloadEncoder(header, context)
     enough = None if last is None else source.num_frames(last) + _frames(source, POSTROLL_SECONDS)
     writer: PacketWriter | None = None
@@ -258,15 +256,6 @@ def _codes_of(stream: StoredStream, decoder: PayloadDecoder) -> Iterator[tuple[P
             if codes is None:
                 return
             yield packet, codes
-
-
-def _context(header: Header, model: Model | None) -> ContextModel | None:
-    """The context model of a stream; None if it has none."""
-    if not header.context:
-        return None
-    engine = codec_for(header) if model is None else as_engine(model)
-    check_model(engine, header)
-    return engine.info.context
 
 
 def _kind(header: Header) -> tuple[bytes, int, int]:

@@ -15,7 +15,14 @@ from codec.bitrate import Bitrate, ceil_div
 from codec.engines.base import Engine, EngineInfo
 from codec.engines.names import EngineName
 from codec.errors import CodecError, FormatError
-from codec.format.container import MAX_CHANNELS, MAX_PAYLOAD, Gap, Packet, PacketWriter
+from codec.format.container import (
+    MAX_CHANNELS,
+    MAX_PAYLOAD,
+    Gap,
+    Packet,
+    PacketWriter,
+    max_variable_frame,
+)
 from codec.format.reading import StoredStream, open_codes, read_streams
 from codec.format.summary import StreamSummary
 from codec.io.audio import Resampler, Samples, create_audio, open_audio
@@ -188,7 +195,7 @@ def decode_file(
             loaded = as_engine(model, engine, threads=threads)
         rate = header.sample_rate if sample_rate == "model" else sample_rate
         rate = rate or header.original_sample_rate
-        _Decoding(first, loaded, bitrate, rate)  # fails before anything is written
+        decoding = _Decoding(first, loaded, bitrate, rate)  # fails before anything is written
         size = os.fstat(file.fileno()).st_size
 
         def report(summary: StreamSummary) -> None:
@@ -206,7 +213,9 @@ def decode_file(
                         f"{source} has a stream of {stream.header.channels} channels after one of "
                         f"{header.channels}: decode them apart"
                     )
-                for samples in _Decoding(stream, loaded, bitrate, rate).blocks(report):
+                if stream is not first:
+                    decoding = _Decoding(stream, loaded, bitrate, rate)
+                for samples in decoding.blocks(report):
                     writer.write(samples)
                 if stream is not first:
                     total.append(stream.summary)
@@ -308,6 +317,6 @@ def packet_length(
     """
     bits = info.codebooks_for(bitrate) * info.bits_per_code
     if variable:
-        bits = 8 * (4 * info.num_codebooks + 2)  # the most, see `Header.max_payload`
+        bits = 8 * max_variable_frame(info.num_codebooks)
     longest = (8 * MAX_PAYLOAD - 8) // (channels * bits)
     return max(1, min(int(PACKET_SECONDS * info.frame_rate), longest))

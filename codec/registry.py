@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from codec.engines.base import Engine
 from codec.engines.names import ENGINES, EngineName
+from codec.entropy.context import ContextModel
 from codec.entropy.context_file import load_context
 from codec.errors import FormatError, ModelError, optional_packages
 from codec.format.container import Header
@@ -132,6 +133,24 @@ def codec_for(header: Header, engine: EngineName | None = None, *, threads: int 
         True
     """
     return engine_for(header.fingerprint, engine, threads)
+
+
+def context_for(header: Header, model: Model | None = None) -> ContextModel | None:
+    """The context model that a stream was coded with; None if it has none.
+
+    Args:
+        header: header of the stream.
+        model: the model that it names; None finds it among the packaged models.
+
+    Raises:
+        ModelError: there is no such model, or it is another one.
+        FormatError: the header contradicts the model.
+    """
+    if not header.context:
+        return None
+    engine = codec_for(header) if model is None else as_engine(model)
+    check_model(engine, header)
+    return engine.info.context
 
 
 def check_model(engine: Engine, header: Header) -> None:

@@ -189,7 +189,7 @@ class StreamEncoder:
         self._num_packets += 1
         packet = Packet(sequence, num_frames, payload, num_samples, coding)
         if self._control is not None:
-            self._control.spent(8 * len(packet.to_bytes()), (codes >= 0).sum(axis=1))
+            self._control.spent(8 * packet.size, (codes >= 0).sum(axis=1))
         return packet
 
     def _codes(self, block: Samples, ahead: Samples) -> Codes:

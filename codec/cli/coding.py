@@ -9,9 +9,9 @@ from typing import Literal
 import click
 
 from codec.bitrate import Bitrate, format_bitrate
-from codec.cli.errors import WrongUse, clear_errors
+from codec.cli.errors import clear_errors
 from codec.cli.jobs import list_jobs, run_jobs
-from codec.cli.options import ENGINE, THREADS, BitrateType, OutputRate
+from codec.cli.options import ENGINE, THREADS, BitrateType, OutputRate, output_suffix
 from codec.engines.names import EngineName
 from codec.errors import CodecError
 from codec.format.summary import StreamSummary
@@ -104,14 +104,10 @@ def decode(
     """Decode .codes files to audio files; the format follows the output's suffix."""
     with clear_errors():
         from codec.files import decode_file
-        from codec.io.audio import FORMATS
         from codec.registry import load_engine
 
         if suffix is not None:
-            suffix = f".{suffix.lower().lstrip('.')}"
-            if suffix not in FORMATS:
-                names = ", ".join(name[1:] for name in FORMATS)
-                raise WrongUse(f"format {suffix[1:]!r} is unknown: give one of {names}")
+            suffix = output_suffix(suffix)
         jobs = list_jobs(paths, out_dir, suffix or ".wav", is_codes)
         loaded = load_engine(model, engine, threads=threads) if model else None
 

@@ -70,6 +70,17 @@ class Seconds(click.ParamType[float]):
         return seconds
 
 
+def output_suffix(name: str) -> str:
+    """Suffix of a format of audio files that can be written: ``.wav`` for ``WAV`` or ``.wav``."""
+    from codec.io.audio import FORMATS
+
+    suffix = f".{name.lower().lstrip('.')}"
+    if suffix not in FORMATS:
+        names = ", ".join(each[1:] for each in FORMATS)
+        raise WrongUse(f"format {suffix[1:]!r} is unknown: give one of {names}")
+    return suffix
+
+
 def log_to_stderr() -> None:
     """Show the log messages of training and evaluation."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -10,7 +10,7 @@ import click
 
 from codec.bitrate import Bitrate
 from codec.cli.errors import Failure, WrongUse, clear_errors
-from codec.cli.options import POSITIVE, BitrateType
+from codec.cli.options import POSITIVE, BitrateType, output_suffix
 from codec.model_folder import DEFAULT_MODEL
 
 LAYOUTS = click.Choice(["parquet", "webdataset", "codes"])
@@ -111,13 +111,9 @@ def detokenize(
     """Decode a folder of tokens, a shard of one or a .codes file to audio files."""
     with clear_errors():
         from codec.corpus.detokenize import detokenize as decode
-        from codec.io.audio import FORMATS
         from codec.registry import load_engine
 
-        suffix = f".{suffix.lower().lstrip('.')}"
-        if suffix not in FORMATS:
-            names = ", ".join(name[1:] for name in FORMATS)
-            raise WrongUse(f"format {suffix[1:]!r} is unknown: give one of {names}")
+        suffix = output_suffix(suffix)
         engine = load_engine(model) if model else None
 
         def report(number: str, reason: str) -> None:

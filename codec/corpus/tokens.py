@@ -29,7 +29,7 @@ from codec.format.reading import open_codes, read_batches, read_header
 from codec.format.summary import StreamSummary
 from codec.io.audio import SUFFIXES
 from codec.io.outputs import atomic_output
-from codec.registry import check_model, codec_for
+from codec.registry import context_for
 
 FORMAT = 1
 """Version of the shards and of their manifest."""
@@ -573,12 +573,7 @@ def _read_stream(path: Path, name: str) -> Tokens:
             )
         if header.skip:
             raise FormatError(f"{path} is a cut: decode it, and encode what comes out")
-        context = None
-        if header.context:
-            engine = codec_for(header)
-            check_model(engine, header)
-            context = engine.info.context
-        summary, decoder = StreamSummary(header), PayloadDecoder(header, context)
+        summary, decoder = StreamSummary(header), PayloadDecoder(header, context_for(header))
         pieces = [
             codes
             for batch in read_batches(file, summary)

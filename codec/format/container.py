@@ -38,6 +38,14 @@ _CRC = struct.Struct("<I")
 _END = struct.Struct("<Q")
 
 
+def max_variable_frame(num_codebooks: int) -> int:
+    """Most bytes of a frame and channel where the number of codes varies.
+
+    A code of two digits takes 32 bits at most, and the number of codes 16.
+    """
+    return 4 * num_codebooks + 2
+
+
 class Coding(enum.IntEnum):
     """How the codes of a packet of format 2 are written."""
 
@@ -167,10 +175,10 @@ class Header:
         """Most bytes that the codes of ``num_frames`` frames may take.
 
         Coded packets are not longer than plain ones, but cannot be plain where the number of codes
-        varies. There a code of two digits takes 32 bits at most, and the number of codes 16.
+        varies.
         """
         if self.variable:
-            return num_frames * self.channels * (4 * self.num_codebooks + 2)
+            return num_frames * self.channels * max_variable_frame(self.num_codebooks)
         return self.payload_size(num_frames)
 
     def model_samples(self, num_samples: int) -> int:
@@ -277,6 +285,12 @@ class Packet:
     def is_last(self) -> bool:
         """Whether the stream ends with this packet."""
         return self.num_samples is not None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the packet."""
+        head = _HEAD if self.coding is None else _CODED_HEAD
+        return head.size + _CRC.size + len(self.payload) + (_END.size if self.is_last else 0)
 
     def to_bytes(self) -> bytes:
         """Head, checksum and payload."""

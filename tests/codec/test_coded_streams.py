@@ -213,7 +213,7 @@ def test_tokens_are_read_from_coded_files(
     engine: TorchEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As if the model were packaged, whose streams need no further name."""
-    monkeypatch.setattr("codec.corpus.tokens.codec_for", lambda _: engine)
+    monkeypatch.setattr("codec.registry.codec_for", lambda _: engine)
     soundfile.write(tmp_path / "in.wav", tone(9_999)[0], 8_000)
     found = []
     for name, coded in (("coded", True), ("plain", False)):

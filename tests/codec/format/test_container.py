@@ -94,6 +94,7 @@ def test_a_packet_survives_bytes_and_lies_where_the_format_says() -> None:
     assert last.to_bytes()[8:] == struct.pack("<Q", 2**40)
     for each in (packet, last):
         assert Packet.from_bytes(each.to_bytes()) == each
+        assert each.size == len(each.to_bytes())
 
 
 def test_a_coded_stream_lies_where_the_format_says() -> None:
@@ -109,6 +110,7 @@ def test_a_coded_stream_lies_where_the_format_says() -> None:
     assert last.to_bytes()[:1] == b"\xa1" and last.to_bytes()[11:] == struct.pack("<Q", 2**40)
     for each in (packet, last):
         assert Packet.from_bytes(each.to_bytes()) == each
+        assert each.size == len(each.to_bytes())
 
 
 def test_a_packet_of_another_size_than_it_says_is_refused() -> None:
