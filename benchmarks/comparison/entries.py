@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.contenders.aecodec import Aecodec
+from benchmarks.contenders.aecodec import Aecodec, PlainAecodec
 from benchmarks.contenders.base import Contender
 from benchmarks.contenders.registry import find_contender, peers
 from codec.errors import CodecError
@@ -48,6 +48,8 @@ def model_entries(
 ) -> list[Entry]:
     """Models of aecodec; two of the same name are labelled with their fingerprints.
 
+    Models with a context model are entered twice: as they are used, and without it.
+
     Args:
         models: names or folders.
         bitrates: bitrates to run at, each lowered to one that the model offers; `spread` over
@@ -57,10 +59,14 @@ def model_entries(
     Raises:
         CodecError: there is no such model, or it does not offer so low a bitrate.
     """
-    opened = {model: Aecodec(model) for model in models}
-    labels = [ours.label for ours in opened.values()]
+    opened: list[tuple[str, Aecodec]] = []
+    for model in models:
+        opened.append((model, Aecodec(model)))
+        if opened[-1][1].engine.info.context is not None:
+            opened.append((model, PlainAecodec(model)))
+    labels = [ours.label for _, ours in opened]
     entries = []
-    for model, ours in opened.items():
+    for model, ours in opened:
         shared = labels.count(ours.label) > 1
         label = f"{ours.label} {ours.fingerprint[:6]}" if shared else ours.label
         chosen = spread(ours.bitrates(), max_bitrates)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 
 from benchmarks.contenders.base import Contender, Encoded
 from codec.engines.names import EngineName
-from codec.files import PACKET_SECONDS
+from codec.files import packet_length
 from codec.format.container import Header, Packet
 from codec.io.audio import Samples
 from codec.model_folder import DEFAULT_MODEL, count_parameters, find_model
@@ -30,7 +30,10 @@ class Stream(NamedTuple):
 
 
 class Aecodec(Contender):
-    """A model of aecodec, through a real stream: its bits are those of the written bytes.
+    """A model of aecodec as ``aecodec encode`` runs it: its bits are those of the written bytes.
+
+    With a context model a bitrate is the mean of all bytes of a stream of variable bitrate;
+    without one it is that of constant plain codes.
 
     Args:
         model: name of a packaged model, or folder of a model.
@@ -44,6 +47,8 @@ class Aecodec(Contender):
     """
 
     name = "aecodec"
+    coded: ClassVar[bool] = True
+    """Whether the context model is used, if there is one."""
 
     def __init__(
         self,
@@ -82,25 +87,30 @@ class Aecodec(Contender):
         Args:
             audio: ``[N]`` samples.
             bitrate: one of `bitrates`.
-            frames_per_packet: length of the packets; that of files, two seconds, if None.
+            frames_per_packet: length of the packets, of plain codes at a constant bitrate; those
+                of files if None.
         """
         info = self.engine.info
+        variable = self.coded and info.context is not None and frames_per_packet is None
         # By its place in the list: a bitrate that is not an integer was rounded down there.
-        num_codebooks = self.bitrates().index(bitrate) + 1
+        exact = info.bitrate(self.bitrates().index(bitrate) + 1)
         encoder = StreamEncoder(
             self.engine,
-            bitrate=info.bitrate(num_codebooks),
-            frames_per_packet=frames_per_packet or int(PACKET_SECONDS * info.frame_rate),
+            bitrate=exact,
+            frames_per_packet=frames_per_packet or packet_length(info, exact, 1, variable=variable),
+            entropy_coding=variable,
+            variable=variable,
         )
         packets = encoder.push(audio[None]) + encoder.finish()
         content = Stream(encoder.header, [packet.to_bytes() for packet in packets])
         payload_bits = 8 * sum(len(packet.payload) for packet in packets)
-        return Encoded(content, payload_bits, Header.SIZE + sum(map(len, content.packets)))
+        size = encoder.header.size + sum(map(len, content.packets))
+        return Encoded(content, payload_bits, size)
 
     def decode(self, encoded: Encoded) -> np.ndarray:
-        decoder = StreamDecoder(self.engine, encoded.content.header)
-        packets = map(Packet.from_bytes, encoded.content.packets)
-        return _joined([decoder.push(packet) for packet in packets])
+        header, packets = encoded.content
+        decoder = StreamDecoder(self.engine, header)
+        return decoder.push_all([Packet.from_bytes(packet) for packet in packets])[0]
 
     def decode_with_losses(self, encoded: Encoded, lost: np.ndarray) -> np.ndarray:
         """Decode a stream of which some packets are lost, with concealment.
@@ -121,6 +131,22 @@ class Aecodec(Contender):
         if lost[len(packets) - 1]:  # without the end packet, the rest must be asked for
             pieces.append(decoder.finish())
         return _joined(pieces)
+
+
+class PlainAecodec(Aecodec):
+    """A model of aecodec without its context model: plain codes at a constant bitrate."""
+
+    name = "aecodec-plain"
+    coded = False
+
+    def __init__(
+        self,
+        model: str | Path = DEFAULT_MODEL,
+        engine: EngineName | None = None,
+        threads: int = 1,
+    ) -> None:
+        super().__init__(model, engine, threads)
+        self.label += " plain"
 
 
 def _joined(pieces: list[Samples]) -> Samples:

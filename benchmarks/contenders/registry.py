@@ -20,7 +20,7 @@ def contenders() -> dict[str, type[Contender]]:
 
     Example:
         >>> list(contenders())[:4]
-        ['aecodec', 'opus', 'mp3', 'aac']
+        ['aecodec', 'aecodec-plain', 'opus', 'mp3']
     """
     found = []
     folders = benchmarks.contenders.__path__
@@ -33,7 +33,11 @@ def contenders() -> dict[str, type[Contender]]:
 
 def peers() -> dict[str, type[Contender]]:
     """All contenders but our own."""
-    return {name: contender for name, contender in contenders().items() if name != "aecodec"}
+    return {name: contender for name, contender in contenders().items() if not _is_ours(contender)}
+
+
+def _is_ours(contender: type[Contender]) -> bool:
+    return contender.__module__ == f"{benchmarks.contenders.__name__}.aecodec"
 
 
 def _is_defined_in(value: object, module: object) -> bool:

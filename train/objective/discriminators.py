@@ -25,7 +25,9 @@ SLOPE = 0.2
 
 PATCH_FRAMES, PATCH_BINS = 4, 32
 """Size of the patches of a spectrum that the first layer sees; they overlap by half."""
-HIDDEN_LAYERS = 2
+# Dilations of the hidden layers along time: together they see a quarter of a second with the longest
+# window.
+HIDDEN_DILATIONS = (1, 2, 4)
 PERIOD_WIDTHS = (1, 2, 4, 4)
 # Relative to noise of full scale. It keeps gradients finite at silence.
 POWER_FLOOR = 1e-6
@@ -95,7 +97,10 @@ class SpectrumDiscriminator(nn.Module):
         stride, padding = ((PATCH_FRAMES // n, size[1] // n) for n in (2, 4))
         layers: list[nn.Module] = [
             nn.Conv2d(2, channels, size, stride=stride, padding=padding),
-            *(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(HIDDEN_LAYERS)),
+            *(
+                nn.Conv2d(channels, channels, 3, padding=(dilation, 1), dilation=(dilation, 1))
+                for dilation in HIDDEN_DILATIONS
+            ),
         ]
         self.layers = nn.ModuleList(_normalised(layer) for layer in layers)
         self.head = _normalised(nn.Conv2d(channels, 1, 3, padding=1), is_head=True)
