@@ -242,29 +242,30 @@ class EarlierPeriods(nn.Module):
         for past in state:
             assert isinstance(past, Tensor)
             past = torch.cat((past, source), dim=1)
-            source = (past.gather(1, places).reshape(weights.shape) * weights).sum(-1)
+            source = (past.gather(1, places).reshape(weights.shape) * weights).sum(1)
             found.append(source[..., None])
             kept.append(past[:, num_samples:])
         return found, tuple(kept)
 
     def _interpolation(self, period: Tensor) -> tuple[Tensor, Tensor]:
-        """Samples in past and current piece ``[B, N * taps]``, and weights ``[B, N, taps]``.
+        """Samples in past and current piece ``[B, taps * N]``, and weights ``[B, taps, N]``.
 
         The weights are a windowed sinc. Its sines and cosines follow from those of the fraction of
         a sample by the addition theorems, since taps are whole samples apart.
         """
-        taps, (signs, cosines, sines) = self.get_buffer("taps"), self.get_buffer("table")
+        taps = self.get_buffer("taps")[:, None]
+        signs, cosines, sines = self.get_buffer("table")[..., None]
         now = torch.arange(period.shape[1], device=period.device) + self.reach
         # Relative to a whole number of samples, which keeps the precision of long recordings.
         whole = period.floor()
-        fraction = (1 - (period - whole))[..., None]
+        fraction = (1 - (period - whole))[:, None]
         left = (now - whole.long() - 1).clamp(min=DELAY_TAPS // 2 - 1)
         distance = fraction - taps
         sinc = (math.pi * fraction).sin() * signs / (math.pi * distance)
         sinc = torch.where(distance.abs() < 1e-4, 1.0, sinc)
         angle = 2 * math.pi / DELAY_TAPS * fraction
         window = 0.5 + 0.5 * (angle.cos() * cosines + angle.sin() * sines)
-        return (left[..., None] + taps).flatten(1), sinc * window
+        return (left[:, None] + taps).flatten(1), sinc * window
 
 
 def _interpolate(first: Tensor, last: Tensor, ramp: Tensor) -> Tensor:

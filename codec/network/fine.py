@@ -19,8 +19,9 @@ from codec.network.excitation import EarlierPeriods, Excitation, PitchHead, pitc
 from codec.network.lapped import (
     InverseShortTimeTransform,
     ShortTimeTransform,
-    compand,
-    expand,
+    compand_complex,
+    expand_complex,
+    power,
 )
 from codec.network.layers import (
     CausalConv1d,
@@ -160,9 +161,7 @@ class FineSynthesis(nn.Module):
         (spectrum, *added, pulse), spectra = zip(*pairs, strict=True)
         envelope, powers = self._envelope(spectrum, powers)
 
-        seen = [compand(each, is_complex=True) for each in (spectrum, *added)] + [
-            EXCITATION_SCALE * pulse
-        ]
+        seen = [*map(compand_complex, (spectrum, *added)), EXCITATION_SCALE * pulse]
         normal = F.rms_norm(features, features.shape[-1:], eps=0.01)
         conditions = self.condition(normal).reshape(audio.shape[0], -1, self.conditions)
         x = torch.cat((*(each.flatten(2) for each in seen), conditions), dim=-1)
@@ -171,34 +170,39 @@ class FineSynthesis(nn.Module):
         hidden = F.silu(self.hidden(self.norm(x)))
         gain, gains, change = self.gain(hidden), self.gains(hidden), self.change(x)
         with torch.autocast(x.device.type, enabled=False):
-            out = spectrum * (2 * gain.float().sigmoid())[..., None]
-            out = out + expand(change.float().reshape(out.shape), is_complex=True)
-            turns = (2 * gains.float().tanh()).reshape(*gains.shape[:2], ADDED, self.bins, 2)
-            for each, turn in zip((*added, envelope * pulse), turns.unbind(2), strict=True):
-                out = out + complex_product(each, turn)
+            out = spectrum * (2 * gain.float().sigmoid())[..., None, :]
+            out = out + expand_complex(change.float().reshape(out.shape))
+            turns = (2 * gains.float().tanh()).chunk(ADDED, dim=-1)
+            for each, turn in zip((*added, envelope * pulse), turns, strict=True):
+                out = out + complex_product(each, turn.reshape(out.shape))
             out, tail = self.synthesis(out, tail)
         return out, (pitch, excitation, earlier, spectra, powers, enter, units, tail)
 
     def _envelope(self, spectrum: Tensor, powers: State) -> tuple[Tensor, Tensor]:
-        """Smoothed magnitudes ``[B, T, bins, 1]`` of a spectrum, and the state."""
+        """Smoothed magnitudes ``[B, T, 1, bins]`` of a spectrum, and the state."""
         assert isinstance(powers, Tensor)
         num_frames = spectrum.shape[1]
-        bands = spectrum.square().sum(-1)
+        bands = power(spectrum).squeeze(2)
         bands = torch.cat((bands[..., :1], bands, bands[..., -1:]), dim=-1)
         bands = (bands[..., :-2] + 2 * bands[..., 1:-1] + bands[..., 2:]) / 4
         bands = torch.cat((powers, bands), dim=1)
-        frames = [bands.narrow(1, back, num_frames) for back in range(ENVELOPE_FRAMES)]
-        mean = torch.stack(frames).mean(0)
-        return (mean + ENVELOPE_FLOOR**2).sqrt()[..., None], bands[:, num_frames:]
+        mean = bands.narrow(1, 0, num_frames)
+        for back in range(1, ENVELOPE_FRAMES):
+            mean = mean + bands.narrow(1, back, num_frames)
+        mean = mean / ENVELOPE_FRAMES
+        return (mean + ENVELOPE_FLOOR**2).sqrt()[:, :, None], bands[:, num_frames:]
 
 
 def complex_product(a: Tensor, b: Tensor) -> Tensor:
-    """Product of complex numbers whose last dimension is real and imaginary part.
+    """Product of spectra ``[..., 2, bins]``, whose parts are real and imaginary.
 
     Example:
-        >>> complex_product(torch.tensor([0.0, 1.0]), torch.tensor([0.0, 1.0]))  # i * i
-        tensor([-1.,  0.])
+        >>> i = torch.tensor([[0.0], [1.0]])
+        >>> complex_product(i, i)
+        tensor([[-1.],
+                [ 0.]])
     """
-    real = a[..., 0] * b[..., 0] - a[..., 1] * b[..., 1]
-    imaginary = a[..., 0] * b[..., 1] + a[..., 1] * b[..., 0]
-    return torch.stack((real, imaginary), dim=-1)
+    (a_real, a_imaginary), (b_real, b_imaginary) = (each.chunk(2, dim=-2) for each in (a, b))
+    real = a_real * b_real - a_imaginary * b_imaginary
+    imaginary = a_real * b_imaginary + a_imaginary * b_real
+    return torch.cat((real, imaginary), dim=-2)

@@ -116,7 +116,7 @@ class ShortTimeTransform(LappedTransform):
     Unlike the coefficients of an `MDCT`, those of this transform may be scaled from frame to frame
     and from bin to bin without images at other frequencies; there are twice as many.
 
-    Shapes: ``[B, T * stride, 1] -> [B, T, stride + 1, 2]``, real and imaginary parts.
+    Shapes: ``[B, T * stride, 1] -> [B, T, 2, stride + 1]``, real and imaginary parts.
     """
 
     def __init__(self, stride: int) -> None:
@@ -124,16 +124,16 @@ class ShortTimeTransform(LappedTransform):
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         spectrum, state = super().forward(x, state)
-        return spectrum.unflatten(-1, (self.stride + 1, 2)), state
+        return spectrum.unflatten(-1, (2, self.stride + 1)), state
 
 
 class InverseShortTimeTransform(InverseLappedTransform):
-    """Inverse of `ShortTimeTransform`. Shapes: ``[B, T, stride + 1, 2] -> [B, T * stride, 1]``."""
+    """Inverse of `ShortTimeTransform`. Shapes: ``[B, T, 2, stride + 1] -> [B, T * stride, 1]``."""
 
     def __init__(self, stride: int) -> None:
         basis = fourier_basis(stride)
         # Each bin but the first and the last stands for its mirror image, too.
-        basis[1:-1] *= 2
+        basis[:, 1:-1] *= 2
         super().__init__(basis.flatten(0, 1) / 2)
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -222,29 +222,41 @@ COMPANDING = 0.6
 # With this factor, companded speech has about unit RMS. The floor keeps gradients finite at zero.
 COMPANDING_SCALE = 4.0
 COMPANDING_FLOOR = 1e-6
+EXPANDING_FLOOR: float = COMPANDING_FLOOR**COMPANDING
 
 
-def compand(x: Tensor, *, is_complex: bool = False) -> Tensor:
-    """``sign(x) * |x| ** 0.6``, scaled, and linear near zero.
-
-    Args:
-        x: coefficients.
-        is_complex: the last dimension is real and imaginary part, whose phase is kept.
-    """
-    return (
-        x * (_power(x, is_complex) + COMPANDING_FLOOR) ** ((COMPANDING - 1) / 2) * COMPANDING_SCALE
-    )
+def compand(x: Tensor) -> Tensor:
+    """``sign(x) * |x| ** 0.6``, scaled, and linear near zero."""
+    return x * (x.square() + COMPANDING_FLOOR) ** ((COMPANDING - 1) / 2) * COMPANDING_SCALE
 
 
-def expand(y: Tensor, *, is_complex: bool = False) -> Tensor:
+def expand(y: Tensor) -> Tensor:
     """Approximate inverse of `compand`."""
     y = y / COMPANDING_SCALE
-    floor: float = COMPANDING_FLOOR**COMPANDING
-    return y * (_power(y, is_complex) + floor) ** ((1 / COMPANDING - 1) / 2)
+    return y * (y.square() + EXPANDING_FLOOR) ** ((1 / COMPANDING - 1) / 2)
 
 
-def _power(x: Tensor, is_complex: bool) -> Tensor:
-    return x.square().sum(-1, keepdim=True) if is_complex else x.square()
+def compand_complex(x: Tensor) -> Tensor:
+    """`compand` of the magnitudes of a spectrum ``[..., 2, bins]``; the phases are kept."""
+    gain = _power_law(power(x) + COMPANDING_FLOOR, (COMPANDING - 1) / 2)
+    return x * (COMPANDING_SCALE * gain)
+
+
+def expand_complex(y: Tensor) -> Tensor:
+    """Approximate inverse of `compand_complex`."""
+    y = y / COMPANDING_SCALE
+    return y * _power_law(power(y) + EXPANDING_FLOOR, (1 / COMPANDING - 1) / 2)
+
+
+def power(spectrum: Tensor) -> Tensor:
+    """Squared magnitudes ``[..., 1, bins]`` of a spectrum ``[..., 2, bins]``."""
+    real, imaginary = spectrum.square().chunk(2, dim=-2)
+    return real + imaginary
+
+
+def _power_law(x: Tensor, exponent: float) -> Tensor:
+    # onnxruntime takes several times as long for a power.
+    return (exponent * x.log()).exp()
 
 
 def mdct_basis(stride: int) -> Tensor:
@@ -261,12 +273,12 @@ def mdct_basis(stride: int) -> Tensor:
 
 
 def fourier_basis(stride: int) -> Tensor:
-    """The sine-windowed Fourier basis ``[stride + 1, 2, 2 * stride]`` of real signals.
+    """The sine-windowed Fourier basis ``[2, stride + 1, 2 * stride]`` of real signals.
 
     Scaled so that noise of unit power has coefficients of about unit power, as with an MDCT.
     """
     time = torch.arange(2 * stride, dtype=torch.float64)
     phase = math.pi / stride * time * torch.arange(stride + 1, dtype=torch.float64)[:, None]
     window = torch.sin(math.pi / (2 * stride) * (time + 0.5)) * stride**-0.5
-    basis: Tensor = torch.stack((phase.cos(), -phase.sin()), dim=1) * window
+    basis: Tensor = torch.stack((phase.cos(), -phase.sin())) * window
     return basis.float()

@@ -128,7 +128,7 @@ def test_every_choice_of_scales_gives_one_judgement_each(
     judgements = build(config)(audio(2_048))
     assert len(judgements) == len(windows) + len(periods)
     layers = [len(judgement.features) for judgement in judgements]
-    assert layers == [3] * len(windows) + [4] * len(periods)
+    assert layers == [4] * len(windows) + [4] * len(periods)
 
 
 def test_items_of_a_batch_are_scored_independently() -> None:
