@@ -140,9 +140,9 @@ def peel_file(
         >>> import soundfile
         >>> from codec import encode_file
         >>> soundfile.write("talk.wav", [0.0] * 24_000, 24_000)
-        >>> _ = encode_file("talk.wav", "talk.codes")
+        >>> _ = encode_file("talk.wav", "talk.codes", variable=False)
         >>> peel_file("talk.codes", "small.codes", bitrate=1_500)
-        >>> _ = encode_file("talk.wav", "direct.codes", bitrate=1_500)
+        >>> _ = encode_file("talk.wav", "direct.codes", bitrate=1_500, variable=False)
         >>> Path("small.codes").read_bytes() == Path("direct.codes").read_bytes()
         True
     """

@@ -172,7 +172,7 @@ def count_parameters(model: str | Path) -> int:
 
     Example:
         >>> count_parameters("speech24k")
-        4890176
+        6877486
     """
     folder = find_model(model)
     weights = read_weights(folder, read_description(folder))

@@ -63,7 +63,7 @@ def load_engine(
     Example:
         >>> engine = load_engine()
         >>> engine.info.sample_rate, engine.info.hop_length, engine.info.num_codebooks
-        (24000, 480, 12)
+        (24000, 480, 20)
     """
     if pretrained := pretrained_source(model):
         with optional_packages("models of other projects", "transformers"):

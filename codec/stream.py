@@ -59,8 +59,8 @@ class StreamEncoder:
         >>> import numpy as np
         >>> encoder = StreamEncoder(bitrate=6_000)
         >>> packets = encoder.push(np.zeros((1, 1000), np.float32)) + encoder.finish()
-        >>> [(packet.num_frames, len(packet.to_bytes())) for packet in packets]
-        [(1, 23), (1, 23), (1, 31)]
+        >>> [packet.num_frames for packet in packets]
+        [1, 1, 1]
     """
 
     def __init__(
@@ -239,7 +239,7 @@ class StreamDecoder:
         >>> packets = encoder.push(np.zeros((1, 1000), np.float32)) + encoder.finish()
         >>> decoder = StreamDecoder(None, encoder.header, bitrate=3_000)
         >>> [decoder.push(packet).shape for packet in packets]
-        [(1, 240), (1, 480), (1, 280)]
+        [(1, 180), (1, 480), (1, 340)]
     """
 
     def __init__(

@@ -448,7 +448,7 @@ def read_tokens(path: str | Path) -> Iterator[Tokens]:
         >>> _ = tokenize(["corpus"], "tokens")
         >>> for tokens in read_tokens("tokens"):
         ...     print(tokens.id, tokens.frames.shape, tokens.codes.shape, tokens.num_samples)
-        owl.wav (50, 12) (1, 12, 50) 24000
+        owl.wav (50, 20) (1, 20, 50) 24000
     """
     path = Path(path)
     if not path.is_dir():

@@ -56,7 +56,7 @@ class EngineInfo(FrameRates):
         >>> from codec import load_engine
         >>> info = load_engine().info
         >>> info.codebooks_for(3_000), info.bits_per_code, info.latency
-        (6, 10, 720)
+        (6, 10, 780)
     """
 
     name: str
@@ -95,7 +95,7 @@ class Engine(Protocol):
         >>> codes, _ = engine.encode_step(np.zeros((1, 960), np.float32), engine.init_encoder(1))
         >>> audio, state = engine.decode_step(codes, engine.init_decoder(1))
         >>> codes.shape, audio.shape, engine.flush_step(state).shape
-        ((1, 12, 2), (1, 960), (1, 480))
+        ((1, 20, 2), (1, 960), (1, 480))
     """
 
     @property

@@ -176,11 +176,15 @@ class Excitation(nn.Module):
         cycles = oscillator + torch.atan2(y, x) / (2 * math.pi)
         distance = (cycles - cycles.round()) / steps  # samples to the nearest pulse
         radius = (0.25 / steps).clamp(max=PULSE_RADIUS)  # a quarter of a period at most
-        pulses = (torch.sinc(distance) * _window(distance, radius) * steps.rsqrt()).flatten(1)
+        # Between corrections in opposite directions the phase is undefined: there are no pulses.
+        level = (2 * (x.square() + y.square())).clamp(max=1) * steps.rsqrt()
+        pulses = (torch.sinc(distance) * _window(distance, radius) * level).flatten(1)
         # What the correction turns within a block is the error of the pitch.
         before, after = corrections[:, :-1], corrections[:, 1:]
         across = before[..., 0] * after[..., 1] - before[..., 1] * after[..., 0]
-        turn = torch.atan2(across, (before * after).sum(-1)) / (2 * math.pi)
+        along = (before * after).sum(-1)
+        # Half a turn could be one in either direction, so towards it nothing is believed.
+        turn = torch.atan2(across, along) / (2 * math.pi) * (2 + 2 * along).clamp(0, 1)
         mean = within[..., -1] / self.block
         deviation = (turn / self.block / mean).clamp(-PITCH_TOLERANCE, PITCH_TOLERANCE)
         frequencies = torch.cat((last_frequency, mean * (1 + deviation)), dim=1)

@@ -102,7 +102,7 @@ class Decoder(nn.Module):
         >>> decoder = load_codec().decoder
         >>> audio, state = decoder(torch.zeros(1, 10, 256), decoder.init_state(1))
         >>> audio.shape, decoder.span.latency
-        (torch.Size([1, 4800, 1]), Fraction(1, 2))
+        (torch.Size([1, 4800, 1]), Fraction(5, 8))
     """
 
     def __init__(self, config: CodecConfig) -> None:
@@ -200,7 +200,7 @@ class Codec(nn.Module):
         >>> codec.decode(codes).shape
         torch.Size([2, 1, 24000])
         >>> codec.delay, codec.latency_seconds
-        (240, 0.03)
+        (300, 0.0325)
     """
 
     def __init__(self, config: CodecConfig) -> None:

@@ -38,7 +38,7 @@ def load_codec(model: str | Path = DEFAULT_MODEL) -> Codec:
     Example:
         >>> codec = load_codec("speech24k")
         >>> codec.config.sample_rate, codec.delay
-        (24000, 240)
+        (24000, 300)
     """
     folder = find_model(model)
     description = read_description(folder)

@@ -34,21 +34,24 @@ def speech() -> np.ndarray:
     return np.asarray(samples)
 
 
-def test_encoder_and_decoder_stay_within_350_million_macs_per_second(default: Codec) -> None:
+def test_encoder_and_decoder_stay_within_700_million_macs_per_second(default: Codec) -> None:
     seconds = 4
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False) as encoder:
         codes = default.encode(torch.zeros(1, 1, seconds * 24_000))
+    with FlopCounterMode(display=False) as decoder:
         default.decode(codes)
-    assert counter.get_total_flops() / 2 / seconds <= 350e6
+    spent = [counter.get_total_flops() / 2 / seconds for counter in (encoder, decoder)]
+    assert sum(spent) <= 700e6
+    assert spent[1] >= 0.6 * sum(spent)  # the encoder can shrink almost for free
 
 
 def test_latency_bitrates_and_size(default: Codec) -> None:
     config = default.config
     assert config.sample_rate == 24_000
-    assert default.latency_seconds <= 0.030
-    assert config.bitrate(1) <= 750 and config.bitrate(config.num_codebooks) >= 6_000
+    assert default.latency_seconds <= 0.040
+    assert config.bitrate(1) <= 750 and config.bitrate(config.num_codebooks) >= 10_000
     folder = find_model("speech24k")
-    assert (folder / "weights.safetensors").stat().st_size <= 12e6
+    assert (folder / "weights.safetensors").stat().st_size <= 15e6
     assert (folder / "card.md").read_text().startswith("# ")
 
 
@@ -73,11 +76,11 @@ def test_speech_survives(default: Codec, speech: np.ndarray) -> None:
     audio = torch.from_numpy(speech)[None, None]
     codes = default.encode(audio)
     quality = []
-    for count in (1, 3, 6, 12):
+    for count in (1, 3, 6, 12, 20):
         decoded = default.decode(codes[:, :count], len(speech))[0, 0].numpy()
         quality.append(stoi(speech, decoded, 24_000))
     assert quality == sorted(quality)
-    assert quality[-1] > 0.8
+    assert quality[-1] > 0.9
     assert si_sdr(torch.from_numpy(decoded), torch.from_numpy(speech)) > 3
     level = np.sqrt(np.mean(decoded**2) / np.mean(speech**2))
     assert abs(20 * np.log10(level)) < 0.5
@@ -94,7 +97,7 @@ def test_the_first_command_of_the_readme_keeps_pesq(
     decoded, _ = soundfile.read(tmp_path / "b.wav")
     original = soxr.resample(speech, 24_000, 16_000)
     assert len(original) == len(decoded)
-    assert pesq(16_000, original, decoded, "wb") > 1.5
+    assert pesq(16_000, original, decoded, "wb") > 2.5
 
 
 def test_silence_stays_silent(default: Codec) -> None:
@@ -102,14 +105,14 @@ def test_silence_stays_silent(default: Codec) -> None:
     assert decoded.abs().max() < 10 ** (-50 / 20)
 
 
-@pytest.mark.parametrize("codebooks", [3, 12])
+@pytest.mark.parametrize("codebooks", [3, 12, 20])
 def test_noise_comes_back_as_noise(default: Codec, codebooks: int) -> None:
     """Where phase is not coded, a decoder that makes up the same one each time whistles."""
     noise = np.random.default_rng(0).normal(0, 0.1, 8 * 24_000).astype(np.float32)
     codes = default.encode(torch.from_numpy(noise)[None, None])
     decoded = default.decode(codes[:, :codebooks], len(noise))[0, 0].numpy()
     assert tallest_line(noise) < 4  # what chance does in eight seconds
-    assert tallest_line(decoded) < 14
+    assert tallest_line(decoded) < 7
     assert abs(decoded.mean()) < 1e-3
 
 

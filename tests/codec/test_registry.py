@@ -58,7 +58,7 @@ def test_a_header_that_contradicts_its_model_is_refused() -> None:
     forged: list[dict[str, Any]] = [
         {"hop_length": 240},
         {"sample_rate": 16_000},
-        {"num_codebooks": 13},
+        {"num_codebooks": 21},
     ]
     for changes in forged:
         with pytest.raises(FormatError, match="contradicts the model"):
