@@ -25,8 +25,7 @@ SLOPE = 0.2
 
 PATCH_FRAMES, PATCH_BINS = 4, 32
 """Size of the patches of a spectrum that the first layer sees; they overlap by half."""
-# Dilations of the hidden layers along time: together they see a quarter of a second with the longest
-# window.
+# Of the hidden layers, along time: with the longest window they see more than half a second.
 HIDDEN_DILATIONS = (1, 2, 4)
 PERIOD_WIDTHS = (1, 2, 4, 4)
 # Relative to noise of full scale. It keeps gradients finite at silence.
