@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import webbrowser
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -158,7 +159,8 @@ def open_server(files: Files, port: int) -> ThreadingHTTPServer:
             self.send_header("Content-Length", str(len(data)))
             self.send_header("Cache-Control", "no-cache")  # another version may follow
             self.end_headers()
-            self.wfile.write(data)
+            with suppress(ConnectionError):  # the page was closed while it was loading
+                self.wfile.write(data)
 
         def log_message(self, *_: Any) -> None:
             """Nothing: the terminal is for the user."""

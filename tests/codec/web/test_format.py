@@ -131,9 +131,9 @@ def golden() -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def context_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("context")
     shape = ContextShape(4, 64, 3, width=8, hidden=5, dilations=(1, 2))
     tensors = random_context(np.random.default_rng(0), shape, largest=25)
-    folder = tmp_path_factory.mktemp("context")
     save_context(folder, shape, tensors, HEADER.fingerprint)
     return folder / CONTEXT_FILE
 
