@@ -117,9 +117,8 @@ def test_a_model_without_graphs_gives_one_line(model_folder: Path) -> None:
 
 
 def test_vendored_files_are_the_ones_that_are_described() -> None:
-    described = dict(
-        re.findall(r"\| `([\w.-]+)` \| ([0-9a-f]{64}) \|", (VENDOR / "README.md").read_text())
-    )
+    text = (VENDOR / "README.md").read_text()
+    described = dict(re.findall(r"\| `([\w.-]+)` \| ([0-9a-f]{64}) \|", text))
     found = {}
     for path in VENDOR.iterdir():
         if path.suffix == ".gz":
