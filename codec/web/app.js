@@ -236,7 +236,7 @@ async function stopRecording() {
 function showRecording() {
   const on = microphone !== null;
   $("record").textContent = on ? "Stop recording" : "Record with the microphone";
-  $("record").setAttribute("aria-pressed", on);
+  $("record").classList.toggle("active", on);
   for (const id of ["file", "model", "bitrate"]) $(id).disabled = on;
 }
 
@@ -259,7 +259,7 @@ function showPlayer() {
     const button = document.querySelector(`button[data-side=${side}]`);
     const playing = player.side === side;
     button.textContent = playing ? `Pause the ${side}` : `Play the ${side}`;
-    button.setAttribute("aria-pressed", playing);
+    button.classList.toggle("active", playing);
   }
   showPosition();
 }
@@ -324,4 +324,5 @@ document.addEventListener("drop", (event) => {
   if (file && !microphone) open(file);
 });
 
+$("trouble").remove();
 run(begin);
