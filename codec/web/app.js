@@ -24,7 +24,7 @@ async function run(job) {
   const number = ++newest;
   const current = () => number === newest;
   showError(null);
-  document.body.setAttribute("aria-busy", "true");
+  $("result").setAttribute("aria-busy", "true");
   try {
     await job(current);
   } catch (error) {
@@ -33,7 +33,7 @@ async function run(job) {
   } finally {
     if (current()) {
       showProgress(null);
-      document.body.removeAttribute("aria-busy");
+      $("result").removeAttribute("aria-busy");
     }
   }
 }
@@ -209,7 +209,12 @@ async function record() {
       sampleRate,
       ...ports,
     };
-    await worker.call("start", details, Object.values(ports));
+    try {
+      await worker.call("start", details, Object.values(ports));
+    } catch (error) {
+      opened.stop();
+      throw error;
+    }
     opened.audible = $("monitor").checked;
     await opened.start();
     microphone = opened;

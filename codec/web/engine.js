@@ -21,17 +21,13 @@ const ARRAYS = {
   bool: Uint8Array,
 };
 
-let runtime; // loaded once
-
-function loadRuntime() {
-  runtime ??= (async () => {
-    // More threads would need headers that not every server can send.
-    ort.env.wasm.numThreads = 1;
-    ort.env.logLevel = "error";
-    const file = new URL("vendor/ort-wasm-simd-threaded.wasm.gz", import.meta.url).href;
-    ort.env.wasm.wasmBinary = await download(file);
-  })();
-  return runtime;
+async function loadRuntime() {
+  if (ort.env.wasm.wasmBinary) return;
+  // More threads would need headers that not every server can send.
+  ort.env.wasm.numThreads = 1;
+  ort.env.logLevel = "error";
+  const file = new URL("vendor/ort-wasm-simd-threaded.wasm.gz", import.meta.url).href;
+  ort.env.wasm.wasmBinary = await download(file);
 }
 
 export class Engine {
@@ -129,20 +125,25 @@ export class Engine {
 
   /** Load the graph of a side, "encoder" or "decoder", unless it is loaded. */
   prepare(side) {
-    this._sessions[side] ??= (async () => {
-      const { file, sha256 } = this._graphs[side];
-      const graph = await download(this._folder + file);
-      await checkDigest(graph, sha256, this._folder + file);
-      try {
-        return await ort.InferenceSession.create(graph, {
-          executionProviders: ["wasm"],
-          externalData: [{ path: "weights.safetensors", data: this._weights }],
-        });
-      } catch (error) {
-        throw new CodecError(`this browser cannot run ${file}: ${error.message.split("\n")[0]}`);
-      }
-    })();
+    this._sessions[side] ??= this._create(side).catch((error) => {
+      delete this._sessions[side]; // so that it is tried again
+      throw error;
+    });
     return this._sessions[side];
+  }
+
+  async _create(side) {
+    const { file, sha256 } = this._graphs[side];
+    const graph = await download(this._folder + file);
+    await checkDigest(graph, sha256, this._folder + file);
+    try {
+      return await ort.InferenceSession.create(graph, {
+        executionProviders: ["wasm"],
+        externalData: [{ path: "weights.safetensors", data: this._weights }],
+      });
+    } catch (error) {
+      throw new CodecError(`this browser cannot run ${file}: ${error.message.split("\n")[0]}`);
+    }
   }
 
   _asTensor(codes, channels, numCodebooks) {

@@ -4,8 +4,9 @@ export class CodecError extends Error {}
 /** Bytes that should be a `.codes` stream are not, or are damaged. */
 export class FormatError extends CodecError {}
 
-/** Raise a CodecError with the message of another, or one that says that the page has a fault. */
+/** One line for the user: what is no CodecError is a fault of the page. */
 export function messageOf(error) {
   if (error instanceof CodecError) return error.message;
-  return `The page has failed: ${String(error?.message ?? error).split("\n")[0]}. Reload it.`;
+  const [reason] = String(error?.message ?? error).split("\n");
+  return `the page has failed, reload it: ${reason}`;
 }

@@ -29,6 +29,7 @@ class Capture extends AudioWorkletProcessor {
 
   _end() {
     this._running = false;
+    if (!this._target) return;
     this._send();
     this._target.postMessage(null);
   }

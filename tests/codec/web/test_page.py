@@ -42,7 +42,7 @@ pytestmark = [
 TOLERANCE = 1e-3
 """Engines add up in different orders; 16-bit files round to 2e-5."""
 
-IDLE = "!document.body.hasAttribute('aria-busy')"
+IDLE = "!document.querySelector('#result').hasAttribute('aria-busy')"
 
 
 class Page:
