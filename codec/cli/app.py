@@ -26,6 +26,7 @@ COMMANDS = {
     "concat": "codec.cli.edit:concat",
     "peel": "codec.cli.edit:peel",
     "export": "codec.cli.export:export",
+    "web": "codec.cli.web:web",
     "tokenize": "codec.cli.tokens:tokenize",
     "detokenize": "codec.cli.tokens:detokenize",
     "push": "codec.cli.hub:push",

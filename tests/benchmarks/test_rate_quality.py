@@ -31,7 +31,7 @@ from benchmarks.shared.recordings import EXAMPLE
 from benchmarks.shared.report import origin
 from codec.network.weights import load_codec, save_codec
 from codec.quality.evaluate import ALL_CLASSES, evaluate
-from tests.benchmarks.browser import Browser, find_browser
+from tests.browser import Browser, find_browser
 from tests.conftest import LAPPED, REPOSITORY, make_codec, sound
 
 # By its name: mypy takes the folder of pictures for the module.

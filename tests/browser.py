@@ -27,13 +27,14 @@ class Browser:
     Args:
         program: path of the browser.
         profile: an empty folder.
+        options: further options of the browser.
 
     Attributes:
         complaints: errors and warnings of the page.
         requests: addresses that the page requested, except data URLs.
     """
 
-    def __init__(self, program: str, profile: Path) -> None:
+    def __init__(self, program: str, profile: Path, *options: str) -> None:
         self.complaints: list[str] = []
         self.requests: list[str] = []
         self._number = 0
@@ -43,7 +44,7 @@ class Browser:
         to_browser, self._out = os.pipe()
         self._in, from_browser = os.pipe()
 
-        options = [
+        all_options = [
             "--headless",
             "--no-sandbox",
             "--disable-gpu",
@@ -51,23 +52,24 @@ class Browser:
             "--autoplay-policy=no-user-gesture-required",
             f"--user-data-dir={profile}",
             "--remote-debugging-pipe",
+            *options,
         ]
         # The protocol uses descriptors 3 and 4.
         script = f'exec "$@" 3</dev/fd/{to_browser} 4>/dev/fd/{from_browser}'
         self._process = subprocess.Popen(
-            ["sh", "-c", script, "sh", program, *options, "about:blank"],
+            ["sh", "-c", script, "sh", program, *all_options, "about:blank"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             pass_fds=(to_browser, from_browser),
         )
         os.close(to_browser)
         os.close(from_browser)
-        targets = self._call("Target.getTargets")["targetInfos"]
+        targets = self.call("Target.getTargets")["targetInfos"]
         page = next(target["targetId"] for target in targets if target["type"] == "page")
-        attached = self._call("Target.attachToTarget", targetId=page, flatten=True)
+        attached = self.call("Target.attachToTarget", targetId=page, flatten=True)
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
-            self._call(f"{domain}.enable")
+            self.call(f"{domain}.enable")
 
     def __enter__(self) -> Browser:
         return self
@@ -83,22 +85,24 @@ class Browser:
         os.close(self._in)
         os.close(self._out)
 
-    def open(self, page: Path) -> None:
-        """Load a file and wait until it is loaded."""
+    def open(self, page: Path | str) -> None:
+        """Load a file or an address and wait until it is loaded."""
         self._loaded = False
-        self._call("Page.navigate", url=page.resolve().as_uri())
+        address = page if isinstance(page, str) else page.resolve().as_uri()
+        self.call("Page.navigate", url=address)
         while not self._loaded:
             self._receive()
 
     def evaluate(self, script: str) -> Any:
         """Value of a JavaScript expression; waits for a promise."""
-        answer = self._call(
+        answer = self.call(
             "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True
         )
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
-    def _call(self, method: str, **parameters: Any) -> dict[str, Any]:
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Result of a command of the DevTools protocol."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}
         if self._session is not None:

@@ -1,0 +1,435 @@
+/** The `.codes` stream: `Header`, `Packet`, `readStreams`. docs/format.md describes every byte.
+ *
+ * Nothing here trusts its input.
+ */
+
+import { FormatError } from "../errors.js";
+import { crc32 } from "./crc32.js";
+import { packedSize } from "./payload.js";
+
+const MAGIC = [0x41, 0x45, 0x43, 0x44]; // "AECD"
+const SYNC = 0xae; // starts a packet of format 1, plus one if it is the last
+const SYNC_CODED = 0xa0; // of format 2, plus one if it is the last, plus two per `Coding`
+const CHAINED_STREAM = 1; // flags of the header
+const VARIABLE_STREAM = 2;
+const HEADER_SIZE = 44;
+const MORE_SIZE = 12; // of a header of format 2
+const END_SIZE = 8;
+const MAX_PAYLOAD = 2 ** 16;
+const MAX_PACKET_SECONDS = 10;
+const MAX_SKIP_SECONDS = 60;
+// Concealment may last this many times as long as what arrived, and some seconds more.
+const MAX_CONCEALED = 2;
+const MAX_CONCEALED_SECONDS = 10;
+
+/** How the codes of a packet of format 2 are written: plain, coded on their own, or after others. */
+export const Coding = { PLAIN: 0, CODED: 1, CHAINED: 2 };
+
+export const toHex = (bytes) =>
+  Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+
+export const fromHex = (text) =>
+  Uint8Array.from(text.match(/../g) ?? [], (digits) => parseInt(digits, 16));
+
+/** ceil(a * b / c), exact for products beyond 2^53. */
+export function scaled(a, b, c) {
+  return Number((BigInt(a) * BigInt(b) + BigInt(c) - 1n) / BigInt(c));
+}
+
+const viewOf = (bytes) => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+const plural = (count) => `${count} packet${count === 1 ? "" : "s"}`;
+const are = (count) => (count === 1 ? "is" : "are");
+
+/** What a decoder must know before the first packet. */
+export class Header {
+  /** Attributes have the names and meanings of docs/format.md; `context` is hexadecimal, or "". */
+  constructor({
+    channels,
+    numCodebooks,
+    bitsPerCode,
+    framesPerPacket,
+    sampleRate,
+    originalSampleRate,
+    hopLength,
+    fingerprint,
+    context = "",
+    skip = 0,
+    format = 1,
+    chained = false,
+    variable = false,
+  }) {
+    Object.assign(this, {
+      channels,
+      numCodebooks,
+      bitsPerCode,
+      framesPerPacket,
+      sampleRate,
+      originalSampleRate,
+      hopLength,
+      fingerprint,
+      context,
+      skip,
+      chained,
+      variable,
+    });
+    this.format = context || skip ? 2 : format;
+    for (const [name, high] of [
+      ["channels", 255],
+      ["numCodebooks", 255],
+      ["bitsPerCode", 16],
+      ["framesPerPacket", 0xffff],
+      ["sampleRate", 1_000_000],
+      ["originalSampleRate", 192_000],
+      ["hopLength", 2 ** 16],
+    ]) {
+      const value = this[name];
+      if (!(value >= 1 && value <= high)) {
+        throw new FormatError(`the header says ${name} ${value}: it must lie in 1..${high}`);
+      }
+    }
+    if (skip > MAX_SKIP_SECONDS * originalSampleRate) {
+      throw new FormatError(
+        `the header says skip ${skip}: it may be ${MAX_SKIP_SECONDS} seconds at most`,
+      );
+    }
+    if ((chained || variable) && !context) {
+      throw new FormatError("a stream without a context model is neither chained nor variable");
+    }
+    if (framesPerPacket * hopLength > MAX_PACKET_SECONDS * sampleRate) {
+      throw new FormatError(
+        `the header says packets of ${framesPerPacket} frames: they may last ${MAX_PACKET_SECONDS} seconds at most`,
+      );
+    }
+    const size = this.maxPayload(framesPerPacket);
+    if (size > MAX_PAYLOAD + 1 - this.format) {
+      throw new FormatError(
+        `the header says packets of ${size} bytes, the limit is ${MAX_PAYLOAD}`,
+      );
+    }
+  }
+
+  get size() {
+    return HEADER_SIZE + (this.format === 2 ? MORE_SIZE : 0);
+  }
+
+  /** Number of sequence numbers, after which they begin again at 0. */
+  get sequenceCount() {
+    return this.format === 2 ? 2 ** 16 : 2 ** 8;
+  }
+
+  /** Bytes of a packet before its payload. */
+  get headSize() {
+    return this.format === 2 ? 11 : 8;
+  }
+
+  /** Codes of that many frames, of all channels and codebooks. */
+  numCodes(numFrames) {
+    return numFrames * this.channels * this.numCodebooks;
+  }
+
+  /** Bytes of the plain codes of that many frames. */
+  payloadSize(numFrames) {
+    return packedSize(this.bitsPerCode, this.numCodes(numFrames));
+  }
+
+  /** Most bytes that the codes of that many frames may take. */
+  maxPayload(numFrames) {
+    // A code of two digits takes 32 bits at most, and the number of codes 16.
+    if (this.variable) return numFrames * this.channels * (4 * this.numCodebooks + 2);
+    return this.payloadSize(numFrames);
+  }
+
+  /** Samples at the model's rate for a number of samples at the original rate. */
+  modelSamples(numSamples) {
+    return scaled(numSamples, this.sampleRate, this.originalSampleRate);
+  }
+
+  /** Frames for a number of samples at the original rate. */
+  numFrames(numSamples) {
+    return Math.ceil(this.modelSamples(numSamples) / this.hopLength);
+  }
+
+  toBytes() {
+    const bytes = new Uint8Array(this.size);
+    const view = viewOf(bytes);
+    bytes.set(MAGIC);
+    bytes.set(
+      [
+        this.format << 4,
+        (this.chained ? CHAINED_STREAM : 0) | (this.variable ? VARIABLE_STREAM : 0),
+        this.channels,
+        this.numCodebooks,
+        this.bitsPerCode,
+      ],
+      4,
+    );
+    view.setUint16(10, this.framesPerPacket, true);
+    view.setUint32(12, this.sampleRate, true);
+    view.setUint32(16, this.originalSampleRate, true);
+    view.setUint32(20, this.hopLength, true);
+    bytes.set(fromHex(this.fingerprint), 24);
+    if (this.format === 2) {
+      bytes.set(fromHex(this.context), 40);
+      view.setUint32(48, this.skip, true);
+    }
+    const end = this.size - 4;
+    view.setUint32(end, crc32(bytes.subarray(0, end)), true);
+    return bytes;
+  }
+
+  /** The header at the beginning of `bytes`. */
+  static fromBytes(bytes) {
+    if (!startsStream(bytes)) {
+      throw new FormatError("not a .codes stream: it does not start with 'AECD'");
+    }
+    const format = bytes[4] >> 4;
+    const size = HEADER_SIZE + (format === 2 ? MORE_SIZE : 0);
+    if (bytes.length < size) {
+      throw new FormatError(`the stream ends inside its header, after ${bytes.length} bytes`);
+    }
+    if (format !== 1 && format !== 2) {
+      throw new FormatError(
+        `the stream has format ${format}.${bytes[4] & 15}, this page reads formats 1 and 2: use a newer aecodec`,
+      );
+    }
+    const view = viewOf(bytes);
+    if (crc32(bytes.subarray(0, size - 4)) !== view.getUint32(size - 4, true)) {
+      throw new FormatError("the header of the stream is damaged: get the file again");
+    }
+    let context = format === 2 ? toHex(bytes.subarray(40, 48)) : "";
+    if (/^0*$/.test(context)) context = "";
+    const flags = bytes[5];
+    if (flags & ~(context ? CHAINED_STREAM | VARIABLE_STREAM : 0)) {
+      throw new FormatError(
+        `the header has flags ${flags} that this page does not know: use a newer aecodec`,
+      );
+    }
+    return new Header({
+      format,
+      context,
+      chained: Boolean(flags & CHAINED_STREAM),
+      variable: Boolean(flags & VARIABLE_STREAM),
+      channels: bytes[6],
+      numCodebooks: bytes[7],
+      bitsPerCode: bytes[8],
+      framesPerPacket: view.getUint16(10, true),
+      sampleRate: view.getUint32(12, true),
+      originalSampleRate: view.getUint32(16, true),
+      hopLength: view.getUint32(20, true),
+      fingerprint: toHex(bytes.subarray(24, 40)),
+      skip: format === 2 ? view.getUint32(48, true) : 0,
+    });
+  }
+}
+
+/** Whether bytes begin as a stream does. */
+export function startsStream(bytes) {
+  return bytes.length > 0 && MAGIC.every((byte, i) => i >= bytes.length || bytes[i] === byte);
+}
+
+/** Some frames of codes; the last packet of a stream also says how long the audio was. */
+export class Packet {
+  /**
+   * @param sequence number of the packet, modulo `Header.sequenceCount`.
+   * @param numFrames number of frames inside.
+   * @param payload bytes of their codes.
+   * @param numSamples in the last packet, samples per channel at the original rate, else null.
+   * @param coding one of `Coding`; null in format 1.
+   */
+  constructor(sequence, numFrames, payload, numSamples = null, coding = null) {
+    Object.assign(this, { sequence, numFrames, payload, numSamples, coding });
+  }
+
+  toBytes() {
+    const isLast = this.numSamples !== null;
+    const plain = this.coding === null;
+    const start = plain ? 8 : 11;
+    const bytes = new Uint8Array(start + this.payload.length + (isLast ? END_SIZE : 0));
+    const view = viewOf(bytes);
+    bytes[0] = (plain ? SYNC : SYNC_CODED + 2 * this.coding) + isLast;
+    if (plain) {
+      bytes[1] = this.sequence;
+      view.setUint16(2, this.numFrames, true);
+    } else {
+      view.setUint16(1, this.sequence, true);
+      view.setUint16(3, this.numFrames, true);
+      view.setUint16(5, this.payload.length, true);
+    }
+    bytes.set(this.payload, start);
+    if (isLast) view.setBigUint64(bytes.length - END_SIZE, BigInt(this.numSamples), true);
+    view.setUint32(start - 4, checksum(bytes, start), true);
+    return bytes;
+  }
+}
+
+/** A place where packets are damaged or missing. */
+export class Gap {
+  constructor(numPackets, numBytes) {
+    Object.assign(this, { numPackets, numBytes });
+  }
+}
+
+const checksum = (packet, start) =>
+  crc32(packet.subarray(start), crc32(packet.subarray(0, start - 4)));
+
+/** Coding, and whether a packet is the last, by its first byte; undefined if none starts so. */
+function kindOf(byte, format) {
+  const kind = byte - (format === 2 ? SYNC_CODED : SYNC);
+  if (kind < 0 || kind >= (format === 2 ? 6 : 2)) return undefined;
+  return { coding: format === 2 ? kind >> 1 : null, isLast: kind % 2 === 1 };
+}
+
+/** The streams that a file holds, one after the other: `[{header, items, damage}]`.
+ *
+ * `items` are packets and gaps. `damage` is one line about what is wrong, or null.
+ */
+export function readStreams(bytes) {
+  const streams = [];
+  let rest = bytes;
+  do {
+    const header = Header.fromBytes(rest);
+    const { items, end } = readPackets(rest.subarray(header.size), header);
+    rest = rest.subarray(header.size + end);
+    streams.push({ header, items, damage: damageOf(header, items) });
+    // What follows a stream and is not one is ignored.
+  } while (
+    streams.at(-1).items.at(-1)?.numSamples != null &&
+    rest.length >= 4 &&
+    startsStream(rest)
+  );
+  return streams;
+}
+
+/** Packets and gaps that follow a header, and where they end. */
+function readPackets(bytes, header) {
+  const view = viewOf(bytes);
+  const items = [];
+  let position = 0;
+  let expected = 0; // sequence number of the next packet, not reduced
+  let skipped = 0;
+  let wasted = 0; // bytes checksummed in vain
+  let foundBytes = 0;
+  let foundPackets = 0;
+
+  function sizeAt() {
+    const kind = kindOf(bytes[position], header.format);
+    if (!kind) return 0;
+    const numFrames = view.getUint16(position + (header.format === 2 ? 3 : 2), true);
+    let size = header.payloadSize(numFrames);
+    if (header.format === 2) {
+      size = view.getUint16(position + 5, true);
+      if (size > header.maxPayload(numFrames)) return 0;
+      if (kind.coding === Coding.CHAINED && !header.chained) return 0;
+      if (kind.coding === Coding.PLAIN && header.variable) return 0;
+    }
+    const full = header.framesPerPacket;
+    if (numFrames > full || (numFrames < full && !kind.isLast)) return 0;
+    return header.headSize + size + (kind.isLast ? END_SIZE : 0);
+  }
+
+  function packetAt(size) {
+    const start = header.headSize;
+    const packet = bytes.subarray(position, position + size);
+    const intact =
+      packet.length === size &&
+      checksum(packet, start) === view.getUint32(position + start - 4, true);
+    if (!intact) {
+      wasted += size;
+      // A file that was forged to waste time.
+      if (wasted > 64 * bytes.length + 2 ** 20) {
+        throw new FormatError("the stream is too damaged to find packets in it");
+      }
+      return null;
+    }
+    const { coding, isLast } = kindOf(packet[0], header.format);
+    const end = size - (isLast ? END_SIZE : 0);
+    return new Packet(
+      header.format === 2 ? view.getUint16(position + 1, true) : packet[1],
+      view.getUint16(position + (header.format === 2 ? 3 : 2), true),
+      packet.subarray(start, end),
+      isLast ? Number(view.getBigUint64(position + end, true)) : null,
+      coding,
+    );
+  }
+
+  function addGap(packet) {
+    let full = header.headSize + header.payloadSize(header.framesPerPacket);
+    if (header.format === 2 && foundPackets) {
+      full = Math.max(header.headSize, Math.floor(foundBytes / foundPackets));
+    }
+    let lost;
+    if (packet === null) {
+      // The last packet is shorter than others, and holds at least its own head and end.
+      lost = Math.ceil(Math.max(0, skipped - header.headSize - END_SIZE) / full);
+    } else {
+      // The sequence number gives the count modulo their number, the bytes skipped say which.
+      const count = header.sequenceCount;
+      lost = (((packet.sequence - expected) % count) + count) % count;
+      lost += count * Math.max(0, Math.round((skipped / full - lost) / count));
+    }
+    if (lost || skipped) items.push(new Gap(lost, skipped));
+    skipped = 0;
+    expected += lost;
+  }
+
+  while (bytes.length - position >= header.headSize) {
+    const size = sizeAt();
+    const packet = size ? packetAt(size) : null;
+    if (packet === null) {
+      // Damaged: continue at the next byte that could start a packet.
+      const start = position++;
+      while (position < bytes.length && !kindOf(bytes[position], header.format)) position++;
+      skipped += position - start;
+      continue;
+    }
+    addGap(packet);
+    items.push(packet);
+    position += size;
+    expected++;
+    foundBytes += size;
+    foundPackets++;
+    if (packet.numSamples !== null) return { items, end: position };
+  }
+  skipped += bytes.length - position;
+  if (skipped) addGap(null);
+  return { items, end: bytes.length };
+}
+
+/** One line about what is wrong with a stream; null if nothing is. */
+function damageOf(header, items) {
+  const framesPerSecond = header.sampleRate / header.hopLength;
+  const few = 1 + Math.floor((MAX_CONCEALED_SECONDS * framesPerSecond) / header.framesPerPacket);
+  let numPackets = 0;
+  let numLost = 0;
+  let numFrames = 0;
+  for (const item of items) {
+    if (item instanceof Gap) numLost += item.numPackets;
+    else {
+      numPackets++;
+      numFrames += item.numFrames;
+    }
+    if (numLost > few + MAX_CONCEALED * numPackets) {
+      throw new FormatError(
+        `${numLost} of ${plural(numLost + numPackets)} are missing: the stream is too damaged`,
+      );
+    }
+  }
+  const last = items.at(-1);
+  const lost = `${plural(numLost)} ${are(numLost)} damaged or missing`;
+  if (last?.numSamples == null) {
+    return `the stream has no last packet: it was cut short${numLost ? `, and ${lost}` : ""}`;
+  }
+  if (numLost) return lost;
+  const numSamples = last.numSamples + header.skip;
+  const expected = header.numFrames(numSamples);
+  // In format 2, frames after the end may complete the last samples of a cut.
+  const more = header.format === 2 ? Math.floor(header.sampleRate / header.hopLength) : 0;
+  if (numFrames < expected || numFrames > expected + more) {
+    return `the stream has ${numFrames} frames but its last packet says ${expected}`;
+  }
+  const beforeLast = (numFrames - last.numFrames) * header.hopLength;
+  if (!more && beforeLast > header.modelSamples(numSamples)) {
+    return `the last packet says ${last.numSamples} samples, but more came before it`;
+  }
+  return null;
+}

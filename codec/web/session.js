@@ -1,0 +1,220 @@
+/** Whole signals to streams and back, with any engine. */
+
+import { encodePayload, PayloadDecoder } from "./entropy/payload.js";
+import { FormatError } from "./errors.js";
+import { Gap, Header, Packet } from "./format/container.js";
+
+const PACKET_SECONDS = 2;
+const MAX_PAYLOAD = 2 ** 16;
+// A lost packet fades out over this long, and what follows it fades in again.
+const FADE_SECONDS = 0.02;
+
+/** The first `numCodebooks` codes of frames that have `all`. */
+export function firstCodebooks(codes, all, numCodebooks) {
+  return all === numCodebooks ? codes : codes.filter((_, i) => i % all < numCodebooks);
+}
+
+/** Header of a stream with packets of about `PACKET_SECONDS`. */
+export function headerFor(info, channels, numCodebooks, originalSampleRate) {
+  const longest = Math.floor((8 * MAX_PAYLOAD - 8) / (channels * numCodebooks * info.bitsPerCode));
+  const wanted = Math.floor((PACKET_SECONDS * info.sampleRate) / info.hopLength);
+  return new Header({
+    channels,
+    numCodebooks,
+    bitsPerCode: info.bitsPerCode,
+    framesPerPacket: Math.max(1, Math.min(wanted, longest)),
+    sampleRate: info.sampleRate,
+    originalSampleRate,
+    hopLength: info.hopLength,
+    fingerprint: info.fingerprint,
+    context: info.context ?? "",
+  });
+}
+
+/** Encode a signal packet by packet, and return the codes.
+ *
+ * @param engine the model.
+ * @param audio one array per channel, at the model's rate.
+ * @param header of the stream.
+ * @param progress called with the share that is done.
+ */
+export async function encode(engine, audio, header, progress = () => {}) {
+  const { channels, hopLength, framesPerPacket, numCodebooks } = header;
+  const length = audio[0].length;
+  const numFrames = Math.ceil(length / hopLength);
+  const codes = new Int32Array(header.numCodes(numFrames));
+  let state = engine.initState("encoder", channels);
+  for (let frame = 0; frame < numFrames; frame += framesPerPacket) {
+    const samples = hopLength * Math.min(framesPerPacket, numFrames - frame);
+    const block = new Float32Array(channels * samples); // padded with silence
+    audio.forEach((signal, channel) => {
+      const start = frame * hopLength;
+      block.set(signal.subarray(start, start + samples), channel * samples);
+    });
+    let found;
+    [found, state] = await engine.encodeStep(block, channels, state);
+    codes.set(
+      firstCodebooks(found, engine.info.numCodebooks, numCodebooks),
+      header.numCodes(frame),
+    );
+    progress(Math.min(1, (frame + framesPerPacket) / numFrames));
+  }
+  return codes;
+}
+
+/** Bytes of a stream.
+ *
+ * @param header of the stream.
+ * @param codes of all frames, with the codebooks of the header.
+ * @param numSamples samples per channel at the original rate.
+ * @param context the context model that the header names, or null.
+ */
+export function writeStream(header, codes, numSamples, context) {
+  const pieces = [header.toBytes()];
+  const full = header.numCodes(header.framesPerPacket);
+  // Full packets, and a last one that is shorter than they are, and may be empty.
+  for (let start = 0; ; start += full) {
+    const part = codes.subarray(start, start + full);
+    const isLast = part.length < full;
+    const sequence = (pieces.length - 1) % header.sequenceCount;
+    const numFrames = part.length / header.numCodes(1);
+    const [payload, coding] = encodePayload(part, header, context);
+    pieces.push(
+      new Packet(sequence, numFrames, payload, isLast ? numSamples : null, coding).toBytes(),
+    );
+    if (isLast) return joined(pieces, Uint8Array);
+  }
+}
+
+/** Check that a stream was made with a model. */
+function checkModel(info, header) {
+  const fits =
+    header.sampleRate === info.sampleRate &&
+    header.hopLength === info.hopLength &&
+    header.bitsPerCode === info.bitsPerCode &&
+    header.numCodebooks <= info.numCodebooks;
+  if (!fits) {
+    throw new FormatError(
+      "the header contradicts the model that it names: the stream is damaged or forged",
+    );
+  }
+  if (header.context && header.context !== info.context) {
+    throw new FormatError(
+      `the stream was coded with context model ${header.context}, the model has ${info.context ?? "none"} here: start the page with aecodec web --model FOLDER`,
+    );
+  }
+}
+
+/** Decode a stream: one array per channel, at the model's rate. Lost packets are concealed.
+ *
+ * @param engine the model.
+ * @param stream from `readStreams`.
+ * @param limit most codebooks to use.
+ * @param progress called with the share that is done.
+ */
+export async function decode(engine, { header, items }, limit, progress = () => {}) {
+  checkModel(engine.info, header);
+  const payloads = new PayloadDecoder(header, header.context ? engine.context : null);
+  const { channels, hopLength } = header;
+  const { delay, flushFrames, numCodebooks: all } = engine.info;
+  const used = Math.min(limit, header.numCodebooks);
+  const blocks = [];
+  let state = engine.initState("decoder", channels);
+  let last = engine.noCodes(channels, 1); // what a lost frame is replaced by
+  let lastCount = all;
+  let gain = 1;
+
+  async function step(codes, count, target) {
+    let audio;
+    [audio, state] = await engine.decodeStep(codes, channels, count, state);
+    gain = fade(audio, channels, gain, target, header.sampleRate);
+    blocks.push(audio);
+  }
+
+  async function conceal() {
+    const codes = repeated(last, header.framesPerPacket);
+    await step(codes, lastCount, 0);
+  }
+
+  for (const [number, item] of items.entries()) {
+    if (item instanceof Gap) {
+      if (item.numPackets) payloads.lost();
+      for (let i = 0; i < item.numPackets; i++) await conceal();
+    } else if (item.numFrames) {
+      const codes = payloads.next(item);
+      if (codes === null) {
+        await step(repeated(last, item.numFrames), lastCount, 0);
+      } else {
+        const kept = firstCodebooks(codes, header.numCodebooks, used);
+        await step(kept, used, 1);
+        last = kept.slice(-channels * used);
+        lastCount = used;
+      }
+    }
+    progress((number + 1) / items.length);
+  }
+  const numFrames = blocks.reduce((sum, block) => sum + block.length, 0) / (channels * hopLength);
+  if (flushFrames) {
+    const [rest] = await engine.decodeStep(
+      engine.noCodes(channels, flushFrames),
+      channels,
+      all,
+      state,
+    );
+    // Not faded: after a loss the gain stays where it is, for nothing follows.
+    blocks.push(rest.map((sample) => sample * gain));
+  }
+  const start = delay + header.modelSamples(header.skip);
+  return byChannel(blocks, channels, start, delay + lengthOf(header, items, numFrames));
+}
+
+/** Samples at the model's rate, those to skip included. */
+function lengthOf(header, items, numFrames) {
+  const everything = numFrames * header.hopLength;
+  const numSamples = items.at(-1)?.numSamples ?? null;
+  if (numSamples === null) return everything;
+  const wanted = header.modelSamples(header.skip) + header.modelSamples(numSamples);
+  // Frames after the end of a cut may complete its last samples.
+  if (numFrames > header.numFrames(numSamples + header.skip)) return Math.min(everything, wanted);
+  return Math.min(everything, wanted, header.modelSamples(numSamples + header.skip));
+}
+
+/** Fade a block linearly from `gain` towards `target`, in place; return the gain at its end. */
+function fade(audio, channels, gain, target, sampleRate) {
+  if (gain === 1 && target === 1) return 1;
+  const length = audio.length / channels;
+  const slope = (target > gain ? 1 : -1) / (FADE_SECONDS * sampleRate);
+  const at = (i) =>
+    slope > 0 ? Math.min(target, gain + i * slope) : Math.max(target, gain + i * slope);
+  for (let i = 0; i < length; i++)
+    for (let channel = 0; channel < channels; channel++) audio[channel * length + i] *= at(i + 1);
+  return at(length);
+}
+
+function repeated(frame, count) {
+  const codes = new Int32Array(frame.length * count);
+  for (let i = 0; i < count; i++) codes.set(frame, i * frame.length);
+  return codes;
+}
+
+/** The samples from `start` to `end` of each channel of blocks that follow one another. */
+function byChannel(blocks, channels, start, end) {
+  return Array.from({ length: channels }, (_, channel) => {
+    const parts = blocks.map((block) => {
+      const length = block.length / channels;
+      return block.subarray(channel * length, (channel + 1) * length);
+    });
+    return joined(parts, Float32Array).slice(start, end);
+  });
+}
+
+/** Arrays one after the other. */
+export function joined(parts, Type) {
+  const all = new Type(parts.reduce((sum, part) => sum + part.length, 0));
+  let position = 0;
+  for (const part of parts) {
+    all.set(part, position);
+    position += part.length;
+  }
+  return all;
+}

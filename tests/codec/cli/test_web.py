@@ -1,0 +1,134 @@
+"""``aecodec web``: what is served, to whom, and what is copied."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from codec.cli import main
+from codec.cli.web import ADDRESS, MODELS, PAGE, open_server, page_files
+from codec.model_folder import (
+    DEFAULT_MODEL,
+    find_model,
+    read_description,
+)
+from tests.conftest import REPOSITORY
+
+VENDOR = PAGE / "vendor"
+
+
+@pytest.fixture(scope="module")
+def connection() -> Iterator[HTTPConnection]:
+    with open_server(page_files([DEFAULT_MODEL]), port=0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        connection = HTTPConnection(ADDRESS, server.server_port)
+        yield connection
+        connection.close()
+        server.shutdown()
+
+
+def get(connection: HTTPConnection, path: str) -> tuple[int, str | None, bytes]:
+    connection.request("GET", path)
+    response = connection.getresponse()
+    return response.status, response.getheader("Content-Type"), response.read()
+
+
+def test_the_page_and_its_model_are_served(connection: HTTPConnection) -> None:
+    assert get(connection, "/")[:2] == (200, "text/html")
+    assert get(connection, "/app.js?again") == (
+        200,
+        "text/javascript",
+        (PAGE / "app.js").read_bytes(),
+    )
+    (model,) = json.loads(get(connection, f"/{MODELS}")[2])
+    folder = find_model(DEFAULT_MODEL)
+    assert model["fingerprint"] == read_description(folder)["fingerprint"]
+    for name in (
+        "config.json",
+        "graphs.json",
+        "encoder.onnx",
+        "decoder.onnx",
+        "weights.safetensors",
+    ):
+        assert get(connection, f"/{model['folder']}{name}")[2] == (folder / name).read_bytes(), name
+
+
+@pytest.mark.parametrize(
+    "path", ["/missing.js", "/../cli/web.py", "/%2e%2e/cli/web.py", "//etc/passwd", "/vendor/"]
+)
+def test_nothing_else_is_served(connection: HTTPConnection, path: str) -> None:
+    assert get(connection, path)[0] == 404
+
+
+def test_every_address_in_the_page_is_there() -> None:
+    files = page_files([DEFAULT_MODEL])
+    named = 0
+    for name, path in files.items():
+        if not name.endswith((".js", ".html")):
+            continue
+        text = path.read_text("utf-8") if isinstance(path, Path) else ""
+        pattern = r'(?:from |import\(|URL\(|href=|src=)"(?:\./)?((?:\.\./)*[\w/.-]+\.\w+)"'
+        for target in re.findall(pattern, text):
+            found = (PAGE / name).parent / target
+            assert found.resolve().relative_to(PAGE).as_posix() in files, (name, target)
+            named += 1
+        assert "http://" not in text and "https://" not in text, name
+    assert named > 30
+
+
+def test_the_page_becomes_a_folder(tmp_path: Path) -> None:
+    out = tmp_path / "site"
+    result = CliRunner().invoke(main, ["web", "--out", str(out)])
+    assert result.exit_code == 0 and result.stdout.strip() == str(out)
+    written = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert written == page_files([DEFAULT_MODEL]).keys()
+    again = CliRunner().invoke(main, ["web", "--out", str(out)])
+    assert again.exit_code == 1
+    assert (
+        again.stderr.strip() == f"aecodec: {out} exists already: remove it, or give another folder"
+    )
+
+
+def test_a_port_that_is_taken_gives_one_line() -> None:
+    with socket.socket() as other:
+        other.bind((ADDRESS, 0))
+        other.listen()
+        port = other.getsockname()[1]
+        result = CliRunner().invoke(main, ["web", "--no-browser", "--port", str(port)])
+    assert result.exit_code == 1
+    assert "give another one with --port" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_model_without_graphs_gives_one_line(model_folder: Path) -> None:
+    result = CliRunner().invoke(main, ["web", "--model", str(model_folder)])
+    assert result.exit_code == 1
+    assert "has no graphs: aecodec export" in result.stderr
+
+
+def test_vendored_files_are_the_ones_that_are_described() -> None:
+    text = (VENDOR / "README.md").read_text()
+    described = dict(re.findall(r"\| `([\w.-]+)` \| ([0-9a-f]{64}) \|", text))
+    found = {}
+    for path in VENDOR.iterdir():
+        if path.suffix == ".gz":
+            found[path.stem] = hashlib.sha256(gzip.decompress(path.read_bytes())).hexdigest()
+        elif path.suffix == ".mjs":
+            found[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert found == described
+    version = json.loads((PAGE / "package.json").read_text())["dependencies"]["onnxruntime-web"]
+    assert f"# onnxruntime-web {version}\n" in text
+
+
+def test_the_package_contains_the_page() -> None:
+    assert '"web/**/*"' in (REPOSITORY / "pyproject.toml").read_text()

@@ -1,0 +1,44 @@
+// What the page makes of streams: a list of tasks in JSON comes in, a list of answers goes out.
+// The first argument is the address of the page's modules.
+
+import { readFileSync } from "node:fs";
+
+const load = (name) => import(new URL(name, process.argv[2]));
+const { Gap, Header, fromHex, readStreams, toHex } = await load("format/container.js");
+const { writeStream } = await load("session.js");
+const { PayloadDecoder } = await load("entropy/payload.js");
+const { ContextModel } = await load("entropy/context.js");
+const { FormatError } = await load("errors.js");
+
+const contextOf = (path) =>
+  path ? ContextModel.fromBytes(new Uint8Array(readFileSync(path))) : null;
+
+const tasks = {
+  read: ({ data, context }) =>
+    readStreams(fromHex(data)).map(({ header, items, damage }) => {
+      const payloads = new PayloadDecoder(header, contextOf(context));
+      const found = items.map((item) => {
+        if (item instanceof Gap) {
+          payloads.lost();
+          return { lost: item.numPackets, bytes: item.numBytes };
+        }
+        const { sequence, numFrames, numSamples, coding } = item;
+        const codes = payloads.next(item);
+        return { sequence, numFrames, numSamples, coding, codes: codes && [...codes] };
+      });
+      return { header: { ...header }, items: found, damage };
+    }),
+
+  write: ({ header, codes, numSamples, context }) =>
+    toHex(writeStream(new Header(header), Int32Array.from(codes), numSamples, contextOf(context))),
+};
+
+const answers = JSON.parse(readFileSync(0, "utf8")).map(({ kind, ...task }) => {
+  try {
+    return tasks[kind](task);
+  } catch (error) {
+    if (!(error instanceof FormatError)) throw error;
+    return { error: error.message };
+  }
+});
+process.stdout.write(JSON.stringify(answers));
