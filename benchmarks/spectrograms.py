@@ -22,6 +22,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from benchmarks.comparison.entries import Entry, model_entries, peer_entries
+from benchmarks.contenders.aecodec import Aecodec
 from benchmarks.shared import metrics, recordings
 from benchmarks.shared.recordings import SAMPLE_RATE, Recording
 from benchmarks.shared.spectra import stft_magnitudes
@@ -119,7 +120,8 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder")
     arguments = parser.parse_args(words)
     try:
-        ours = model_entries(arguments.model or [DEFAULT_MODEL], [arguments.bitrate], 1)
+        entered = model_entries(arguments.model or [DEFAULT_MODEL], [arguments.bitrate], 1)
+        ours = [entry for entry in entered if entry.contender == Aecodec.name]
         names = [name for name in arguments.peers.split(",") if name]
         folders = {name: folder for name, _, folder in (p.partition("=") for p in arguments.peer)}
         others, _ = peer_entries(names, folders, max_bitrates=99)
