@@ -25,7 +25,7 @@ from codec.format.container import (
 )
 from codec.format.reading import StoredStream, open_codes, read_streams
 from codec.format.summary import StreamSummary
-from codec.io.audio import Resampler, Samples, create_audio, open_audio
+from codec.io.audio import AudioReader, Resampler, Samples, create_audio, open_audio
 from codec.io.outputs import atomic_output, check_apart
 from codec.io.pipes import is_pipe, seekable_input
 from codec.model_folder import DEFAULT_MODEL
@@ -35,8 +35,13 @@ from codec.stream import StreamDecoder, StreamEncoder
 PACKET_SECONDS = 2.0
 """Length of a packet in files."""
 
-PACKETS_TOGETHER = 32
-"""Number of packets that are decoded side by side: a minute of audio in memory."""
+SIDE_BY_SIDE = 16
+"""Number of parts of a coded file that are decoded side by side, at least, if it is long enough."""
+MAX_SEGMENTS = 4
+"""Most parts of a packet: the context begins anew in each, which costs bits."""
+
+TOGETHER_SECONDS = 64.0
+"""Audio that is decoded side by side and lies in memory, all channels together."""
 
 Progress = Callable[[float], None]
 """Called with the share that is done, from 0 to 1."""
@@ -112,6 +117,7 @@ def encode_file(
             original_sample_rate=reader.sample_rate,
             entropy_coding=entropy_coding,
             variable=variable,
+            segments=num_segments(loaded.info, frames_per_packet, reader),
         )
         header = encoder.header
         resampler = Resampler(reader.sample_rate, header.sample_rate, reader.channels)
@@ -242,8 +248,10 @@ class _Decoding:
     def blocks(self, report: Callable[[StreamSummary], None]) -> Iterator[Samples]:
         """Samples ``[C, n]`` as they are decoded; ``report`` is called from time to time."""
         header, summary = self._stream.header, self._stream.summary
+        packet_seconds = header.frames_per_packet * header.hop_length / header.sample_rate
+        most = max(1, int(TOGETHER_SECONDS / packet_seconds / header.channels))
         for batch in self._stream.batches:
-            for item in _together(batch):
+            for item in _together(batch, most):
                 if isinstance(item, Gap):
                     for _ in range(item.num_packets):
                         yield from self._resampled(self._decoder.lost())
@@ -290,11 +298,11 @@ class _Decoding:
         return samples[:, dropped:]
 
 
-def _together(items: Sequence[Packet | Gap]) -> Iterator[list[Packet] | Gap]:
-    """Packets that follow one another, and the gaps between them."""
+def _together(items: Sequence[Packet | Gap], most: int) -> Iterator[list[Packet] | Gap]:
+    """Packets that follow one another, ``most`` at a time, and the gaps between them."""
     packets: list[Packet] = []
     for item in items:
-        if packets and (isinstance(item, Gap) or len(packets) == PACKETS_TOGETHER):
+        if packets and (isinstance(item, Gap) or len(packets) == most):
             yield packets
             packets = []
         if isinstance(item, Gap):
@@ -320,3 +328,17 @@ def packet_length(
         bits = 8 * max_variable_frame(info.num_codebooks)
     longest = (8 * MAX_PAYLOAD - 8) // (channels * bits)
     return max(1, min(int(PACKET_SECONDS * info.frame_rate), longest))
+
+
+def num_segments(info: EngineInfo, frames_per_packet: int, reader: AudioReader) -> int:
+    """Parts of a packet that are coded side by side: several in short files, one in long ones.
+
+    Decoding takes a number of steps for each frame of a part, whose time hardly depends on how many
+    parts take it together.
+    """
+    if not reader.num_samples:
+        return 1
+    num_frames = reader.num_samples / reader.sample_rate * float(info.frame_rate)
+    rows = max(1, round(num_frames / frames_per_packet)) * reader.channels
+    whole = int(frames_per_packet * MAX_SEGMENTS / (PACKET_SECONDS * info.frame_rate))
+    return max(1, min(ceil_div(SIDE_BY_SIDE, rows), whole, MAX_SEGMENTS))

@@ -45,6 +45,8 @@ class StreamEncoder:
         variable: whether each frame gets as many codes as it needs, so that ``bitrate`` is the mean
             of all bytes of the stream. Otherwise all frames have the same number, and ``bitrate``
             is what they would take without entropy coding.
+        segments: number of parts of a packet that are entropy-coded side by side. Few long packets
+            decode faster with several, and take up to 1 % more bytes.
 
     Attributes:
         header: for the decoder, which needs it once, before the packets.
@@ -74,6 +76,7 @@ class StreamEncoder:
         entropy_coding: bool = True,
         chained: bool = False,
         variable: bool = False,
+        segments: int = 1,
     ) -> None:
         self._engine = as_engine(model)
         info = self._engine.info
@@ -98,6 +101,7 @@ class StreamEncoder:
             context=context.identity if context else b"",
             chained=chained,
             variable=variable,
+            segments=segments if context else 1,
         )
         self._payloads = PayloadEncoder(self.header, context)
         self._control: RateControl | None = None

@@ -28,8 +28,9 @@ MAX_PAYLOAD = 2**16
 MAX_CHANNELS = 255
 MAX_PACKET_SECONDS = 10
 MAX_SKIP_SECONDS = 60
+MAX_SEGMENTS = 8
 
-_HEADER = struct.Struct("<4sBBBBBxHIII16s")
+_HEADER = struct.Struct("<4sBBBBBBHIII16s")
 _MORE = struct.Struct("<8sI")  # of a header of format 2
 _NO_CONTEXT = bytes(8)
 _HEAD = struct.Struct("<BBH")
@@ -79,6 +80,7 @@ class Header:
         format: 1 or 2; raised to 2 where another attribute needs it.
         chained: whether packets may depend on those before them.
         variable: whether frames may have fewer codes than ``num_codebooks``.
+        segments: number of parts of a coded packet that are decoded side by side.
 
     Raises:
         FormatError: a value is out of range.
@@ -106,6 +108,7 @@ class Header:
     format: int = PLAIN_FORMAT
     chained: bool = False
     variable: bool = False
+    segments: int = 1
 
     SIZE = _HEADER.size + _CRC.size
     """Bytes of a header of format 1, and the fewest of any header."""
@@ -121,6 +124,7 @@ class Header:
             ("sample_rate", 1_000_000),
             ("original_sample_rate", 192_000),
             ("hop_length", 2**16),
+            ("segments", MAX_SEGMENTS),
         ):
             value = getattr(self, name)
             if not 1 <= value <= high:
@@ -135,6 +139,8 @@ class Header:
             )
         if (self.chained or self.variable) and not self.context:
             raise FormatError("a stream without a context model is neither chained nor variable")
+        if self.segments > 1 and (self.chained or not self.context):
+            raise FormatError("only coded packets that are not chained have segments")
         if self.frames_per_packet * self.hop_length > MAX_PACKET_SECONDS * self.sample_rate:
             raise FormatError(
                 f"header says packets of {self.frames_per_packet} frames: they may last "
@@ -198,6 +204,7 @@ class Header:
             self.channels,
             self.num_codebooks,
             self.bits_per_code,
+            self.segments if self.context else 0,
             self.frames_per_packet,
             self.sample_rate,
             self.original_sample_rate,
@@ -226,7 +233,7 @@ class Header:
         if len(data) < size:
             raise FormatError(f"the stream ends inside its header, after {len(data)} bytes")
         head, (crc,) = data[: size - _CRC.size], _CRC.unpack_from(data, size - _CRC.size)
-        _, version, flags, *values = _HEADER.unpack_from(head)
+        _, version, flags, channels, codebooks, bits, segments, *values = _HEADER.unpack_from(head)
         known = version >> 4 in (PLAIN_FORMAT, CODED_FORMAT)
         # The size of a header of another version, and so its checksum, is unknown.
         if known and (found := zlib.crc32(head)) != crc:
@@ -245,12 +252,13 @@ class Header:
         if flags & ~(CHAINED_STREAM | VARIABLE_STREAM if context else 0):
             raise FormatError(f"the header has flags {flags:#x} that this version does not know")
         return replace(
-            cls(*values),
+            cls(channels, codebooks, bits, *values),
             context=context,
             skip=skip,
             format=version >> 4,
             chained=bool(flags & CHAINED_STREAM),
             variable=bool(flags & VARIABLE_STREAM),
+            segments=max(1, segments) if context else 1,
         )
 
 

@@ -14,12 +14,15 @@ import torch
 from codec.corpus.tokens import read_tokens
 from codec.engines.base import Engine
 from codec.engines.torch import TorchEngine
+from codec.entropy.context_file import CONTEXT_FILE
 from codec.entropy.payload import PayloadDecoder, PayloadEncoder
 from codec.errors import FormatError, ModelError
 from codec.files import decode_file, encode_file
 from codec.format.container import Coding, Header, Packet
 from codec.format.reading import summarize_file
 from codec.network.model import Codec
+from codec.network.weights import save_codec
+from codec.registry import load_engine
 from codec.stream import FADE_SECONDS, StreamDecoder, StreamEncoder
 from tests.codec.entropy.oracle import matching_context
 from tests.conftest import sound
@@ -87,7 +90,7 @@ def test_a_variable_file_has_the_bitrate_that_was_asked_for(
     used: Engine = engine
     if name == "onnx":
         used = onnx_engine(engine.codec)
-        used.info = dataclasses.replace(used.info, context=engine.info.context)
+        used.info = dataclasses.replace(used.info, context_source=engine.info.context)
     audio = tone(160_000, channels)
     audio[:, 40_000:120_000] *= 1e-3
     soundfile.write(tmp_path / "in.wav", audio.T, 8_000)
@@ -102,6 +105,35 @@ def test_a_variable_file_has_the_bitrate_that_was_asked_for(
         assert soundfile.info(out).frames == 160_000
     lower = decode_file(codes, tmp_path / "low.wav", model=used, bitrate=1_000)
     assert lower.damage() is None
+
+
+def test_short_files_have_segments_that_are_decoded_side_by_side(
+    engine: TorchEngine, tmp_path: Path
+) -> None:
+    """Of at most a quarter of a long packet, and fewer where packets or channels are many."""
+    found = []
+    for seconds, channels in ((3, 1), (3, 4), (12, 1), (12, 2), (60, 1)):
+        soundfile.write(tmp_path / "in.wav", tone(8_000 * seconds, channels).T, 8_000)
+        target = tmp_path / f"{seconds}_{channels}.codes"
+        summary = encode_file(tmp_path / "in.wav", target, model=engine)
+        assert decode_file(target, tmp_path / "out.wav", model=engine, force=True).damage() is None
+        found.append(summary.header.segments)
+    assert found == [4, 2, 3, 2, 1]
+    encode_file(tmp_path / "in.wav", target, model=engine, frames_per_packet=7, force=True)
+    assert summarize_file(target).header.segments == 1
+
+
+def test_a_context_model_is_loaded_when_it_is_needed(lapped: Codec, tmp_path: Path) -> None:
+    """A broken one troubles only streams that need it."""
+    save_codec(lapped, tmp_path / "model", name="test")
+    (tmp_path / "model" / CONTEXT_FILE).write_bytes(b"broken")
+    soundfile.write(tmp_path / "in.wav", tone(3_000)[0], 8_000)
+    target = tmp_path / "plain.codes"
+    broken = load_engine(tmp_path / "model", "torch")
+    encode_file(tmp_path / "in.wav", target, model=broken, entropy_coding=False)
+    assert decode_file(target, tmp_path / "out.wav", model=broken).damage() is None
+    with pytest.raises(ModelError, match="is not a context model"):
+        encode_file(tmp_path / "in.wav", tmp_path / "coded.codes", model=broken)
 
 
 def test_a_variable_stream_has_the_first_codes_of_each_frame(engine: TorchEngine) -> None:
