@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 from codec.bitrate import Bitrate, ceil_div
 from codec.engines.base import Engine, EngineInfo
 from codec.engines.names import EngineName
+from codec.entropy.payload import CHAIN_SECONDS
 from codec.errors import CodecError, FormatError
 from codec.format.container import (
     MAX_CHANNELS,
@@ -23,6 +24,7 @@ from codec.format.container import (
     PacketWriter,
     max_variable_frame,
 )
+from codec.format.parts import PREROLL_SECONDS, check_part, first_packet, frames_until
 from codec.format.reading import StoredStream, open_codes, read_streams
 from codec.format.summary import StreamSummary
 from codec.io.audio import AudioReader, Resampler, Samples, create_audio, open_audio
@@ -149,6 +151,8 @@ def decode_file(
     bitrate: Bitrate | None = None,
     sample_rate: int | Literal["model"] | None = None,
     suffix: str | None = None,
+    start: float = 0.0,
+    end: float | None = None,
     engine: EngineName | None = None,
     threads: int = 1,
     force: bool = False,
@@ -167,6 +171,9 @@ def decode_file(
         bitrate: decode at most this many bits per second and channel.
         sample_rate: of the output; ``"model"`` for the model's own, the original one if None.
         suffix: format of the output; that of ``target`` if None, wav for pipes.
+        start: seconds from the beginning. What is before is read, and not decoded except for the
+            two seconds before ``start``, which bring the decoder to the state that it has there.
+        end: seconds from the beginning; to the end of the file if None.
         engine: which engine loads a model that is named, as in `load_engine`.
         threads: its number of threads, as in `load_engine`.
         force: replace an existing target.
@@ -186,9 +193,13 @@ def decode_file(
         True
         >>> soundfile.info("decoded.wav").frames
         24000
+        >>> _ = decode_file("speech.codes", "part.wav", start=0.25, end=0.75)
+        >>> soundfile.info("part.wav").frames
+        12000
     """
     source, target = Path(source), Path(target)
     check_apart(source, target)
+    check_part(start, end)
     if suffix is None:
         suffix = ".wav" if is_pipe(target) else target.suffix.lower()
     with open_codes(source) as file:
@@ -201,7 +212,8 @@ def decode_file(
             loaded = as_engine(model, engine, threads=threads)
         rate = header.sample_rate if sample_rate == "model" else sample_rate
         rate = rate or header.original_sample_rate
-        decoding = _Decoding(first, loaded, bitrate, rate)  # fails before anything is written
+        begin, last = round(start * rate), None if end is None else round(end * rate)
+        decoding = _Decoding(first, loaded, bitrate, rate, begin, last)  # fails before all writing
         size = os.fstat(file.fileno()).st_size
 
         def report(summary: StreamSummary) -> None:
@@ -213,6 +225,7 @@ def decode_file(
             atomic_output(target, force=force, seekable=True) as out,
             create_audio(out, suffix, rate, header.channels) as writer,
         ):
+            found = not start
             for stream in chain([first], streams):
                 if stream.header.channels != header.channels:
                     raise FormatError(
@@ -220,30 +233,69 @@ def decode_file(
                         f"{header.channels}: decode them apart"
                     )
                 if stream is not first:
-                    decoding = _Decoding(stream, loaded, bitrate, rate)
+                    decoding = _Decoding(stream, loaded, bitrate, rate, begin, last)
                 for samples in decoding.blocks(report):
                     writer.write(samples)
+                    found = found or samples.shape[1] > 0
+                stream.read_on()
+                begin = max(0, begin - decoding.num_samples)
+                last = None if last is None else max(0, last - decoding.num_samples)
                 if stream is not first:
                     total.append(stream.summary)
+            if not found:
+                raise CodecError(f"{source} ends before {start:g} seconds: give an earlier start")
     return total
 
 
 class _Decoding:
-    """A stored stream to samples at the rate of the output."""
+    """A part of a stored stream, or all of it, to samples at the rate of the output.
+
+    Args:
+        stream: the stream, of which nothing has been read.
+        engine: its model.
+        bitrate: decode at most this many bits per second and channel.
+        rate: sampling rate of the output.
+        first: first sample of the part at that rate.
+        last: the sample after its last one; the end of the stream if None.
+    """
 
     def __init__(
-        self, stream: StoredStream, engine: Engine, bitrate: Bitrate | None, rate: int
+        self,
+        stream: StoredStream,
+        engine: Engine,
+        bitrate: Bitrate | None,
+        rate: int,
+        first: int,
+        last: int | None,
     ) -> None:
         header = stream.header
         self._stream, self._rate = stream, rate
+        self._first, self._last = first, last
         # What is to be skipped is decoded like all else, and dropped at the rate of the output.
-        self._decoder = StreamDecoder(engine, replace(header, skip=0), bitrate=bitrate)
+        skip = ceil_div(header.skip * rate, header.original_sample_rate)
+        # After a start in a chain of packets it takes up to a second to find one that begins anew.
+        preroll = PREROLL_SECONDS + (CHAIN_SECONDS if header.chained else 0)
+        self._next = 0  # number of the next packet
+        self._begin = first_packet(header, skip + first, rate, preroll) if first else 0
+        self._enough = None if last is None else frames_until(header, skip + last, rate)
+        before = self._begin * header.frames_per_packet * header.hop_length
+        self._samples_before = before
+        self._skip = skip + first - before * rate // header.sample_rate
+        at_model_rate = replace(header, skip=0, original_sample_rate=header.sample_rate)
+        self._decoder = StreamDecoder(engine, at_model_rate, bitrate=bitrate)
         self._resampler = Resampler(header.sample_rate, rate, header.channels)
-        self._skip = ceil_div(header.skip * rate, header.original_sample_rate)
         # A part of a longer stream may hold more than its samples, at its end too.
         self._most_held = rate if header.format > 1 else 0
         self._held: Samples = np.zeros((header.channels, 0), np.float32)
         self._num_given = 0
+
+    @property
+    def num_samples(self) -> int:
+        """Length of the whole stream at the rate of the output, once it has been read."""
+        summary = self._stream.summary
+        if summary.num_samples is None:
+            return round(summary.duration_seconds * self._rate)
+        return ceil_div(summary.num_samples * self._rate, self._stream.header.original_sample_rate)
 
     def blocks(self, report: Callable[[StreamSummary], None]) -> Iterator[Samples]:
         """Samples ``[C, n]`` as they are decoded; ``report`` is called from time to time."""
@@ -251,7 +303,7 @@ class _Decoding:
         packet_seconds = header.frames_per_packet * header.hop_length / header.sample_rate
         most = max(1, int(TOGETHER_SECONDS / packet_seconds / header.channels))
         for batch in self._stream.batches:
-            for item in _together(batch, most):
+            for item in _together(self._needed(batch), most):
                 if isinstance(item, Gap):
                     for _ in range(item.num_packets):
                         yield from self._resampled(self._decoder.lost())
@@ -259,26 +311,44 @@ class _Decoding:
                     packets = [self._with_all_samples(packet) for packet in item]
                     yield from self._resampled(self._decoder.push_all(packets))
             report(summary)
-        if summary.num_samples is None:
+            if self._is_enough():
+                break
+        if summary.num_samples is None and not self._is_enough():
             yield from self._resampled(self._decoder.finish())
         decoded = ceil_div(self._decoder.num_emitted * self._rate, header.sample_rate)
         rest = np.concatenate((self._held, self._given(self._resampler.finish(decoded))), axis=1)
-        if summary.num_samples is None:
-            yield rest
-            return
-        wanted = ceil_div(summary.num_samples * self._rate, header.original_sample_rate)
-        yield rest[:, : max(0, wanted - self._num_given)]
+        ends = [] if self._last is None else [self._last]
+        if summary.num_samples is not None:
+            ends.append(self.num_samples)
+        wanted = min(ends) - self._first - self._num_given if ends else rest.shape[1]
+        yield rest[:, : max(0, wanted)]
+
+    def _needed(self, items: Sequence[Packet | Gap]) -> Iterator[Packet | Gap]:
+        """Those of the next packets and gaps that the part needs."""
+        for item in items:
+            if self._is_enough():
+                return
+            number = self._next
+            self._next += item.num_packets if isinstance(item, Gap) else 1
+            if self._next <= self._begin:
+                continue
+            if isinstance(item, Gap) and number < self._begin:
+                item = replace(item, num_packets=self._next - self._begin)
+            yield item
+
+    def _is_enough(self) -> bool:
+        num_frames = self._next * self._stream.header.frames_per_packet
+        return self._enough is not None and num_frames >= self._enough
 
     def _with_all_samples(self, packet: Packet) -> Packet:
-        """The last packet with the number of all samples to decode, not of those that count."""
+        """The last packet with the number of all samples to decode, at the model's rate."""
         if packet.num_samples is None:
             return packet
         header, num_frames = self._stream.header, self._stream.summary.num_frames
-        num_samples = packet.num_samples + header.skip
-        if header.format > 1 and num_frames > header.num_frames(num_samples):
-            everything = num_frames * header.hop_length * header.original_sample_rate
-            num_samples = everything // header.sample_rate
-        return replace(packet, num_samples=num_samples)
+        num_samples = header.model_samples(packet.num_samples + header.skip)
+        if header.format > 1 and num_frames * header.hop_length >= num_samples + header.hop_length:
+            num_samples = num_frames * header.hop_length
+        return replace(packet, num_samples=max(0, num_samples - self._samples_before))
 
     def _resampled(self, samples: Samples) -> Iterator[Samples]:
         # In pieces: a long packet of many channels at a high rate is large.
@@ -288,6 +358,8 @@ class _Decoding:
             held = np.concatenate((self._held, piece), axis=1)
             given = held[:, : max(0, held.shape[1] - self._most_held)]
             self._held = held[:, given.shape[1] :]
+            if self._last is not None:
+                given = given[:, : max(0, self._last - self._first - self._num_given)]
             self._num_given += given.shape[1]
             yield given
 
@@ -298,7 +370,7 @@ class _Decoding:
         return samples[:, dropped:]
 
 
-def _together(items: Sequence[Packet | Gap], most: int) -> Iterator[list[Packet] | Gap]:
+def _together(items: Iterable[Packet | Gap], most: int) -> Iterator[list[Packet] | Gap]:
     """Packets that follow one another, ``most`` at a time, and the gaps between them."""
     packets: list[Packet] = []
     for item in items:

@@ -11,7 +11,7 @@ import click
 from codec.bitrate import Bitrate, format_bitrate
 from codec.cli.errors import clear_errors
 from codec.cli.jobs import list_jobs, run_jobs
-from codec.cli.options import ENGINE, THREADS, BitrateType, OutputRate, output_suffix
+from codec.cli.options import ENGINE, THREADS, BitrateType, OutputRate, Seconds, output_suffix
 from codec.engines.names import EngineName
 from codec.errors import CodecError
 from codec.format.summary import StreamSummary
@@ -84,6 +84,8 @@ def encode(
 @click.option(
     "-r", "--sample-rate", type=OutputRate(), help="Of the output, or 'model'. [original]"
 )
+@click.option("--from", "start", type=Seconds(), default=0.0, help="Seconds, or 1:05.5. [0]")
+@click.option("--to", "end", type=Seconds(), help="Seconds, or 1:05.5. [the end]")
 @click.option("-d", "--out-dir", type=click.Path(path_type=Path), help="Folder for the outputs.")
 @click.option("--format", "suffix", help="wav, flac, ... [by the output's suffix, else wav]")
 @click.option("-m", "--model", help="Model folder; otherwise the one the stream names.")
@@ -94,6 +96,8 @@ def decode(
     paths: tuple[str, ...],
     bitrate: Bitrate | None,
     sample_rate: int | Literal["model"] | None,
+    start: float,
+    end: float | None,
     out_dir: Path | None,
     suffix: str | None,
     model: str | None,
@@ -121,6 +125,8 @@ def decode(
             bitrate=bitrate,
             sample_rate=sample_rate,
             suffix=suffix,
+            start=start,
+            end=end,
             force=force,
             progress=progress,
         )
