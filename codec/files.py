@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 
 from codec.bitrate import Bitrate, ceil_div
 from codec.engines.base import Engine, EngineInfo
 from codec.engines.names import EngineName
+from codec.entropy.allocation import Allocator, RateControl
 from codec.entropy.payload import CHAIN_SECONDS
 from codec.errors import CodecError, FormatError
 from codec.format.container import (
@@ -31,6 +35,7 @@ from codec.io.audio import AudioReader, Resampler, Samples, create_audio, open_a
 from codec.io.outputs import atomic_output, check_apart
 from codec.io.pipes import is_pipe, seekable_input
 from codec.model_folder import DEFAULT_MODEL
+from codec.rate import QualityScale, search_size
 from codec.registry import Model, as_engine, codec_for
 from codec.stream import StreamDecoder, StreamEncoder
 
@@ -59,6 +64,8 @@ def encode_file(
     frames_per_packet: int | None = None,
     entropy_coding: bool = True,
     variable: bool | None = None,
+    quality: float | None = None,
+    target_bytes: int | None = None,
     engine: EngineName | None = None,
     threads: int = 1,
     force: bool = False,
@@ -78,6 +85,9 @@ def encode_file(
         variable: whether ``bitrate`` is the mean of all bytes of the file, and each frame gets the
             codes that it needs. If None, so it is where a bitrate is given and the model has a
             context model.
+        quality: from 0 to 10, for a variable bitrate without a target: see `QualityScale`.
+        target_bytes: size of the whole file, which has as many bytes or a little fewer. The
+            file is encoded several times.
         engine: which engine loads a model that is named, as in `load_engine`.
         threads: its number of threads, as in `load_engine`.
         force: replace an existing target.
@@ -105,42 +115,101 @@ def encode_file(
                 "mix down with --mono"
             )
         loaded = as_engine(model, engine, threads=threads)
+        free = quality is not None or target_bytes is not None
+        if free and (bitrate is not None or variable is False or not entropy_coding):
+            raise CodecError("a quality or size takes the place of a bitrate: give one of them")
+        if quality is not None and target_bytes is not None:
+            raise CodecError("give a quality or a size, not both")
         if variable is None:
-            variable = entropy_coding and bitrate is not None and loaded.info.context is not None
+            coded = entropy_coding and loaded.info.context is not None
+            variable = free or (coded and bitrate is not None)
         if frames_per_packet is None:
             frames_per_packet = packet_length(
                 loaded.info, bitrate, reader.channels, variable=variable
             )
-        encoder = StreamEncoder(
-            loaded,
-            bitrate=bitrate,
-            channels=reader.channels,
-            frames_per_packet=frames_per_packet,
-            original_sample_rate=reader.sample_rate,
-            entropy_coding=entropy_coding,
-            variable=variable,
-            segments=num_segments(loaded.info, frames_per_packet, reader),
-        )
-        header = encoder.header
-        resampler = Resampler(reader.sample_rate, header.sample_rate, reader.channels)
-        with atomic_output(target, force=force) as file:
-            writer = PacketWriter(file, header)
-            summary = StreamSummary(header)
 
-            def write(packets: list[Packet]) -> None:
-                for packet in packets:
-                    summary.num_bytes += writer.write(packet)
-                    summary.count(packet)
+        def encode(file: BinaryIO, allocator: Allocator | None, begin: float) -> StreamSummary:
+            assert frames_per_packet is not None
+            encoder = StreamEncoder(
+                loaded,
+                bitrate=bitrate,
+                channels=reader.channels,
+                frames_per_packet=frames_per_packet,
+                original_sample_rate=reader.sample_rate,
+                entropy_coding=entropy_coding,
+                variable=bool(variable),
+                allocator=allocator,
+                pauses=bool(variable),
+                segments=num_segments(loaded.info, frames_per_packet, reader),
+            )
 
-            num_samples = 0
-            for block in reader.blocks():
-                num_samples += block.shape[1]
-                write(encoder.push(resampler.push(block)))
+            def report(num_samples: int) -> None:
                 if progress is not None and reader.num_samples:
-                    progress(min(1.0, num_samples / reader.num_samples))
-            write(encoder.push(resampler.finish(header.model_samples(num_samples))))
-            write(encoder.finish(num_samples))
+                    share = min(1.0, num_samples / reader.num_samples)
+                    progress(begin + (1 - begin) * share)
+
+            return _encode(reader, encoder, file, report)
+
+        if target_bytes is not None:
+            found = _of_size(loaded, reader, target_bytes, encode)
+            with found as (file, summary), atomic_output(target, force=force) as out:
+                shutil.copyfileobj(file, out)
+            return summary
+        allocator: Allocator | None = None
+        if quality is not None:
+            allocator = QualityScale(loaded).allocator(quality)
+        elif variable:
+            allocator = rate_control(loaded.info, bitrate, reader)
+        with atomic_output(target, force=force) as out:
+            return encode(out, allocator, 0.0)
+
+
+def _encode(
+    reader: AudioReader, encoder: StreamEncoder, file: BinaryIO, report: Callable[[int], None]
+) -> StreamSummary:
+    """Encode all that ``reader`` gives; ``report`` is called with the number of samples so far."""
+    header = encoder.header
+    resampler = Resampler(reader.sample_rate, header.sample_rate, reader.channels)
+    writer, summary = PacketWriter(file, header), StreamSummary(header)
+
+    def write(packets: list[Packet]) -> None:
+        for packet in packets:
+            summary.num_bytes += writer.write(packet)
+            summary.count(packet)
+
+    num_samples = 0
+    for block in reader.blocks():
+        num_samples += block.shape[1]
+        write(encoder.push(resampler.push(block)))
+        report(num_samples)
+    write(encoder.push(resampler.finish(header.model_samples(num_samples))))
+    write(encoder.finish(num_samples))
     return summary
+
+
+@contextmanager
+def _of_size(
+    engine: Engine,
+    reader: AudioReader,
+    target_bytes: int,
+    encode: Callable[[BinaryIO, Allocator, float], StreamSummary],
+) -> Iterator[tuple[BinaryIO, StreamSummary]]:
+    """A temporary file of at most ``target_bytes``, from its beginning, and what it holds."""
+    scale = QualityScale(engine)
+    with ExitStack() as stack:
+        found: dict[float, tuple[BinaryIO, StreamSummary]] = {}
+
+        def size_at(quality: float) -> int:
+            reader.seek(0)
+            file = stack.enter_context(tempfile.TemporaryFile())
+            # Each pass has a half of what is left of the progress bar.
+            summary = encode(file, scale.allocator(quality), 1 - 0.5 ** len(found))
+            found[quality] = file, summary
+            return summary.num_bytes
+
+        file, summary = found[search_size(target_bytes, size_at)]
+        file.seek(0)
+        yield file, summary
 
 
 def decode_file(
@@ -402,15 +471,29 @@ def packet_length(
     return max(1, min(int(PACKET_SECONDS * info.frame_rate), longest))
 
 
+def num_frames_of(info: EngineInfo, reader: AudioReader) -> int | None:
+    """Number of frames of a file; None if its header does not say how long it is."""
+    if not reader.num_samples:
+        return None
+    return ceil_div(reader.num_samples * info.sample_rate, reader.sample_rate * info.hop_length)
+
+
+def rate_control(info: EngineInfo, bitrate: Bitrate | None, reader: AudioReader) -> RateControl:
+    """Rate control for a whole file."""
+    target = info.bitrates[-1] if bitrate is None else bitrate
+    length = num_frames_of(info, reader)
+    return RateControl(float(target), float(info.frame_rate), info.bits_per_code, length)
+
+
 def num_segments(info: EngineInfo, frames_per_packet: int, reader: AudioReader) -> int:
     """Parts of a packet that are coded side by side: several in short files, one in long ones.
 
     Decoding takes a number of steps for each frame of a part, whose time hardly depends on how many
     parts take it together.
     """
-    if not reader.num_samples:
+    num_frames = num_frames_of(info, reader)
+    if num_frames is None:
         return 1
-    num_frames = reader.num_samples / reader.sample_rate * float(info.frame_rate)
     rows = max(1, round(num_frames / frames_per_packet)) * reader.channels
     whole = int(frames_per_packet * MAX_SEGMENTS / (PACKET_SECONDS * info.frame_rate))
     return max(1, min(ceil_div(SIDE_BY_SIDE, rows), whole, MAX_SEGMENTS))

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from codec.bitrate import ceil_div
 from codec.entropy.context import NO_CODE, ContextModel, ContextState, Integers
 from codec.entropy.range_coder import TOTAL, RangeDecoder, RangeEncoder
+
+STAYS = TOTAL - TOTAL // 64
+"""Frequency with which a frame has codes if, and only if, the frame before it in its row has."""
 
 
 def encode_packets(
@@ -18,6 +22,7 @@ def encode_packets(
     *,
     segments: int = 1,
     variable: bool = False,
+    pauses: bool = False,
 ) -> tuple[list[bytes], ContextState]:
     """Encode packets of equal length, each with a range coder of its own.
 
@@ -30,6 +35,7 @@ def encode_packets(
             end. The context begins anew in each, and they share the range coder as channels do, so
             that they can be decoded side by side.
         variable: whether frames may have different numbers of codes.
+        pauses: whether frames may have none at all.
 
     Returns:
         The bytes of each packet, and the state after them.
@@ -43,13 +49,16 @@ def encode_packets(
         packets * segments * channels, num_codebooks, steps
     )
     state = state or model.init_state(len(rows))
-    starts, frequencies, state = model.code_intervals(rows, state, variable=variable)
+    *intervals, state = model.code_intervals(rows, state, variable=variable)
+    if pauses:
+        own = _presence(rows[:, 0] >= 0, segments, channels, num_frames)
+        intervals = [np.concatenate(each, axis=2) for each in zip(own, intervals, strict=True)]
     # As they are decoded: each digit of all rows before the next one.
     ordered = [
         each.reshape(packets, segments * channels, steps * each.shape[2])
         .transpose(0, 2, 1)
         .reshape(packets, each.size // packets)
-        for each in (starts, frequencies)
+        for each in intervals
     ]
     payloads = []
     for symbols in zip(*(each.tolist() for each in ordered), strict=True):
@@ -71,6 +80,7 @@ def decode_packets(
     *,
     segments: int = 1,
     variable: bool = False,
+    pauses: bool = False,
 ) -> tuple[list[Integers], ContextState]:
     """Decode packets side by side, frame after frame.
 
@@ -83,6 +93,7 @@ def decode_packets(
         state: as in `encode_packets`.
         segments: as in `encode_packets`.
         variable: as in `encode_packets`.
+        pauses: as in `encode_packets`.
 
     Returns:
         Codes ``[C, K, T]`` of each packet, and the state after the longest ones.
@@ -106,12 +117,16 @@ def decode_packets(
             for number, ends in zip(numbers, cumulative.tolist(), strict=True)
         ]
 
+    present = np.ones(len(lengths), np.bool_)
     for frame in range(codes.shape[2]):
         if not (there := lengths[running] > frame).all():
-            running, state = running[there], state.of_rows(there)
+            running, state, present = running[there], state.of_rows(there), present[there]
             coders = [coder for coder, stays in zip(coders, there, strict=True) if stays]
+        if pauses:
+            ends = np.where(present[:, None], (TOTAL - STAYS, TOTAL), (STAYS, TOTAL))
+            present = np.array(choose(list(range(len(running))), ends)) > 0
         codes[running, :, frame], state = model.decode_frame(
-            num_codebooks, state, choose, variable=variable
+            num_codebooks, state, choose, variable=variable, present=present
         )
     found = []
     for number, count in enumerate(num_frames):
@@ -120,3 +135,24 @@ def decode_packets(
         every = parts.reshape(channels, num_codebooks, segments * steps[number])
         found.append(every[:, :, :count])
     return found, state
+
+
+def _presence(
+    present: npt.NDArray[np.bool_], segments: int, channels: int, num_frames: int
+) -> tuple[Integers, Integers]:
+    """Starts and frequencies ``[N, T, 1]`` of the digit that says whether a frame has codes.
+
+    Args:
+        present: ``[N, T]``, whether it has, for each row and its frames.
+        segments: segments of a packet.
+        channels: channels of a packet.
+        num_frames: frames of a packet; nothing is coded for those of a row beyond it.
+    """
+    steps = present.shape[1]
+    before = np.concatenate((np.ones_like(present[:, :1]), present[:, :-1]), axis=1)[:, :steps]
+    frequencies = np.where(present == before, STAYS, TOTAL - STAYS)
+    starts = np.where(present, TOTAL - frequencies, 0)
+    segment = np.arange(len(present)) // channels % segments
+    beyond = segment[:, None] * steps + np.arange(steps) >= num_frames
+    frequencies[beyond], starts[beyond] = TOTAL, 0
+    return starts[..., None], frequencies[..., None]

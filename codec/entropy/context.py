@@ -294,6 +294,7 @@ class ContextModel:
         choose: Callable[[list[int], Integers], list[int]],
         *,
         variable: bool = False,
+        present: npt.NDArray[np.bool_] | None = None,
     ) -> tuple[Integers, ContextState]:
         """Decode the next frame of all sequences.
 
@@ -303,6 +304,7 @@ class ContextModel:
             choose: called with some rows ``[n]`` and the cumulative frequencies ``[n, values]`` of
                 their next digit, returns the digits ``[n]``.
             variable: as in `code_intervals`.
+            present: ``[N]``, which sequences have codes in this frame; all if None.
 
         Returns:
             Codes ``[N, K]``, and the state after this frame.
@@ -315,8 +317,11 @@ class ContextModel:
         rows = list(range(num_rows))
         codes = np.full((num_rows, num_codebooks), NO_CODE)
         entries = np.zeros((num_rows, shape.num_codebooks, shape.entry_dim), np.float32)
-        counts = np.full(num_rows, num_codebooks)
-        if variable:
+        if present is not None and not present.all():
+            x, sums = x[present], sums[present]
+            rows = np.flatnonzero(present).tolist()
+        counts = np.full(len(rows), num_codebooks)
+        if variable and rows:
             of_counts = self._products["counts"](x)[:, :num_codebooks]
             counts = 1 + np.array(choose(rows, _ends(of_counts)))
         size = shape.digits[1]

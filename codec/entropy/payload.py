@@ -44,6 +44,7 @@ class PayloadEncoder:
             state,
             segments=self._header.segments,
             variable=self._header.variable,
+            pauses=self._header.pauses,
         )
         if len(coded) >= len(plain) and not self._header.variable:
             if not begins:  # a decoder remembers a plain packet alone
@@ -117,4 +118,5 @@ class PayloadDecoder:
             state,
             segments=header.segments,
             variable=header.variable,
+            pauses=header.pauses,
         )

@@ -22,7 +22,7 @@ PLAIN_FORMAT, CODED_FORMAT = 1, 2
 SYNC = 0xAE  # starts a packet of format 1
 SYNC_END = 0xAF  # starts the last one
 SYNC_CODED = 0xA0  # starts a packet of format 2, plus one if it is the last, plus two per `Coding`
-CHAINED_STREAM, VARIABLE_STREAM = 1, 2  # flags of the header
+CHAINED_STREAM, VARIABLE_STREAM, PAUSES = 1, 2, 4  # flags of the header
 # Longer packets would make resynchronisation in a damaged file slow, and damage less local.
 MAX_PAYLOAD = 2**16
 MAX_CHANNELS = 255
@@ -37,6 +37,8 @@ _HEAD = struct.Struct("<BBH")
 _CODED_HEAD = struct.Struct("<BHHH")
 _CRC = struct.Struct("<I")
 _END = struct.Struct("<Q")
+END_SIZE = _END.size
+"""Bytes that the last packet has beside its head and its payload."""
 
 
 def max_variable_frame(num_codebooks: int) -> int:
@@ -81,6 +83,7 @@ class Header:
         chained: whether packets may depend on those before them.
         variable: whether frames may have fewer codes than ``num_codebooks``.
         segments: number of parts of a coded packet that are decoded side by side.
+        pauses: whether frames may have no codes at all, see `codec.entropy.pauses`.
 
     Raises:
         FormatError: a value is out of range.
@@ -109,6 +112,7 @@ class Header:
     chained: bool = False
     variable: bool = False
     segments: int = 1
+    pauses: bool = False
 
     SIZE = _HEADER.size + _CRC.size
     """Bytes of a header of format 1, and the fewest of any header."""
@@ -141,6 +145,8 @@ class Header:
             raise FormatError("a stream without a context model is neither chained nor variable")
         if self.segments > 1 and (self.chained or not self.context):
             raise FormatError("only coded packets that are not chained have segments")
+        if self.pauses and (self.chained or not self.variable):
+            raise FormatError("only variable streams that are not chained have pauses")
         if self.frames_per_packet * self.hop_length > MAX_PACKET_SECONDS * self.sample_rate:
             raise FormatError(
                 f"header says packets of {self.frames_per_packet} frames: they may last "
@@ -184,7 +190,8 @@ class Header:
         varies.
         """
         if self.variable:
-            return num_frames * self.channels * max_variable_frame(self.num_codebooks)
+            most = max_variable_frame(self.num_codebooks) + self.pauses
+            return num_frames * self.channels * most
         return self.payload_size(num_frames)
 
     def model_samples(self, num_samples: int) -> int:
@@ -200,7 +207,7 @@ class Header:
         head = _HEADER.pack(
             MAGIC,
             self.format << 4,
-            CHAINED_STREAM * self.chained | VARIABLE_STREAM * self.variable,
+            CHAINED_STREAM * self.chained | VARIABLE_STREAM * self.variable | PAUSES * self.pauses,
             self.channels,
             self.num_codebooks,
             self.bits_per_code,
@@ -249,7 +256,7 @@ class Header:
         if version >> 4 == CODED_FORMAT:
             context, skip = _MORE.unpack_from(head, _HEADER.size)
             context = context.strip(b"\0") and context
-        if flags & ~(CHAINED_STREAM | VARIABLE_STREAM if context else 0):
+        if flags & ~(CHAINED_STREAM | VARIABLE_STREAM | PAUSES if context else 0):
             raise FormatError(f"the header has flags {flags:#x} that this version does not know")
         return replace(
             cls(channels, codebooks, bits, *values),
@@ -259,6 +266,7 @@ class Header:
             chained=bool(flags & CHAINED_STREAM),
             variable=bool(flags & VARIABLE_STREAM),
             segments=max(1, segments) if context else 1,
+            pauses=bool(flags & PAUSES),
         )
 
 
