@@ -36,6 +36,8 @@ and what fades away before it."""
 MOST_TONAL = 12.0
 """Highest ratio of a bin of the mean spectrum to the median of its neighbours: noise has none that
 stand out."""
+NEIGHBOURS = 8
+"""On each side of a bin."""
 LOWEST_HZ = 150.0
 """Below this lies hum, which may stand out."""
 
@@ -98,10 +100,13 @@ class PauseDetector:
             return False
         if high == SILENT_DB:
             return True
-        spectrum = np.square(np.abs(np.fft.rfft(frames * np.hanning(frames.shape[1])))).mean(axis=0)
-        lowest = int(LOWEST_HZ * frames.shape[1] / self._sample_rate)
-        around = np.lib.stride_tricks.sliding_window_view(spectrum[lowest:], 17)
-        return bool((around[:, 8] < MOST_TONAL * np.median(around, axis=1)).all())
+        # Differences of samples, because most noise is stronger at low frequencies.
+        steps = np.diff(frames, axis=1)
+        spectrum = np.square(np.abs(np.fft.rfft(steps * np.hanning(steps.shape[1])))).mean(axis=0)
+        spectrum = spectrum[int(LOWEST_HZ * frames.shape[1] / self._sample_rate) :]
+        padded = np.pad(spectrum, NEIGHBOURS, mode="reflect")
+        around = np.lib.stride_tricks.sliding_window_view(padded, 2 * NEIGHBOURS + 1)
+        return bool((spectrum < MOST_TONAL * np.median(around, axis=1)).all())
 
 
 def fill_pauses(codes: Integers) -> Integers:
