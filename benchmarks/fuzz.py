@@ -142,7 +142,7 @@ def main() -> None:
         refused += decode(header, context, survivors)
         done += len(packets) + len(survivors)
         rounds += 1
-        if rounds % 100 == 0:
+        if rounds % 10 == 0:
             print(f"{done} packets, {time.monotonic() - began:.0f} s", flush=True)
     print(f"{done} packets decoded, {refused} of them refused, {gaps} gaps, no other error")
 

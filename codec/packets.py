@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,10 +57,9 @@ def list_packets(source: str | Path, model: Model | None = None) -> Iterator[Pac
         for stream in read_streams(file):
             header = stream.header
             frame_seconds = header.hop_length / header.sample_rate
-            try:
+            decoder: PayloadDecoder | None = None
+            with suppress(ModelError):  # without the model, the codes stay unknown
                 decoder = PayloadDecoder(header, context_for(header, model))
-            except ModelError:
-                decoder = None
             for batch in stream.batches:
                 for item in batch:
                     if isinstance(item, Gap):
