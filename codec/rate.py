@@ -101,7 +101,7 @@ def search_size(target: int, encode: Callable[[float], int]) -> float:
         >>> sizes = []
         >>> quality = search_size(5_000, lambda q: sizes.append(q) or int(1_000 + 700 * q))
         >>> round(quality, 1), len(sizes) < 5
-        (5.7, True)
+        (5.6, True)
     """
     low, low_size = 0.0, 0
     high, high_size = HIGHEST_QUALITY, 0
