@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from codec.bitrate import ceil_div
 from codec.errors import CodecError
 from codec.format.container import Header
 
@@ -48,8 +49,8 @@ def frames_until(header: Header, last: int, rate: int) -> int:
         >>> frames_until(header, last=44_100, rate=44_100)
         55
     """
-    seconds = last / rate + POSTROLL_SECONDS
-    return math.ceil(seconds * header.sample_rate / header.hop_length)
+    more = math.ceil(POSTROLL_SECONDS * header.sample_rate / header.hop_length)
+    return ceil_div(last * header.sample_rate, rate * header.hop_length) + more
 
 
 def check_part(start: float, end: float | None) -> None:
