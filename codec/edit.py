@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,15 +11,11 @@ from codec.bitrate import Bitrate
 from codec.entropy.payload import PayloadDecoder, PayloadEncoder
 from codec.errors import CodecError, FormatError
 from codec.format.container import Header, Packet, PacketWriter
+from codec.format.parts import check_part, first_packet, frames_until
 from codec.format.payload import Codes
 from codec.format.reading import StoredStream, open_codes, read_streams
 from codec.io.outputs import atomic_output, check_apart
 from codec.registry import Model, context_for
-
-PREROLL_SECONDS = 2.0
-"""Audio before a cut that is kept, and skipped by decoders: more than their layers remember."""
-POSTROLL_SECONDS = 0.1
-"""Audio after a cut that is kept for its last samples: more than the delay of a decoder."""
 
 
 def cut_file(
@@ -61,8 +56,7 @@ def cut_file(
     """
     source, target = Path(source), Path(target)
     check_apart(source, target)
-    if not 0 <= start < (math.inf if end is None else end):
-        raise CodecError(f"nothing lies between {start:g} and {end} seconds: give an earlier start")
+    check_part(start, end)
     with open_codes(source) as file, atomic_output(target, force=force) as out:
         before, found = 0, False  # samples of the streams that came before
         for stream in read_streams(file):
@@ -189,7 +183,7 @@ def _cut_stream(
     source = stream.header
     first += source.skip
     last = None if last is None else last + source.skip
-    kept = _first_packet(source, first)
+    kept = first_packet(source, first, source.original_sample_rate)
     step = source.frames_per_packet
     skipped = first - kept * step * source.hop_length * source.original_sample_rate // (
         source.sample_rate
@@ -197,7 +191,7 @@ def _cut_stream(
     header = replace(source, skip=skipped, format=2, chained=False)
     context = context_for(source, model)
     decoder, encoder = PayloadDecoder(source, context), PayloadEncoder(header, context)
-    enough = None if last is None else source.num_frames(last) + _frames(source, POSTROLL_SECONDS)
+    enough = None if last is None else frames_until(source, last, source.original_sample_rate)
     writer: PacketWriter | None = None
     held: list[Packet] = []
     for number, (packet, codes) in enumerate(_codes_of(stream, decoder)):
@@ -226,24 +220,6 @@ def _cut_stream(
         if ends:
             return True
     return False
-
-
-def _first_packet(header: Header, first: int) -> int:
-    """The packet that a part from sample ``first`` on begins with.
-
-    So early that a decoder is as it was in the whole stream when it comes to the sample, and at a
-    place that is a whole number of samples at the original rate.
-    """
-    step = header.frames_per_packet
-    begin = header.model_samples(first) // header.hop_length - _frames(header, PREROLL_SECONDS)
-    grid = header.sample_rate // math.gcd(
-        step * header.hop_length * header.original_sample_rate, header.sample_rate
-    )
-    return max(0, begin // (step * grid) * grid)
-
-
-def _frames(header: Header, seconds: float) -> int:
-    return math.ceil(seconds * header.sample_rate / header.hop_length)
 
 
 def _codes_of(stream: StoredStream, decoder: PayloadDecoder) -> Iterator[tuple[Packet, Codes]]:

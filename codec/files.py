@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 
 from codec.bitrate import Bitrate, ceil_div
 from codec.engines.base import Engine, EngineInfo
 from codec.engines.names import EngineName
+from codec.entropy.allocation import Allocator, RateControl
+from codec.entropy.payload import CHAIN_SECONDS
 from codec.errors import CodecError, FormatError
 from codec.format.container import (
     MAX_CHANNELS,
@@ -23,20 +28,27 @@ from codec.format.container import (
     PacketWriter,
     max_variable_frame,
 )
+from codec.format.parts import PREROLL_SECONDS, check_part, first_packet, frames_until
 from codec.format.reading import StoredStream, open_codes, read_streams
 from codec.format.summary import StreamSummary
-from codec.io.audio import Resampler, Samples, create_audio, open_audio
+from codec.io.audio import AudioReader, Resampler, Samples, create_audio, open_audio
 from codec.io.outputs import atomic_output, check_apart
 from codec.io.pipes import is_pipe, seekable_input
 from codec.model_folder import DEFAULT_MODEL
+from codec.rate import QualityScale, search_size
 from codec.registry import Model, as_engine, codec_for
 from codec.stream import StreamDecoder, StreamEncoder
 
 PACKET_SECONDS = 2.0
 """Length of a packet in files."""
 
-PACKETS_TOGETHER = 32
-"""Number of packets that are decoded side by side: a minute of audio in memory."""
+SIDE_BY_SIDE = 16
+"""Number of parts of a coded file that are decoded side by side, at least, if it is long enough."""
+MAX_SEGMENTS = 4
+"""Most parts of a packet: the context begins anew in each, which costs bits."""
+
+TOGETHER_SECONDS = 64.0
+"""Audio that is decoded side by side and lies in memory, all channels together."""
 
 Progress = Callable[[float], None]
 """Called with the share that is done, from 0 to 1."""
@@ -52,6 +64,8 @@ def encode_file(
     frames_per_packet: int | None = None,
     entropy_coding: bool = True,
     variable: bool | None = None,
+    quality: float | None = None,
+    target_bytes: int | None = None,
     engine: EngineName | None = None,
     threads: int = 1,
     force: bool = False,
@@ -71,6 +85,9 @@ def encode_file(
         variable: whether ``bitrate`` is the mean of all bytes of the file, and each frame gets the
             codes that it needs. If None, so it is where a bitrate is given and the model has a
             context model.
+        quality: from 0 to 10, for a variable bitrate without a target: see `QualityScale`.
+        target_bytes: size of the whole file, which has as many bytes or a little fewer. The
+            file is encoded several times.
         engine: which engine loads a model that is named, as in `load_engine`.
         threads: its number of threads, as in `load_engine`.
         force: replace an existing target.
@@ -98,41 +115,101 @@ def encode_file(
                 "mix down with --mono"
             )
         loaded = as_engine(model, engine, threads=threads)
+        free = quality is not None or target_bytes is not None
+        if free and (bitrate is not None or variable is False or not entropy_coding):
+            raise CodecError("a quality or size takes the place of a bitrate: give one of them")
+        if quality is not None and target_bytes is not None:
+            raise CodecError("give a quality or a size, not both")
         if variable is None:
-            variable = entropy_coding and bitrate is not None and loaded.info.context is not None
+            coded = entropy_coding and loaded.info.context is not None
+            variable = free or (coded and bitrate is not None)
         if frames_per_packet is None:
             frames_per_packet = packet_length(
                 loaded.info, bitrate, reader.channels, variable=variable
             )
-        encoder = StreamEncoder(
-            loaded,
-            bitrate=bitrate,
-            channels=reader.channels,
-            frames_per_packet=frames_per_packet,
-            original_sample_rate=reader.sample_rate,
-            entropy_coding=entropy_coding,
-            variable=variable,
-        )
-        header = encoder.header
-        resampler = Resampler(reader.sample_rate, header.sample_rate, reader.channels)
-        with atomic_output(target, force=force) as file:
-            writer = PacketWriter(file, header)
-            summary = StreamSummary(header)
 
-            def write(packets: list[Packet]) -> None:
-                for packet in packets:
-                    summary.num_bytes += writer.write(packet)
-                    summary.count(packet)
+        def encode(file: BinaryIO, allocator: Allocator | None, begin: float) -> StreamSummary:
+            assert frames_per_packet is not None
+            encoder = StreamEncoder(
+                loaded,
+                bitrate=bitrate,
+                channels=reader.channels,
+                frames_per_packet=frames_per_packet,
+                original_sample_rate=reader.sample_rate,
+                entropy_coding=entropy_coding,
+                variable=bool(variable),
+                allocator=allocator,
+                pauses=bool(variable),
+                segments=num_segments(loaded.info, frames_per_packet, reader),
+            )
 
-            num_samples = 0
-            for block in reader.blocks():
-                num_samples += block.shape[1]
-                write(encoder.push(resampler.push(block)))
+            def report(num_samples: int) -> None:
                 if progress is not None and reader.num_samples:
-                    progress(min(1.0, num_samples / reader.num_samples))
-            write(encoder.push(resampler.finish(header.model_samples(num_samples))))
-            write(encoder.finish(num_samples))
+                    share = min(1.0, num_samples / reader.num_samples)
+                    progress(begin + (1 - begin) * share)
+
+            return _encode(reader, encoder, file, report)
+
+        if target_bytes is not None:
+            found = _of_size(loaded, reader, target_bytes, encode)
+            with found as (file, summary), atomic_output(target, force=force) as out:
+                shutil.copyfileobj(file, out)
+            return summary
+        allocator: Allocator | None = None
+        if quality is not None:
+            allocator = QualityScale(loaded).allocator(quality)
+        elif variable:
+            allocator = rate_control(loaded.info, bitrate, reader)
+        with atomic_output(target, force=force) as out:
+            return encode(out, allocator, 0.0)
+
+
+def _encode(
+    reader: AudioReader, encoder: StreamEncoder, file: BinaryIO, report: Callable[[int], None]
+) -> StreamSummary:
+    """Encode all that ``reader`` gives; ``report`` is called with the number of samples so far."""
+    header = encoder.header
+    resampler = Resampler(reader.sample_rate, header.sample_rate, reader.channels)
+    writer, summary = PacketWriter(file, header), StreamSummary(header)
+
+    def write(packets: list[Packet]) -> None:
+        for packet in packets:
+            summary.num_bytes += writer.write(packet)
+            summary.count(packet)
+
+    num_samples = 0
+    for block in reader.blocks():
+        num_samples += block.shape[1]
+        write(encoder.push(resampler.push(block)))
+        report(num_samples)
+    write(encoder.push(resampler.finish(header.model_samples(num_samples))))
+    write(encoder.finish(num_samples))
     return summary
+
+
+@contextmanager
+def _of_size(
+    engine: Engine,
+    reader: AudioReader,
+    target_bytes: int,
+    encode: Callable[[BinaryIO, Allocator, float], StreamSummary],
+) -> Iterator[tuple[BinaryIO, StreamSummary]]:
+    """A temporary file of at most ``target_bytes``, from its beginning, and what it holds."""
+    scale = QualityScale(engine)
+    with ExitStack() as stack:
+        found: dict[float, tuple[BinaryIO, StreamSummary]] = {}
+
+        def size_at(quality: float) -> int:
+            reader.seek(0)
+            file = stack.enter_context(tempfile.TemporaryFile())
+            # Each pass has a half of what is left of the progress bar.
+            summary = encode(file, scale.allocator(quality), 1 - 0.5 ** len(found))
+            found[quality] = file, summary
+            return summary.num_bytes
+
+        file, summary = found[search_size(target_bytes, size_at)]
+        file.seek(0)
+        yield file, summary
 
 
 def decode_file(
@@ -143,6 +220,8 @@ def decode_file(
     bitrate: Bitrate | None = None,
     sample_rate: int | Literal["model"] | None = None,
     suffix: str | None = None,
+    start: float = 0.0,
+    end: float | None = None,
     engine: EngineName | None = None,
     threads: int = 1,
     force: bool = False,
@@ -161,6 +240,9 @@ def decode_file(
         bitrate: decode at most this many bits per second and channel.
         sample_rate: of the output; ``"model"`` for the model's own, the original one if None.
         suffix: format of the output; that of ``target`` if None, wav for pipes.
+        start: seconds from the beginning. What is before is read, and not decoded except for the
+            two seconds before ``start``, which bring the decoder to the state that it has there.
+        end: seconds from the beginning; to the end of the file if None.
         engine: which engine loads a model that is named, as in `load_engine`.
         threads: its number of threads, as in `load_engine`.
         force: replace an existing target.
@@ -180,9 +262,13 @@ def decode_file(
         True
         >>> soundfile.info("decoded.wav").frames
         24000
+        >>> _ = decode_file("speech.codes", "part.wav", start=0.25, end=0.75)
+        >>> soundfile.info("part.wav").frames
+        12000
     """
     source, target = Path(source), Path(target)
     check_apart(source, target)
+    check_part(start, end)
     if suffix is None:
         suffix = ".wav" if is_pipe(target) else target.suffix.lower()
     with open_codes(source) as file:
@@ -195,7 +281,8 @@ def decode_file(
             loaded = as_engine(model, engine, threads=threads)
         rate = header.sample_rate if sample_rate == "model" else sample_rate
         rate = rate or header.original_sample_rate
-        decoding = _Decoding(first, loaded, bitrate, rate)  # fails before anything is written
+        begin, last = round(start * rate), None if end is None else round(end * rate)
+        decoding = _Decoding(first, loaded, bitrate, rate, begin, last)  # fails before all writing
         size = os.fstat(file.fileno()).st_size
 
         def report(summary: StreamSummary) -> None:
@@ -207,6 +294,7 @@ def decode_file(
             atomic_output(target, force=force, seekable=True) as out,
             create_audio(out, suffix, rate, header.channels) as writer,
         ):
+            found = not start
             for stream in chain([first], streams):
                 if stream.header.channels != header.channels:
                     raise FormatError(
@@ -214,36 +302,77 @@ def decode_file(
                         f"{header.channels}: decode them apart"
                     )
                 if stream is not first:
-                    decoding = _Decoding(stream, loaded, bitrate, rate)
+                    decoding = _Decoding(stream, loaded, bitrate, rate, begin, last)
                 for samples in decoding.blocks(report):
                     writer.write(samples)
+                    found = found or samples.shape[1] > 0
+                stream.read_on()
+                begin = max(0, begin - decoding.num_samples)
+                last = None if last is None else max(0, last - decoding.num_samples)
                 if stream is not first:
                     total.append(stream.summary)
+            if not found:
+                raise CodecError(f"{source} ends before {start:g} seconds: give an earlier start")
     return total
 
 
 class _Decoding:
-    """A stored stream to samples at the rate of the output."""
+    """A part of a stored stream, or all of it, to samples at the rate of the output.
+
+    Args:
+        stream: the stream, of which nothing has been read.
+        engine: its model.
+        bitrate: decode at most this many bits per second and channel.
+        rate: sampling rate of the output.
+        first: first sample of the part at that rate.
+        last: the sample after its last one; the end of the stream if None.
+    """
 
     def __init__(
-        self, stream: StoredStream, engine: Engine, bitrate: Bitrate | None, rate: int
+        self,
+        stream: StoredStream,
+        engine: Engine,
+        bitrate: Bitrate | None,
+        rate: int,
+        first: int,
+        last: int | None,
     ) -> None:
         header = stream.header
         self._stream, self._rate = stream, rate
+        self._first, self._last = first, last
         # What is to be skipped is decoded like all else, and dropped at the rate of the output.
-        self._decoder = StreamDecoder(engine, replace(header, skip=0), bitrate=bitrate)
+        skip = ceil_div(header.skip * rate, header.original_sample_rate)
+        # After a start in a chain of packets it takes up to a second to find one that begins anew.
+        preroll = PREROLL_SECONDS + (CHAIN_SECONDS if header.chained else 0)
+        self._next = 0  # number of the next packet
+        self._begin = first_packet(header, skip + first, rate, preroll) if first else 0
+        self._enough = None if last is None else frames_until(header, skip + last, rate)
+        before = self._begin * header.frames_per_packet * header.hop_length
+        self._samples_before = before
+        self._skip = skip + first - before * rate // header.sample_rate
+        at_model_rate = replace(header, skip=0, original_sample_rate=header.sample_rate)
+        self._decoder = StreamDecoder(engine, at_model_rate, bitrate=bitrate)
         self._resampler = Resampler(header.sample_rate, rate, header.channels)
-        self._skip = ceil_div(header.skip * rate, header.original_sample_rate)
         # A part of a longer stream may hold more than its samples, at its end too.
         self._most_held = rate if header.format > 1 else 0
         self._held: Samples = np.zeros((header.channels, 0), np.float32)
         self._num_given = 0
 
+    @property
+    def num_samples(self) -> int:
+        """Length of the whole stream at the rate of the output, once it has been read."""
+        summary = self._stream.summary
+        if summary.num_samples is None:
+            return round(summary.duration_seconds * self._rate)
+        return ceil_div(summary.num_samples * self._rate, self._stream.header.original_sample_rate)
+
     def blocks(self, report: Callable[[StreamSummary], None]) -> Iterator[Samples]:
         """Samples ``[C, n]`` as they are decoded; ``report`` is called from time to time."""
         header, summary = self._stream.header, self._stream.summary
+        packet_seconds = header.frames_per_packet * header.hop_length / header.sample_rate
+        most = max(1, int(TOGETHER_SECONDS / packet_seconds / header.channels))
         for batch in self._stream.batches:
-            for item in _together(batch):
+            for item in _together(self._needed(batch), most):
                 if isinstance(item, Gap):
                     for _ in range(item.num_packets):
                         yield from self._resampled(self._decoder.lost())
@@ -251,26 +380,44 @@ class _Decoding:
                     packets = [self._with_all_samples(packet) for packet in item]
                     yield from self._resampled(self._decoder.push_all(packets))
             report(summary)
-        if summary.num_samples is None:
+            if self._is_enough():
+                break
+        if summary.num_samples is None and not self._is_enough():
             yield from self._resampled(self._decoder.finish())
         decoded = ceil_div(self._decoder.num_emitted * self._rate, header.sample_rate)
         rest = np.concatenate((self._held, self._given(self._resampler.finish(decoded))), axis=1)
-        if summary.num_samples is None:
-            yield rest
-            return
-        wanted = ceil_div(summary.num_samples * self._rate, header.original_sample_rate)
-        yield rest[:, : max(0, wanted - self._num_given)]
+        ends = [] if self._last is None else [self._last]
+        if summary.num_samples is not None:
+            ends.append(self.num_samples)
+        wanted = min(ends) - self._first - self._num_given if ends else rest.shape[1]
+        yield rest[:, : max(0, wanted)]
+
+    def _needed(self, items: Sequence[Packet | Gap]) -> Iterator[Packet | Gap]:
+        """Those of the next packets and gaps that the part needs."""
+        for item in items:
+            if self._is_enough():
+                return
+            number = self._next
+            self._next += item.num_packets if isinstance(item, Gap) else 1
+            if self._next <= self._begin:
+                continue
+            if isinstance(item, Gap) and number < self._begin:
+                item = replace(item, num_packets=self._next - self._begin)
+            yield item
+
+    def _is_enough(self) -> bool:
+        num_frames = self._next * self._stream.header.frames_per_packet
+        return self._enough is not None and num_frames >= self._enough
 
     def _with_all_samples(self, packet: Packet) -> Packet:
-        """The last packet with the number of all samples to decode, not of those that count."""
+        """The last packet with the number of all samples to decode, at the model's rate."""
         if packet.num_samples is None:
             return packet
         header, num_frames = self._stream.header, self._stream.summary.num_frames
-        num_samples = packet.num_samples + header.skip
-        if header.format > 1 and num_frames > header.num_frames(num_samples):
-            everything = num_frames * header.hop_length * header.original_sample_rate
-            num_samples = everything // header.sample_rate
-        return replace(packet, num_samples=num_samples)
+        num_samples = header.model_samples(packet.num_samples + header.skip)
+        if header.format > 1 and num_frames * header.hop_length >= num_samples + header.hop_length:
+            num_samples = num_frames * header.hop_length
+        return replace(packet, num_samples=max(0, num_samples - self._samples_before))
 
     def _resampled(self, samples: Samples) -> Iterator[Samples]:
         # In pieces: a long packet of many channels at a high rate is large.
@@ -280,6 +427,8 @@ class _Decoding:
             held = np.concatenate((self._held, piece), axis=1)
             given = held[:, : max(0, held.shape[1] - self._most_held)]
             self._held = held[:, given.shape[1] :]
+            if self._last is not None:
+                given = given[:, : max(0, self._last - self._first - self._num_given)]
             self._num_given += given.shape[1]
             yield given
 
@@ -290,11 +439,11 @@ class _Decoding:
         return samples[:, dropped:]
 
 
-def _together(items: Sequence[Packet | Gap]) -> Iterator[list[Packet] | Gap]:
-    """Packets that follow one another, and the gaps between them."""
+def _together(items: Iterable[Packet | Gap], most: int) -> Iterator[list[Packet] | Gap]:
+    """Packets that follow one another, ``most`` at a time, and the gaps between them."""
     packets: list[Packet] = []
     for item in items:
-        if packets and (isinstance(item, Gap) or len(packets) == PACKETS_TOGETHER):
+        if packets and (isinstance(item, Gap) or len(packets) == most):
             yield packets
             packets = []
         if isinstance(item, Gap):
@@ -320,3 +469,31 @@ def packet_length(
         bits = 8 * max_variable_frame(info.num_codebooks)
     longest = (8 * MAX_PAYLOAD - 8) // (channels * bits)
     return max(1, min(int(PACKET_SECONDS * info.frame_rate), longest))
+
+
+def num_frames_of(info: EngineInfo, reader: AudioReader) -> int | None:
+    """Number of frames of a file; None if its header does not say how long it is."""
+    if not reader.num_samples:
+        return None
+    return ceil_div(reader.num_samples * info.sample_rate, reader.sample_rate * info.hop_length)
+
+
+def rate_control(info: EngineInfo, bitrate: Bitrate | None, reader: AudioReader) -> RateControl:
+    """Rate control for a whole file."""
+    target = info.bitrates[-1] if bitrate is None else bitrate
+    length = num_frames_of(info, reader)
+    return RateControl(float(target), float(info.frame_rate), info.bits_per_code, length)
+
+
+def num_segments(info: EngineInfo, frames_per_packet: int, reader: AudioReader) -> int:
+    """Parts of a packet that are coded side by side: several in short files, one in long ones.
+
+    Decoding takes a number of steps for each frame of a part, whose time hardly depends on how many
+    parts take it together.
+    """
+    num_frames = num_frames_of(info, reader)
+    if num_frames is None:
+        return 1
+    rows = max(1, round(num_frames / frames_per_packet)) * reader.channels
+    whole = int(frames_per_packet * MAX_SEGMENTS / (PACKET_SECONDS * info.frame_rate))
+    return max(1, min(ceil_div(SIDE_BY_SIDE, rows), whole, MAX_SEGMENTS))

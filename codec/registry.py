@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from codec.engines.base import Engine
 from codec.engines.names import ENGINES, EngineName
 from codec.entropy.context import ContextModel
-from codec.entropy.context_file import load_context
+from codec.entropy.context_file import StoredContext
 from codec.errors import FormatError, ModelError, optional_packages
 from codec.format.container import Header
 from codec.model_folder import (
@@ -86,7 +86,7 @@ def load_engine(
         from codec.network.weights import load_codec
 
     codec = load_codec(folder)
-    context = load_context(folder, codec.fingerprint)
+    context = StoredContext(folder, codec.fingerprint)
     return TorchEngine(codec, read_description(folder)["name"], context)
 
 

@@ -13,11 +13,12 @@ import numpy.typing as npt
 
 from codec.bitrate import Bitrate
 from codec.engines.base import State, WeighsCodes, encode_block
-from codec.entropy.allocation import RateControl
+from codec.entropy.allocation import Allocator, RateControl, heard
 from codec.entropy.context import NO_CODE
+from codec.entropy.pauses import MOST_CODES, PauseDetector, fill_pauses
 from codec.entropy.payload import PayloadDecoder, PayloadEncoder
 from codec.errors import AudioError, FormatError, ModelError, StreamFinishedError
-from codec.format.container import Header, Packet
+from codec.format.container import END_SIZE, Header, Packet
 from codec.format.payload import Codes
 from codec.io.audio import Samples
 from codec.model_folder import DEFAULT_MODEL
@@ -45,6 +46,12 @@ class StreamEncoder:
         variable: whether each frame gets as many codes as it needs, so that ``bitrate`` is the mean
             of all bytes of the stream. Otherwise all frames have the same number, and ``bitrate``
             is what they would take without entropy coding.
+        allocator: chooses the numbers of codes of a variable stream; a `RateControl` with
+            ``bitrate`` as its target if None.
+        pauses: whether pauses of a variable stream take next to no bits; only long packets have
+            them (`codec.entropy.pauses`).
+        segments: number of parts of a packet that are entropy-coded side by side. Few long packets
+            decode faster with several, and take up to 1 % more bytes.
 
     Attributes:
         header: for the decoder, which needs it once, before the packets.
@@ -74,6 +81,9 @@ class StreamEncoder:
         entropy_coding: bool = True,
         chained: bool = False,
         variable: bool = False,
+        allocator: Allocator | None = None,
+        pauses: bool = False,
+        segments: int = 1,
     ) -> None:
         self._engine = as_engine(model)
         info = self._engine.info
@@ -98,13 +108,16 @@ class StreamEncoder:
             context=context.identity if context else b"",
             chained=chained,
             variable=variable,
+            segments=segments if context else 1,
+            pauses=pauses,
         )
+        self._pauses = PauseDetector(info.sample_rate, info.hop_length) if pauses else None
         self._payloads = PayloadEncoder(self.header, context)
-        self._control: RateControl | None = None
-        if variable:
+        self._allocator = allocator if variable else None
+        if variable and allocator is None:
             rate = info.bitrate(num_codebooks) if bitrate is None else bitrate
-            self._control = RateControl(float(rate), float(info.frame_rate), info.bits_per_code)
-            self._control.spent(8 * self.header.size, np.zeros((channels, 0), np.int64))
+            self._allocator = RateControl(float(rate), float(info.frame_rate), info.bits_per_code)
+        self._spent(self.header.size + END_SIZE, np.zeros((channels, 0, 0), np.int64))
         self._state: State = self._engine.init_encoder(channels)
         self._remainder: Samples = np.zeros((channels, 0), np.float32)
         self._num_samples = 0
@@ -187,14 +200,16 @@ class StreamEncoder:
         payload, coding = self._payloads.encode(codes)
         sequence = self._num_packets % self.header.sequence_count
         self._num_packets += 1
-        packet = Packet(sequence, num_frames, payload, num_samples, coding)
-        if self._control is not None:
-            self._control.spent(8 * packet.size, (codes >= 0).sum(axis=1))
-        return packet
+        self._spent(self.header.head_size + len(payload), codes)
+        return Packet(sequence, num_frames, payload, num_samples, coding)
+
+    def _spent(self, num_bytes: int, codes: Codes) -> None:
+        if self._allocator is not None:
+            self._allocator.spent(8 * num_bytes, (codes >= 0).sum(axis=1))
 
     def _codes(self, block: Samples, ahead: Samples) -> Codes:
         """Codes of the next frames, of all or of variable numbers of codebooks."""
-        if self._control is None:
+        if self._allocator is None:
             codes, self._state = encode_block(
                 self._engine, block, ahead, self._state, self.header.num_codebooks
             )
@@ -203,7 +218,12 @@ class StreamEncoder:
         codes, errors, self._state = self._engine.analyze_step(
             np.ascontiguousarray(block), self._state
         )
-        counts = self._control.choose(errors)
+        if self._pauses is None:
+            counts = self._allocator.choose(heard(errors, block))
+        else:
+            paused, references = self._pauses.find(block)
+            counts = self._allocator.choose(heard(errors, block), paused | references)
+            counts = np.where(references, np.minimum(counts, MOST_CODES), counts * ~paused)
         present = np.arange(codes.shape[1])[:, None] < counts[:, None]
         return np.where(present, codes, NO_CODE)
 
@@ -341,7 +361,8 @@ class StreamDecoder:
         if codes is None:
             audio, self._state = self._engine.conceal_step(num_frames, self._state)
             return self._emit(self._faded(audio, target_gain=0.0))
-        kept = codes[:, : self._num_codebooks]
+        kept = fill_pauses(codes) if self.header.pauses else codes
+        kept = kept[:, : self._num_codebooks]
         audio, self._state = self._engine.decode_step(kept, self._state)
         return self._emit(self._faded(audio, target_gain=1.0))
 

@@ -11,7 +11,15 @@ import click
 from codec.bitrate import Bitrate, format_bitrate
 from codec.cli.errors import clear_errors
 from codec.cli.jobs import list_jobs, run_jobs
-from codec.cli.options import ENGINE, THREADS, BitrateType, OutputRate, output_suffix
+from codec.cli.options import (
+    ENGINE,
+    THREADS,
+    BitrateType,
+    ByteSize,
+    OutputRate,
+    Seconds,
+    output_suffix,
+)
 from codec.engines.names import EngineName
 from codec.errors import CodecError
 from codec.format.summary import StreamSummary
@@ -25,6 +33,8 @@ from codec.model_folder import DEFAULT_MODEL
 @click.option("--mono", is_flag=True, help="Mix all channels to one.")
 @click.option("--frames-per-packet", type=click.IntRange(1, 65535), help="[2 seconds' worth]")
 @click.option("--cbr", is_flag=True, help="The same number of codes in every frame.")
+@click.option("-q", "--quality", type=float, help="0 to 10, in place of a bitrate.")
+@click.option("--target-size", type=ByteSize(), help="Of the whole file: 1MB, 250kB, 5000.")
 @click.option("--plain", is_flag=True, help="Without entropy coding: larger, the same audio.")
 @click.option(
     "-m", "--model", default=DEFAULT_MODEL, help="Packaged model, folder, or e.g. encodec=FOLDER."
@@ -39,6 +49,8 @@ def encode(
     mono: bool,
     frames_per_packet: int | None,
     cbr: bool,
+    quality: float | None,
+    target_size: int | None,
     plain: bool,
     model: str,
     engine: EngineName | None,
@@ -68,6 +80,8 @@ def encode(
             frames_per_packet=frames_per_packet,
             entropy_coding=not plain,
             variable=False if cbr else None,
+            quality=quality,
+            target_bytes=target_size,
             force=force,
             progress=progress,
         )
@@ -84,6 +98,8 @@ def encode(
 @click.option(
     "-r", "--sample-rate", type=OutputRate(), help="Of the output, or 'model'. [original]"
 )
+@click.option("--from", "start", type=Seconds(), default=0.0, help="Seconds, or 1:05.5. [0]")
+@click.option("--to", "end", type=Seconds(), help="Seconds, or 1:05.5. [the end]")
 @click.option("-d", "--out-dir", type=click.Path(path_type=Path), help="Folder for the outputs.")
 @click.option("--format", "suffix", help="wav, flac, ... [by the output's suffix, else wav]")
 @click.option("-m", "--model", help="Model folder; otherwise the one the stream names.")
@@ -94,6 +110,8 @@ def decode(
     paths: tuple[str, ...],
     bitrate: Bitrate | None,
     sample_rate: int | Literal["model"] | None,
+    start: float,
+    end: float | None,
     out_dir: Path | None,
     suffix: str | None,
     model: str | None,
@@ -121,6 +139,8 @@ def decode(
             bitrate=bitrate,
             sample_rate=sample_rate,
             suffix=suffix,
+            start=start,
+            end=end,
             force=force,
             progress=progress,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import click
 
-from codec.cli.errors import Failure, clear_errors
+from codec.cli.errors import Failure, WrongUse, clear_errors
 from codec.config import CodecConfig
 from codec.format.reading import summarize_file
 from codec.format.summary import StreamSummary
@@ -27,9 +28,12 @@ from codec.registry import pretrained_source
 @click.command()
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE]...")
 @click.option("-m", "--model", help="Describe this model (a folder, or a packaged name).")
+@click.option("--packets", is_flag=True, help="List the packets of the files.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def info(paths: tuple[Path, ...], model: str | None, as_json: bool) -> None:
+def info(paths: tuple[Path, ...], model: str | None, packets: bool, as_json: bool) -> None:
     """Describe .codes files, checked without decoding, or a model."""
+    if packets and Path("-") in paths:
+        raise WrongUse("packets are listed from files, not from standard input")
     if not paths and model is None:
         model = ""
     failed = False
@@ -49,6 +53,8 @@ def info(paths: tuple[Path, ...], model: str | None, as_json: bool) -> None:
             continue
         with clear_errors():
             show(stream_facts(path, summary, names), as_json)
+            if packets:
+                show_packets(path, model, as_json)
         failed = failed or summary.damage() is not None
     if failed:
         sys.exit(1)
@@ -68,12 +74,14 @@ def stream_facts(path: Path, summary: StreamSummary, names: dict[str, str]) -> d
         "num_codebooks": header.num_codebooks,
         "payload_bitrate": round(float(summary.payload_bitrate), 3),
         "file_bitrate": round(8 * summary.num_bytes / seconds) if seconds else None,
+        "bits_per_frame": summary.bits_distribution(),
         "bytes": summary.num_bytes,
         "packets": summary.num_packets,
         "frames_per_packet": header.frames_per_packet,
         "model_sample_rate": header.sample_rate,
         "hop_length": header.hop_length,
         "entropy_coding": bool(header.context),
+        "variable": header.variable,
         "model": names.get(header.fingerprint.hex(), name),
         "model_fingerprint": header.fingerprint.hex(),
         "damage": summary.damage(),
@@ -124,3 +132,21 @@ def show(facts: dict[str, Any], as_json: bool) -> None:
         if isinstance(value, list):
             value = " ".join(f"{item:g}" for item in value) or None
         click.echo(f"{name.replace('_', ' '):<{width}}  {'-' if value is None else value}")
+
+
+def show_packets(path: Path, model: str | None, as_json: bool) -> None:
+    """A line for each packet: its beginning, frames, bytes, bits per frame, codes per frame."""
+    from codec.packets import list_packets
+
+    if not as_json:
+        click.echo("seconds   frames   bytes   bits/frame   codes/frame   coding")
+    for each in list_packets(path, model or None):
+        if as_json:
+            click.echo(json.dumps(dataclasses.asdict(each)))
+            continue
+        bits = f"{8 * each.num_bytes / each.num_frames:.0f}" if each.num_frames else "-"
+        codes = "-" if each.codebooks is None else f"{each.codebooks:.2f}"
+        click.echo(
+            f"{each.seconds:7.2f}  {each.num_frames:7}  {each.num_bytes:6}  {bits:>11}  "
+            f"{codes:>12}   {each.coding}"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -35,6 +36,23 @@ class BitrateType(click.ParamType[Bitrate]):
             return value if isinstance(value, int | Fraction) else parse_bitrate(value)
         except ConfigError as error:
             raise WrongUse(str(error)) from error
+
+
+class ByteSize(click.ParamType[int]):
+    """``5000``, ``250kB``, ``1MB`` or ``1.5M``, of 1000 or 1000000 bytes."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)(k|K|M|)B?", str(value).strip())
+        size = (
+            int(float(match[1]) * {"": 1, "k": 1_000, "K": 1_000, "M": 1_000_000}[match[2]])
+            if match
+            else 0
+        )
+        if size <= 0:
+            raise WrongUse(f"size {value!r}: give bytes as 5000, 250kB or 1MB")
+        return size
 
 
 class OutputRate(click.ParamType[int | Literal["model"]]):

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from codec.bitrate import FrameRates, ceil_div
 from codec.entropy.context import ContextModel
+from codec.entropy.context_file import StoredContext
 from codec.io.audio import Samples
 
 State: TypeAlias = Any
@@ -49,7 +50,7 @@ class EngineInfo(FrameRates):
         fingerprint: 16 bytes that identify the model in streams; empty if it was never saved.
         has_codes: whether frames become codes; a model with continuous latents cannot make
             streams.
-        context: the model of its codes that makes streams smaller; None if it was not fitted.
+        context_source: the context model of its codes, or where it is stored; None if it has none.
         lookahead: samples after a step that its codes depend on, whole frames; see `HearsAhead`.
 
     Example:
@@ -67,8 +68,18 @@ class EngineInfo(FrameRates):
     delay: int
     fingerprint: bytes
     has_codes: bool = True
-    context: ContextModel | None = None
+    context_source: ContextModel | StoredContext | None = None
     lookahead: int = 0
+
+    @property
+    def context(self) -> ContextModel | None:
+        """The model of its codes that makes streams smaller; None if it was not fitted.
+
+        Raises:
+            ModelError: its file is damaged, or about the codes of another model.
+        """
+        source = self.context_source
+        return source.model if isinstance(source, StoredContext) else source
 
     @property
     def latency(self) -> int:

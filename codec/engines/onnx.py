@@ -15,7 +15,7 @@ import onnxruntime
 from codec.config import CodecConfig
 from codec.engines.base import Codes, EngineInfo, Errors
 from codec.entropy.context import NO_CODE
-from codec.entropy.context_file import load_context
+from codec.entropy.context_file import StoredContext
 from codec.errors import ConfigError, ModelError
 from codec.io.audio import Samples
 from codec.model_folder import (
@@ -86,7 +86,7 @@ class OnnxEngine:
             codebook_size=config.codebook_size,
             delay=description["delay"],
             fingerprint=bytes.fromhex(description["fingerprint"]),
-            context=load_context(self._folder, bytes.fromhex(description["fingerprint"])),
+            context_source=StoredContext(self._folder, bytes.fromhex(description["fingerprint"])),
         )
 
     def init_encoder(self, channels: int) -> Tensors:

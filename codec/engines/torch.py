@@ -14,6 +14,7 @@ from torch import Tensor
 from codec.config import CodecConfig
 from codec.engines.base import Codes, Engine, EngineInfo, Errors
 from codec.entropy.context import NO_CODE, ContextModel
+from codec.entropy.context_file import StoredContext
 from codec.errors import ModelError
 from codec.io.audio import Samples
 from codec.network.layers import State as NetworkState
@@ -41,7 +42,7 @@ class TorchEngine:
     Args:
         codec: the model, in evaluation mode, on the device that is to run it.
         name: name of the model, for people.
-        context: the context model of its codes, if it has one.
+        context: the context model of its codes, or where it is stored, if it has one.
 
     Attributes:
         codec: the model, for what needs tensors.
@@ -57,7 +58,9 @@ class TorchEngine:
         (1, 3, 1)
     """
 
-    def __init__(self, codec: Codec, name: str = "", context: ContextModel | None = None) -> None:
+    def __init__(
+        self, codec: Codec, name: str = "", context: ContextModel | StoredContext | None = None
+    ) -> None:
         if not isinstance(codec, Codec):
             raise ModelError(
                 f"{type(codec).__name__} is not a model: give an engine, a Codec, the name of a "
@@ -75,13 +78,13 @@ class TorchEngine:
             delay=codec.delay,
             fingerprint=codec.fingerprint,
             has_codes=config.has_codes,
-            context=context,
+            context_source=context,
         )
 
     def to(self, device: str) -> TorchEngine:
         """An engine with a copy of the model on another device of PyTorch."""
         codec = copy.deepcopy(self.codec).to(device)
-        return TorchEngine(codec, self.info.name, self.info.context)
+        return TorchEngine(codec, self.info.name, self.info.context_source)
 
     def init_encoder(self, channels: int) -> NetworkState:
         return self.codec.encoder.init_state(channels)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
-from codec.entropy.context import ContextModel, ContextState, Integers
+from codec.bitrate import ceil_div
+from codec.entropy.context import NO_CODE, ContextModel, ContextState, Integers
 from codec.entropy.range_coder import TOTAL, RangeDecoder, RangeEncoder
+
+STAYS = TOTAL - TOTAL // 64
+"""Frequency with which a frame has codes if, and only if, the frame before it in its row has."""
 
 
 def encode_packets(
@@ -16,30 +20,48 @@ def encode_packets(
     codes: Integers,
     state: ContextState | None = None,
     *,
+    segments: int = 1,
     variable: bool = False,
+    pauses: bool = False,
 ) -> tuple[list[bytes], ContextState]:
     """Encode packets of equal length, each with a range coder of its own.
 
     Args:
         model: the context model.
         codes: ``[N, C, K, T]``: packets, channels, codebooks, frames; `NO_CODE` for absent ones.
-        state: what the model remembers of the packets before, ``N * C`` rows; nothing if None.
+        state: what the model remembers of the packets before, one row for each segment of each
+            channel; nothing if None.
+        segments: number of parts of a packet, each with ``ceil(T / segments)`` frames until they
+            end. The context begins anew in each, and they share the range coder as channels do, so
+            that they can be decoded side by side.
         variable: whether frames may have different numbers of codes.
+        pauses: whether frames may have none at all.
 
     Returns:
         The bytes of each packet, and the state after them.
     """
     packets, channels, num_codebooks, num_frames = codes.shape
-    rows = codes.reshape(packets * channels, num_codebooks, num_frames)
+    steps = ceil_div(num_frames, segments)
+    absent = ((0, 0), (0, 0), (0, 0), (0, segments * steps - num_frames))
+    parts = np.pad(codes, absent, constant_values=NO_CODE)
+    parts = parts.reshape(packets, channels, num_codebooks, segments, steps)
+    rows = parts.transpose(0, 3, 1, 2, 4).reshape(
+        packets * segments * channels, num_codebooks, steps
+    )
     state = state or model.init_state(len(rows))
-    starts, frequencies, state = model.code_intervals(rows, state, variable=variable)
-    # As they are decoded: each digit of all channels before the next one.
+    *intervals, state = model.code_intervals(rows, state, variable=variable)
+    if pauses:
+        own = _presence(rows[:, 0] >= 0, segments, channels, num_frames)
+        intervals = [np.concatenate(each, axis=2) for each in zip(own, intervals, strict=True)]
+    # As they are decoded: each digit of all rows before the next one.
     ordered = [
-        each.reshape(packets, channels, -1).transpose(0, 2, 1).reshape(packets, -1).tolist()
-        for each in (starts, frequencies)
+        each.reshape(packets, segments * channels, steps * each.shape[2])
+        .transpose(0, 2, 1)
+        .reshape(packets, each.size // packets)
+        for each in intervals
     ]
     payloads = []
-    for symbols in zip(*ordered, strict=True):
+    for symbols in zip(*(each.tolist() for each in ordered), strict=True):
         encoder = RangeEncoder()
         for start, frequency in zip(*symbols, strict=True):
             if frequency < TOTAL:
@@ -51,47 +73,86 @@ def encode_packets(
 def decode_packets(
     model: ContextModel,
     payloads: Sequence[bytes],
+    num_frames: Sequence[int],
     channels: int,
     num_codebooks: int,
-    num_frames: int,
     state: ContextState | None = None,
     *,
+    segments: int = 1,
     variable: bool = False,
-) -> tuple[Integers, ContextState]:
-    """Decode packets of equal length side by side, frame after frame.
+    pauses: bool = False,
+) -> tuple[list[Integers], ContextState]:
+    """Decode packets side by side, frame after frame.
 
     Args:
         model: the context model that encoded them.
         payloads: the bytes of each packet.
+        num_frames: number of frames of each packet.
         channels: number of channels.
         num_codebooks: number of codebooks.
-        num_frames: number of frames of each packet.
         state: as in `encode_packets`.
+        segments: as in `encode_packets`.
         variable: as in `encode_packets`.
+        pauses: as in `encode_packets`.
 
     Returns:
-        Codes ``[N, C, K, T]``, and the state after them.
+        Codes ``[C, K, T]`` of each packet, and the state after the longest ones.
     """
-    # The channels of a packet share its decoder.
-    decoders = [each for payload in payloads for each in [RangeDecoder(payload)] * channels]
-    state = state or model.init_state(len(decoders))
-    codes = np.empty((len(decoders), num_codebooks, num_frames), np.int64)
+    rows = segments * channels
+    steps = np.array([ceil_div(count, segments) for count in num_frames], np.int64)
+    begins = np.arange(segments) * steps[:, None]
+    lengths = np.clip(np.array(num_frames)[:, None] - begins, 0, steps[:, None])
+    lengths = lengths.repeat(channels, axis=1).reshape(-1)
+    state = state or model.init_state(len(lengths))
+    codes = np.full((len(lengths), num_codebooks, lengths.max(initial=0)), NO_CODE)
+    # The rows of a packet share its decoder.
+    coders = [each for payload in payloads for each in [RangeDecoder(payload)] * rows]
+    running = np.arange(len(lengths))
 
-    def choose(rows: Integers, cumulative: Integers) -> Integers:
-        digits = []
-        for row, ends in zip(rows.tolist(), cumulative.tolist(), strict=True):
-            if len(ends) == 1:  # nothing to choose, and nothing was coded
-                digits.append(0)
-                continue
-            decoder = decoders[row]
-            digit = bisect_right(ends, decoder.target())
-            start = ends[digit - 1] if digit else 0
-            decoder.consume(start, ends[digit] - start)
-            digits.append(digit)
-        return np.array(digits)
+    def choose(numbers: list[int], cumulative: Integers) -> list[int]:
+        if cumulative.shape[1] == 1:  # nothing to choose, and nothing was coded
+            return [0] * len(numbers)
+        return [
+            coders[number].decode(ends)
+            for number, ends in zip(numbers, cumulative.tolist(), strict=True)
+        ]
 
-    for frame in range(num_frames):
-        codes[:, :, frame], state = model.decode_frame(
-            num_codebooks, state, choose, variable=variable
+    present = np.ones(len(lengths), np.bool_)
+    for frame in range(codes.shape[2]):
+        if not (there := lengths[running] > frame).all():
+            running, state, present = running[there], state.of_rows(there), present[there]
+            coders = [coder for coder, stays in zip(coders, there, strict=True) if stays]
+        if pauses:
+            ends = np.where(present[:, None], (TOTAL - STAYS, TOTAL), (STAYS, TOTAL))
+            present = np.array(choose(list(range(len(running))), ends)) > 0
+        codes[running, :, frame], state = model.decode_frame(
+            num_codebooks, state, choose, variable=variable, present=present
         )
-    return codes.reshape(len(payloads), channels, num_codebooks, num_frames), state
+    found = []
+    for number, count in enumerate(num_frames):
+        own = codes[number * rows : (number + 1) * rows, :, : steps[number]]
+        parts = own.reshape(segments, channels, num_codebooks, steps[number]).transpose(1, 2, 0, 3)
+        every = parts.reshape(channels, num_codebooks, segments * steps[number])
+        found.append(every[:, :, :count])
+    return found, state
+
+
+def _presence(
+    present: npt.NDArray[np.bool_], segments: int, channels: int, num_frames: int
+) -> tuple[Integers, Integers]:
+    """Starts and frequencies ``[N, T, 1]`` of the digit that says whether a frame has codes.
+
+    Args:
+        present: ``[N, T]``, whether it has, for each row and its frames.
+        segments: segments of a packet.
+        channels: channels of a packet.
+        num_frames: frames of a packet; nothing is coded for those of a row beyond it.
+    """
+    steps = present.shape[1]
+    before = np.concatenate((np.ones_like(present[:, :1]), present[:, :-1]), axis=1)[:, :steps]
+    frequencies = np.where(present == before, STAYS, TOTAL - STAYS)
+    starts = np.where(present, TOTAL - frequencies, 0)
+    segment = np.arange(len(present)) // channels % segments
+    beyond = segment[:, None] * steps + np.arange(steps) >= num_frames
+    frequencies[beyond], starts[beyond] = TOTAL, 0
+    return starts[..., None], frequencies[..., None]

@@ -47,9 +47,12 @@ NO_CODE = -1
 # Sums of the last layer are logarithms to the base 2. The table has this many steps for one bit,
 # and ends where a probability would be 2^-16.
 STEP_BITS = 7
-_TABLE_SHIFT = np.float32(2.0 ** (STEP_BITS - WEIGHT_BITS - ACTIVATION_BITS))
-_SHIFT = np.float32(2.0**-WEIGHT_BITS)
-_TABLE: Integers = np.round(2 ** (16 - np.arange(16 << STEP_BITS) / (1 << STEP_BITS))).astype(int)
+_TABLE: npt.NDArray[np.float64] = np.round(2 ** (16 - np.arange(16 << STEP_BITS) / 2**STEP_BITS))
+# Weights are stored with the shift of their sums. Powers of two do not make a float inexact.
+_SHIFT = 2.0**-WEIGHT_BITS
+_TABLE_SHIFT = 2.0 ** (STEP_BITS - WEIGHT_BITS - ACTIVATION_BITS)
+# Arrays, because NumPy takes longer with scalars.
+_LOWEST, _ZERO, _HIGHEST = (np.array(each, np.float32) for each in (-LIMIT, 0, LIMIT))
 
 
 @dataclass(frozen=True)
@@ -121,41 +124,62 @@ class ContextState:
     entries: Exact
     layers: tuple[Exact, ...]
 
+    def of_rows(self, rows: npt.NDArray[Any]) -> ContextState:
+        """The state of some of the sequences."""
+        return ContextState(self.entries[rows], tuple(each[rows] for each in self.layers))
+
+
+class Product(NamedTuple):
+    """A matrix product, or several, with the shift of its sums.
+
+    Attributes:
+        matrix: ``[..., inputs, outputs]``.
+        bias: ``[..., outputs]``, added to the sums.
+    """
+
+    matrix: Exact
+    bias: Exact
+
+    def __call__(self, x: Exact) -> Exact:
+        """Shifted sums, not rounded yet."""
+        sums: Exact = x @ self.matrix
+        sums += self.bias
+        return sums
+
+    def of_codebook(self, k: int) -> Product:
+        """The product of one codebook, where each has its own."""
+        return Product(self.matrix[k], self.bias[k])
+
 
 class Codebook(NamedTuple):
     """The weights of one codebook.
 
     Attributes:
-        hidden: ``[hidden, hidden]``, with ``hidden_bias`` added.
-        first: ``[hidden, values]`` of the first digit, with ``first_bias`` added.
-        second: ``[values of the first digit, hidden, values]``, with ``second_bias`` added.
-        entries: ``[codebook_size, entry_dim]``.
+        hidden: hidden units to hidden units.
+        first: hidden units to values of the first digit.
+        second: the same for the second digit, after each value of the first digit.
+        entries: ``[codebook_size, entry_dim]``, by place.
         inner: ``[entry_dim, hidden units of the codebooks after it]``.
         codes: code of each place.
     """
 
-    hidden: Exact
-    hidden_bias: Exact
-    first: Exact
-    first_bias: Exact
-    second: Exact
-    second_bias: Exact
+    hidden: Product
+    first: Product
+    second: Product
     entries: Exact
     inner: Exact
     codes: Integers
 
     def units(self, sums: Exact) -> Exact:
-        """Hidden units ``[N, hidden]`` from sums."""
-        return _shift(_shift(sums, 0) @ self.hidden + self.hidden_bias, 0)
+        """Hidden units ``[N, hidden]`` from shifted sums, which are changed."""
+        return _activations(self.hidden(_activations(sums, _ZERO)), _ZERO)
 
-    def first_ends(self, units: Exact) -> Integers:
-        """Cumulative frequencies ``[N, values]`` of the first digit, up to and with each value."""
-        return _ends(units @ self.first + self.first_bias)
-
-    def second_ends(self, units: Exact, first: Integers) -> Integers:
-        """Those of the second digit, after the first digits ``[N]``."""
-        sums = (units[:, None] @ self.second[first])[:, 0]
-        return _ends(sums + self.second_bias[first])
+    def second_sums(self, units: Exact, first: list[int] | Integers) -> Exact:
+        """Sums ``[N, values]`` of the second digit after first digits ``[N]``."""
+        matrices: Exact = self.second.matrix.take(first, axis=0)
+        sums: Exact = (units[:, None] @ matrices)[:, 0]
+        sums += self.second.bias.take(first, axis=0)
+        return sums
 
 
 class ContextModel:
@@ -184,18 +208,28 @@ class ContextModel:
         _check(shape, tensors)
         self.shape = shape
         self.identity = identity
-        self._tensors = {name: tensors[name].astype(np.float32) for name in shape.tensors}
         self._places: Integers = tensors["order"].astype(np.int64)
-        own = ("hidden", "hidden_bias", "first", "first_bias", "second", "second_bias", "entries")
-        inner = self._tensors["inner"].reshape(shape.num_codebooks, shape.entry_dim, -1)
-        self._books = [
-            Codebook(
-                **{name: self._tensors[name][k] for name in own},
-                inner=inner[k, :, (k + 1) * shape.hidden :].copy(),
-                codes=np.argsort(self._places[k]),
+        self._entries = tensors["entries"].astype(np.float32)
+        products = {}
+        for name in shape.products:
+            shift = np.float32(_TABLE_SHIFT if name in ("counts", "first", "second") else _SHIFT)
+            matrix, bias = (tensors[each].astype(np.float32) for each in (name, f"{name}_bias"))
+            products[name] = Product(matrix * shift, bias * shift)
+        self._products = products
+        inner = products["inner"].matrix.reshape(shape.num_codebooks, shape.entry_dim, -1)
+        self._books = []
+        for k, places in enumerate(self._places):
+            codes = np.argsort(places)
+            self._books.append(
+                Codebook(
+                    hidden=products["hidden"].of_codebook(k),
+                    first=products["first"].of_codebook(k),
+                    second=products["second"].of_codebook(k),
+                    entries=self._entries[k, codes],
+                    inner=inner[k, :, (k + 1) * shape.hidden :].copy(),
+                    codes=codes,
+                )
             )
-            for k in range(shape.num_codebooks)
-        ]
 
     def init_state(self, rows: int) -> ContextState:
         """The state before the first frame of ``rows`` sequences."""
@@ -210,9 +244,10 @@ class ContextModel:
         """Where the digits of known codes lie among all frequencies, for encoding.
 
         Args:
-            codes: ``[N, K, T]``, `NO_CODE` where one is absent.
+            codes: ``[N, K, T]``, `NO_CODE` where one is absent. Nothing is coded for frames without
+                any code.
             state: from `init_state` or the call before.
-            variable: whether frames may have different numbers of codes.
+            variable: whether frames may have different numbers of codes, at least one.
 
         Returns:
             Starts and frequencies ``[N, T, 1 + 2 * K]`` of the number of codes and of their digits,
@@ -225,13 +260,12 @@ class ContextModel:
         present = by_frame >= 0
         numbers = np.arange(num_codebooks)
         entries = np.zeros((rows, num_frames, shape.num_codebooks, shape.entry_dim), np.float32)
-        entries[:, :, :num_codebooks] = (
-            self._tensors["entries"][numbers, by_frame] * present[..., None]
-        )
+        entries[:, :, :num_codebooks] = self._entries[numbers, by_frame] * present[..., None]
         flat = entries.reshape(rows, num_frames, shape.num_codebooks * shape.entry_dim)
         past = np.concatenate((state.entries, flat), axis=1)
         x, layers = self._past(past[:, :num_frames], state.layers)
-        sums = self._sums("context", x) + flat @ self._tensors["inner"]
+        sums = self._products["context"](x)
+        sums += flat @ self._products["inner"].matrix
         of_books = sums.reshape(rows * num_frames, shape.num_codebooks, shape.hidden)
         places = self._places[numbers, by_frame].reshape(-1, num_codebooks)
         first, second = np.divmod(places, shape.digits[1])
@@ -239,16 +273,17 @@ class ContextModel:
         found[0], found[1] = 0, TOTAL
         if variable:
             counts = present.sum(2).reshape(-1)
-            of_counts = self._sums("counts", x)[..., :num_codebooks]
-            ends = _ends(of_counts.reshape(len(places), num_codebooks))
-            found[:, :, 0] = _interval(ends, counts - 1)
+            there = counts > 0
+            of_counts = self._products["counts"](x)[..., :num_codebooks]
+            of_counts = of_counts.reshape(len(places), num_codebooks)[there]
+            found[:, there, 0] = _intervals(of_counts, counts[there] - 1)
         for k, book in enumerate(self._books[:num_codebooks]):
             there = present[..., k].reshape(-1)
             units = book.units(of_books[there, k])
             digits = first[there, k]
-            found[:, there, 1 + 2 * k] = _interval(book.first_ends(units), digits)
-            of_second = book.second_ends(units, digits)
-            found[:, there, 2 + 2 * k] = _interval(of_second, second[there, k])
+            found[:, there, 1 + 2 * k] = _intervals(book.first(units), digits)
+            sums = book.second_sums(units, digits)
+            found[:, there, 2 + 2 * k] = _intervals(sums, second[there, k])
         starts, frequencies = found.reshape(2, rows, num_frames, 1 + 2 * num_codebooks)
         return starts, frequencies, ContextState(past[:, num_frames:], layers)
 
@@ -256,9 +291,10 @@ class ContextModel:
         self,
         num_codebooks: int,
         state: ContextState,
-        choose: Callable[[Integers, Integers], Integers],
+        choose: Callable[[list[int], Integers], list[int]],
         *,
         variable: bool = False,
+        present: npt.NDArray[np.bool_] | None = None,
     ) -> tuple[Integers, ContextState]:
         """Decode the next frame of all sequences.
 
@@ -268,56 +304,68 @@ class ContextModel:
             choose: called with some rows ``[n]`` and the cumulative frequencies ``[n, values]`` of
                 their next digit, returns the digits ``[n]``.
             variable: as in `code_intervals`.
+            present: ``[N]``, which sequences have codes in this frame; all if None.
 
         Returns:
             Codes ``[N, K]``, and the state after this frame.
         """
         shape = self.shape
         x, layers = self._past(state.entries, state.layers)
-        sums = self._sums("context", x)[:, 0]
-        rows = np.arange(len(sums))
-        codes = np.full((len(sums), num_codebooks), NO_CODE)
-        entries = np.zeros((len(sums), shape.num_codebooks, shape.entry_dim), np.float32)
-        counts = np.full(len(sums), num_codebooks)
-        if variable:
-            counts = 1 + choose(rows, _ends(self._sums("counts", x)[:, 0, :num_codebooks]))
+        x = x[:, 0]
+        sums = self._products["context"](x)
+        num_rows = len(sums)
+        rows = list(range(num_rows))
+        codes = np.full((num_rows, num_codebooks), NO_CODE)
+        entries = np.zeros((num_rows, shape.num_codebooks, shape.entry_dim), np.float32)
+        if present is not None and not present.all():
+            x, sums = x[present], sums[present]
+            rows = np.flatnonzero(present).tolist()
+        counts = np.full(len(rows), num_codebooks)
+        if variable and rows:
+            of_counts = self._products["counts"](x)[:, :num_codebooks]
+            counts = 1 + np.array(choose(rows, _ends(of_counts)))
+        size = shape.digits[1]
         for k, book in enumerate(self._books[: counts.max(initial=0)]):
-            there = counts > k
-            if not there.all():
-                rows, counts, sums = rows[there], counts[there], sums[there]
+            if variable and not (there := counts > k).all():
+                counts, sums = counts[there], sums[there]
+                rows = [row for row, stays in zip(rows, there.tolist(), strict=True) if stays]
             units = book.units(sums[:, : shape.hidden])
-            first = choose(rows, book.first_ends(units))
-            second = choose(rows, book.second_ends(units, first))
-            found = book.codes[first * shape.digits[1] + second]
-            own = book.entries[found]
-            codes[rows, k], entries[rows, k] = found, own
-            sums = sums[:, shape.hidden :] + own @ book.inner
-        return codes, ContextState(entries.reshape(len(codes), 1, -1), layers)
+            first = choose(rows, _ends(book.first(units)))
+            second = choose(rows, _ends(book.second_sums(units, first)))
+            places = [a * size + b for a, b in zip(first, second, strict=True)]
+            own = book.entries.take(places, axis=0)
+            codes[rows, k], entries[rows, k] = book.codes.take(places), own
+            sums = sums[:, shape.hidden :]
+            sums += own @ book.inner
+        return codes, ContextState(entries.reshape(num_rows, 1, -1), layers)
 
     def _past(self, past: Exact, layers: Sequence[Exact]) -> tuple[Exact, tuple[Exact, ...]]:
         """What is known before each frame, ``[N, T, width]``, from entries of the one before it."""
-        x = _shift(self._sums("past", past), -LIMIT)
+        x = _activations(self._products["past"](past), _LOWEST)
         num_frames, kept = x.shape[1], []
         for number, layer in enumerate(layers):
             seen = np.concatenate((layer, x), axis=1)
             kept.append(seen[:, num_frames:])
             taps = np.concatenate((seen[:, :num_frames], x), axis=2)
-            y = self._sums(f"project_{number}", _shift(self._sums(f"taps_{number}", taps), 0))
-            x = (x + _shift(y, -LIMIT)).clip(-LIMIT, LIMIT)
+            y = _activations(self._products[f"taps_{number}"](taps), _ZERO)
+            x = x + _activations(self._products[f"project_{number}"](y), _LOWEST)
+            np.maximum(x, _LOWEST, out=x)
+            np.minimum(x, _HIGHEST, out=x)
         return x, tuple(kept)
 
-    def _sums(self, name: str, x: Exact) -> Exact:
-        sums: Exact = x @ self._tensors[name] + self._tensors[f"{name}_bias"]
-        return sums
+
+def _activations(sums: Exact, lowest: Exact) -> Exact:
+    """Activations from shifted sums, in their place."""
+    np.floor(sums, out=sums)
+    np.maximum(sums, lowest, out=sums)
+    return np.minimum(sums, _HIGHEST, out=sums)
 
 
-def _shift(sums: Exact, lowest: int) -> Exact:
-    """Activations from sums."""
-    x = sums * _SHIFT
-    np.floor(x, out=x)
-    np.maximum(x, lowest, out=x)
-    np.minimum(x, LIMIT, out=x)
-    return x
+def _weights(sums: Exact) -> npt.NDArray[np.float64]:
+    """Cumulative sums ``[N, values]`` of probabilities with these logarithms, not normalised."""
+    below = np.maximum.reduce(sums, axis=1, keepdims=True) - sums
+    weights: npt.NDArray[np.float64] = _TABLE.take(below.astype(np.int64), mode="clip")
+    return np.add.accumulate(weights, axis=1, out=weights)
 
 
 def _ends(sums: Exact) -> Integers:
@@ -325,19 +373,33 @@ def _ends(sums: Exact) -> Integers:
 
     Every value has a frequency of at least one.
     """
-    below = (sums.max(axis=1, keepdims=True) - sums) * _TABLE_SHIFT
-    weights = _TABLE[np.minimum(below, len(_TABLE) - 1).astype(np.int64)].cumsum(axis=1)
-    count = sums.shape[1]
-    ends: Integers = weights * (TOTAL - count) // weights[:, -1:] + np.arange(1, count + 1)
-    return ends
+    weights = _weights(sums)
+    count = weights.shape[1]
+    return _normalised(weights, weights[:, -1:], count) + np.arange(1, count + 1)
 
 
-def _interval(ends: Integers, digits: Integers) -> tuple[Integers, Integers]:
-    """Start and frequency of each digit ``[N]`` among cumulative frequencies ``[N, values]``."""
-    rows = np.arange(len(digits))
-    end = ends[rows, digits]
-    start = np.where(digits > 0, ends[rows, digits - 1], 0)
-    return start, end - start
+def _intervals(sums: Exact, digits: Integers) -> tuple[Integers, Integers]:
+    """Start and frequency of each digit ``[N]``: those that `_ends` gives, without all others."""
+    weights = _weights(sums)
+    rows, count = np.arange(len(digits)), weights.shape[1]
+    ends = _normalised(weights[rows, digits], weights[:, -1], count) + digits + 1
+    before = np.where(digits > 0, weights[rows, digits - 1], 0.0)
+    starts = _normalised(before, weights[:, -1], count) + digits
+    return starts, ends - starts
+
+
+def _normalised(
+    weights: npt.NDArray[np.float64], total: npt.NDArray[np.float64], count: int
+) -> Integers:
+    """``weights * (TOTAL - count) / total``, rounded down.
+
+    In float64 because its division is faster than that of integers, and as exact: products are
+    below 2^53, and a quotient that is no integer is at least 1 / total, more than 2^-22, away from
+    one, while rounding moves it by less than 2^-36.
+    """
+    scaled = weights * (TOTAL - count)
+    scaled /= total
+    return scaled.astype(np.int64)
 
 
 def _check(shape: ContextShape, tensors: Mapping[str, npt.NDArray[Any]]) -> None:

@@ -8,6 +8,7 @@ import json
 import math
 import struct
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,26 @@ CONTEXT_FILE = "context.safetensors"
 FORMAT = 1
 # "meta" is the shape and the model whose codes it is about, as JSON.
 _META = "meta"
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredContext:
+    """The context model in a model folder, if there is one, loaded when it is first needed.
+
+    Plain streams do not need it, and loading and checking it takes as long as coding some seconds.
+
+    Attributes:
+        folder: the model folder.
+        fingerprint: of the model in it.
+    """
+
+    folder: Path
+    fingerprint: bytes
+
+    @cached_property
+    def model(self) -> ContextModel | None:
+        """The context model, as from `load_context`."""
+        return load_context(self.folder, self.fingerprint)
 
 
 def save_context(

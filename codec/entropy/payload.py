@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 
 from codec.entropy.coding import decode_packets, encode_packets
@@ -40,7 +39,12 @@ class PayloadEncoder:
         begins = not self._header.chained or self._state is None or self._chained >= self._chain
         state = None if begins else self._state
         (coded,), state = encode_packets(
-            self._context, codes[None], state, variable=self._header.variable
+            self._context,
+            codes[None],
+            state,
+            segments=self._header.segments,
+            variable=self._header.variable,
+            pauses=self._header.pauses,
         )
         if len(coded) >= len(plain) and not self._header.variable:
             if not begins:  # a decoder remembers a plain packet alone
@@ -78,18 +82,14 @@ class PayloadDecoder:
         """
         if self._header.chained:
             return [self._next(packet) for packet in packets]
-        found: list[Codes | None] = [None] * len(packets)
-        coded: defaultdict[int, list[int]] = defaultdict(list)
-        for number, packet in enumerate(packets):
-            if packet.coding == Coding.CODED:
-                coded[packet.num_frames].append(number)
-            else:
-                found[number] = unpack_codes(packet.payload, packet.num_frames, self._header)
-        for num_frames, numbers in coded.items():
-            codes, _ = self._decode([packets[number] for number in numbers], num_frames)
-            for number, each in zip(numbers, codes, strict=True):
-                found[number] = each
-        return found
+        coded = [packet for packet in packets if packet.coding == Coding.CODED]
+        decoded = iter(self._decode(coded)[0] if coded else ())
+        return [
+            next(decoded)
+            if packet.coding == Coding.CODED
+            else unpack_codes(packet.payload, packet.num_frames, self._header)
+            for packet in packets
+        ]
 
     def _next(self, packet: Packet) -> Codes | None:
         """Codes of the next packet of a chained stream."""
@@ -101,21 +101,22 @@ class PayloadDecoder:
         if packet.coding == Coding.CHAINED and self._state is None:
             return None
         state = self._state if packet.coding == Coding.CHAINED else None
-        decoded, self._state = self._decode([packet], packet.num_frames, state)
-        codes: Codes = decoded[0]
+        (codes,), self._state = self._decode([packet], state)
         return codes
 
     def _decode(
-        self, packets: Sequence[Packet], num_frames: int, state: ContextState | None = None
-    ) -> tuple[Codes, ContextState]:
+        self, packets: Sequence[Packet], state: ContextState | None = None
+    ) -> tuple[list[Codes], ContextState]:
         assert self._context is not None
         header = self._header
         return decode_packets(
             self._context,
             [packet.payload for packet in packets],
+            [packet.num_frames for packet in packets],
             header.channels,
             header.num_codebooks,
-            num_frames,
             state,
+            segments=header.segments,
             variable=header.variable,
+            pauses=header.pauses,
         )

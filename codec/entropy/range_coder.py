@@ -7,6 +7,8 @@ sum to `TOTAL`; model and coder share nothing else.
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
 TOTAL_BITS = 16
 TOTAL = 1 << TOTAL_BITS
 """Sum of the frequencies of all symbols."""
@@ -81,9 +83,8 @@ class RangeDecoder:
 
     Example:
         >>> decoder = RangeDecoder(bytes.fromhex("c5"))
-        >>> for start, frequency in ((0, 60_000), (0, 60_000), (60_000, 5_536)):
-        ...     assert start <= decoder.target() < start + frequency
-        ...     decoder.consume(start, frequency)
+        >>> [decoder.decode([60_000, 65_536]) for _ in range(3)]
+        [0, 0, 1]
     """
 
     def __init__(self, data: bytes) -> None:
@@ -92,19 +93,23 @@ class RangeDecoder:
         self._range = _TOP
         # Relative to the lower end of the interval.
         self._number = int.from_bytes(data[:4].ljust(4, b"\0"), "big")
-        self._unit = 0
 
-    def target(self) -> int:
-        """A number below `TOTAL`: that of the next symbol, whose frequencies span it."""
-        self._unit = self._range >> TOTAL_BITS
-        return min(self._number // self._unit, TOTAL - 1)
+    def decode(self, ends: list[int]) -> int:
+        """The next symbol.
 
-    def consume(self, start: int, frequency: int) -> None:
-        """Go on after the symbol that spans the last `target`."""
-        self._number -= self._unit * start
-        self._range = self._unit * frequency
+        Args:
+            ends: sums of the frequencies of all symbols up to and with each one; the last is
+                `TOTAL`.
+        """
+        unit = self._range >> TOTAL_BITS
+        # The remainder of the division of the interval belongs to the last symbol.
+        symbol = bisect_right(ends, self._number // unit, 0, len(ends) - 1)
+        start = ends[symbol - 1] if symbol else 0
+        self._number -= unit * start
+        self._range = unit * (ends[symbol] - start)
         while self._range <= _REFILL:
             byte = self._data[self._position] if self._position < len(self._data) else 0
             self._number = self._number << 8 | byte
             self._range <<= 8
             self._position += 1
+        return symbol

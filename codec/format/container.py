@@ -22,20 +22,23 @@ PLAIN_FORMAT, CODED_FORMAT = 1, 2
 SYNC = 0xAE  # starts a packet of format 1
 SYNC_END = 0xAF  # starts the last one
 SYNC_CODED = 0xA0  # starts a packet of format 2, plus one if it is the last, plus two per `Coding`
-CHAINED_STREAM, VARIABLE_STREAM = 1, 2  # flags of the header
+CHAINED_STREAM, VARIABLE_STREAM, PAUSES = 1, 2, 4  # flags of the header
 # Longer packets would make resynchronisation in a damaged file slow, and damage less local.
 MAX_PAYLOAD = 2**16
 MAX_CHANNELS = 255
 MAX_PACKET_SECONDS = 10
 MAX_SKIP_SECONDS = 60
+MAX_SEGMENTS = 8
 
-_HEADER = struct.Struct("<4sBBBBBxHIII16s")
+_HEADER = struct.Struct("<4sBBBBBBHIII16s")
 _MORE = struct.Struct("<8sI")  # of a header of format 2
 _NO_CONTEXT = bytes(8)
 _HEAD = struct.Struct("<BBH")
 _CODED_HEAD = struct.Struct("<BHHH")
 _CRC = struct.Struct("<I")
 _END = struct.Struct("<Q")
+END_SIZE = _END.size
+"""Bytes that the last packet has beside its head and its payload."""
 
 
 def max_variable_frame(num_codebooks: int) -> int:
@@ -79,6 +82,8 @@ class Header:
         format: 1 or 2; raised to 2 where another attribute needs it.
         chained: whether packets may depend on those before them.
         variable: whether frames may have fewer codes than ``num_codebooks``.
+        segments: number of parts of a coded packet that are decoded side by side.
+        pauses: whether frames may have no codes at all, see `codec.entropy.pauses`.
 
     Raises:
         FormatError: a value is out of range.
@@ -106,6 +111,8 @@ class Header:
     format: int = PLAIN_FORMAT
     chained: bool = False
     variable: bool = False
+    segments: int = 1
+    pauses: bool = False
 
     SIZE = _HEADER.size + _CRC.size
     """Bytes of a header of format 1, and the fewest of any header."""
@@ -121,6 +128,7 @@ class Header:
             ("sample_rate", 1_000_000),
             ("original_sample_rate", 192_000),
             ("hop_length", 2**16),
+            ("segments", MAX_SEGMENTS),
         ):
             value = getattr(self, name)
             if not 1 <= value <= high:
@@ -135,6 +143,10 @@ class Header:
             )
         if (self.chained or self.variable) and not self.context:
             raise FormatError("a stream without a context model is neither chained nor variable")
+        if self.segments > 1 and (self.chained or not self.context):
+            raise FormatError("only coded packets that are not chained have segments")
+        if self.pauses and (self.chained or not self.variable):
+            raise FormatError("only variable streams that are not chained have pauses")
         if self.frames_per_packet * self.hop_length > MAX_PACKET_SECONDS * self.sample_rate:
             raise FormatError(
                 f"header says packets of {self.frames_per_packet} frames: they may last "
@@ -178,7 +190,8 @@ class Header:
         varies.
         """
         if self.variable:
-            return num_frames * self.channels * max_variable_frame(self.num_codebooks)
+            most = max_variable_frame(self.num_codebooks) + self.pauses
+            return num_frames * self.channels * most
         return self.payload_size(num_frames)
 
     def model_samples(self, num_samples: int) -> int:
@@ -194,10 +207,11 @@ class Header:
         head = _HEADER.pack(
             MAGIC,
             self.format << 4,
-            CHAINED_STREAM * self.chained | VARIABLE_STREAM * self.variable,
+            CHAINED_STREAM * self.chained | VARIABLE_STREAM * self.variable | PAUSES * self.pauses,
             self.channels,
             self.num_codebooks,
             self.bits_per_code,
+            self.segments if self.context else 0,
             self.frames_per_packet,
             self.sample_rate,
             self.original_sample_rate,
@@ -226,7 +240,7 @@ class Header:
         if len(data) < size:
             raise FormatError(f"the stream ends inside its header, after {len(data)} bytes")
         head, (crc,) = data[: size - _CRC.size], _CRC.unpack_from(data, size - _CRC.size)
-        _, version, flags, *values = _HEADER.unpack_from(head)
+        _, version, flags, channels, codebooks, bits, segments, *values = _HEADER.unpack_from(head)
         known = version >> 4 in (PLAIN_FORMAT, CODED_FORMAT)
         # The size of a header of another version, and so its checksum, is unknown.
         if known and (found := zlib.crc32(head)) != crc:
@@ -242,15 +256,17 @@ class Header:
         if version >> 4 == CODED_FORMAT:
             context, skip = _MORE.unpack_from(head, _HEADER.size)
             context = context.strip(b"\0") and context
-        if flags & ~(CHAINED_STREAM | VARIABLE_STREAM if context else 0):
+        if flags & ~(CHAINED_STREAM | VARIABLE_STREAM | PAUSES if context else 0):
             raise FormatError(f"the header has flags {flags:#x} that this version does not know")
         return replace(
-            cls(*values),
+            cls(channels, codebooks, bits, *values),
             context=context,
             skip=skip,
             format=version >> 4,
             chained=bool(flags & CHAINED_STREAM),
             variable=bool(flags & VARIABLE_STREAM),
+            segments=max(1, segments) if context else 1,
+            pauses=bool(flags & PAUSES),
         )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from codec.format.container import Gap, Header, Packet
@@ -23,6 +24,7 @@ class StreamSummary:
         num_payload_bytes: size of the codes in undamaged packets.
         num_streams: number of streams in the file; their numbers are added up.
         earlier_damage: what is wrong with one of several streams.
+        bits_per_frame: how many packets have how many bits for a frame of all channels, rounded.
     """
 
     header: Header
@@ -35,6 +37,7 @@ class StreamSummary:
     num_payload_bytes: int = 0
     num_streams: int = 1
     earlier_damage: str | None = None
+    bits_per_frame: Counter[int] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self.num_bytes = self.num_bytes or self.header.size
@@ -49,6 +52,8 @@ class StreamSummary:
         self.num_samples = item.num_samples
         self.num_last_frames = item.num_frames
         self.num_payload_bytes += len(item.payload)
+        if item.num_frames:
+            self.bits_per_frame[round(8 * len(item.payload) / item.num_frames)] += 1
 
     @property
     def duration_seconds(self) -> float:
@@ -65,6 +70,11 @@ class StreamSummary:
         seconds = Fraction(self.num_frames * self.header.hop_length, self.header.sample_rate)
         return 8 * self.num_payload_bytes / seconds
 
+    def bits_distribution(self) -> list[int]:
+        """Bits of a frame: least, quartiles and most among packets; empty without packets."""
+        bits = sorted(self.bits_per_frame.elements())
+        return [bits[(len(bits) - 1) * quarter // 4] for quarter in range(5)] if bits else []
+
     def damage(self) -> str | None:
         """One line about what is wrong with the stream; None if nothing is."""
         return self.earlier_damage or self._own_damage()
@@ -77,6 +87,7 @@ class StreamSummary:
         for name in ("num_packets", "num_frames", "num_lost", "num_bytes", "num_payload_bytes"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.num_last_frames = other.num_last_frames
+        self.bits_per_frame += other.bits_per_frame
         self.num_streams += other.num_streams
 
     def _own_damage(self) -> str | None:

@@ -14,12 +14,16 @@ import torch
 from codec.corpus.tokens import read_tokens
 from codec.engines.base import Engine
 from codec.engines.torch import TorchEngine
+from codec.entropy.context_file import CONTEXT_FILE
 from codec.entropy.payload import PayloadDecoder, PayloadEncoder
-from codec.errors import FormatError, ModelError
+from codec.errors import CodecError, FormatError, ModelError
 from codec.files import decode_file, encode_file
 from codec.format.container import Coding, Header, Packet
 from codec.format.reading import summarize_file
 from codec.network.model import Codec
+from codec.network.weights import save_codec
+from codec.packets import list_packets
+from codec.registry import load_engine
 from codec.stream import FADE_SECONDS, StreamDecoder, StreamEncoder
 from tests.codec.entropy.oracle import matching_context
 from tests.conftest import sound
@@ -87,7 +91,7 @@ def test_a_variable_file_has_the_bitrate_that_was_asked_for(
     used: Engine = engine
     if name == "onnx":
         used = onnx_engine(engine.codec)
-        used.info = dataclasses.replace(used.info, context=engine.info.context)
+        used.info = dataclasses.replace(used.info, context_source=engine.info.context)
     audio = tone(160_000, channels)
     audio[:, 40_000:120_000] *= 1e-3
     soundfile.write(tmp_path / "in.wav", audio.T, 8_000)
@@ -102,6 +106,81 @@ def test_a_variable_file_has_the_bitrate_that_was_asked_for(
         assert soundfile.info(out).frames == 160_000
     lower = decode_file(codes, tmp_path / "low.wav", model=used, bitrate=1_000)
     assert lower.damage() is None
+
+
+def test_short_files_have_segments_that_are_decoded_side_by_side(
+    engine: TorchEngine, tmp_path: Path
+) -> None:
+    """Of at most a quarter of a long packet, and fewer where packets or channels are many."""
+    found = []
+    for seconds, channels in ((3, 1), (3, 4), (12, 1), (12, 2), (60, 1)):
+        soundfile.write(tmp_path / "in.wav", tone(8_000 * seconds, channels).T, 8_000)
+        target = tmp_path / f"{seconds}_{channels}.codes"
+        summary = encode_file(tmp_path / "in.wav", target, model=engine)
+        assert decode_file(target, tmp_path / "out.wav", model=engine, force=True).damage() is None
+        found.append(summary.header.segments)
+    assert found == [4, 2, 3, 2, 1]
+    encode_file(tmp_path / "in.wav", target, model=engine, frames_per_packet=7, force=True)
+    assert summarize_file(target).header.segments == 1
+
+
+def test_a_context_model_is_loaded_when_it_is_needed(lapped: Codec, tmp_path: Path) -> None:
+    """A broken one troubles only streams that need it."""
+    save_codec(lapped, tmp_path / "model", name="test")
+    (tmp_path / "model" / CONTEXT_FILE).write_bytes(b"broken")
+    soundfile.write(tmp_path / "in.wav", tone(3_000)[0], 8_000)
+    target = tmp_path / "plain.codes"
+    broken = load_engine(tmp_path / "model", "torch")
+    encode_file(tmp_path / "in.wav", target, model=broken, entropy_coding=False)
+    assert decode_file(target, tmp_path / "out.wav", model=broken).damage() is None
+    with pytest.raises(ModelError, match="is not a context model"):
+        encode_file(tmp_path / "in.wav", tmp_path / "coded.codes", model=broken)
+
+
+def test_a_size_or_a_quality_takes_the_place_of_a_bitrate(
+    engine: TorchEngine, tmp_path: Path
+) -> None:
+    audio = tone(80_000)
+    audio[:, 40_000:] *= 0.03
+    soundfile.write(tmp_path / "in.wav", audio.T, 8_000)
+    source, target = tmp_path / "in.wav", tmp_path / "out.codes"
+    sizes = [
+        encode_file(source, target, model=engine, quality=each, force=True).num_bytes
+        for each in (0, 3, 6, 10)
+    ]
+    assert sizes == sorted(sizes) and sizes[0] < 0.7 * sizes[3]
+    for wanted in (sizes[0] + 200, (sizes[0] + sizes[3]) // 2, 2 * sizes[3]):
+        summary = encode_file(source, target, model=engine, target_bytes=wanted, force=True)
+        assert summary.num_bytes == target.stat().st_size
+        assert 0.95 * min(wanted, sizes[3]) <= summary.num_bytes <= wanted
+        assert decode_file(target, tmp_path / "out.wav", model=engine, force=True).damage() is None
+    before = target.read_bytes()
+    for options, message in (
+        ({"target_bytes": sizes[0] // 2}, "give at least as many"),
+        ({"quality": 11}, "from 0 to 10"),
+        ({"quality": 3, "bitrate": 2_000}, "in place of|takes the place"),
+        ({"quality": 3, "target_bytes": 900}, "not both"),
+    ):
+        with pytest.raises(CodecError, match=message):
+            encode_file(source, target, model=engine, force=True, **options)  # type: ignore[arg-type]
+        assert target.read_bytes() == before
+
+
+def test_pauses_of_files_take_next_to_nothing(engine: TorchEngine, tmp_path: Path) -> None:
+    audio = tone(160_000)
+    audio[:, 40_000:120_000] = 1e-4 * np.random.default_rng(0).standard_normal(80_000)
+    soundfile.write(tmp_path / "in.wav", audio.T, 8_000)
+    target = tmp_path / "out.codes"
+    summary = encode_file(tmp_path / "in.wav", target, model=engine, bitrate=2_000)
+    assert summary.header.pauses
+    packets = [each for each in list_packets(target, engine) if 6 <= each.seconds < 13]
+    assert len(packets) >= 3 and all(each.codebooks is not None for each in packets)
+    assert all(each.codebooks < 0.2 for each in packets if each.codebooks is not None)
+    assert decode_file(target, tmp_path / "out.wav", model=engine).damage() is None
+    whole, _ = soundfile.read(tmp_path / "out.wav")
+    decode_file(target, tmp_path / "part.wav", model=engine, start=9.7, end=16.0)
+    part, _ = soundfile.read(tmp_path / "part.wav")
+    np.testing.assert_allclose(part, whole[77_600:128_000], atol=1.1 / 32768)
 
 
 def test_a_variable_stream_has_the_first_codes_of_each_frame(engine: TorchEngine) -> None:

@@ -13,12 +13,14 @@ from click.testing import CliRunner, Result
 
 from codec.cli import main
 from codec.edit import concat_files, cut_file, peel_file
-from codec.engines.torch import TorchEngine
+from codec.engines.torch import DecoderState, TorchEngine
 from codec.errors import CodecError, FormatError
 from codec.files import decode_file, encode_file
-from codec.format.reading import summarize_file
+from codec.format.container import Packet, PacketWriter
+from codec.format.reading import read_header, read_packets, summarize_file
+from codec.format.summary import StreamSummary
 from codec.network.model import Codec
-from codec.stream import StreamDecoder
+from codec.stream import StreamDecoder, StreamEncoder
 from tests.codec.entropy.oracle import matching_context
 from tests.codec.test_coded_streams import tone
 
@@ -63,6 +65,98 @@ def test_a_cut_decodes_to_the_samples_of_the_whole(
     # At 11,025 Hz only every eighth packet begins at a whole sample.
     longest = (last - first) / rate + 2.0 + 0.1 + 9 * 37 / 200
     assert summarize_file(tmp_path / "b.codes").num_frames <= 200 * longest
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 44_100])
+@pytest.mark.parametrize("out_rate", [None, 16_000])
+@pytest.mark.parametrize(
+    ("start", "end"), [(0, 0.0007), (0, 4), (3.21, 3.22), (2.5, None), (7.123, 9.987), (9.99, 20)]
+)
+def test_a_part_decodes_to_the_samples_of_the_whole(
+    engine: TorchEngine,
+    tmp_path: Path,
+    rate: int,
+    out_rate: int | None,
+    start: float,
+    end: float | None,
+) -> None:
+    source = encoded(tmp_path, engine, rate)
+    whole, part = tmp_path / "whole.wav", tmp_path / "part.wav"
+    decode_file(source, whole, model=engine, sample_rate=out_rate)
+    found = decode_file(source, part, model=engine, sample_rate=out_rate, start=start, end=end)
+    assert found.damage() is None and found.num_bytes == source.stat().st_size
+    expected, rate = soundfile.read(whole)
+    expected = expected[round(start * rate) : None if end is None else round(end * rate)]
+    np.testing.assert_allclose(soundfile.read(part)[0], expected, atol=1.1 / 32768)
+
+
+def test_only_the_part_and_its_preroll_are_decoded(
+    engine: TorchEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A minute, of which two packets before the part are lost: what follows stays in its place."""
+    audio = tone(60 * 8_000) * np.linspace(0.2, 1, 60 * 8_000, dtype=np.float32)
+    soundfile.write(tmp_path / "in.wav", audio.T, 8_000)
+    source = tmp_path / "a.codes"
+    encode_file(tmp_path / "in.wav", source, model=engine, frames_per_packet=100)
+    whole = decoded(source, engine)
+    with source.open("rb") as file:
+        header = read_header(file)
+        packets = [*read_packets(file, StreamSummary(header))]
+    with source.open("wb") as damaged:
+        writer = PacketWriter(damaged, header)
+        for number, packet in enumerate(packets):
+            if number not in (17, 40) and isinstance(packet, Packet):
+                writer.write(packet)
+    frames = 0
+    step = engine.decode_step
+
+    def counted(codes: np.ndarray, state: DecoderState) -> tuple[np.ndarray, DecoderState]:
+        nonlocal frames
+        frames += codes.shape[2]
+        return step(codes, state)
+
+    monkeypatch.setattr(engine, "decode_step", counted)
+    decode_file(source, tmp_path / "b.wav", model=engine, start=45.3, end=50.1)
+    part, _ = soundfile.read(tmp_path / "b.wav")
+    np.testing.assert_allclose(part, whole[362_400:400_800], atol=1.1 / 32768)
+    assert frames <= 200 * (4.8 + 2.1 + 2 * 0.5)
+
+
+def test_a_part_of_joined_files_is_found(engine: TorchEngine, tmp_path: Path) -> None:
+    source = encoded(tmp_path, engine, 8_000)
+    cut_file(source, tmp_path / "b.codes", start=3.3, end=7.7, model=engine)
+    concat_files([source, tmp_path / "b.codes", source], tmp_path / "joined.codes")
+    whole = decoded(tmp_path / "joined.codes", engine)
+    for start, end in ((9.1, 10.2), (10.5, 12.0), (12.0, 15.0), (14.0, None), (24.3, 24.4)):
+        part = tmp_path / "part.wav"
+        decode_file(tmp_path / "joined.codes", part, model=engine, start=start, end=end, force=True)
+        expected = whole[round(start * 8_000) : None if end is None else round(end * 8_000)]
+        np.testing.assert_allclose(soundfile.read(part)[0], expected, atol=1.1 / 32768)
+    for start, end, message in ((24.5, None, "ends before 24.5"), (5, 5, "nothing lies between")):
+        with pytest.raises(CodecError, match=message):
+            decode_file(
+                tmp_path / "joined.codes", tmp_path / "c.wav", model=engine, start=start, end=end
+            )
+        assert not (tmp_path / "c.wav").exists()
+
+
+def test_a_part_of_a_chained_stream_is_found(engine: TorchEngine, tmp_path: Path) -> None:
+    if engine.info.context is None:
+        pytest.skip("chained streams need a context model")
+    audio = tone(20 * 8_000)
+    encoder = StreamEncoder(engine, chained=True, frames_per_packet=3)
+    with (tmp_path / "a.codes").open("wb") as file:
+        writer = PacketWriter(file, encoder.header)
+        for packet in encoder.push(audio) + encoder.finish():
+            writer.write(packet)
+    whole = decoded(tmp_path / "a.codes", engine)
+    for start, end in ((7.77, 8.01), (11.2, None)):
+        decode_file(
+            tmp_path / "a.codes", tmp_path / "b.wav", model=engine, start=start, end=end, force=True
+        )
+        expected = whole[round(start * 8_000) : None if end is None else round(end * 8_000)]
+        part, _ = soundfile.read(tmp_path / "b.wav")
+        np.testing.assert_allclose(part, expected, atol=1.1 / 32768)
 
 
 def test_cuts_that_are_joined_are_the_whole(engine: TorchEngine, tmp_path: Path) -> None:

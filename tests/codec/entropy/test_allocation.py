@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from codec.entropy.allocation import RateControl, gains, threshold
+from codec.entropy.allocation import ConstantQuality, RateControl, gains, heard, threshold
 
 
 def random_errors(rng: np.random.Generator, frames: int, count: int) -> np.ndarray:
@@ -75,3 +75,50 @@ def test_channels_share_the_bits() -> None:
     loud, quiet = np.concatenate(counts, axis=1)[:, 200:].mean(axis=1)
     assert loud > 2 * quiet
     assert 8 * (loud + quiet) / 2 == pytest.approx(30, rel=0.03)
+
+
+@pytest.mark.parametrize("num_frames", [500, 613, 730])
+def test_a_known_length_is_used_to_meet_the_bitrate(num_frames: int) -> None:
+    """Prices rise at the end, where there is little time to make up for it."""
+    errors = random_errors(np.random.default_rng(0), num_frames, 9).T[None]
+    misses = []
+    for known in (num_frames, None):
+        control, spent = RateControl(1_500.0, 50.0, 10, known), 0
+        for start in range(0, num_frames, 100):
+            chosen = control.choose(errors[..., start : start + 100])
+            bits = int((6 if start < num_frames - 220 else 8) * chosen.sum())
+            control.spent(bits, chosen)
+            spent += bits
+        misses.append(abs(spent / num_frames / 30 - 1))
+    assert misses[0] < 0.02 and misses[0] < misses[1]
+
+
+def test_pauses_have_no_part_in_the_choice() -> None:
+    """As many codes as without them, and a little more for what they save."""
+    errors = random_errors(np.random.default_rng(0), 600, 9).T[None]
+    paused = np.zeros((1, 600), np.bool_)
+    paused[:, 200:400] = True
+    control, counts = RateControl(1_500.0, 50.0, 10), []
+    for start in range(0, 600, 100):
+        part = slice(start, start + 100)
+        chosen = control.choose(errors[..., part], paused[:, part])
+        chosen = np.where(paused[:, part], 0, chosen)
+        control.spent(int(8 * chosen.sum()), chosen)
+        counts.append(chosen[0])
+    means = [each.mean() for each in counts]
+    assert means[1] < means[4] < 2 * means[1] and means[2] == means[3] == 0
+
+
+def test_constant_quality_needs_fewer_codes_where_errors_are_small() -> None:
+    errors = random_errors(np.random.default_rng(0), 400, 9).T[None]
+    sums = [ConstantQuality(each, 10).choose(errors).sum() for each in (0.1, 0.01, 0.001)]
+    assert 400 <= sums[0] < sums[1] < sums[2] <= 3600
+    assert ConstantQuality(0.01, 10).choose(0.01 * errors).sum() < sums[1]
+
+
+def test_errors_in_quiet_frames_are_heard_less() -> None:
+    audio = np.concatenate((np.full(80, 0.1), np.full(80, 0.01), np.zeros(80)))
+    weighted = heard(np.ones((1, 2, 3)), audio.astype(np.float32)[None])
+    assert np.array_equal(weighted[0, 0], weighted[0, 1])
+    loud, quiet, silent = weighted[0, 0]
+    assert loud / quiet == pytest.approx(100**0.3, rel=1e-3) and 0 < silent < 0.05 * quiet

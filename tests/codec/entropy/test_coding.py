@@ -25,26 +25,54 @@ def codes(packets: int, channels: int, num_codebooks: int, num_frames: int) -> n
 @pytest.mark.parametrize("channels", [1, 2, 5])
 @pytest.mark.parametrize("num_codebooks", [1, 3, 4])
 @pytest.mark.parametrize("packets", [1, 2, 64])
+@pytest.mark.parametrize("segments", [1, 4])
 def test_codes_come_back(
-    model: ContextModel, packets: int, channels: int, num_codebooks: int
+    model: ContextModel, packets: int, channels: int, num_codebooks: int, segments: int
 ) -> None:
     sent = codes(packets, channels, num_codebooks, 7)
-    payloads, _ = encode_packets(model, sent)
-    received, _ = decode_packets(model, payloads, channels, num_codebooks, 7)
+    payloads, _ = encode_packets(model, sent, segments=segments)
+    received, _ = decode_packets(
+        model, payloads, [7] * packets, channels, num_codebooks, segments=segments
+    )
     assert np.array_equal(received, sent)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("num_codebooks", [1, 4])
+@pytest.mark.parametrize("segments", [1, 2, 5, 12])
 def test_frames_may_have_any_number_of_codes(
-    model: ContextModel, channels: int, num_codebooks: int
+    model: ContextModel, channels: int, num_codebooks: int, segments: int
 ) -> None:
     sent = codes(5, channels, num_codebooks, 9)
     counts = np.random.default_rng(0).integers(1, num_codebooks + 1, (5, channels, 1, 9))
     sent = np.where(np.arange(num_codebooks)[:, None] < counts, sent, NO_CODE)
-    payloads, _ = encode_packets(model, sent, variable=True)
-    received, _ = decode_packets(model, payloads, channels, num_codebooks, 9, variable=True)
+    payloads, _ = encode_packets(model, sent, segments=segments, variable=True)
+    received, _ = decode_packets(
+        model, payloads, [9] * 5, channels, num_codebooks, segments=segments, variable=True
+    )
     assert np.array_equal(received, sent)
+
+
+@pytest.mark.parametrize("segments", [1, 3, 4])
+def test_packets_of_different_lengths_are_decoded_together(
+    model: ContextModel, segments: int
+) -> None:
+    sent = [codes(1, 2, 4, num_frames) for num_frames in (8, 1, 0, 13, 2)]
+    payloads = [encode_packets(model, each, segments=segments)[0][0] for each in sent]
+    lengths = [each.shape[-1] for each in sent]
+    received, _ = decode_packets(model, payloads, lengths, 2, 4, segments=segments)
+    for found, expected in zip(received, sent, strict=True):
+        assert np.array_equal(found, expected[0])
+
+
+def test_segments_are_coded_like_packets_of_their_own(model: ContextModel) -> None:
+    """Like channels: what is known of one says nothing about the others."""
+    sent = codes(1, 1, 4, 12)
+    parts = sent.reshape(1, 4, 3, 4).transpose(0, 2, 1, 3)
+    assert encode_packets(model, sent, segments=3)[0] == encode_packets(model, parts)[0]
+    shorter, _ = encode_packets(model, sent[..., :11], segments=3)
+    parts[0, 2, :, 3] = NO_CODE
+    assert shorter == encode_packets(model, parts)[0]
 
 
 def test_a_code_of_one_bit_is_one_digit() -> None:
@@ -52,14 +80,14 @@ def test_a_code_of_one_bit_is_one_digit() -> None:
     model = ContextModel(shape, random_context(np.random.default_rng(1), shape))
     sent = np.random.default_rng(2).integers(2, size=(3, 1, 2, 20))
     payloads, _ = encode_packets(model, sent)
-    assert np.array_equal(decode_packets(model, payloads, 1, 2, 20)[0], sent)
+    assert np.array_equal(decode_packets(model, payloads, [20] * 3, 1, 2)[0], sent)
 
 
 def test_a_packet_does_not_depend_on_those_beside_it(model: ContextModel) -> None:
     sent = codes(5, 2, 4, 6)
     together, _ = encode_packets(model, sent)
     assert together == [encode_packets(model, sent[n : n + 1])[0][0] for n in range(5)]
-    received, _ = decode_packets(model, together[3:4], 2, 4, 6)
+    received, _ = decode_packets(model, together[3:4], [6], 2, 4)
     assert np.array_equal(received, sent[3:4])
 
 
@@ -69,16 +97,17 @@ def test_a_chain_of_packets_remembers(model: ContextModel) -> None:
     for start in range(0, 12, 3):
         piece = sent[..., start : start + 3]
         payloads, encoder = encode_packets(model, piece, encoder)
-        received, decoder = decode_packets(model, payloads, 2, 4, 3, decoder)
+        received, decoder = decode_packets(model, payloads, [3], 2, 4, decoder)
         assert np.array_equal(received, piece)
     alone, _ = encode_packets(model, sent[..., 9:])
     assert payloads != alone
 
 
 def test_damage_gives_codes_all_the_same(model: ContextModel) -> None:
-    received, _ = decode_packets(model, [b"", b"\xff" * 40], 2, 4, 5)
-    assert received.shape == (2, 2, 4, 5)
-    assert 0 <= received.min() <= received.max() < 64
+    received, _ = decode_packets(model, [b"", b"\xff" * 40], [5, 5], 2, 4)
+    for each in received:
+        assert each.shape == (2, 4, 5)
+        assert 0 <= each.min() <= each.max() < 64
 
 
 def test_likely_codes_cost_little() -> None:

@@ -78,14 +78,14 @@ def test_decoding_offers_the_intervals_of_encoding(variable: bool) -> None:
             for a, b in zip(starts[:, frame].tolist(), frequencies[:, frame].tolist(), strict=True)
         ]
 
-        def choose(rows: np.ndarray, ends: np.ndarray, left: Any = left) -> np.ndarray:
+        def choose(rows: list[int], ends: np.ndarray, left: Any = left) -> list[int]:
             assert (np.diff(ends, axis=1, prepend=0) >= 1).all() and (ends[:, -1] == TOTAL).all()
             digits = []
             for row, cumulative in zip(rows, ends.tolist(), strict=True):
                 start, frequency = left[row].pop(0)
                 digits.append(cumulative.index(start + frequency))
                 assert start == (cumulative[digits[-1] - 1] if digits[-1] else 0)
-            return np.array(digits)
+            return digits
 
         decoded, state = model.decode_frame(3, state, choose, variable=variable)
         assert np.array_equal(decoded, codes[..., frame])

@@ -113,6 +113,19 @@ def test_a_coded_stream_lies_where_the_format_says() -> None:
         assert each.size == len(each.to_bytes())
 
 
+def test_a_header_names_its_segments() -> None:
+    header = dataclasses.replace(CODED, chained=False, segments=3)
+    data = header.to_bytes()
+    assert data[9] == 3 and CODED.to_bytes()[9] == 1 and HEADER.to_bytes()[9] == 0
+    assert Header.from_bytes(data) == header
+    # Of streams that were written before there were segments.
+    head = data[:9] + b"\0" + data[10:-4]
+    assert Header.from_bytes(head + struct.pack("<I", zlib.crc32(head))).segments == 1
+    for changes in ({"segments": 9}, {"segments": 0}, {"chained": True}, {"context": b""}):
+        with pytest.raises(FormatError, match="segments"):
+            dataclasses.replace(header, **changes)
+
+
 def test_a_packet_of_another_size_than_it_says_is_refused() -> None:
     head = b"\xa2\x00\x00\x04\x00\x03\x00"
     data = head + struct.pack("<I", zlib.crc32(head + b"abcd")) + b"abcd"

@@ -1,0 +1,137 @@
+"""Pauses: frames without any code, for which a decoder repeats noise that it heard before.
+
+Where a packet has a second of room noise, the first frames of it are coded, and the others have no
+codes. A decoder takes the codes of the frames before them, in an order that does not repeat, so
+that the noise goes on without clicks or a buzz. Nothing outside of a packet is needed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from codec.entropy.context import NO_CODE, Integers
+from codec.io.audio import Samples
+
+Booleans = npt.NDArray[np.bool_]
+
+NUM_REFERENCES = 16
+"""Frames before a pause that stand for it: a third of a second at 50 frames per second."""
+MOST_CODES = 1
+"""Codes of such a frame at most."""
+
+BELOW_LOUDEST_DB = 30.0
+"""Pauses are so much weaker than what was loudest before,"""
+HIGHEST_DB = -45.0
+"""and weaker than this in relation to full scale,"""
+STEADY_DB = 9.0
+"""and their frames differ by no more than this, except those below `SILENT_DB`."""
+SILENT_DB = -85.0
+DECAY_DB = 0.25
+"""Decrease of what counts as the loudest, per second."""
+MIN_SECONDS = 0.5
+BEFORE_SECONDS, AFTER_SECONDS = 0.08, 0.12
+"""Parts of a quiet passage that do not belong to a pause: the first weak frames of what follows it,
+and what fades away before it."""
+MOST_TONAL = 12.0
+"""Highest ratio of a bin of the mean spectrum to the median of its neighbours: noise has none that
+stand out."""
+NEIGHBOURS = 8
+"""On each side of a bin."""
+LOWEST_HZ = 150.0
+"""Below this lies hum, which may stand out."""
+
+
+class PauseDetector:
+    """Finds pauses in packets that follow one another.
+
+    Args:
+        sample_rate: samples per second.
+        hop_length: samples per frame.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> audio = 0.1 * rng.standard_normal((1, 48_000)).astype(np.float32)
+        >>> audio[:, 20_000:] *= 0.001
+        >>> pauses, _ = PauseDetector(24_000, 480).find(audio)
+        >>> pauses.shape, np.flatnonzero(pauses).tolist()[:2]
+        ((1, 100), [64, 65])
+    """
+
+    def __init__(self, sample_rate: int, hop_length: int) -> None:
+        self._sample_rate, self._hop_length = sample_rate, hop_length
+        self._loudest = -200.0
+
+    def find(self, audio: Samples) -> tuple[Booleans, Booleans]:
+        """Frames without codes, and the frames before them that stand for them.
+
+        Args:
+            audio: ``[C, T * hop_length]``, the next packet.
+
+        Returns:
+            ``[C, T]`` each.
+        """
+        frames = audio.reshape(len(audio), -1, self._hop_length)
+        levels = 10 * np.log10(np.square(frames).mean(axis=2) + 1e-12)
+        seconds = audio.shape[1] / self._sample_rate
+        self._loudest = max(self._loudest - DECAY_DB * seconds, float(levels.max(initial=-200.0)))
+        quiet = levels < min(self._loudest - BELOW_LOUDEST_DB, HIGHEST_DB)
+        pauses, references = np.zeros_like(quiet), np.zeros_like(quiet)
+        frame_rate = self._sample_rate / self._hop_length
+        before, after = round(BEFORE_SECONDS * frame_rate), round(AFTER_SECONDS * frame_rate)
+        for channel, own in enumerate(quiet):
+            for start, end in _runs(own):
+                begin = start + after if start else start
+                stop = end - before
+                if stop - begin < MIN_SECONDS * frame_rate:
+                    continue
+                if not self._is_noise(frames[channel, begin:stop], levels[channel, begin:stop]):
+                    continue
+                first = begin + NUM_REFERENCES
+                references[channel, begin:first] = True
+                # What follows the packet is not known yet. If it is a pause too, little is spent.
+                references[channel, stop:end] = end == len(own)
+                pauses[channel, first:stop] = True
+        return pauses, references
+
+    def _is_noise(self, frames: Samples, levels: npt.NDArray[np.floating]) -> bool:
+        low, high = np.maximum(np.percentile(levels, (5, 95)), SILENT_DB)
+        if high - low > STEADY_DB:
+            return False
+        if high == SILENT_DB:
+            return True
+        # Differences of samples, because most noise is stronger at low frequencies.
+        steps = np.diff(frames, axis=1)
+        spectrum = np.square(np.abs(np.fft.rfft(steps * np.hanning(steps.shape[1])))).mean(axis=0)
+        spectrum = spectrum[int(LOWEST_HZ * frames.shape[1] / self._sample_rate) :]
+        padded = np.pad(spectrum, NEIGHBOURS, mode="reflect")
+        around = np.lib.stride_tricks.sliding_window_view(padded, 2 * NEIGHBOURS + 1)
+        return bool((spectrum < MOST_TONAL * np.median(around, axis=1)).all())
+
+
+def fill_pauses(codes: Integers) -> Integers:
+    """Codes ``[C, K, T]`` of a packet with those of earlier frames where there are none.
+
+    A pause that begins with frame s repeats the n frames before it, which have codes and are
+    `NUM_REFERENCES` at most. Its frame i, counted from 0, has the codes of frame
+    ``s - 1 - (n * (40503 * i % 65536) // 65536)``.
+    """
+    absent = codes[:, 0] == NO_CODE
+    if not absent.any():
+        return codes
+    filled = codes.copy()
+    for channel, own in enumerate(absent):
+        last = 0
+        for start, end in _runs(own):
+            count = min(NUM_REFERENCES, start - last)
+            if count:
+                back = count * (40503 * np.arange(end - start) % 65536) // 65536
+                filled[channel, :, start:end] = codes[channel][:, start - 1 - back]
+            last = end
+    return filled
+
+
+def _runs(flags: Booleans) -> list[tuple[int, int]]:
+    """Beginnings and ends of the runs in which ``flags`` are set."""
+    edges = np.flatnonzero(np.diff(flags.astype(np.int8), prepend=0, append=0))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))

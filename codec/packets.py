@@ -1,0 +1,77 @@
+"""What the packets of a file hold, one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from codec.entropy.payload import PayloadDecoder
+from codec.errors import ModelError
+from codec.format.container import Coding, Gap
+from codec.format.reading import open_codes, read_streams
+from codec.registry import Model, context_for
+
+
+@dataclass(frozen=True)
+class PacketFacts:
+    """A packet of a file, or a place where some are missing.
+
+    Attributes:
+        seconds: when it begins.
+        num_frames: number of frames; those that are missing in a gap.
+        num_bytes: size in the file; bytes that were skipped in a gap.
+        coding: ``"plain"``, ``"coded"``, ``"chained"`` or ``"missing"``.
+        codebooks: mean number of codes of a frame and channel; None if it is unknown because the
+            context model is not at hand or an earlier packet is missing.
+    """
+
+    seconds: float
+    num_frames: int
+    num_bytes: int
+    coding: str
+    codebooks: float | None
+
+
+def list_packets(source: str | Path, model: Model | None = None) -> Iterator[PacketFacts]:
+    """The packets of a file, in their order.
+
+    Args:
+        source: path of a ``.codes`` file; ``-`` is standard input.
+        model: the model that the file names; a packaged one is found by itself.
+
+    Raises:
+        CodecError: the file cannot be opened, or is no stream.
+
+    Example:
+        >>> import soundfile
+        >>> from codec import encode_file
+        >>> soundfile.write("talk.wav", [0.0] * 60_000, 24_000)
+        >>> _ = encode_file("talk.wav", "talk.codes", bitrate=3_000)
+        >>> [(each.seconds, each.num_frames) for each in list_packets("talk.codes")]
+        [(0.0, 100), (2.0, 25)]
+    """
+    with open_codes(Path(source)) as file:
+        seconds = 0.0
+        for stream in read_streams(file):
+            header = stream.header
+            frame_seconds = header.hop_length / header.sample_rate
+            decoder: PayloadDecoder | None = None
+            with suppress(ModelError):  # without the model, the codes stay unknown
+                decoder = PayloadDecoder(header, context_for(header, model))
+            for batch in stream.batches:
+                for item in batch:
+                    if isinstance(item, Gap):
+                        frames = item.num_packets * header.frames_per_packet
+                        yield PacketFacts(seconds, frames, item.num_bytes, "missing", None)
+                        if decoder is not None:
+                            decoder.lost()
+                    else:
+                        frames = item.num_frames
+                        codes = decoder.decode([item])[0] if decoder is not None else None
+                        known = codes is not None and codes.size
+                        books = float((codes >= 0).sum(axis=1).mean()) if known else None
+                        coding = (item.coding or Coding.PLAIN).name.lower()
+                        yield PacketFacts(seconds, frames, item.size, coding, books)
+                    seconds += frames * frame_seconds
