@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
+import soundfile
 
 from benchmarks.contenders.base import Contender, Encoded
+from codec.bitrate import Bitrate
 from codec.engines.names import EngineName
-from codec.files import packet_length
-from codec.format.container import Header, Packet
+from codec.files import encode_file, packet_length
+from codec.format.container import Header, Packet, PacketReader
 from codec.io.audio import Samples
 from codec.model_folder import DEFAULT_MODEL, count_parameters, find_model
 from codec.registry import load_engine
@@ -91,21 +94,34 @@ class Aecodec(Contender):
                 of files if None.
         """
         info = self.engine.info
-        variable = self.coded and info.context is not None and frames_per_packet is None
         # By its place in the list: a bitrate that is not an integer was rounded down there.
         exact = info.bitrate(self.bitrates().index(bitrate) + 1)
+        if self.coded and info.context is not None and frames_per_packet is None:
+            return self._encode_file(audio, exact)
         encoder = StreamEncoder(
             self.engine,
             bitrate=exact,
-            frames_per_packet=frames_per_packet or packet_length(info, exact, 1, variable=variable),
-            entropy_coding=variable,
-            variable=variable,
+            frames_per_packet=frames_per_packet or packet_length(info, exact, 1),
+            entropy_coding=False,
         )
         packets = encoder.push(audio[None]) + encoder.finish()
         content = Stream(encoder.header, [packet.to_bytes() for packet in packets])
         payload_bits = 8 * sum(len(packet.payload) for packet in packets)
         size = encoder.header.size + sum(map(len, content.packets))
         return Encoded(content, payload_bits, size)
+
+    def _encode_file(self, audio: np.ndarray, bitrate: Bitrate) -> Encoded:
+        """As ``aecodec encode`` does, which knows the length of the recording."""
+        with tempfile.TemporaryDirectory() as folder:
+            source, target = Path(folder, "audio.wav"), Path(folder, "audio.codes")
+            soundfile.write(source, audio, self.sample_rate, subtype="FLOAT")
+            summary = encode_file(source, target, model=self.engine, bitrate=bitrate)
+            data = target.read_bytes()
+        reader = PacketReader(summary.header)
+        found = [*reader.push(data[summary.header.size :]), *reader.finish()]
+        packets = [packet.to_bytes() for packet in found if isinstance(packet, Packet)]
+        content = Stream(summary.header, packets)
+        return Encoded(content, 8 * summary.num_payload_bytes, summary.num_bytes)
 
     def decode(self, encoded: Encoded) -> np.ndarray:
         header, packets = encoded.content

@@ -64,8 +64,9 @@ def test_our_file_bits_are_those_of_the_command(speech: np.ndarray, tmp_path: Pa
     encode_file(RECORDING, tmp_path / "a.codes", model=ours.engine, bitrate=1500)
     assert coded.file_bytes == (tmp_path / "a.codes").stat().st_size
     content = (tmp_path / "a.codes").read_bytes()
-    reader = PacketReader(Header.from_bytes(content[: Header.SIZE]))
-    packets = [*reader.push(content[Header.SIZE :]), *reader.finish()]
+    header = Header.from_bytes(content)
+    reader = PacketReader(header)
+    packets = [*reader.push(content[header.size :]), *reader.finish()]
     sizes = [len(packet.payload) for packet in packets if isinstance(packet, Packet)]
     assert coded.payload_bits == 8 * sum(sizes)
     assert (len(coded.audio), coded.delay) == (len(speech), 0)
