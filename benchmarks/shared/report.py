@@ -63,7 +63,10 @@ def origin(models: Sequence[str] = (), seed: int = 0) -> dict[str, Any]:
 
 def command_line() -> str:
     """The command line of this process, with absolute paths reduced to their last part."""
-    words = [Path(word).name if word.startswith("/") else word for word in sys.argv]
+    words = []
+    for word in sys.argv:
+        name, equals, value = word.rpartition("=")
+        words.append(name + equals + (Path(value).name if value.startswith("/") else value))
     return shlex.join(["python", f"benchmarks/{Path(words[0]).name}", *words[1:]])
 
 
