@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from codec.entropy.context import ContextModel, ContextState, Integers
+from codec.entropy.context import NO_CODE, ContextModel, ContextState, Integers
 from codec.entropy.range_coder import TOTAL, RangeDecoder, RangeEncoder
 
 
@@ -33,9 +33,15 @@ def encode_packets(
     rows = codes.reshape(packets * channels, num_codebooks, num_frames)
     state = state or model.init_state(len(rows))
     starts, frequencies, state = model.code_intervals(rows, state, variable=variable)
+    return write_intervals(starts, frequencies, packets), state
+
+
+def write_intervals(starts: Integers, frequencies: Integers, num_packets: int) -> list[bytes]:
+    """The bytes of each packet, from `ContextModel.code_intervals` of all their channels."""
     # As they are decoded: each digit of all channels before the next one.
+    channels = len(starts) // num_packets
     ordered = [
-        each.reshape(packets, channels, -1).transpose(0, 2, 1).reshape(packets, -1).tolist()
+        each.reshape(num_packets, channels, -1).transpose(0, 2, 1).reshape(num_packets, -1).tolist()
         for each in (starts, frequencies)
     ]
     payloads = []
@@ -45,14 +51,14 @@ def encode_packets(
             if frequency < TOTAL:
                 encoder.encode(start, frequency)
         payloads.append(encoder.finish())
-    return payloads, state
+    return payloads
 
 
 def decode_packets(
     model: ContextModel,
     payloads: Sequence[bytes],
     channels: int,
-    num_codebooks: int,
+    num_codebooks: int | Sequence[int],
     num_frames: int,
     state: ContextState | None = None,
     *,
@@ -64,18 +70,20 @@ def decode_packets(
         model: the context model that encoded them.
         payloads: the bytes of each packet.
         channels: number of channels.
-        num_codebooks: number of codebooks.
+        num_codebooks: number of codebooks, or one for each frame.
         num_frames: number of frames of each packet.
         state: as in `encode_packets`.
         variable: as in `encode_packets`.
 
     Returns:
-        Codes ``[N, C, K, T]``, and the state after them.
+        Codes ``[N, C, K, T]``, `NO_CODE` where one is absent, and the state after them.
     """
+    counts = [num_codebooks] * num_frames if isinstance(num_codebooks, int) else num_codebooks
+    most = num_codebooks if isinstance(num_codebooks, int) else max(num_codebooks)
     # The channels of a packet share its decoder.
     decoders = [each for payload in payloads for each in [RangeDecoder(payload)] * channels]
     state = state or model.init_state(len(decoders))
-    codes = np.empty((len(decoders), num_codebooks, num_frames), np.int64)
+    codes = np.full((len(decoders), most, num_frames), NO_CODE)
 
     def choose(rows: Integers, cumulative: Integers) -> Integers:
         digits = []
@@ -90,8 +98,6 @@ def decode_packets(
             digits.append(digit)
         return np.array(digits)
 
-    for frame in range(num_frames):
-        codes[:, :, frame], state = model.decode_frame(
-            num_codebooks, state, choose, variable=variable
-        )
-    return codes.reshape(len(payloads), channels, num_codebooks, num_frames), state
+    for frame, count in enumerate(counts):
+        codes[:, :count, frame], state = model.decode_frame(count, state, choose, variable=variable)
+    return codes.reshape(len(payloads), channels, most, num_frames), state
