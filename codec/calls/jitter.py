@@ -292,7 +292,7 @@ class JitterBuffer:
     def _depth_at(self, now: float) -> float:
         """How long a packet with the least delay waits."""
         ahead = self._sound.shape[1] / self._header.sample_rate
-        turn = now + ahead - self._next * self._packet
+        turn: float = now + ahead - self._next * self._packet
         least = min(self._delays.values(), default=turn)
         return max(0.0, turn - least)
 
