@@ -133,7 +133,8 @@ class PayloadDecoder:
             else:
                 found[number] = unpack_codes(packet.payload, packet.num_frames, self._header)
         for num_frames, numbers in coded.items():
-            codes, _ = self._decode([packets[number] for number in numbers], num_frames)
+            payloads = [packets[number].payload for number in numbers]
+            codes, _ = self._decode(payloads, self._header.num_codebooks, num_frames)
             for number, each in zip(numbers, codes, strict=True):
                 found[number] = each
         return found
@@ -175,18 +176,9 @@ class PayloadDecoder:
             flat = bitpack.unpack(payload[1:], width, count)
             ends = np.cumsum([channels * each for each in counts])[:-1]
             frames = [each.reshape(channels, -1, 1) for each in np.split(flat, ends)]
-        elif self._context is None:
-            raise FormatError("the packet is coded, but its stream names no context model")
         else:
             numbers = [most] * len(counts) if header.variable else counts
-            codes, _ = decode_packets(
-                self._context,
-                [payload[1:]],
-                channels,
-                numbers,
-                len(counts),
-                variable=header.variable,
-            )
+            codes, _ = self._decode([payload[1:]], numbers, len(counts))
             frames = [codes[0, :, :each, t : t + 1] for t, each in enumerate(counts)]
         self._last = packet, frames
         return frames
@@ -203,20 +195,26 @@ class PayloadDecoder:
         if packet.coding == Coding.CHAINED and self._state is None:
             return None
         state = self._state if packet.coding == Coding.CHAINED else None
-        decoded, self._state = self._decode([packet], packet.num_frames, state)
+        most = self._header.num_codebooks
+        decoded, self._state = self._decode([packet.payload], most, packet.num_frames, state)
         codes: Codes = decoded[0]
         return codes
 
     def _decode(
-        self, packets: Sequence[Packet], num_frames: int, state: ContextState | None = None
+        self,
+        payloads: Sequence[bytes],
+        num_codebooks: int | Sequence[int],
+        num_frames: int,
+        state: ContextState | None = None,
     ) -> tuple[Codes, ContextState]:
-        assert self._context is not None
+        if self._context is None:
+            raise FormatError("a packet is coded, but its stream names no context model")
         header = self._header
         return decode_packets(
             self._context,
-            [packet.payload for packet in packets],
+            payloads,
             header.channels,
-            header.num_codebooks,
+            num_codebooks,
             num_frames,
             state,
             variable=header.variable,
