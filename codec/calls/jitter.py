@@ -162,6 +162,11 @@ class JitterBuffer:
         self.finished = False
 
     @property
+    def next_number(self) -> int:
+        """Number of the packet whose turn is next: its sequence number, which never wraps."""
+        return self._next
+
+    @property
     def statistics(self) -> CallStatistics:
         """What was done so far."""
         return CallStatistics(

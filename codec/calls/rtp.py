@@ -124,6 +124,9 @@ class RtpDepacketizer:
         header: header of the stream.
         payload_type: payload type that was agreed on.
 
+    Attributes:
+        first_timestamp: timestamp of packet 0; None before it has arrived.
+
     Example:
         >>> header = Header(channels=1, num_codebooks=2, bits_per_code=4, frames_per_packet=1,
         ...     sample_rate=24_000, original_sample_rate=24_000, hop_length=480,
@@ -137,7 +140,7 @@ class RtpDepacketizer:
     def __init__(self, header: Header, *, payload_type: int = PAYLOAD_TYPE) -> None:
         self._header, self._payload_type = header, payload_type
         self._ssrc: int | None = None
-        self._base = 0  # timestamp of packet 0
+        self.first_timestamp: int | None = None
         self._newest = 0  # newest timestamp, not wrapped
 
     def depacketize(self, data: bytes) -> list[Packet]:
@@ -152,17 +155,17 @@ class RtpDepacketizer:
         entries = list(self._entries(payload))
         header = self._header
         samples = header.frames_per_packet * header.hop_length
-        if self._ssrc is None:
-            self._ssrc, self._base, self._newest = ssrc, timestamp, timestamp
+        if self.first_timestamp is None:
+            self._ssrc, self.first_timestamp, self._newest = ssrc, timestamp, timestamp
         ahead = (timestamp - self._newest + _WRAP // 2) % _WRAP - _WRAP // 2
         position = self._newest + ahead
-        if (position - self._base) % samples:
+        first, rest = divmod(position - self.first_timestamp, samples)
+        if rest:
             raise FormatError(
                 f"RTP timestamp {timestamp} is not a whole number of packets of {samples} samples "
                 "after the first one"
             )
         self._newest = max(self._newest, position)
-        first = (position - self._base) // samples
         found = []
         for number, (coding, body, is_last) in enumerate(entries, first):
             sequence, num_frames, num_samples = number % header.sequence_count, None, None
