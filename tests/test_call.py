@@ -87,7 +87,8 @@ def test_a_call_over_a_bad_network_is_heard_and_measured(tmp_path: Path) -> None
     delay = re.match(r"mouth to ear ([\d.]+) ms: (.*)", out.splitlines()[-1])
     assert delay is not None
     parts = {
-        name: float(value) for name, value in re.findall(r"([a-z ]+) (-?[\d.]+)(?:,|$)", delay[2])
+        name.strip(): float(value)
+        for name, value in re.findall(r"([a-z ]+) (-?[\d.]+)(?:,|$)", delay[2])
     }
     assert parts["a frame"] == 20.0 and parts["overlap of frames"] == 10.0
     assert sum(parts.values()) == pytest.approx(float(delay[1]), abs=0.5)
