@@ -107,8 +107,8 @@ class JitterBuffer:
         >>> encoder = StreamEncoder(bitrate=3_000)
         >>> buffer = JitterBuffer(None, encoder.header)
         >>> packets = encoder.push(np.zeros((1, 24_000), np.float32))
-        >>> for packet in packets[3], packets[2], packets[0]:
-        ...     buffer.push(packet, now=0.0)
+        >>> for packet in packets[0], packets[3], packets[2]:
+        ...     buffer.push(packet, now=0.02 * packet.sequence)
         >>> [buffer.pull(now=0.04 + 0.02 * tick).shape for tick in range(3)]
         [(1, 480), (1, 480), (1, 480)]
         >>> buffer.statistics.played, buffer.statistics.concealed
