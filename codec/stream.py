@@ -51,7 +51,8 @@ class StreamEncoder:
             of all bytes of the stream. Otherwise all frames have the same number, and ``bitrate``
             is what they would take without entropy coding.
         redundancy: what packets also carry of earlier frames, against losses; needs one frame per
-            packet, and packets that are not chained. None makes streams that cannot carry any.
+            packet, and packets that are not chained. Start with ``Redundancy(0, 0)`` to add some
+            later.
 
     Attributes:
         header: for the decoder, which needs it once, before the packets.

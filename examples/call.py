@@ -45,6 +45,7 @@ from codec.calls.rtp import RtpDepacketizer, RtpPacketizer
 REPORT_SECONDS = 0.5
 LOSS_SECONDS = 5.0  # time over which the loss is observed
 BYE = b"bye"
+NUMBERS = ("start", "encoding", "latency")  # in a report, in seconds
 
 
 class Network:
@@ -236,14 +237,18 @@ class Call:
         if data == BYE:
             self._ended = "the peer hung up"
         elif data[:1] == b"{":
-            self._peer = json.loads(data)
+            try:
+                report = json.loads(data)
+                header = Header.from_bytes(bytes.fromhex(report["header"]))
+                loss = min(max(float(report["loss"]), 0.0), 1.0)
+                self._peer = report | {name: float(report[name]) for name in NUMBERS}
+            except (ValueError, KeyError, TypeError, FormatError):
+                return  # from a stranger
             if self._buffer is None:
-                header = Header.from_bytes(bytes.fromhex(self._peer["header"]))
                 self._buffer = JitterBuffer(self._engine, header, late=self._options.late)
                 self._depacketizer = RtpDepacketizer(header)
-            self._encoder.redundancy = Redundancy.for_loss(
-                self._peer["loss"] if self._options.redundancy is None else self._options.redundancy
-            )
+            wanted = self._options.redundancy
+            self._encoder.redundancy = Redundancy.for_loss(loss if wanted is None else wanted)
         elif self._buffer is not None and self._depacketizer is not None:
             try:
                 for packet in self._depacketizer.depacketize(data):
@@ -277,7 +282,7 @@ class Call:
     def _latency(self) -> float:
         """Seconds of both sound cards, as far as this side knows them."""
         output = self._speakers.latency if self._speakers is not None else 0.0
-        return output + float(self._peer.get("latency", 0.0))
+        return output + float(self._peer["latency"])
 
     def _report(self) -> None:
         statistics = self._buffer.statistics if self._buffer is not None else None

@@ -229,7 +229,8 @@ class JitterBuffer:
                 too_deep = self._depth > self._target + SLACK_FRAMES * self._tick
                 if too_deep and self._next in self._waiting:
                     self._decode(2 * hop)
-                    if self._is_quiet(self._sound[:, : 2 * hop]):
+                    two = self._sound[:, : 2 * hop]
+                    if two.shape[1] == 2 * hop and self._is_quiet(two):
                         return self._shortened()
         self._decode(hop)
         return self._give(self._take())
@@ -296,10 +297,11 @@ class JitterBuffer:
 
     def _depth_at(self, now: float) -> float:
         """How long a packet with the least delay waits."""
+        if not self._delays:  # nothing came since playback began again: leave it as it is
+            return self._target
         ahead = self._sound.shape[1] / self._header.sample_rate
         turn: float = now + ahead - self._next * self._packet
-        least = min(self._delays.values(), default=turn)
-        return max(0.0, turn - least)
+        return max(0.0, turn - min(self._delays.values()))
 
     def _skip_gap(self, now: float) -> None:
         """Go to the next packet where more are missing than the buffer may be deep."""

@@ -164,7 +164,8 @@ class PayloadDecoder:
         header, payload = self._header, packet.payload
         channels, most = header.channels, header.num_codebooks
         counts = (*earlier_counts(packet)[::-1], most)
-        if packet.num_frames != 1 or len(counts) == 1 or max(counts) > most or header.chained:
+        fits = packet.num_frames == header.frames_per_packet == 1 and not header.chained
+        if not fits or len(counts) == 1 or max(counts) > most:
             raise FormatError("a packet with earlier frames does not fit the stream's header")
         if packet.coding == Coding.PLAIN_WITH_EARLIER:
             width, count = header.bits_per_code, channels * sum(counts)
