@@ -14,7 +14,8 @@ intervals).
   (Gilbert, 1960, and Elliott, 1963: a Markov chain with a state without losses and a state in which
   every packet is lost), the same packets for all. Ours at `LOSS_BITRATES`, and at the higher of
   them with a part of it for redundancy (`Redundancy.for_loss`) as if the receiver waited for it.
-  Opus without and with in-band forward error correction for that loss, by libopus.
+  Opus without and with in-band forward error correction for that loss, by libopus, which leaves it
+  out below 12 to 20 kbit/s, depending on loss and bandwidth: then both lines are the same.
 - Bit errors: independent bit flips in the bytes of a stream after its header, which is then read as
   the command reads it: packets whose checksum fails are lost. Opus has no checksum of its own.
 - Background noise: recordings of the class "sound" in the folder, or pink noise if there are none,

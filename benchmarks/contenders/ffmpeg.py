@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from fractions import Fraction
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -117,10 +118,14 @@ class Opus(FFmpegContender):
             lost: ``[num_packets]`` booleans, or more.
 
         Returns:
-            ``[N]`` float32 at `sample_rate`, not aligned.
+            ``[N]`` float32 at `sample_rate`, without the delay that the file announces.
         """
         packets = encoded.content.packets
-        return libopus.decode_with_losses(packets, lost, self.sample_rate, fec=self._fec)
+        audio = libopus.decode_with_losses(packets, lost, self.sample_rate, fec=self._fec)
+        with av.open(io.BytesIO(encoded.content.file), "r") as source:
+            head = source.streams.audio[0].codec_context.extradata or bytes(12)
+        (skip,) = struct.unpack_from("<H", head, 10)  # RFC 7845, section 5.1, at 48 kHz
+        return audio[skip * self.sample_rate // 48_000 :]
 
 
 class MP3(FFmpegContender):
