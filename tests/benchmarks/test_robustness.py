@@ -141,7 +141,7 @@ def test_streams_take_at_most_the_stated_bitrate(
 ) -> None:
     audio = sound(8_000)[0]
     subject = robustness.Subject(audio, audio, ours, Opus(), 0, quick=True)
-    for bitrate in (3_500, 9_000):
+    for bitrate in (5_000, 9_000):
         encoded = robustness.encode_within(subject, bitrate, redundancy)
         assert encoded.payload_bits <= bitrate
     assert encoded.payload_bits >= 4_000, "all codebooks of this model"
