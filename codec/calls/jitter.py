@@ -92,7 +92,7 @@ class JitterBuffer:
         late: share of frames that may come too late, of those that come at all. A frame that comes
             with a later packet counts, so streams with redundancy wait for it.
         first_depth: seconds that the first packet waits.
-        max_depth: most seconds that a packet waits.
+        max_depth: most seconds that the buffer aims at. Longer gaps are skipped.
 
     Attributes:
         finished: whether the last packet of the stream was played. Silence follows it.
