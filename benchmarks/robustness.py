@@ -197,12 +197,18 @@ def encode_within(subject: Subject, bitrate: int, redundancy: Redundancy | None 
         nominal = offered[count - 1]
         return ours.encode(subject.audio, nominal, frames_per_packet=1, redundancy=redundancy)
 
+    def fits(encoded: Encoded) -> bool:
+        return encoded.payload_bits * subject.sample_rate <= bitrate * len(subject.audio)
+
     left = float(bitrate - (redundancy.bitrate if redundancy else 0))
     count = max(1, sum(each <= left for each in offered))
     encoded = encode(count)
+    while not fits(encoded) and count > 1:  # whole bytes, and one that says what is redundant
+        count -= 1
+        encoded = encode(count)
     for more in range(count + 1, len(offered) + 1):
         larger = encode(more)
-        if larger.payload_bits * subject.sample_rate > bitrate * len(subject.audio):
+        if not fits(larger):
             break
         encoded = larger
     return encoded
