@@ -70,8 +70,9 @@ def list_packets(source: str | Path, model: Model | None = None) -> Iterator[Pac
                     else:
                         frames = item.num_frames
                         codes = decoder.decode([item])[0] if decoder is not None else None
-                        known = codes is not None and codes.size
-                        books = float((codes >= 0).sum(axis=1).mean()) if known else None
-                        coding = (item.coding or Coding.PLAIN).name.lower()
+                        books = None
+                        if codes is not None and codes.size:
+                            books = float((codes >= 0).sum(axis=1).mean())
+                        coding = (item.coding or Coding.PLAIN).name.lower().replace("_", " ")
                         yield PacketFacts(seconds, frames, item.size, coding, books)
                     seconds += frames * frame_seconds

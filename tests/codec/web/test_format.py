@@ -160,8 +160,9 @@ def likely_codes(header: Header, model: ContextModel, num_packets: int) -> Codes
     rng = np.random.default_rng(0)
     size, length = header.payload_size(header.frames_per_packet), header.frames_per_packet
     payloads = [rng.bytes(n % 3 * size // 2) for n in range(num_packets)]
+    lengths, most = [length] * num_packets, header.num_codebooks
     codes, _ = decode_packets(
-        model, payloads, header.channels, header.num_codebooks, length, variable=header.variable
+        model, payloads, lengths, header.channels, most, variable=header.variable
     )
     codes[2::3] = [some_codes(header, length, seed=n) for n in range(2, num_packets, 3)]
     return np.concatenate(codes, axis=2)
