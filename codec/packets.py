@@ -22,7 +22,8 @@ class PacketFacts:
         seconds: when it begins.
         num_frames: number of frames; those that are missing in a gap.
         num_bytes: size in the file; bytes that were skipped in a gap.
-        coding: ``"plain"``, ``"coded"``, ``"chained"`` or ``"missing"``.
+        coding: ``"plain"`` or ``"coded"``, followed by ``" with earlier"`` if there are codes of
+            earlier frames, ``"chained"`` or ``"missing"``.
         codebooks: mean number of codes of a frame and channel; None if it is unknown because the
             context model is not at hand or an earlier packet is missing.
     """

@@ -109,7 +109,7 @@ class JitterBuffer:
         >>> packets = encoder.push(np.zeros((1, 24_000), np.float32))
         >>> for packet in packets[0], packets[3], packets[2]:
         ...     buffer.push(packet, now=0.02 * packet.sequence)
-        >>> [buffer.pull(now=0.04 + 0.02 * tick).shape for tick in range(3)]
+        >>> [buffer.pull(now=0.05 + 0.02 * tick).shape for tick in range(3)]
         [(1, 480), (1, 480), (1, 480)]
         >>> buffer.statistics.played, buffer.statistics.concealed
         (2, 1)
