@@ -17,9 +17,19 @@ from dataclasses import replace
 import numpy as np
 
 from codec.entropy.context import ContextModel, ContextShape
-from codec.entropy.payload import PayloadDecoder
+from codec.entropy.payload import PayloadDecoder, earlier_counts
+from codec.entropy.redundancy import MAX_FRAMES, layout
 from codec.errors import CodecError
-from codec.format.container import Coding, Gap, Header, Packet, PacketReader
+from codec.format.bitpack import packed_size
+from codec.format.container import (
+    CODED_FORMAT,
+    MAX_EARLIER,
+    Coding,
+    Gap,
+    Header,
+    Packet,
+    PacketReader,
+)
 
 SHAPE = ContextShape(4, 64, 3, width=8, hidden=6, dilations=(1, 2))
 TOGETHER = 512
@@ -49,6 +59,7 @@ def headers() -> list[Header]:
     )
     coded = replace(plain, context=b"smallest")
     variable = replace(coded, variable=True)
+    single = replace(plain, frames_per_packet=1, format=2)
     return [
         plain,
         coded,
@@ -57,6 +68,9 @@ def headers() -> list[Header]:
         variable,
         replace(variable, chained=True),
         replace(variable, segments=2, pauses=True),
+        single,
+        replace(single, context=coded.context),
+        replace(single, context=coded.context, variable=True),
     ]
 
 
@@ -65,16 +79,27 @@ def random_packet(rng: np.random.Generator, header: Header, number: int) -> Pack
     full = header.frames_per_packet
     num_frames = full if rng.random() < 0.9 else int(rng.integers(0, full + 1))
     coding = None
-    if header.context:
-        kinds = [Coding.CODED] + [Coding.PLAIN] * (not header.variable)
+    if header.format == CODED_FORMAT:
+        kinds = [Coding.CODED] * bool(header.context) + [Coding.PLAIN] * (not header.variable)
         kinds += [Coding.CHAINED] * header.chained
+        if header.can_have_earlier:
+            kinds += [Coding(kind + Coding.PLAIN_WITH_EARLIER) for kind in kinds]
         coding = kinds[rng.integers(len(kinds))]
-    size = header.payload_size(num_frames)
+    size, most = header.payload_size(num_frames), header.max_payload(num_frames)
     if coding in (Coding.CODED, Coding.CHAINED) or rng.random() < 0.05:
-        size = int(rng.integers(0, header.max_payload(num_frames) + 1))
+        size = int(rng.integers(0, most + 1))
+    head = b""
+    if coding is not None and coding.has_earlier:
+        frames, newest = int(rng.integers(1, MAX_FRAMES + 1)), int(rng.integers(1, 5))
+        head = bytes([frames << 4 | (newest - 1)])
+        codes = header.channels * (header.num_codebooks + sum(layout(frames, newest)))
+        size = packed_size(header.bits_per_code, codes)
+        if coding == Coding.CODED_WITH_EARLIER or rng.random() < 0.05:
+            size = int(rng.integers(0, most + MAX_EARLIER * header.channels))
     # Runs of zeros and ones lead to the ends of intervals.
     kind = rng.random()
     payload = rng.bytes(size) if kind < 0.8 else bytes([0 if kind < 0.9 else 255]) * size
+    payload = head + payload if rng.random() < 0.95 else payload
     return Packet(number % header.sequence_count, num_frames, payload, None, coding)
 
 
@@ -106,6 +131,9 @@ def decode(header: Header, context: ContextModel, packets: list[Packet]) -> int:
             return 1
         half = len(packets) // 2
         return decode(header, context, packets[:half]) + decode(header, context, packets[half:])
+    for packet in packets:
+        for age in range(1, 1 + len(earlier_counts(packet))):
+            assert decoder.decode_earlier(packet, age) is not None
     for packet, codes in zip(packets, found, strict=True):
         if codes is not None:
             shape = (header.channels, header.num_codebooks, packet.num_frames)

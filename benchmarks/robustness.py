@@ -2,18 +2,20 @@
 
     pip install -e ".[bench]"
     python benchmarks/robustness.py --quick
-    python benchmarks/robustness.py --data DIR [--model M] [--every N] [--out OUT]
+    python benchmarks/robustness.py --data DIR [--model M] [--every N] [--only NAME ...] [--out OUT]
 
-Five experiments with the speech recordings of a folder (class of sound "speech", see `aecodec
+Experiments with the speech recordings of a folder (class of sound "speech", see `aecodec
 evaluate`), compared with Opus at the nearest bitrate where that makes sense; without --data, with
 the bundled recording. Prints Markdown tables of means; with --out, writes all figures of every file
 to robustness.json and a plot of each experiment (PNG and SVG, with 95 % bootstrap confidence
 intervals).
 
-- Packet loss: packets of 20 ms, lost at random or in bursts of `MEAN_BURST` packets on average
-  (Gilbert, 1960: a Markov chain with a state without losses and a state in which every packet is
-  lost), the same packets for both codecs. `StreamDecoder.lost` conceals ours, libopus those of
-  Opus.
+- Packet loss: packets of 20 ms, lost at random or in bursts of 1, 2 or 4 packets on average
+  (Gilbert, 1960, and Elliott, 1963: a Markov chain with a state without losses and a state in which
+  every packet is lost), the same packets for all. Ours at `LOSS_BITRATES`, and at the higher of
+  them with a part of it for redundancy (`Redundancy.for_loss`) as if the receiver waited for it.
+  Opus without and with in-band forward error correction for that loss, by libopus, which leaves it
+  out below 12 to 20 kbit/s, depending on loss and bandwidth: then both lines are the same.
 - Bit errors: independent bit flips in the bytes of a stream after its header, which is then read as
   the command reads it: packets whose checksum fails are lost. Opus has no checksum of its own.
 - Background noise: recordings of the class "sound" in the folder, or pink noise if there are none,
@@ -55,17 +57,24 @@ from benchmarks.shared.recordings import Recording
 from benchmarks.shared.report import origin, write_report
 from benchmarks.shared.resampling import resample
 from benchmarks.shared.tables import markdown_table
+from codec.entropy.redundancy import Redundancy
 from codec.errors import CodecError, FormatError
 from codec.format.container import Gap, Header
 from codec.format.reading import read_packets
 from codec.format.summary import StreamSummary
 from codec.model_folder import DEFAULT_MODEL
 from codec.quality.metrics import SILENCE, rms
+from codec.quality.naturalness import can_rate_naturalness, plcmos
 from codec.stream import StreamDecoder
 
 SHOWN = ("pesq_wb", "stoi", "si_sdr", "mel")
-MEAN_BURST = 3
-LOSSES = (0.0, 0.01, 0.03, 0.05, 0.1, 0.2)
+SHOWN_OF_LOSS = ("pesq_wb", "stoi", "plcmos", "mel")
+LOSSES = (0.0, 0.01, 0.03, 0.05, 0.1, 0.2, 0.3)
+MEAN_BURSTS = (None, 1.0, 2.0, 4.0)
+"""Packets; None for losses that do not depend on each other."""
+LOSS_BITRATES = (6_000, 9_000)
+"""In bits per second, ours: of all codes, redundancy included."""
+OPUS_LOSS_BITRATES = (9_000, 12_000)
 BIT_ERRORS = (0.0, 1e-5, 1e-4, 1e-3)
 PACKET_SECONDS = (0.02, 0.2, 2.0)
 SNRS = (20, 10, 0)
@@ -145,24 +154,64 @@ class Subject(NamedTuple):
         return (all_conditions[0], all_conditions[-1]) if self.quick else all_conditions
 
 
-def packet_loss(subject: Subject) -> Iterator[Trial]:
-    """Both codecs, the same packets lost at random and in bursts."""
-    ours = subject.encode(0.02)
-    opus = subject.opus.encode(subject.audio, subject.opus_bitrate)
-    num_packets = max(len(ours.content.packets), len(opus.content.packets))
+def packet_loss(subject: Subject, mean_burst: float | None = None) -> Iterator[Trial]:
+    """Both codecs, without and with redundancy, and the same packets lost."""
     kbits = subject.sample_rate / len(subject.audio) / 1000
-    for losses, burst in (("random", None), ("bursts", MEAN_BURST)):
-        for rate in subject.conditions(LOSSES):
-            lost = loss_pattern(rate, burst, num_packets, subject.random(burst or 0))
-            opus_audio = subject.opus.decode_with_losses(opus, lost)
-            decoded = {
-                "aecodec": (ours, subject.ours.decode_with_losses(ours, lost)),
-                "opus": (opus, resample(opus_audio, subject.opus.sample_rate, subject.sample_rate)),
-            }
-            for name, (encoded, audio) in decoded.items():
-                aligned, _ = align(audio, subject.audio, subject.sample_rate)
-                facts = {"payload": kbits * encoded.payload_bits, "lost": 100 * float(lost.mean())}
-                yield Trial(f"{name} {losses}", f"{100 * rate:g}", aligned, subject.audio, facts)
+    plain = {f"aecodec {b / 1000:g}": encode_within(subject, b) for b in LOSS_BITRATES}
+    for rate in subject.conditions(LOSSES):
+        ours = plain | {
+            f"aecodec {LOSS_BITRATES[-1] / 1000:g} with redundancy": encode_within(
+                subject, LOSS_BITRATES[-1], Redundancy.for_loss(rate)
+            )
+        }
+        most = max(len(encoded.content.packets) for encoded in ours.values())
+        key = round(mean_burst or 0)
+        lost = loss_pattern(rate, mean_burst, most + 2, subject.random(key))
+        decoded = {
+            name: (encoded, subject.ours.decode_with_losses(encoded, lost))
+            for name, encoded in ours.items()
+        }
+        for bitrate in OPUS_LOSS_BITRATES:
+            for name, expected in (("", None), (" with FEC", rate)):
+                opus = Opus(expected_loss=expected)
+                encoded = opus.encode(
+                    resample(subject.audio, subject.sample_rate, opus.sample_rate), bitrate
+                )
+                audio = opus.decode_with_losses(encoded, lost)
+                audio = resample(audio, opus.sample_rate, subject.sample_rate)
+                decoded[f"opus {bitrate / 1000:g}{name}"] = (encoded, audio)
+        for name, (encoded, audio) in decoded.items():
+            aligned, _ = align(audio, subject.audio, subject.sample_rate)
+            facts = {"payload": kbits * encoded.payload_bits, "lost": 100 * float(lost.mean())}
+            yield Trial(name, f"{100 * rate:g}", aligned, subject.audio, facts)
+
+
+def encode_within(subject: Subject, bitrate: int, redundancy: Redundancy | None = None) -> Encoded:
+    """The stream in packets of one frame with the most codebooks whose payload is in ``bitrate``.
+
+    Entropy coding makes room for more codebooks, redundancy for fewer.
+    """
+    ours, offered = subject.ours, subject.ours.bitrates()
+
+    def encode(count: int) -> Encoded:
+        nominal = offered[count - 1]
+        return ours.encode(subject.audio, nominal, frames_per_packet=1, redundancy=redundancy)
+
+    def fits(encoded: Encoded) -> bool:
+        return encoded.payload_bits * subject.sample_rate <= bitrate * len(subject.audio)
+
+    left = float(bitrate - (redundancy.bitrate if redundancy else 0))
+    count = max(1, sum(each <= left for each in offered))
+    encoded = encode(count)
+    while not fits(encoded) and count > 1:  # whole bytes, and one that says what is redundant
+        count -= 1
+        encoded = encode(count)
+    for more in range(count + 1, len(offered) + 1):
+        larger = encode(more)
+        if not fits(larger):
+            break
+        encoded = larger
+    return encoded
 
 
 def loss_pattern(
@@ -292,21 +341,26 @@ class Experiment(NamedTuple):
         title: heading.
         condition: title of the x axis, with the unit.
         facts: titles of the facts of its trials, by name.
+        shown: metrics that are shown.
     """
 
     run: Callable[[Subject], Iterator[Trial]]
     title: str
     condition: str
     facts: dict[str, str]
+    shown: tuple[str, ...] = SHOWN
 
 
 EXPERIMENTS = {
-    "loss": Experiment(
-        packet_loss,
-        "Packet loss",
+    "loss" if burst is None else f"bursts_{burst:g}": Experiment(
+        partial(packet_loss, mean_burst=burst),
+        f"Packet loss {'at random' if burst is None else f'in bursts of {burst:g} on average'}",
         "packets lost (%)",
         {"payload": "payload, kbit/s", "lost": "actually lost, %"},
-    ),
+        SHOWN_OF_LOSS,
+    )
+    for burst in MEAN_BURSTS
+} | {
     "bit_errors": Experiment(
         bit_errors,
         "Bit errors",
@@ -327,12 +381,14 @@ class Settings(NamedTuple):
         seconds: duration used of each recording, from its start.
         noises: recordings of noise; pink noise is used if there are none.
         quick: whether to run only the mildest and the most severe conditions.
+        names: experiments to run, keys of `EXPERIMENTS`.
     """
 
     model: str
     seconds: float
     noises: tuple[Recording, ...]
     quick: bool
+    names: tuple[str, ...] = tuple(EXPERIMENTS)
 
 
 def experiments_on(recording: Recording, settings: Settings) -> list[dict[str, Any]]:
@@ -357,15 +413,15 @@ def experiments_on(recording: Recording, settings: Settings) -> list[dict[str, A
             "series": trial.series,
             "condition": trial.condition,
             "facts": trial.facts,
-            "metrics": quality(trial, ours.sample_rate),
+            "metrics": quality(trial, ours.sample_rate, EXPERIMENTS[name].shown),
         }
-        for name, experiment in EXPERIMENTS.items()
-        for trial in experiment.run(subject)
+        for name in settings.names
+        for trial in EXPERIMENTS[name].run(subject)
     ]
 
 
-def quality(trial: Trial, sample_rate: int) -> dict[str, float]:
-    """Figures of `measure` for a trial; none if nothing was decoded."""
+def quality(trial: Trial, sample_rate: int, shown: Sequence[str] = SHOWN) -> dict[str, float]:
+    """Figures of `measure` for a trial, PLCMOS only if it is shown; none if nothing was decoded."""
     if trial.decoded is None:
         return {}
     figures = measure(
@@ -373,6 +429,9 @@ def quality(trial: Trial, sample_rate: int) -> dict[str, float]:
     )
     if "si_sdr" in figures:
         figures["si_sdr"] = max(figures["si_sdr"], SI_SDR_FLOOR)
+    if "plcmos" in shown and can_rate_naturalness():
+        rating = plcmos(trial.decoded, sample_rate)
+        figures |= {} if rating is None else {"plcmos": rating}
     return figures
 
 
@@ -442,26 +501,26 @@ def report(figures: dict[str, Any]) -> str:
     """All means as Markdown."""
     parts = [
         f"Means over {len(figures['files'])} speech files of at most {figures['seconds']:g} s. "
-        "Packets last 20 ms, in the experiment with bit errors as stated; bursts last "
-        f"{MEAN_BURST} packets on average; the noise is {figures['noise']}. SI-SDR is limited to "
-        f"at least {SI_SDR_FLOOR:g} dB. PESQ is undefined for silence: where not all files have a "
-        "value, their number is given."
+        "Packets last 20 ms, in the experiment with bit errors as stated; the noise is "
+        f"{figures['noise']}. SI-SDR is limited to at least {SI_SDR_FLOOR:g} dB. PESQ is undefined "
+        "for silence: where not all files have a value, their number is given."
     ]
-    for name, experiment in EXPERIMENTS.items():
+    for name in dict.fromkeys(row["experiment"] for row in figures["summary"]):
+        experiment = EXPERIMENTS[name]
         rows = [row for row in figures["summary"] if row["experiment"] == name]
         parts += [f"### {experiment.title}", _experiment_table(experiment, rows)]
     return "\n\n".join(parts) + "\n"
 
 
 def _experiment_table(experiment: Experiment, rows: Sequence[dict[str, Any]]) -> str:
-    titles = [METRICS[metric].title for metric in SHOWN]
+    titles = [METRICS[metric].title for metric in experiment.shown]
     header = ["series", experiment.condition, *experiment.facts.values(), *titles]
     cells = [
         [
             row["series"],
             row["condition"],
             *(f"{row['facts'][fact]:.1f}" for fact in experiment.facts),
-            *(_cell(row, metric) for metric in SHOWN),
+            *(_cell(row, metric) for metric in experiment.shown),
         ]
         for row in rows
     ]
@@ -482,8 +541,8 @@ def plot(summary: Sequence[dict[str, Any]], name: str, out: Path) -> str:
     experiment = EXPERIMENTS[name]
     rows = [row for row in summary if row["experiment"] == name]
     conditions = list(dict.fromkeys(row["condition"] for row in rows))
-    figure, panels = new_figure(len(SHOWN), 2, experiment.title)
-    for axes, metric in zip(panels, SHOWN, strict=True):
+    figure, panels = new_figure(len(experiment.shown), 2, experiment.title)
+    for axes, metric in zip(panels, experiment.shown, strict=True):
         lines = []
         for series in dict.fromkeys(row["series"] for row in rows):
             points = [
@@ -507,15 +566,17 @@ def plot(summary: Sequence[dict[str, Any]], name: str, out: Path) -> str:
 
 
 POINT = ("mean", "low", "high")
+STYLES = ((0.0, "solid"), (0.4, "dashed"), (0.6, "dotted"), (0.2, "dashdot"))
+"""How much paler than the first one the lines of a codec are, and their dashes."""
 
 
 def _style(axes: Axes) -> None:
-    """The same colour for all series of a codec, the second and third paler and dashed."""
+    """The same colour for all series of a codec, those after the first paler and dashed."""
     seen: Counter[str] = Counter()
     for container in axes.containers:
         line, caps, bars = container
         codec = str(container.get_label()).split()[0]
-        paler, dashes = ((0.0, "solid"), (0.4, "dashed"), (0.6, "dotted"))[seen[codec]]
+        paler, dashes = STYLES[seen[codec] % len(STYLES)]
         solid = np.array(to_rgb(COLOURS.get(codec, "seagreen")))
         colour = tuple(solid + paler * (1 - solid))
         for artist in (line, *caps, *bars):
@@ -542,6 +603,9 @@ def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", default=DEFAULT_MODEL, help="model of aecodec, name or folder")
     parser.add_argument(
         "--seconds", type=float, default=10, help="duration used of each file (default: 10)"
+    )
+    parser.add_argument(
+        "--only", nargs="+", choices=EXPERIMENTS, default=list(EXPERIMENTS), help="experiments"
     )
     parser.add_argument("--every", type=int, default=1, help="take every n-th file of speech")
     parser.add_argument(
@@ -590,7 +654,8 @@ def main(words: Sequence[str] | None = None) -> None:
         limit = 2 if quick else None
         speech, noises = choose_recordings(arguments.data, arguments.every, limit)
         figures = origin([model])
-        rows = run(speech, Settings(model, seconds, noises, quick), arguments.jobs)
+        settings = Settings(model, seconds, noises, quick, tuple(arguments.only))
+        rows = run(speech, settings, arguments.jobs)
     except CodecError as error:
         sys.exit(f"error: {error}")
     figures |= {
@@ -603,7 +668,7 @@ def main(words: Sequence[str] | None = None) -> None:
     section = report(figures)
     print(section)
     if out:
-        plots = [plot(figures["summary"], name, out) for name in EXPERIMENTS]
+        plots = [plot(figures["summary"], name, out) for name in arguments.only]
         write_report(out, "robustness", figures, section, plots)
 
 

@@ -24,8 +24,10 @@ from codec.errors import (
 from codec.format.container import Gap, Header, Packet, PacketReader, PacketWriter
 
 if TYPE_CHECKING:
+    from codec.calls.jitter import CallStatistics, JitterBuffer
     from codec.edit import concat_files, cut_file, peel_file
     from codec.engines.base import Engine, EngineInfo
+    from codec.entropy.redundancy import Redundancy
     from codec.files import decode_file, encode_file
     from codec.network.model import Codec
     from codec.network.weights import load_codec, save_codec
@@ -36,6 +38,7 @@ __version__ = "0.2.0.dev0"
 
 __all__ = [
     "AudioError",
+    "CallStatistics",
     "Codec",
     "CodecConfig",
     "CodecError",
@@ -45,11 +48,13 @@ __all__ = [
     "FormatError",
     "Gap",
     "Header",
+    "JitterBuffer",
     "MissingPackageError",
     "ModelError",
     "Packet",
     "PacketReader",
     "PacketWriter",
+    "Redundancy",
     "StreamDecoder",
     "StreamEncoder",
     "StreamFinishedError",
@@ -65,9 +70,12 @@ __all__ = [
 ]
 
 _LAZY = {
+    "CallStatistics": "codec.calls.jitter",
     "Codec": "codec.network.model",
     "Engine": "codec.engines.base",
     "EngineInfo": "codec.engines.base",
+    "JitterBuffer": "codec.calls.jitter",
+    "Redundancy": "codec.entropy.redundancy",
     "StreamDecoder": "codec.stream",
     "StreamEncoder": "codec.stream",
     "codec_for": "codec.registry",

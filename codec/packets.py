@@ -22,7 +22,8 @@ class PacketFacts:
         seconds: when it begins.
         num_frames: number of frames; those that are missing in a gap.
         num_bytes: size in the file; bytes that were skipped in a gap.
-        coding: ``"plain"``, ``"coded"``, ``"chained"`` or ``"missing"``.
+        coding: ``"plain"`` or ``"coded"``, followed by ``" with earlier"`` if there are codes of
+            earlier frames, ``"chained"`` or ``"missing"``.
         codebooks: mean number of codes of a frame and channel; None if it is unknown because the
             context model is not at hand or an earlier packet is missing.
     """
@@ -70,8 +71,9 @@ def list_packets(source: str | Path, model: Model | None = None) -> Iterator[Pac
                     else:
                         frames = item.num_frames
                         codes = decoder.decode([item])[0] if decoder is not None else None
-                        known = codes is not None and codes.size
-                        books = float((codes >= 0).sum(axis=1).mean()) if known else None
-                        coding = (item.coding or Coding.PLAIN).name.lower()
+                        books = None
+                        if codes is not None and codes.size:
+                            books = float((codes >= 0).sum(axis=1).mean())
+                        coding = (item.coding or Coding.PLAIN).name.lower().replace("_", " ")
                         yield PacketFacts(seconds, frames, item.size, coding, books)
                     seconds += frames * frame_seconds

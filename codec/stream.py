@@ -6,6 +6,7 @@ exactly one packet, so the bytes do not depend on how the audio was pushed.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,15 +18,19 @@ from codec.entropy.allocation import Allocator, RateControl, heard
 from codec.entropy.context import NO_CODE
 from codec.entropy.pauses import MOST_CODES, PauseDetector, fill_pauses
 from codec.entropy.payload import PayloadDecoder, PayloadEncoder
-from codec.errors import AudioError, FormatError, ModelError, StreamFinishedError
-from codec.format.container import END_SIZE, Header, Packet
+from codec.entropy.redundancy import MAX_FRAMES, Redundancy, RedundancyControl
+from codec.errors import AudioError, ConfigError, FormatError, ModelError, StreamFinishedError
+from codec.format.container import CODED_FORMAT, END_SIZE, PLAIN_FORMAT, Coding, Header, Packet
 from codec.format.payload import Codes
 from codec.io.audio import Samples
 from codec.model_folder import DEFAULT_MODEL
 from codec.registry import Model, as_engine, check_model, codec_for
 
-# A lost packet fades out over this long, and what follows it fades in again.
-FADE_SECONDS = 0.02
+# The last frame is held in place of lost ones, for so long at its full level, and fades out over so
+# long; the frame after a loss fades in over so long. Of what was tried (the same with fewer
+# codebooks, the codes that a context model expects or draws, periods of the waveform) holding all
+# codes has the highest PESQ and STOI, and costs nothing.
+HOLD_SECONDS, FADE_SECONDS, FADE_IN_SECONDS = 0.02, 0.1, 0.02
 
 
 class StreamEncoder:
@@ -52,12 +57,16 @@ class StreamEncoder:
             them (`codec.entropy.pauses`).
         segments: number of parts of a packet that are entropy-coded side by side. Few long packets
             decode faster with several, and take up to 1 % more bytes.
+        redundancy: what packets also carry of earlier frames, against losses; needs packets of one
+            frame, not chained, and without pauses and segments. Start with ``Redundancy(0, 0)`` to
+            add some later.
 
     Attributes:
         header: for the decoder, which needs it once, before the packets.
 
     Raises:
-        ConfigError: the bitrate is out of the model's range, or the model has no codes.
+        ConfigError: the bitrate is out of the model's range, the model has no codes, or the
+            packets are such that they cannot carry redundancy.
         FormatError: more channels or frames than a packet can hold.
         ModelError: the model was never saved, so a stream could not name it; or it has no context
             model, which chained and variable streams need.
@@ -84,6 +93,7 @@ class StreamEncoder:
         allocator: Allocator | None = None,
         pauses: bool = False,
         segments: int = 1,
+        redundancy: Redundancy | None = None,
     ) -> None:
         self._engine = as_engine(model)
         info = self._engine.info
@@ -110,19 +120,51 @@ class StreamEncoder:
             variable=variable,
             segments=segments if context else 1,
             pauses=pauses,
+            format=PLAIN_FORMAT if redundancy is None else CODED_FORMAT,
         )
         self._pauses = PauseDetector(info.sample_rate, info.hop_length) if pauses else None
+        self._past: deque[Codes] = deque(maxlen=MAX_FRAMES)
+        self.redundancy = redundancy
         self._payloads = PayloadEncoder(self.header, context)
         self._allocator = allocator if variable else None
         if variable and allocator is None:
             rate = info.bitrate(num_codebooks) if bitrate is None else bitrate
             self._allocator = RateControl(float(rate), float(info.frame_rate), info.bits_per_code)
-        self._spent(self.header.size + END_SIZE, np.zeros((channels, 0, 0), np.int64))
+        self._spent(8 * (self.header.size + END_SIZE), np.zeros((channels, 0, 0), np.int64))
         self._state: State = self._engine.init_encoder(channels)
         self._remainder: Samples = np.zeros((channels, 0), np.float32)
         self._num_samples = 0
         self._num_packets = 0
         self._finished = False
+
+    @property
+    def redundancy(self) -> Redundancy | None:
+        """What packets also carry of earlier frames; may be changed at any time.
+
+        Raises:
+            ConfigError: on assignment, if packets of this stream cannot carry any.
+        """
+        return self._redundancy
+
+    @redundancy.setter
+    def redundancy(self, redundancy: Redundancy | None) -> None:
+        header = self.header
+        self._redundancy, self._earlier = redundancy, None
+        if redundancy is None or not redundancy.frames:
+            return
+        if header.format == PLAIN_FORMAT:
+            raise ConfigError(
+                "this stream was started without redundancy: start it with Redundancy(0, 0) to "
+                "add some later"
+            )
+        if not header.can_have_earlier:
+            raise ConfigError(
+                "only packets of one frame, not chained, without pauses and segments, carry "
+                "redundancy: leave frames_per_packet, chained, pauses and segments as they are by "
+                "default"
+            )
+        rate = float(self._engine.info.frame_rate)
+        self._earlier = RedundancyControl(redundancy, rate, header.bits_per_code)
 
     def push(self, samples: npt.ArrayLike) -> list[Packet]:
         """Encode more audio.
@@ -197,15 +239,28 @@ class StreamEncoder:
         codes = np.zeros((self.header.channels, self.header.num_codebooks, 0), np.int64)
         if num_frames:
             codes = self._codes(block, ahead)
-        payload, coding = self._payloads.encode(codes)
+        payload, coding, redundant_bits = self._payload(codes)
         sequence = self._num_packets % self.header.sequence_count
         self._num_packets += 1
-        self._spent(self.header.head_size + len(payload), codes)
+        self._spent(8 * (self.header.head_size + len(payload)) - round(redundant_bits), codes)
         return Packet(sequence, num_frames, payload, num_samples, coding)
 
-    def _spent(self, num_bytes: int, codes: Codes) -> None:
+    def _spent(self, bits: int, codes: Codes) -> None:
         if self._allocator is not None:
-            self._allocator.spent(8 * num_bytes, (codes >= 0).sum(axis=1))
+            self._allocator.spent(bits, (codes >= 0).sum(axis=1))
+
+    def _payload(self, codes: Codes) -> tuple[bytes, Coding | None, float]:
+        """The payload of codes ``[C, K, T]``, how it is written, and the bits of earlier frames."""
+        past = list(self._past)
+        if codes.shape[2] == 1:
+            self._past.append(codes)
+        if self._earlier is not None and codes.shape[2] == 1:
+            earlier = self._earlier.choose(past)
+            if earlier.size:
+                payload, coding, bits = self._payloads.encode_with_earlier(codes, earlier)
+                self._earlier.spent(bits, earlier)
+                return payload, coding, bits
+        return *self._payloads.encode(codes), 0.0
 
     def _codes(self, block: Samples, ahead: Samples) -> Codes:
         """Codes of the next frames, of all or of variable numbers of codebooks."""
@@ -247,6 +302,8 @@ class StreamDecoder:
     Attributes:
         header: header of the stream.
         num_emitted: number of samples given out so far, per channel.
+        num_recovered: number of lost packets whose frame came with a later one.
+        num_concealed: number of packets that were concealed.
 
     Raises:
         ModelError: the stream was made with another model, or with one that is not packaged.
@@ -278,8 +335,10 @@ class StreamDecoder:
         if bitrate is not None and bitrate < info.bitrate(header.num_codebooks):
             self._num_codebooks = info.codebooks_for(bitrate)
         self._state: State = self._engine.init_decoder(header.channels)
+        self.num_recovered = self.num_concealed = 0
         self._skip = info.delay  # samples that come out before the first one of the signal
         self._gain = 1.0
+        self._held = 0  # samples concealed in a row
         self._total: int | None = None  # samples in all, known from the last packet
         self._finished = False
 
@@ -321,17 +380,22 @@ class StreamDecoder:
                 pieces.append(self.finish())
         return np.concatenate(pieces, axis=1)
 
-    def lost(self, num_packets: int = 1) -> Samples:
+    def lost(self, num_packets: int = 1, later: Packet | None = None, ahead: int = 0) -> Samples:
         """Conceal packets that did not arrive; the concealed audio fades out.
 
         Args:
             num_packets: number of consecutive packets; each is as long as the header says.
+            later: a packet after them that has arrived already. Frames whose first codes it
+                carries (`Redundancy`) are decoded from these and not concealed. Its own frame is
+                not played: it is pushed when it is its turn.
+            ahead: number of packets between the lost ones and ``later``.
 
         Returns:
-            Samples ``[C, n]`` for the time of the lost packets.
+            Samples ``[C, n]`` for the time of the lost packets. `num_recovered` and
+            `num_concealed` count what they were made of.
 
         Raises:
-            FormatError: ``num_packets`` is negative.
+            FormatError: ``num_packets`` is negative, or ``later`` does not fit the header.
             StreamFinishedError: the last packet was pushed, or `finish` was called.
         """
         self._check_running()
@@ -339,8 +403,13 @@ class StreamDecoder:
             raise FormatError(f"{num_packets} packets cannot be lost: give 0 or more")
         if num_packets:
             self._payloads.lost()
-        pieces = [self._step(self.header.frames_per_packet, None) for _ in range(num_packets)]
-        return np.concatenate([self._empty(), *pieces], axis=1)
+        pieces = [self._empty()]
+        for age in range(ahead + num_packets, ahead, -1):
+            codes = None if later is None else self._payloads.decode_earlier(later, age)
+            self.num_recovered += codes is not None
+            self.num_concealed += codes is None
+            pieces.append(self._step(self.header.frames_per_packet, codes))
+        return np.concatenate(pieces, axis=1)
 
     def finish(self) -> Samples:
         """Give out what is still inside the decoder.
@@ -360,21 +429,32 @@ class StreamDecoder:
         """Audio of the next frames; concealed without codes."""
         if codes is None:
             audio, self._state = self._engine.conceal_step(num_frames, self._state)
-            return self._emit(self._faded(audio, target_gain=0.0))
+            return self._emit(self._faded_out(audio))
         kept = fill_pauses(codes) if self.header.pauses else codes
         kept = kept[:, : self._num_codebooks]
         audio, self._state = self._engine.decode_step(kept, self._state)
-        return self._emit(self._faded(audio, target_gain=1.0))
+        self._held = 0
+        return self._emit(self._faded_in(audio))
 
-    def _faded(self, audio: Samples, target_gain: float) -> Samples:
-        """Audio with a linear fade from the present gain to ``target_gain``."""
-        if target_gain == self._gain == 1.0:
+    def _faded_out(self, audio: Samples) -> Samples:
+        """Concealed audio, which fades from the present gain to 0."""
+        seconds = (self._held + np.arange(1, audio.shape[1] + 1)) / self.header.sample_rate
+        self._held += audio.shape[1]
+        return self._amplified(audio, 1 - (seconds - HOLD_SECONDS) / FADE_SECONDS, 0, self._gain)
+
+    def _faded_in(self, audio: Samples) -> Samples:
+        """Decoded audio, which fades from the present gain to 1."""
+        if self._gain == 1.0:
             return audio
-        slope = 1 / (FADE_SECONDS * self.header.sample_rate)
-        steps = np.arange(1, audio.shape[1] + 1) * (slope if target_gain > self._gain else -slope)
-        low, high = sorted((self._gain, target_gain))
-        gains = np.clip(self._gain + steps, low, high)
-        self._gain = float(gains[-1])
+        seconds = np.arange(1, audio.shape[1] + 1) / self.header.sample_rate
+        return self._amplified(audio, self._gain + seconds / FADE_IN_SECONDS, self._gain, 1)
+
+    def _amplified(
+        self, audio: Samples, gains: npt.NDArray[np.float64], low: float, high: float
+    ) -> Samples:
+        """Audio with a gain for each sample, limited to a range."""
+        gains = np.clip(gains, low, high)
+        self._gain = float(gains[-1]) if len(gains) else self._gain
         faded: Samples = audio * gains.astype(np.float32)
         return faded
 

@@ -16,7 +16,7 @@ from tests.conftest import REPOSITORY
 ROOMS = """
 codec.errors codec.hub codec.settings codec.bitrate codec.config codec.io codec.format
 codec.model_folder codec.entropy codec.network codec.engines codec.registry codec.rate codec.stream
-codec.files codec.packets codec.edit codec.corpus codec.quality codec.cli
+codec.calls codec.files codec.packets codec.edit codec.corpus codec.quality codec.cli
 train.randomness train.objective train.recipe train.data train.report train.context train.run
 train.cli
 benchmarks.shared benchmarks.contenders benchmarks
@@ -70,6 +70,7 @@ def test_nothing_imports_in_a_circle() -> None:
     "statement",
     [
         "import codec.stream, codec.files, codec.registry, codec.cli.app, train.cli",
+        "import codec.calls.jitter, codec.calls.rtp",
         "import codec.format.reading, codec.quality.evaluate, codec.corpus.workers",
         "import codec.corpus.tokenize, codec.corpus.detokenize, codec.corpus.patterns",
         "from codec import StreamDecoder, StreamEncoder, decode_file, encode_file, codec_for",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Self
 
@@ -12,6 +13,8 @@ import soundfile
 from benchmarks.contenders.base import Contender, Encoded
 from codec.bitrate import Bitrate
 from codec.engines.names import EngineName
+from codec.entropy.payload import earlier_counts
+from codec.entropy.redundancy import MAX_FRAMES, Redundancy
 from codec.files import encode_file, packet_length
 from codec.format.container import Header, Packet, PacketReader
 from codec.io.audio import Samples
@@ -83,15 +86,21 @@ class Aecodec(Contender):
         return tuple(map(int, self.engine.info.bitrates))
 
     def encode(
-        self, audio: np.ndarray, bitrate: int, *, frames_per_packet: int | None = None
+        self,
+        audio: np.ndarray,
+        bitrate: int,
+        *,
+        frames_per_packet: int | None = None,
+        redundancy: Redundancy | None = None,
     ) -> Encoded:
         """Encode ``[N]`` float32 at `sample_rate`; the content is a `Stream`.
 
         Args:
             audio: ``[N]`` samples.
             bitrate: one of `bitrates`.
-            frames_per_packet: length of the packets, of plain codes at a constant bitrate; those
-                of files if None.
+            frames_per_packet: length of the packets of a constant bitrate, that of their codes
+                before entropy coding; those of files if None.
+            redundancy: what packets of one frame also carry of earlier ones.
         """
         info = self.engine.info
         # By its place in the list: a bitrate that is not an integer was rounded down there.
@@ -102,7 +111,8 @@ class Aecodec(Contender):
             self.engine,
             bitrate=exact,
             frames_per_packet=frames_per_packet or packet_length(info, exact, 1),
-            entropy_coding=False,
+            entropy_coding=self.coded,
+            redundancy=redundancy,
         )
         packets = encoder.push(audio[None]) + encoder.finish()
         content = Stream(encoder.header, [packet.to_bytes() for packet in packets])
@@ -126,10 +136,12 @@ class Aecodec(Contender):
     def decode(self, encoded: Encoded) -> np.ndarray:
         header, packets = encoded.content
         decoder = StreamDecoder(self.engine, header)
-        return decoder.push_all([Packet.from_bytes(packet) for packet in packets])[0]
+        return _joined([decoder.push_all([Packet.from_bytes(packet) for packet in packets])])
 
     def decode_with_losses(self, encoded: Encoded, lost: np.ndarray) -> np.ndarray:
-        """Decode a stream of which some packets are lost, with concealment.
+        """Decode a stream of which some packets are lost, with redundancy and concealment.
+
+        As a jitter buffer that waits for as many frames as packets carry.
 
         Args:
             encoded: from `encode`.
@@ -140,10 +152,16 @@ class Aecodec(Contender):
         """
         header, packets = encoded.content
         decoder = StreamDecoder(self.engine, header)
-        pieces = [
-            decoder.lost() if is_lost else decoder.push(Packet.from_bytes(packet))
+        received = [
+            None if is_lost else Packet.from_bytes(packet)
             for packet, is_lost in zip(packets, lost, strict=False)
         ]
+        pieces = []
+        for number, packet in enumerate(received):
+            if packet is None:
+                pieces.append(decoder.lost(1, *_later(received[number + 1 :])))
+            else:
+                pieces.append(decoder.push(packet))
         if lost[len(packets) - 1]:  # without the end packet, the rest must be asked for
             pieces.append(decoder.finish())
         return _joined(pieces)
@@ -169,3 +187,11 @@ def _joined(pieces: list[Samples]) -> Samples:
     """Blocks ``[1, n]`` of mono audio -> ``[N]``."""
     joined: Samples = np.concatenate(pieces, axis=1)[0]
     return joined
+
+
+def _later(packets: Sequence[Packet | None]) -> tuple[Packet | None, int]:
+    """The first packet that carries the frame before ``packets``, and how many are before it."""
+    for ahead, packet in enumerate(packets[:MAX_FRAMES]):
+        if packet is not None and len(earlier_counts(packet)) > ahead:
+            return packet, ahead
+    return None, 0

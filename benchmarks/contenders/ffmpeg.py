@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import struct
 from fractions import Fraction
 from typing import Any, ClassVar, NamedTuple, Self
 
 import av
 import numpy as np
 
+from benchmarks.contenders import libopus
 from benchmarks.contenders.base import Contender, Encoded
 from benchmarks.shared.resampling import resample
 
@@ -89,46 +91,41 @@ class Opus(FFmpegContender):
 
     Args:
         speech: whether to encode as ``voip`` rather than ``audio``.
+        expected_loss: share of packets that will be lost, for in-band forward error correction
+            (RFC 6716, section 2.1.7); None for packets without it.
     """
 
     name = "opus"
     encoder, container = "libopus", "ogg"
     offered = (6_000, 8_000, 9_000, 12_000, 16_000, 24_000)
 
-    def __init__(self, *, speech: bool = True) -> None:
+    def __init__(self, *, speech: bool = True, expected_loss: float | None = None) -> None:
         super().__init__()
         self.options = {"application": "voip" if speech else "audio", "frame_duration": "20"}
+        self._fec = expected_loss is not None
+        if expected_loss is not None:
+            self.options |= {"fec": "1", "packet_loss": str(round(100 * expected_loss))}
 
     @classmethod
     def open(cls, model: str = "", *, speech: bool = True) -> Self:
         return cls(speech=speech)
 
     def decode_with_losses(self, encoded: Encoded, lost: np.ndarray) -> np.ndarray:
-        """Decode with libopus's concealment of lost packets.
-
-        libopus takes a packet cut to its first byte as a lost one (RFC 6716, section 3.2.1). That
-        byte, which states the kind of packet, is taken from the last packet that was received.
+        """Decode with libopus's concealment of lost packets, or its forward error correction.
 
         Args:
             encoded: from `encode`.
             lost: ``[num_packets]`` booleans, or more.
 
         Returns:
-            ``[N]`` float32 at `sample_rate`, not aligned.
+            ``[N]`` float32 at `sample_rate`, without the delay that the file announces.
         """
+        packets = encoded.content.packets
+        audio = libopus.decode_with_losses(packets, lost, self.sample_rate, fec=self._fec)
         with av.open(io.BytesIO(encoded.content.file), "r") as source:
-            stream = source.streams.audio[0]
-            decoder = av.CodecContext.create("libopus", "r")
-            decoder.extradata = stream.codec_context.extradata
-            packets = [bytes(packet) for packet in source.demux(stream) if packet.size]
-        pieces, first_byte, rate = [], packets[0][:1], self.sample_rate
-        for packet, is_lost in zip(packets, lost, strict=False):
-            first_byte = first_byte if is_lost else packet[:1]
-            for frame in decoder.decode(av.Packet(first_byte if is_lost else packet)):
-                pieces.append(frame.to_ndarray()[0])
-                rate = frame.sample_rate
-        audio = np.concatenate(pieces).astype(np.float32) / 32768
-        return resample(audio, rate, self.sample_rate)
+            head = source.streams.audio[0].codec_context.extradata or bytes(12)
+        (skip,) = struct.unpack_from("<H", head, 10)  # RFC 7845, section 5.1, at 48 kHz
+        return audio[skip * self.sample_rate // 48_000 :]
 
 
 class MP3(FFmpegContender):

@@ -176,7 +176,7 @@ class JoinsSessions(Protocol):
         >>> codes, both = engine.encode_step(np.zeros((2, 480), np.float32), both)
         >>> first, second = engine.split_state(both, channels=[1, 1])
         >>> codes[0].shape
-        (12, 1)
+        (20, 1)
     """
 
     def join_states(self, states: Sequence[State]) -> State:

@@ -49,16 +49,24 @@ def encode_packets(
         packets * segments * channels, num_codebooks, steps
     )
     state = state or model.init_state(len(rows))
-    *intervals, state = model.code_intervals(rows, state, variable=variable)
+    starts, frequencies, state = model.code_intervals(rows, state, variable=variable)
     if pauses:
         own = _presence(rows[:, 0] >= 0, segments, channels, num_frames)
-        intervals = [np.concatenate(each, axis=2) for each in zip(own, intervals, strict=True)]
+        starts, frequencies = (
+            np.concatenate(each, axis=2) for each in zip(own, (starts, frequencies), strict=True)
+        )
+    return write_intervals(starts, frequencies, packets), state
+
+
+def write_intervals(starts: Integers, frequencies: Integers, num_packets: int) -> list[bytes]:
+    """The bytes of each packet, from `ContextModel.code_intervals` of all their rows."""
+    rows, steps, digits = starts.shape
     # As they are decoded: each digit of all rows before the next one.
     ordered = [
-        each.reshape(packets, segments * channels, steps * each.shape[2])
+        each.reshape(num_packets, rows // num_packets, steps * digits)
         .transpose(0, 2, 1)
-        .reshape(packets, each.size // packets)
-        for each in intervals
+        .reshape(num_packets, each.size // num_packets)
+        for each in (starts, frequencies)
     ]
     payloads = []
     for symbols in zip(*(each.tolist() for each in ordered), strict=True):
@@ -67,7 +75,7 @@ def encode_packets(
             if frequency < TOTAL:
                 encoder.encode(start, frequency)
         payloads.append(encoder.finish())
-    return payloads, state
+    return payloads
 
 
 def decode_packets(
@@ -75,7 +83,7 @@ def decode_packets(
     payloads: Sequence[bytes],
     num_frames: Sequence[int],
     channels: int,
-    num_codebooks: int,
+    num_codebooks: int | Sequence[int],
     state: ContextState | None = None,
     *,
     segments: int = 1,
@@ -89,14 +97,15 @@ def decode_packets(
         payloads: the bytes of each packet.
         num_frames: number of frames of each packet.
         channels: number of channels.
-        num_codebooks: number of codebooks.
+        num_codebooks: number of codebooks, or one for each frame of packets without segments.
         state: as in `encode_packets`.
         segments: as in `encode_packets`.
         variable: as in `encode_packets`.
         pauses: as in `encode_packets`.
 
     Returns:
-        Codes ``[C, K, T]`` of each packet, and the state after the longest ones.
+        Codes ``[C, K, T]`` of each packet, `NO_CODE` where one is absent, and the state after the
+        longest ones.
     """
     rows = segments * channels
     steps = np.array([ceil_div(count, segments) for count in num_frames], np.int64)
@@ -104,7 +113,10 @@ def decode_packets(
     lengths = np.clip(np.array(num_frames)[:, None] - begins, 0, steps[:, None])
     lengths = lengths.repeat(channels, axis=1).reshape(-1)
     state = state or model.init_state(len(lengths))
-    codes = np.full((len(lengths), num_codebooks, lengths.max(initial=0)), NO_CODE)
+    longest = int(lengths.max(initial=0))
+    counts = [num_codebooks] * longest if isinstance(num_codebooks, int) else num_codebooks
+    most = num_codebooks if isinstance(num_codebooks, int) else max(num_codebooks)
+    codes = np.full((len(lengths), most, longest), NO_CODE)
     # The rows of a packet share its decoder.
     coders = [each for payload in payloads for each in [RangeDecoder(payload)] * rows]
     running = np.arange(len(lengths))
@@ -118,21 +130,22 @@ def decode_packets(
         ]
 
     present = np.ones(len(lengths), np.bool_)
-    for frame in range(codes.shape[2]):
+    for frame in range(longest):
         if not (there := lengths[running] > frame).all():
             running, state, present = running[there], state.of_rows(there), present[there]
             coders = [coder for coder, stays in zip(coders, there, strict=True) if stays]
         if pauses:
             ends = np.where(present[:, None], (TOTAL - STAYS, TOTAL), (STAYS, TOTAL))
             present = np.array(choose(list(range(len(running))), ends)) > 0
-        codes[running, :, frame], state = model.decode_frame(
-            num_codebooks, state, choose, variable=variable, present=present
+        count = counts[frame]
+        codes[running, :count, frame], state = model.decode_frame(
+            count, state, choose, variable=variable, present=present
         )
     found = []
     for number, count in enumerate(num_frames):
         own = codes[number * rows : (number + 1) * rows, :, : steps[number]]
-        parts = own.reshape(segments, channels, num_codebooks, steps[number]).transpose(1, 2, 0, 3)
-        every = parts.reshape(channels, num_codebooks, segments * steps[number])
+        parts = own.reshape(segments, channels, most, steps[number]).transpose(1, 2, 0, 3)
+        every = parts.reshape(channels, most, segments * steps[number])
         found.append(every[:, :, :count])
     return found, state
 

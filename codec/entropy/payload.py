@@ -1,11 +1,23 @@
-"""Payloads of a stream: codes to the bytes of packets and back, plain or with a context model."""
+"""Payloads of a stream: codes to the bytes of packets and back, plain or with a context model.
+
+A packet with the first codes of earlier frames begins with a byte that says how many: the number of
+those frames times 16, plus the number of codes of the newest of them less one (`layout` gives those
+of the others). All frames follow as if they were one packet of frames with different numbers of
+codes, the oldest first. So the context model knows the earlier frames when it codes the last one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from codec.entropy.coding import decode_packets, encode_packets
-from codec.entropy.context import ContextModel, ContextState
+import numpy as np
+
+from codec.entropy.coding import decode_packets, encode_packets, write_intervals
+from codec.entropy.context import NO_CODE, ContextModel, ContextState
+from codec.entropy.range_coder import TOTAL_BITS
+from codec.entropy.redundancy import layout
+from codec.errors import FormatError
+from codec.format import bitpack
 from codec.format.container import Coding, Header, Packet
 from codec.format.payload import Codes, pack_codes, unpack_codes
 
@@ -54,6 +66,38 @@ class PayloadEncoder:
         self._state, self._chained = state, 1 if begins else self._chained + 1
         return coded, Coding.CODED if begins else Coding.CHAINED
 
+    def encode_with_earlier(self, codes: Codes, earlier: Codes) -> tuple[bytes, Coding, float]:
+        """The payload of one frame and of some frames before it.
+
+        Args:
+            codes: ``[C, K, 1]``.
+            earlier: ``[C, k, n]``, the oldest frame first, `NO_CODE` where one is absent; from
+                `RedundancyControl`, at least one frame.
+
+        Returns:
+            The payload, how it is written, and the bits that the earlier codes took of it.
+        """
+        header, (channels, most, frames) = self._header, earlier.shape
+        head = bytes([frames << 4 | (most - 1)])
+        present = earlier >= 0
+        flat = [*(earlier[:, :, t][present[:, :, t]] for t in range(frames)), codes.reshape(-1)]
+        plain = head
+        if not header.variable:
+            plain += bitpack.pack(np.concatenate(flat), header.bits_per_code)
+        if self._context is not None:
+            absent = header.num_codebooks - most
+            padded = np.pad(earlier, ((0, 0), (0, absent), (0, 0)), constant_values=NO_CODE)
+            starts, frequencies, _ = self._context.code_intervals(
+                np.concatenate((padded, codes), axis=2),
+                self._context.init_state(channels),
+                variable=header.variable,
+            )
+            (coded,) = write_intervals(starts, frequencies, 1)
+            if header.variable or len(head + coded) < len(plain):
+                bits = float((TOTAL_BITS - np.log2(frequencies[:, :frames])).sum())
+                return head + coded, Coding.CODED_WITH_EARLIER, bits
+        return plain, Coding.PLAIN_WITH_EARLIER, float(present.sum() * header.bits_per_code)
+
 
 class PayloadDecoder:
     """The inverse of `PayloadEncoder`.
@@ -66,6 +110,7 @@ class PayloadDecoder:
     def __init__(self, header: Header, context: ContextModel | None) -> None:
         self._header, self._context = header, context
         self._state: ContextState | None = None
+        self._last: tuple[Packet, list[Codes]] | None = None
 
     def lost(self) -> None:
         """A packet did not arrive: the next one must depend on no other."""
@@ -85,14 +130,72 @@ class PayloadDecoder:
         coded = [packet for packet in packets if packet.coding == Coding.CODED]
         decoded = iter(self._decode(coded)[0] if coded else ())
         return [
-            next(decoded)
-            if packet.coding == Coding.CODED
-            else unpack_codes(packet.payload, packet.num_frames, self._header)
+            next(decoded) if packet.coding == Coding.CODED else self._alone(packet)
             for packet in packets
         ]
 
+    def decode_earlier(self, packet: Packet, age: int) -> Codes | None:
+        """The first codes ``[C, k, 1]`` of an earlier frame.
+
+        Args:
+            packet: any packet.
+            age: number of frames before the packet's own, from 1.
+
+        Returns:
+            The codes; None if the packet does not have them.
+
+        Raises:
+            FormatError: the packet does not fit the header.
+        """
+        if packet.coding is None or not packet.coding.has_earlier:
+            return None
+        *earlier, _ = self._frames(packet)
+        return earlier[-age] if 1 <= age <= len(earlier) else None
+
+    def _alone(self, packet: Packet) -> Codes:
+        """Codes of a plain packet, or of the own frame of one with earlier frames."""
+        if packet.coding is not None and packet.coding.has_earlier:
+            return self._frames(packet)[-1]
+        return unpack_codes(packet.payload, packet.num_frames, self._header)
+
+    def _frames(self, packet: Packet) -> list[Codes]:
+        """Codes of earlier frames, the oldest first, and of the packet's own frame."""
+        if self._last is not None and self._last[0] is packet:
+            return self._last[1]  # what brings back several lost frames is decoded once
+        header, payload = self._header, packet.payload
+        channels, most = header.channels, header.num_codebooks
+        counts = (*earlier_counts(packet)[::-1], most)
+        fits = packet.num_frames == 1 and header.can_have_earlier
+        if not fits or len(counts) == 1 or max(counts) > most:
+            raise FormatError("a packet with earlier frames does not fit the stream's header")
+        if packet.coding == Coding.PLAIN_WITH_EARLIER:
+            width, count = header.bits_per_code, channels * sum(counts)
+            if len(payload) != 1 + bitpack.packed_size(width, count) or header.variable:
+                raise FormatError(
+                    f"a packet with {len(counts) - 1} earlier frames in {len(payload)} bytes "
+                    "does not fit the stream's header"
+                )
+            flat = bitpack.unpack(payload[1:], width, count)
+            ends = np.cumsum([channels * each for each in counts])[:-1]
+            frames = [each.reshape(channels, -1, 1) for each in np.split(flat, ends)]
+        else:
+            numbers = [most] * len(counts) if header.variable else counts
+            (codes,), _ = decode_packets(
+                self._model,
+                [payload[1:]],
+                [len(counts)],
+                channels,
+                numbers,
+                variable=header.variable,
+            )
+            frames = [codes[:, :each, t : t + 1] for t, each in enumerate(counts)]
+        self._last = packet, frames
+        return frames
+
     def _next(self, packet: Packet) -> Codes | None:
         """Codes of the next packet of a chained stream."""
+        if packet.coding is not None and packet.coding.has_earlier:
+            raise FormatError("a packet with earlier frames does not fit a chained stream")
         if packet.coding == Coding.PLAIN:
             plain = unpack_codes(packet.payload, packet.num_frames, self._header)
             assert self._context is not None
@@ -107,16 +210,34 @@ class PayloadDecoder:
     def _decode(
         self, packets: Sequence[Packet], state: ContextState | None = None
     ) -> tuple[list[Codes], ContextState]:
-        assert self._context is not None
-        header = self._header
+        """Codes of coded packets, and what the context model remembers of them."""
         return decode_packets(
-            self._context,
+            self._model,
             [packet.payload for packet in packets],
             [packet.num_frames for packet in packets],
-            header.channels,
-            header.num_codebooks,
+            self._header.channels,
+            self._header.num_codebooks,
             state,
-            segments=header.segments,
-            variable=header.variable,
-            pauses=header.pauses,
+            segments=self._header.segments,
+            variable=self._header.variable,
+            pauses=self._header.pauses,
         )
+
+    @property
+    def _model(self) -> ContextModel:
+        if self._context is None:
+            raise FormatError("a packet is coded, but its stream names no context model")
+        return self._context
+
+
+def earlier_counts(packet: Packet) -> tuple[int, ...]:
+    """Numbers of codes of the earlier frames in a packet, the newest first; none in most packets.
+
+    Example:
+        >>> earlier_counts(Packet(4, 1, bytes([0x22]), coding=Coding.PLAIN_WITH_EARLIER))
+        (3, 2)
+    """
+    if packet.coding is None or not packet.coding.has_earlier or not packet.payload:
+        return ()
+    frames, newest = packet.payload[0] >> 4, (packet.payload[0] & 15) + 1
+    return layout(frames, newest) if frames else ()

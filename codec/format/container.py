@@ -29,6 +29,7 @@ MAX_CHANNELS = 255
 MAX_PACKET_SECONDS = 10
 MAX_SKIP_SECONDS = 60
 MAX_SEGMENTS = 8
+MAX_EARLIER = 512  # bytes per channel that codes of earlier frames may add to a payload
 
 _HEADER = struct.Struct("<4sBBBBBBHIII16s")
 _MORE = struct.Struct("<8sI")  # of a header of format 2
@@ -58,6 +59,15 @@ class Coding(enum.IntEnum):
     """By the context model, which knows nothing of the packets before."""
     CHAINED = 2
     """By the context model, which remembers the packets before."""
+    PLAIN_WITH_EARLIER = 3
+    """As `PLAIN`, after the first codes of earlier frames (`codec.entropy.redundancy`)."""
+    CODED_WITH_EARLIER = 4
+    """As `CODED`, by a context model that has coded them before in the same packet."""
+
+    @property
+    def has_earlier(self) -> bool:
+        """Whether the packet also holds the first codes of earlier frames."""
+        return self in (Coding.PLAIN_WITH_EARLIER, Coding.CODED_WITH_EARLIER)
 
 
 @dataclass(frozen=True)
@@ -178,6 +188,12 @@ class Header:
         """Payload bits per second, all channels together, with the same number for each code."""
         bits = self.channels * self.num_codebooks * self.bits_per_code
         return Fraction(self.sample_rate, self.hop_length) * bits
+
+    @property
+    def can_have_earlier(self) -> bool:
+        """Whether packets may also hold the first codes of earlier frames."""
+        single = self.format == CODED_FORMAT and self.frames_per_packet == self.segments == 1
+        return single and not (self.chained or self.pauses)
 
     def payload_size(self, num_frames: int) -> int:
         """Bytes of the plain codes of ``num_frames`` frames, of all codebooks."""
@@ -503,9 +519,13 @@ class PacketReader:
             is_packet = sync in (SYNC, SYNC_END)
         else:
             _, _, num_frames, size = _CODED_HEAD.unpack_from(self._buffer, position)
-            is_packet = coding is not None and size <= header.max_payload(num_frames)
+            has_earlier = coding is not None and coding.has_earlier
+            most = header.max_payload(num_frames) + has_earlier * MAX_EARLIER * header.channels
+            is_packet = coding is not None and size <= most
+            is_packet = is_packet and (not has_earlier or header.can_have_earlier)
             is_packet = is_packet and (coding != Coding.CHAINED or header.chained)
-            is_packet = is_packet and (coding != Coding.PLAIN or not header.variable)
+            can_vary = coding not in (Coding.PLAIN, Coding.PLAIN_WITH_EARLIER)
+            is_packet = is_packet and (can_vary or not header.variable)
         full = header.frames_per_packet
         if not is_packet or num_frames > full or (num_frames < full and not is_last):
             return 0

@@ -24,7 +24,7 @@ from codec.network.model import Codec
 from codec.network.weights import save_codec
 from codec.packets import list_packets
 from codec.registry import load_engine
-from codec.stream import FADE_SECONDS, StreamDecoder, StreamEncoder
+from codec.stream import FADE_SECONDS, HOLD_SECONDS, StreamDecoder, StreamEncoder
 from tests.codec.entropy.oracle import matching_context
 from tests.conftest import sound
 from tests.engines import onnx_engine
@@ -267,7 +267,7 @@ def test_a_session_conceals_what_it_cannot_decode(engine: TorchEngine) -> None:
     assert again > 25
     before = lost * 160 - 20  # a delay of half a frame
     assert np.array_equal(decoded[:, :before], expected[:, :before])
-    faded = before + int(FADE_SECONDS * 8_000)
+    faded = before + int((HOLD_SECONDS + FADE_SECONDS) * 8_000)
     assert not decoded[:, faded : again * 160 - 20].any()
     late = (again + 15) * 160  # the receptive field and the fade later
     np.testing.assert_allclose(decoded[:, late:], expected[:, late:], atol=1e-4)

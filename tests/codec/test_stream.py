@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from codec.errors import AudioError, ConfigError, FormatError, ModelError
 from codec.format.container import Packet
 from codec.network.model import Codec
+from codec.registry import load_engine
 from codec.stream import StreamDecoder, StreamEncoder
 from tests.conftest import sound
 
@@ -128,3 +130,38 @@ def test_decoding_at_more_than_the_stream_has_gives_all_of_it(codec: Codec) -> N
         decoder = StreamDecoder(codec, encoder.header, bitrate=bitrate)
         outputs.append(np.concatenate([decoder.push(packet) for packet in packets], axis=1))
     assert np.array_equal(outputs[0], outputs[1])
+
+
+def test_concealment_holds_the_sound_fades_out_and_comes_back_at_once() -> None:
+    """The packaged model and a tone: full level at first, silence after 120 ms, no clicks."""
+    engine = load_engine()
+    tone = 0.3 * np.sin(np.arange(120 * 480) * 2 * np.pi * 200 / 24_000)
+    encoder = StreamEncoder(engine)
+    packets = encoder.push(tone[None].astype(np.float32))
+    decoder, whole = (StreamDecoder(engine, encoder.header) for _ in range(2))
+    expected = np.concatenate([whole.push(packet) for packet in packets], axis=1)[0]
+    lost = {20, *range(50, 60)}
+    heard = np.concatenate(
+        [
+            decoder.lost() if number in lost else decoder.push(packet)
+            for number, packet in enumerate(packets)
+        ],
+        axis=1,
+    )[0]
+    delay = engine.info.delay
+    assert heard.shape == expected.shape
+
+    def level(sound: np.ndarray, frame: float, frames: float = 1) -> float:
+        part = sound[round(frame * 480) - delay :][: round(frames * 480)]
+        return float(np.sqrt(np.square(part).mean()))
+
+    assert level(heard, 20) > 0.7 * level(expected, 20)
+    assert level(heard, 50) > 0.7 * level(expected, 50)
+    levels = [level(heard, 50 + number) for number in range(10)]
+    assert all(after < before for before, after in itertools.pairwise(levels[1:6]))
+    assert levels[6:] == [0.0] * 4
+    # Two frames after a loss it is as loud as it was, and as it would have been.
+    for frame in (23, 63):
+        assert level(heard, frame) == pytest.approx(level(expected, frame), rel=0.1)
+    largest = np.abs(np.diff(expected[2_000:])).max()
+    assert np.abs(np.diff(heard[2_000:])).max() < 1.3 * largest

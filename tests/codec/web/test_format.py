@@ -193,12 +193,13 @@ def likely_codes(header: Header, model: ContextModel, num_packets: int) -> Codes
     rng = np.random.default_rng(0)
     size, length = header.payload_size(header.frames_per_packet), header.frames_per_packet
     payloads = [rng.bytes(n % 3 * size // 2) for n in range(num_packets)]
+    lengths, most = [length] * num_packets, header.num_codebooks
     codes, _ = decode_packets(
         model,
         payloads,
-        [length] * num_packets,
+        lengths,
         header.channels,
-        header.num_codebooks,
+        most,
         segments=header.segments,
         variable=header.variable,
         pauses=header.pauses,

@@ -1,0 +1,1 @@
+"""Calls: what packets need on their way through a network that loses and delays them."""

@@ -1,0 +1,227 @@
+"""Packets as payload of RTP (RFC 3550): `RtpPacketizer` and `RtpDepacketizer`.
+
+``docs/rtp.md`` describes every byte. All numbers in RTP are big-endian.
+"""
+
+from __future__ import annotations
+
+import secrets
+import struct
+from collections.abc import Sequence
+
+from codec.errors import FormatError
+from codec.format.container import PLAIN_FORMAT, Coding, Header, Packet
+
+VERSION = 2
+PAYLOAD_TYPE = 97
+"""The first of the dynamic payload types that is usually free."""
+
+_RTP = struct.Struct(">BBHII")
+_SIZE = struct.Struct(">H")
+_LAST = struct.Struct(">HQ")  # frames and samples, in the last packet of a stream
+_MORE, _IS_LAST = 0x80, 0x40  # bits of the byte before each packet; the lowest three are its Coding
+_CODING = 0x07
+_WRAP = 2**32
+
+
+class RtpPacketizer:
+    """Makes RTP packets of the packets of a stream.
+
+    Args:
+        header: header of the stream.
+        payload_type: payload type that was agreed on, 0 to 127.
+        ssrc: identity of the source, sequence number and timestamp of the first RTP packet; random
+            where None, as RFC 3550 wants them.
+        sequence: see ``ssrc``.
+        timestamp: see ``ssrc``.
+
+    Raises:
+        FormatError: the payload type is out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> from codec import StreamEncoder
+        >>> encoder = StreamEncoder(bitrate=3_000, entropy_coding=False)
+        >>> packets = encoder.push(np.zeros((1, 1_000), np.float32))
+        >>> data = RtpPacketizer(encoder.header).packetize(packets)
+        >>> len(data), RtpDepacketizer(encoder.header).depacketize(data) == packets
+        (32, True)
+    """
+
+    def __init__(
+        self,
+        header: Header,
+        *,
+        payload_type: int = PAYLOAD_TYPE,
+        ssrc: int | None = None,
+        sequence: int | None = None,
+        timestamp: int | None = None,
+    ) -> None:
+        if not 0 <= payload_type <= 127:
+            raise FormatError(f"RTP payload type {payload_type}: give one from 0 to 127")
+        self._header, self._payload_type = header, payload_type
+        self._ssrc = secrets.randbits(32) if ssrc is None else ssrc
+        self._sequence = secrets.randbits(16) if sequence is None else sequence
+        self._timestamp = secrets.randbits(32) if timestamp is None else timestamp
+        self._next: int | None = None  # sequence number of the next packet of the stream
+
+    def packetize(self, packets: Sequence[Packet], *, marker: bool | None = None) -> bytes:
+        """One RTP packet with packets that follow one another.
+
+        Args:
+            packets: at least one; of more, all but the last may be 65 535 bytes long.
+            marker: whether sound begins here after silence that was not sent; by default, in the
+                first RTP packet and after packets that were left out.
+
+        Raises:
+            FormatError: no packets, packets that do not follow one another, or too long ones.
+        """
+        if not packets:
+            raise FormatError("an RTP packet needs at least one packet of the stream")
+        count, first = self._header.sequence_count, packets[0].sequence
+        if any((p.sequence - first) % count != n for n, p in enumerate(packets)):
+            raise FormatError("the packets in an RTP packet must follow one another")
+        skipped = 0 if self._next is None else (first - self._next) % count
+        begins = self._next is None or skipped > 0
+        samples = self._header.frames_per_packet * self._header.hop_length
+        self._timestamp = (self._timestamp + skipped * samples) % _WRAP
+        marker_bit = 0x80 if (begins if marker is None else marker) else 0
+        data = _RTP.pack(
+            VERSION << 6,
+            marker_bit | self._payload_type,
+            self._sequence % 2**16,
+            self._timestamp,
+            self._ssrc,
+        )
+        for number, packet in enumerate(packets, 1):
+            data += _entry(packet, more=number < len(packets))
+        self._sequence += 1
+        self._timestamp = (self._timestamp + len(packets) * samples) % _WRAP
+        self._next = (first + len(packets)) % count
+        return data
+
+
+def _entry(packet: Packet, *, more: bool) -> bytes:
+    """A packet with the byte before it."""
+    body = packet.payload
+    if packet.num_samples is not None:
+        body = _LAST.pack(packet.num_frames, packet.num_samples) + body
+    head = bytes([_MORE * more | _IS_LAST * packet.is_last | (packet.coding or 0)])
+    if more:
+        if len(body) > 0xFFFF:
+            raise FormatError(f"a packet of {len(body)} bytes: send it in an RTP packet of its own")
+        head += _SIZE.pack(len(body))
+    return head + body
+
+
+class RtpDepacketizer:
+    """Finds the packets of a stream in RTP packets, which may come in any order.
+
+    The number of a packet follows from its timestamp, so that it counts what was not sent, and does
+    not wrap while a call lasts.
+
+    Args:
+        header: header of the stream.
+        payload_type: payload type that was agreed on.
+
+    Attributes:
+        first_timestamp: timestamp of packet 0; None before it has arrived.
+
+    Example:
+        >>> header = Header(channels=1, num_codebooks=2, bits_per_code=4, frames_per_packet=1,
+        ...     sample_rate=24_000, original_sample_rate=24_000, hop_length=480,
+        ...     fingerprint=bytes(16))
+        >>> packetizer = RtpPacketizer(header)
+        >>> together = packetizer.packetize([Packet(7, 1, b"a"), Packet(8, 1, b"b")])
+        >>> [packet.payload for packet in RtpDepacketizer(header).depacketize(together)]
+        [b'a', b'b']
+    """
+
+    def __init__(self, header: Header, *, payload_type: int = PAYLOAD_TYPE) -> None:
+        self._header, self._payload_type = header, payload_type
+        self._ssrc: int | None = None
+        self.first_timestamp: int | None = None
+        self._newest = 0  # newest timestamp, not wrapped
+
+    def depacketize(self, data: bytes) -> list[Packet]:
+        """The packets in an RTP packet, numbered from 0 for the first one that arrives.
+
+        Packets before that one have the last numbers, as if numbers had wrapped.
+
+        Raises:
+            FormatError: not an RTP packet, of another source or payload type, or damaged.
+        """
+        timestamp, ssrc, payload = self._parse(data)
+        entries = list(self._entries(payload))
+        header = self._header
+        samples = header.frames_per_packet * header.hop_length
+        if self.first_timestamp is None:
+            self._ssrc, self.first_timestamp, self._newest = ssrc, timestamp, timestamp
+        ahead = (timestamp - self._newest + _WRAP // 2) % _WRAP - _WRAP // 2
+        position = self._newest + ahead
+        first, rest = divmod(position - self.first_timestamp, samples)
+        if rest:
+            raise FormatError(
+                f"RTP timestamp {timestamp} is not a whole number of packets of {samples} samples "
+                "after the first one"
+            )
+        self._newest = max(self._newest, position)
+        found = []
+        for number, (coding, body, is_last) in enumerate(entries, first):
+            sequence, num_frames, num_samples = number % header.sequence_count, None, None
+            if is_last:
+                num_frames, num_samples = _LAST.unpack_from(body)
+                body = body[_LAST.size :]
+            frames = header.frames_per_packet if num_frames is None else num_frames
+            found.append(Packet(sequence, frames, body, num_samples, coding))
+        return found
+
+    def _parse(self, data: bytes) -> tuple[int, int, bytes]:
+        """Timestamp, source and payload."""
+        if len(data) < _RTP.size or data[0] >> 6 != VERSION:
+            raise FormatError(f"{len(data)} bytes that are not an RTP packet")
+        flags, kind, _, timestamp, ssrc = _RTP.unpack_from(data)
+        if kind & 0x7F != self._payload_type:
+            raise FormatError(
+                f"RTP payload type {kind & 0x7F}, {self._payload_type} was agreed on: drop it"
+            )
+        if self._ssrc not in (None, ssrc):
+            raise FormatError(
+                f"RTP source {ssrc:08x}, the stream is of {self._ssrc:08x}: start a new "
+                "RtpDepacketizer for another source"
+            )
+        start, end = _RTP.size + 4 * (flags & 0x0F), len(data)
+        if flags & 0x10 and len(data) >= start + 4:  # an extension, whose meaning is not ours
+            start += 4 + 4 * _SIZE.unpack_from(data, start + 2)[0]
+        if flags & 0x20:
+            end -= data[-1]
+        if start >= end:
+            raise FormatError("an RTP packet without payload")
+        return timestamp, ssrc, data[start:end]
+
+    def _entries(self, payload: bytes) -> list[tuple[Coding | None, bytes, bool]]:
+        """How each packet is written, its bytes, and whether it is the last of the stream."""
+        found, position, more = [], 0, True
+        while more:
+            if position >= len(payload):
+                raise FormatError("an RTP payload ends where another packet should begin")
+            head = payload[position]
+            more, is_last, kind = bool(head & _MORE), bool(head & _IS_LAST), head & _CODING
+            plain = self._header.format == PLAIN_FORMAT
+            known = kind == 0 if plain else kind in set(Coding)
+            if not known or head & ~(_MORE | _IS_LAST | _CODING):
+                raise FormatError(f"an RTP payload with a packet of unknown kind {head:#04x}")
+            position += 1
+            end = len(payload)
+            if more:
+                if position + _SIZE.size > end:
+                    raise FormatError("an RTP payload ends inside the size of a packet")
+                start = position + _SIZE.size
+                end = start + _SIZE.unpack_from(payload, position)[0]
+                position = start
+            body = payload[position:end]
+            if end > len(payload) or (is_last and len(body) < _LAST.size):
+                raise FormatError("an RTP payload ends inside a packet")
+            found.append((None if plain else Coding(kind), body, is_last))
+            position = end
+        return found

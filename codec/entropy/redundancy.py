@@ -1,0 +1,161 @@
+"""Redundancy: packets that also carry the first codes of earlier frames.
+
+If a packet is lost, the packets after it bring its sound back at a lower quality (RFC 2198 does the
+same for any codec). The first codebooks matter most, and a gap that a later packet can fill is the
+longer, the rarer it is: so the newest frame gets the most codes, and older ones fewer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from codec.bitrate import Bitrate, ceil_div, format_bitrate
+from codec.entropy.context import NO_CODE
+from codec.errors import ConfigError
+
+MAX_FRAMES = 15
+"""Most earlier frames in a packet."""
+MAX_CODES = 16
+"""Most codes of one of them, per channel."""
+
+# Expected loss up to which a preset is used, its frames, and its bits per second and channel.
+_PRESETS = ((0.0, 0, 0), (0.03, 1, 1_500), (0.1, 2, 3_000), (0.2, 3, 4_000), (1.0, 4, 5_000))
+
+
+@dataclass(frozen=True)
+class Redundancy:
+    """How much of earlier frames each packet carries.
+
+    A receiver can use up to ``frames`` consecutive losses of this, if it waits for as many frames.
+
+    Attributes:
+        frames: number of earlier frames, 0 to `MAX_FRAMES`.
+        bitrate: bits per second and channel that their codes take on average, on top of those of
+            the packet's own frame.
+
+    Raises:
+        ConfigError: a value is out of range.
+
+    Example:
+        >>> Redundancy.for_loss(0.1)
+        Redundancy(frames=2, bitrate=3000)
+    """
+
+    frames: int
+    bitrate: Bitrate
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.frames <= MAX_FRAMES:
+            raise ConfigError(
+                f"redundancy for {self.frames} frames: packets carry 0 to {MAX_FRAMES}"
+            )
+        if self.bitrate < 0:
+            raise ConfigError(
+                f"redundancy of {format_bitrate(self.bitrate)}: give 0 or more bits per second"
+            )
+
+    @classmethod
+    def for_loss(cls, loss: float) -> Redundancy:
+        """A preset for an expected share of lost packets, from 0 to 1.
+
+        Raises:
+            ConfigError: ``loss`` is not a share.
+        """
+        if not 0 <= loss <= 1:
+            raise ConfigError(f"a loss of {loss:g}: give a share of packets from 0 to 1")
+        return next(cls(frames, bits) for most, frames, bits in _PRESETS if loss <= most)
+
+
+def layout(frames: int, newest: int) -> tuple[int, ...]:
+    """Numbers of codes of earlier frames, the newest first: evenly fewer with age, at least one.
+
+    Args:
+        frames: number of earlier frames.
+        newest: codes of the newest one.
+
+    Example:
+        >>> layout(frames=3, newest=6)
+        (6, 4, 2)
+    """
+    return tuple(ceil_div(newest * (frames - age), frames) for age in range(frames))
+
+
+def best_layout(frames: int, codes: float, most: int = MAX_CODES) -> tuple[int, ...]:
+    """The layout of most codes that is affordable.
+
+    Args:
+        frames: most earlier frames.
+        codes: most codes of all of them.
+        most: most codes of one of them.
+
+    Example:
+        >>> best_layout(3, 13.5), best_layout(3, 2)
+        ((6, 4, 2), (1, 1))
+    """
+    frames = min(frames, int(codes))
+    found: tuple[int, ...] = ()
+    for newest in range(1, min(most, MAX_CODES) + 1 if frames else 1):
+        larger = layout(frames, newest)
+        if sum(larger) > codes:
+            break
+        found = larger
+    return found
+
+
+RATIO_DECAY = 0.98
+"""By packet, of the weight of what codes of earlier packets cost."""
+SAVED_PACKETS = 4
+"""Most packets whose share of the bitrate is saved up."""
+
+
+class RedundancyControl:
+    """Chooses the codes of earlier frames for each packet, so that a bitrate is met on average.
+
+    Args:
+        redundancy: what was asked for.
+        frame_rate: frames per second.
+        bits_per_code: bits of a plain code.
+
+    Example:
+        >>> control = RedundancyControl(Redundancy(2, bitrate=1_500), 50.0, bits_per_code=10)
+        >>> earlier = control.choose([np.full((1, 12, 1), n) for n in range(5)])
+        >>> earlier.tolist()  # [C, K, T], the oldest frame first, -1 for absent codes
+        [[[3, 4], [-1, 4]]]
+    """
+
+    def __init__(self, redundancy: Redundancy, frame_rate: float, bits_per_code: int) -> None:
+        self._frames = redundancy.frames
+        self._per_packet = float(redundancy.bitrate) / frame_rate
+        self._bits_per_code = bits_per_code
+        self._credit = 0.0
+        self._ratio = 1.0  # of what codes cost to what plain ones would
+
+    def choose(self, past: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
+        """Codes ``[C, k, n]`` of the last n frames, the oldest first; `NO_CODE` where absent.
+
+        Args:
+            past: codes ``[C, K, 1]`` of the frames before, the newest last.
+        """
+        saved = self._credit + self._per_packet
+        self._credit = min(saved, SAVED_PACKETS * self._per_packet)
+        affordable = self._credit / (self._ratio * self._bits_per_code)
+        most = past[-1].shape[1] if past else 0
+        counts = best_layout(min(self._frames, len(past)), affordable, most)
+        if not counts:
+            return np.zeros((1, 0, 0), np.int64)
+        frames = np.concatenate(past[-len(counts) :], axis=2)[:, : counts[0]].copy()
+        for age, count in enumerate(counts):
+            frames[:, count:, -1 - age] = NO_CODE
+        return frames
+
+    def spent(self, bits: float, earlier: npt.NDArray[np.int64]) -> None:
+        """Tell how many bits the chosen codes took, of all channels together."""
+        count = int((earlier >= 0).sum())
+        if count:
+            self._credit -= bits / len(earlier)
+            ratio = bits / (count * self._bits_per_code)
+            self._ratio = RATIO_DECAY * self._ratio + (1 - RATIO_DECAY) * ratio

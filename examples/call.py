@@ -1,0 +1,400 @@
+"""A call between two processes over UDP, with a network that loses and delays packets.
+
+    python examples/call.py --port 5001 --peer 127.0.0.1:5002 --record a.wav
+    python examples/call.py --port 5002 --peer 127.0.0.1:5001 --loss 0.1 --jitter 0.03
+
+Each side sends a recording (``--input FILE``, again and again) or what its microphone hears
+(``--input microphone``, which needs the package sounddevice), and records what it hears from the
+other side. ``--loss`` and ``--jitter`` disturb what a side sends. The terminal shows what the
+network did to the call and how long sound takes from mouth to ear. Ctrl-C ends it on both sides.
+
+Two kinds of datagrams are sent: RTP, see docs/rtp.md, and twice a second a report in JSON, with the
+header of the stream for the other side's decoder, the loss that this side observes, and the time at
+which its sound began. From the loss the other side chooses its redundancy. From the time it
+computes the delay, which is right if both run on one machine and so have one clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import json
+import select
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import soundfile
+import soxr
+
+from codec import (
+    CodecError,
+    FormatError,
+    Header,
+    JitterBuffer,
+    Redundancy,
+    StreamEncoder,
+    load_engine,
+)
+from codec.bitrate import parse_bitrate
+from codec.calls.rtp import RtpDepacketizer, RtpPacketizer
+
+REPORT_SECONDS = 0.5
+LOSS_SECONDS = 5.0  # time over which the loss is observed
+BYE = b"bye"
+NUMBERS = ("start", "encoding", "latency")  # in a report, in seconds
+
+
+class Network:
+    """Sends datagrams to the peer, some of them late and some of them never."""
+
+    def __init__(
+        self, own: socket.socket, peer: tuple[str, int], loss: float, jitter: float
+    ) -> None:
+        self._own, self._peer, self._loss, self._jitter = own, peer, loss, jitter
+        self._random = np.random.default_rng(0)
+        self._waiting: list[tuple[float, int, bytes]] = []
+        self.num_bytes = self._count = 0
+
+    def send(self, data: bytes) -> None:
+        """Send a datagram after a random delay, or lose it."""
+        self.num_bytes += len(data)
+        self._count += 1
+        delay = self._random.exponential(self._jitter) if self._jitter else 0.0
+        if self._random.random() >= self._loss:
+            heapq.heappush(self._waiting, (time.monotonic() + delay, self._count, data))
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what has waited long enough."""
+        while self._waiting and self._waiting[0][0] <= time.monotonic():
+            self.send_now(heapq.heappop(self._waiting)[2])
+
+    def send_now(self, data: bytes) -> None:
+        """Send a datagram without delay or loss."""
+        self._own.sendto(data, self._peer)
+
+
+class FileInput:
+    """A recording, again and again."""
+
+    latency = 0.0
+
+    def __init__(self, path: Path, rate: int) -> None:
+        try:
+            samples, own_rate = soundfile.read(path, dtype="float32", always_2d=True)
+        except (OSError, soundfile.SoundFileError) as error:
+            raise CodecError(f"{path} cannot be read: {error}") from error
+        self._samples = soxr.resample(samples.mean(axis=1), own_rate, rate)
+        self._position = 0
+
+    def read(self, count: int) -> np.ndarray:
+        """The next ``count`` samples ``[1, count]``."""
+        places = (self._position + np.arange(count)) % max(1, len(self._samples))
+        self._position += count
+        return np.asarray(self._samples[places], np.float32)[None]
+
+
+class SoundCard:
+    """A microphone or loudspeakers."""
+
+    def __init__(self, kind: str, rate: int, block: int) -> None:
+        try:
+            import sounddevice
+        except (ImportError, OSError) as error:
+            raise CodecError(f"no sound card: {error}; pip install sounddevice") from error
+        streams = {"input": sounddevice.InputStream, "output": sounddevice.OutputStream}
+        try:
+            self._stream = streams[kind](rate, block, channels=1, dtype="float32", latency="low")
+            self._stream.start()
+        except sounddevice.PortAudioError as error:
+            raise CodecError(f"no sound {kind}: {error}; use files instead") from error
+        self.latency = float(self._stream.latency)
+
+    def read(self, count: int) -> np.ndarray:
+        """The next ``count`` samples ``[1, count]``, when they are there."""
+        samples, _ = self._stream.read(count)
+        return np.asarray(samples).T
+
+    def write(self, frame: np.ndarray) -> None:
+        """Play samples ``[1, n]``."""
+        self._stream.write(np.ascontiguousarray(frame.T))
+
+
+class Call:
+    """One side of a call."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        engine = load_engine(options.model)
+        self._engine, info = engine, engine.info
+        self._tick = info.hop_length / info.sample_rate
+        self._input: FileInput | SoundCard
+        if options.input == "microphone":
+            self._input = SoundCard("input", info.sample_rate, info.hop_length)
+        else:
+            self._input = FileInput(Path(options.input), info.sample_rate)
+        self._speakers = (
+            SoundCard("output", info.sample_rate, info.hop_length) if options.play else None
+        )
+        self._record = None
+        if options.record:
+            self._record = soundfile.SoundFile(options.record, "w", info.sample_rate, 1)
+        bitrate = None if options.bitrate is None else parse_bitrate(options.bitrate)
+        # A redundancy, be it none, may become another one later, also without entropy coding.
+        self._encoder = StreamEncoder(engine, bitrate=bitrate, redundancy=Redundancy(0, 0))
+        self._packetizer = RtpPacketizer(self._encoder.header, timestamp=0)
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            self._socket.bind(("", options.port))
+        except OSError as error:
+            raise CodecError(f"port {options.port} is not free: {error}") from error
+        self._network = Network(self._socket, options.peer, options.loss, options.jitter)
+        self._buffer: JitterBuffer | None = None
+        self._depacketizer: RtpDepacketizer | None = None
+        self._peer: dict[str, Any] = {}  # its newest report
+        self._start = self._heard = time.monotonic()
+        self._ended = ""
+        self._frames = 0
+        self._encoding = self._decoding = 0.0  # seconds of a frame, averages
+        self._arrivals = 0.0  # seconds from the end of a frame at the peer to its arrival
+        self._delay = 0.0  # seconds from mouth to ear
+        self._due: list[tuple[int, int]] = [(0, 0)]  # packets due and missing, by report
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._socket.close()
+        if self._record is not None:
+            self._record.close()
+
+    def run(self) -> str:
+        """Talk until someone ends the call, and say who did."""
+        print(f"waiting for {':'.join(map(str, self._options.peer))} ...", flush=True)
+        try:
+            while not self._peer and not self._ended:
+                self._report()
+                self._receive_until(time.monotonic() + 0.1)
+                if time.monotonic() > self._start + self._options.wait:
+                    raise CodecError("nobody answers: start the other side, or check --peer")
+            self._start = self._heard = time.monotonic()
+            while not self._ended:
+                self._one_tick()
+        except KeyboardInterrupt:
+            self._ended = "you hung up"
+        for _ in range(3):  # one of them will arrive
+            self._network.send_now(BYE)
+        return self._ended
+
+    def _one_tick(self) -> None:
+        due = self._start + self._frames * self._tick
+        self._receive_until(due)
+        samples = self._input.read(self._engine.info.hop_length)
+        begin = time.monotonic()
+        for packet in self._encoder.push(samples):
+            self._network.send(self._packetizer.packetize([packet]))
+        self._encoding += 0.05 * (time.monotonic() - begin - self._encoding)
+        if self._buffer is not None:
+            begin = time.monotonic()
+            number = self._buffer.next_number
+            frame = self._buffer.pull(begin)
+            self._decoding += 0.05 * (time.monotonic() - begin - self._decoding)
+            self._measure_delay(number, begin)
+            if self._record is not None:
+                self._record.write(frame[0])
+            if self._speakers is not None:
+                self._speakers.write(frame)
+        self._frames += 1
+        if self._frames % max(1, round(REPORT_SECONDS / self._tick)) == 0:
+            self._report()
+            self._show()
+        if self._options.seconds and self._frames * self._tick >= self._options.seconds:
+            self._ended = "the time is up"
+        elif begin > self._heard + self._options.patience:
+            self._ended = f"nothing was heard of the peer for {self._options.patience:g} s"
+
+    def _receive_until(self, due: float) -> None:
+        """Take and send datagrams until it is time for the next frame."""
+        while not self._ended:
+            self._network.flush()
+            left = due - time.monotonic()
+            # Delayed datagrams are sent up to 2 ms after their time.
+            if not select.select([self._socket], [], [], max(0.0, min(left, 0.002)))[0]:
+                if left <= 0:
+                    return
+                continue
+            data, sender = self._socket.recvfrom(2**16)
+            if sender[1] == self._options.peer[1]:  # its address may have another name
+                self._take(data, time.monotonic())
+
+    def _take(self, data: bytes, now: float) -> None:
+        """A datagram has arrived."""
+        self._heard = now
+        if data == BYE:
+            self._ended = "the peer hung up"
+        elif data[:1] == b"{":
+            try:
+                report = json.loads(data)
+                header = Header.from_bytes(bytes.fromhex(report["header"]))
+                loss = min(max(float(report["loss"]), 0.0), 1.0)
+                self._peer = report | {name: float(report[name]) for name in NUMBERS}
+            except (ValueError, KeyError, TypeError, FormatError):
+                return  # from a stranger
+            if self._buffer is None:
+                self._buffer = JitterBuffer(self._engine, header, late=self._options.late)
+                self._depacketizer = RtpDepacketizer(header)
+            wanted = self._options.redundancy
+            self._encoder.redundancy = Redundancy.for_loss(loss if wanted is None else wanted)
+        elif self._buffer is not None and self._depacketizer is not None:
+            try:
+                for packet in self._depacketizer.depacketize(data):
+                    number = packet.sequence
+                    self._buffer.push(packet, now)
+                    taken = now - self._sent(number) - self._tick
+                    self._arrivals += 0.02 * (taken - self._arrivals)
+            except FormatError:
+                pass  # from a stranger, or damaged: as good as lost
+
+    def _sent(self, number: int) -> float:
+        """Time at which the peer began to hear the frame of a packet."""
+        if self._depacketizer is None or self._depacketizer.first_timestamp is None:
+            return time.monotonic()
+        count = 2**16
+        newest = self._buffer.next_number if self._buffer else 0
+        number = newest + (number - newest + count // 2) % count - count // 2
+        rate = self._engine.info.sample_rate
+        begin = self._depacketizer.first_timestamp / rate
+        return float(self._peer["start"]) + begin + number * self._tick
+
+    def _measure_delay(self, number: int, now: float) -> None:
+        statistics = self._buffer.statistics if self._buffer else None
+        if statistics is not None and statistics.played:
+            # The first sample of a frame comes out after the delay of the decoder.
+            info = self._engine.info
+            delay = now - self._sent(number) + info.delay / info.sample_rate
+            delay += self._decoding + self._latency()
+            self._delay += (delay - self._delay) * (0.05 if self._delay else 1.0)
+
+    def _latency(self) -> float:
+        """Seconds of both sound cards, as far as this side knows them."""
+        output = self._speakers.latency if self._speakers is not None else 0.0
+        return output + float(self._peer["latency"])
+
+    def _report(self) -> None:
+        statistics = self._buffer.statistics if self._buffer is not None else None
+        if statistics is not None:
+            missing = statistics.recovered + statistics.concealed
+            self._due.append((statistics.played + missing, missing))
+        before = self._due[max(0, len(self._due) - 1 - round(LOSS_SECONDS / REPORT_SECONDS))]
+        due, missing = (a - b for a, b in zip(self._due[-1], before, strict=True))
+        report = {
+            "header": self._encoder.header.to_bytes().hex(),
+            "start": self._start,
+            "encoding": self._encoding,
+            "latency": self._input.latency,
+            "loss": missing / due if due else 0.0,
+        }
+        self._network.send_now(json.dumps(report).encode())
+
+    def _show(self) -> None:
+        """The statistics in one line, which a terminal shows in one place."""
+        terminal = sys.stdout.isatty()
+        every = 1 if terminal else round(5 / REPORT_SECONDS)
+        if self._buffer is None or len(self._due) % every:
+            return
+        print(("\r\x1b[K" if terminal else "") + self._line(), end="" if terminal else "\n")
+        sys.stdout.flush()
+
+    def _line(self) -> str:
+        if self._buffer is None:
+            return "nothing was heard"
+        s = self._buffer.statistics
+        kbits = 8 * self._network.num_bytes / max(1, self._frames) / self._tick / 1000
+        return (
+            f"{self._frames * self._tick:.0f} s  missing {100 * s.loss:.1f} %  "
+            f"recovered {s.recovered}  concealed {s.concealed}  late {s.late}  "
+            f"jitter {1000 * s.jitter:.0f} ms  depth {1000 * s.depth:.0f} ms  "
+            f"delay {1000 * self._delay:.0f} ms  sends {kbits:.1f} kbit/s"
+        )
+
+    def summary(self) -> str:
+        """What happened, and where the delay comes from."""
+        if self._buffer is None or not self._delay:
+            return self._line()
+        info, s = self._engine.info, self._buffer.statistics
+        encoding = float(self._peer["encoding"])
+        parts = {
+            "a frame": self._tick,
+            "encoding": encoding,
+            "network": self._arrivals - encoding,
+            "jitter buffer": 0.0,
+            "decoding": self._decoding,
+            "delay of the decoder": info.delay / info.sample_rate,
+            "sound cards": self._latency(),
+        }
+        parts["jitter buffer"] = self._delay - sum(parts.values())
+        lines = [
+            self._line(),
+            f"received {s.received}, duplicates {s.duplicates}, late {s.late}, played {s.played}, "
+            f"recovered {s.recovered}, concealed {s.concealed}, stretched {s.stretched}, "
+            f"dropped {s.dropped}",
+            f"mouth to ear {1000 * self._delay:.1f} ms: "
+            + ", ".join(f"{name} {1000 * value:.1f}" for name, value in parts.items()),
+        ]
+        return "\n".join(lines)
+
+
+def address(text: str) -> tuple[str, int]:
+    """Host and port of ``"127.0.0.1:5002"``."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no address: write 127.0.0.1:5002")
+    return host, int(port)
+
+
+def share(text: str) -> float:
+    """A share from 0 to 1."""
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no share of packets: write 0.1 for 10 %")
+    return value
+
+
+def main() -> None:
+    """Make a call."""
+    example = Path(__file__).parent / "speech.flac"
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--port", type=int, required=True, help="own UDP port")
+    parser.add_argument("--peer", type=address, required=True, help="HOST:PORT of the other side")
+    parser.add_argument("--input", default=str(example), help='a recording, or "microphone"')
+    parser.add_argument("--record", type=Path, help="file for what is heard")
+    parser.add_argument("--play", action="store_true", help="play it with sounddevice")
+    parser.add_argument("--model", default="speech24k", help="packaged model, or model folder")
+    parser.add_argument("--bitrate", help="such as 3k; the model's highest by default")
+    parser.add_argument(
+        "--redundancy", type=share, help="loss to be prepared for (default: as it is observed)"
+    )
+    parser.add_argument("--late", type=share, default=0.01, help="share of frames that may be late")
+    parser.add_argument("--loss", type=share, default=0.0, help="share of packets that is lost")
+    parser.add_argument("--jitter", type=float, default=0.0, help="mean random delay in seconds")
+    parser.add_argument("--seconds", type=float, help="end by itself after so long")
+    parser.add_argument("--wait", type=float, default=30.0, help="seconds to wait for the peer")
+    parser.add_argument(
+        "--patience", type=float, default=5.0, help="seconds after which a silent peer is gone"
+    )
+    try:
+        with Call(parser.parse_args()) as call:
+            ended = call.run()
+            print(f"\n{ended}\n{call.summary()}")
+    except CodecError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(0)  # before the call had begun
+
+
+if __name__ == "__main__":
+    main()
