@@ -7,7 +7,7 @@ so that any implementation of these few methods can take the place of another.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -68,7 +68,7 @@ class EngineInfo(FrameRates):
     delay: int
     fingerprint: bytes
     has_codes: bool = True
-    context_source: ContextModel | StoredContext | None = None
+    context_source: ContextModel | StoredContext | None = field(default=None, compare=False)
     lookahead: int = 0
 
     @property

@@ -42,12 +42,30 @@ def macs_by_hand(config: CodecConfig) -> dict[str, Fraction]:
     look_up = latent * entry + entry * config.codebook_size + entry * latent
     encode += rate * (finer[0] * latent + books * look_up)
     decode += rate * (config.kernel_size * latent * finer[1] + books * entry * latent)
+    if config.decoder_fine_stride:
+        decode += fine_macs_by_hand(config)
     return {"encode": encode, "decode": decode}
+
+
+def fine_macs_by_hand(config: CodecConfig) -> Fraction:
+    """Those of the second synthesis stage."""
+    stride, width = config.decoder_fine_stride, config.decoder_fine_channels
+    block, channels, ratio = config.strides[0], config.decoder_channels[0], config.strides[0] // stride
+    spectrum = 2 * (stride + 1)
+    conditions = 3 * width // 4
+    transforms = (4 + 1) * spectrum * 2 * stride  # of four sounds, and the inverse
+    units = len(config.decoder_fine_dilations) * (config.kernel_size + 1) * width**2
+    heads = width * width + width * (stride + 1) + width * (3 + 1) * spectrum
+    frame = transforms + (4 * spectrum + conditions) * width + units + heads
+    pitch = 3 * channels * 128 + 128 * 121
+    return Fraction(config.sample_rate, block) * (
+        ratio * frame + channels * conditions * ratio + pitch
+    )
 
 
 def test_counted_macs_of_the_packaged_model_are_those_of_its_config() -> None:
     by_hand = macs_by_hand(load_codec().config)
-    assert sum(by_hand.values()) == 344_524_800  # from its config on paper
+    assert sum(by_hand.values()) == 643_993_600  # from its config on paper
     assert speed.macs_per_second(Aecodec("speech24k"), 6_000) == pytest.approx(by_hand)
 
 
@@ -120,7 +138,7 @@ def test_a_quick_run_writes_figures_that_agree_with_each_other(tmp_path: Path) -
     (compared,) = figures["engines"]
     assert [row["frames"] for row in compared["rows"]] == [1, 100]
     for row in compared["rows"]:
-        assert row["same_codes"] >= 0.999 and row["largest_difference"] < 1e-3
+        assert row["same_codes"] >= 0.999 and row["largest_difference"] < 5e-3
         assert min(row["milliseconds"].values()) > 0
 
     (sessions,) = figures["sessions"]
@@ -130,7 +148,7 @@ def test_a_quick_run_writes_figures_that_agree_with_each_other(tmp_path: Path) -
         assert figure["median_ms"] <= figure["p999_ms"] <= sessions["frame_ms"] == 20
 
     (first,) = figures["first_packet"]
-    assert first["latency_ms"] == 30
+    assert first["latency_ms"] == 32.5
     (row,) = figures["memory"]
     assert row["minutes"] == 0.1
     payload = 6 * config.bitrate(config.num_codebooks) / 8

