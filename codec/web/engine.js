@@ -6,12 +6,9 @@
 
 import * as ort from "./vendor/ort.wasm.bundle.min.mjs";
 import { download, downloadJson } from "./download.js";
-import { ContextModel } from "./entropy/context.js";
+import { ContextModel, NO_CODE } from "./entropy/context.js";
 import { CodecError } from "./errors.js";
 import { toHex } from "./format/container.js";
-
-/** In place of a code that is absent: those of a frame's upper codebooks. */
-export const NO_CODE = -1;
 
 const ARRAYS = {
   float32: Float32Array,

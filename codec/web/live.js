@@ -85,7 +85,7 @@ export class Live {
       frame.set(this._rest);
       await this._step(frame);
     }
-    const header = headerFor(info, 1, this.numCodebooks, info.sampleRate);
+    const header = headerFor(info, 1, this.numCodebooks, info.sampleRate, original.length);
     const bytes = writeStream(
       header,
       joined(this._codes, Int32Array),

@@ -1,11 +1,15 @@
 /** Whole signals to streams and back, with any engine. */
 
+import { fillPauses } from "./entropy/pauses.js";
 import { encodePayload, PayloadDecoder } from "./entropy/payload.js";
 import { FormatError } from "./errors.js";
-import { Gap, Header, Packet } from "./format/container.js";
+import { Gap, Header, Packet, scaled } from "./format/container.js";
 
 const PACKET_SECONDS = 2;
 const MAX_PAYLOAD = 2 ** 16;
+// Parts of a coded file that the package decodes side by side, at least, if it is long enough.
+const SIDE_BY_SIDE = 16;
+const MAX_SEGMENTS = 4; // of a packet: the context begins anew in each, which costs bits
 // A lost packet fades out over this long, and what follows it fades in again.
 const FADE_SECONDS = 0.02;
 
@@ -14,21 +18,34 @@ export function firstCodebooks(codes, all, numCodebooks) {
   return all === numCodebooks ? codes : codes.filter((_, i) => i % all < numCodebooks);
 }
 
-/** Header of a stream with packets of about `PACKET_SECONDS`. */
-export function headerFor(info, channels, numCodebooks, originalSampleRate) {
+/** Header of a stream of that many samples, with packets of about `PACKET_SECONDS`. */
+export function headerFor(info, channels, numCodebooks, originalSampleRate, numSamples) {
   const longest = Math.floor((8 * MAX_PAYLOAD - 8) / (channels * numCodebooks * info.bitsPerCode));
   const wanted = Math.floor((PACKET_SECONDS * info.sampleRate) / info.hopLength);
+  const framesPerPacket = Math.max(1, Math.min(wanted, longest));
+  const modelSamples = scaled(numSamples, info.sampleRate, originalSampleRate);
+  const numFrames = Math.ceil(modelSamples / info.hopLength);
   return new Header({
     channels,
     numCodebooks,
     bitsPerCode: info.bitsPerCode,
-    framesPerPacket: Math.max(1, Math.min(wanted, longest)),
+    framesPerPacket,
     sampleRate: info.sampleRate,
     originalSampleRate,
     hopLength: info.hopLength,
     fingerprint: info.fingerprint,
     context: info.context ?? "",
+    segments: info.context ? segmentsFor(info, channels, framesPerPacket, numFrames) : 1,
   });
+}
+
+/** Parts of a packet that are decoded side by side: several in short files, one in long ones. */
+function segmentsFor(info, channels, framesPerPacket, numFrames) {
+  if (!numFrames) return 1;
+  const rows = channels * Math.max(1, Math.round(numFrames / framesPerPacket));
+  const seconds = (framesPerPacket * info.hopLength) / info.sampleRate;
+  const whole = Math.floor((seconds * MAX_SEGMENTS) / PACKET_SECONDS);
+  return Math.max(1, Math.min(Math.ceil(SIDE_BY_SIDE / rows), whole, MAX_SEGMENTS));
 }
 
 /** Encode a signal packet by packet, and return the codes.
@@ -145,7 +162,8 @@ export async function decode(engine, { header, items }, limit, progress = () => 
       if (codes === null) {
         await step(repeated(last, item.numFrames), lastCount, 0);
       } else {
-        const kept = firstCodebooks(codes, header.numCodebooks, used);
+        const filled = header.pauses ? fillPauses(codes, header) : codes;
+        const kept = firstCodebooks(filled, header.numCodebooks, used);
         await step(kept, used, 1);
         last = kept.slice(-channels * used);
         lastCount = used;

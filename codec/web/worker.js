@@ -29,13 +29,14 @@ const tasks = {
   async encode({ fingerprint, channels, sampleRate, numCodebooks }, report) {
     const engine = await engineFor(fingerprint, report);
     const { info } = engine;
-    const header = headerFor(info, channels.length, numCodebooks, sampleRate);
+    const numSamples = channels[0].length;
+    const header = headerFor(info, channels.length, numCodebooks, sampleRate, numSamples);
     const audio = channels.map((signal) => resample(signal, sampleRate, info.sampleRate));
     report("Loading the encoder");
     await engine.prepare("encoder");
     const start = performance.now();
     const codes = await encode(engine, audio, header, (share) => report("Encoding", share));
-    const bytes = writeStream(header, codes, channels[0].length, engine.context);
+    const bytes = writeStream(header, codes, numSamples, engine.context);
     const encodeSeconds = (performance.now() - start) / 1000;
     return { ...(await decodeAll(bytes, numCodebooks, report)), bytes, encodeSeconds };
   },

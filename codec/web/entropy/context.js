@@ -11,7 +11,8 @@ const FORMAT = 1;
 const LIMIT = 127; // largest activation
 const WEIGHT_BITS = 6;
 const TABLE_SHIFT = 4; // from sums to steps of the table: 128 steps are one bit
-const NO_CODE = -1;
+/** In place of a code that is absent: those of a frame's upper codebooks. */
+export const NO_CODE = -1;
 
 // Nothing here lies within 0.0005 of a half, so that rounding does not depend on the last bits.
 const TABLE = Int32Array.from({ length: 16 << 7 }, (_, i) => Math.round(2 ** (16 - i / 128)));
@@ -56,28 +57,28 @@ export class ContextModel {
     return { entries: new Int32Array(this.numCodebooks * this._entryDim), layers };
   }
 
-  /** Code the next frame of all channels.
+  /** Code the next frame of all rows.
    *
-   * @param states of the channels, which are brought up to date.
-   * @param codes `[channel, codebook]`, known or to be found; -1 for absent ones.
+   * @param frames for each row `{state, codes, present}`: its state, which is brought up to date,
+   * codes that are known or to be found, `NO_CODE` for absent ones, and whether it has any.
    * @param variable whether frames may have different numbers of codes.
    * @param digit called with cumulative frequencies and the known digit; returns the digit.
    */
-  codeFrame(states, codes, variable, digit) {
-    const numCodebooks = codes.length / states.length;
-    const channels = states.map((state, channel) => {
-      const own = codes.subarray(channel * numCodebooks, (channel + 1) * numCodebooks);
+  codeFrame(frames, variable, digit) {
+    const numCodebooks = frames[0].codes.length;
+    const rows = frames.map(({ state, codes, present }) => {
       const x = this._past(state);
-      return { state, x, codes: own, sums: this._sums("context", x), count: numCodebooks };
+      const sums = present ? this._sums("context", x) : null;
+      return { state, codes, x, sums, count: present ? numCodebooks : 0 };
     });
     if (variable) {
-      for (const each of channels) {
+      for (const each of rows.filter(({ count }) => count > 0)) {
         const ends = endsOf(this._sums("counts", each.x).subarray(0, numCodebooks));
         each.count = 1 + digit(ends, countOf(each.codes) - 1);
       }
     }
     for (let k = 0; k < numCodebooks; k++) {
-      const present = channels.filter(({ count }) => count > k);
+      const present = rows.filter(({ count }) => count > k);
       for (const each of present) {
         each.units = this._units(each.sums, k);
         const place = this._tensors.order[k * this._size + Math.max(0, each.codes[k])];
@@ -92,9 +93,9 @@ export class ContextModel {
         each.codes[k] = this._codes[k * this._size + place];
         this._remember(each, k);
       }
-      for (const each of channels) if (each.count <= k) this._forget(each, k);
+      for (const each of rows) if (each.count <= k) this._forget(each, k);
     }
-    for (const { state } of channels) {
+    for (const { state } of rows) {
       state.entries.fill(0, numCodebooks * this._entryDim);
     }
   }

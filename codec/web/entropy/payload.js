@@ -3,15 +3,20 @@
 import { FormatError } from "../errors.js";
 import { Coding } from "../format/container.js";
 import { packCodes, unpackCodes } from "../format/payload.js";
-import { RangeDecoder, RangeEncoder } from "./range_coder.js";
+import { RangeDecoder, RangeEncoder, TOTAL } from "./range_coder.js";
 
-/** The payload of codes, and how it is written: whatever is shorter.
+// Frequency with which a frame has codes if, and only if, the frame before it in its row has.
+const STAYS = TOTAL - TOTAL / 64;
+
+/** The payload of codes, and how it is written: whatever is shorter. Packets are not chained.
  *
- * @param codes of the frames of a packet, in the order of the stream.
+ * @param codes of the frames of a packet, in the order of the stream. In a variable stream they may
+ * be `NO_CODE`, and are never written plain.
  * @param header of the stream.
  * @param context the context model that it names, or null.
  */
 export function encodePayload(codes, header, context) {
+  if (header.variable) return [encodeCodes(codes, header, context)[0], Coding.CODED];
   const plain = packCodes(codes, header.bitsPerCode);
   if (!header.context) return [plain, header.format === 1 ? null : Coding.PLAIN];
   const [coded] = encodeCodes(codes, header, context);
@@ -78,12 +83,35 @@ function encodeCodes(codes, header, context) {
   return [encoder.finish(), states];
 }
 
-const initStates = (header, context) =>
-  Array.from({ length: header.channels }, () => context.initState());
+/** States of the rows of a packet: the channels of its first segment, then of the next one. */
+const initStates = ({ segments, channels }, context) =>
+  Array.from({ length: segments * channels }, () => context.initState());
 
+/** Code a packet in the order of the stream: first the first frames of all segments, and so on. */
 function codeFrames(codes, header, context, states, digit) {
-  const size = header.numCodes(1);
-  for (let start = 0; start < codes.length; start += size) {
-    context.codeFrame(states, codes.subarray(start, start + size), header.variable, digit);
+  const { channels, numCodebooks, segments } = header;
+  const numFrames = codes.length / header.numCodes(1);
+  const steps = Math.ceil(numFrames / segments);
+  const present = states.map(() => true); // before the first frame of a row there were codes
+  for (let step = 0; step < steps; step++) {
+    const frames = []; // by row; the last segments have fewer frames than others, or none
+    for (let start = 0; start + step < numFrames; start += steps) {
+      for (let channel = 0; channel < channels; channel++) {
+        const first = ((start + step) * channels + channel) * numCodebooks;
+        frames.push({
+          state: states[frames.length],
+          codes: codes.subarray(first, first + numCodebooks),
+          present: true,
+        });
+      }
+    }
+    if (header.pauses) {
+      frames.forEach((frame, row) => {
+        const ends = [present[row] ? TOTAL - STAYS : STAYS, TOTAL];
+        present[row] = digit(ends, frame.codes[0] >= 0 ? 1 : 0) === 1;
+        frame.present = present[row];
+      });
+    }
+    context.codeFrame(frames, header.variable, digit);
   }
 }

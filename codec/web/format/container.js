@@ -12,12 +12,14 @@ const SYNC = 0xae; // starts a packet of format 1, plus one if it is the last
 const SYNC_CODED = 0xa0; // of format 2, plus one if it is the last, plus two per `Coding`
 const CHAINED_STREAM = 1; // flags of the header
 const VARIABLE_STREAM = 2;
+const PAUSES = 4;
 const HEADER_SIZE = 44;
 const MORE_SIZE = 12; // of a header of format 2
 const END_SIZE = 8;
 const MAX_PAYLOAD = 2 ** 16;
 const MAX_PACKET_SECONDS = 10;
 const MAX_SKIP_SECONDS = 60;
+const MAX_SEGMENTS = 8;
 // Concealment may last this many times as long as what arrived, and some seconds more.
 const MAX_CONCEALED = 2;
 const MAX_CONCEALED_SECONDS = 10;
@@ -57,6 +59,8 @@ export class Header {
     format = 1,
     chained = false,
     variable = false,
+    segments = 1,
+    pauses = false,
   }) {
     Object.assign(this, {
       channels,
@@ -71,6 +75,8 @@ export class Header {
       skip,
       chained,
       variable,
+      segments,
+      pauses,
     });
     this.format = context || skip ? 2 : format;
     for (const [name, high] of [
@@ -81,6 +87,7 @@ export class Header {
       ["sampleRate", 1_000_000],
       ["originalSampleRate", 192_000],
       ["hopLength", 2 ** 16],
+      ["segments", MAX_SEGMENTS],
     ]) {
       const value = this[name];
       if (!(value >= 1 && value <= high)) {
@@ -94,6 +101,12 @@ export class Header {
     }
     if ((chained || variable) && !context) {
       throw new FormatError("a stream without a context model is neither chained nor variable");
+    }
+    if (segments > 1 && (chained || !context)) {
+      throw new FormatError("only coded packets that are not chained have segments");
+    }
+    if (pauses && (chained || !variable)) {
+      throw new FormatError("only variable streams that are not chained have pauses");
     }
     if (framesPerPacket * hopLength > MAX_PACKET_SECONDS * sampleRate) {
       throw new FormatError(
@@ -134,8 +147,11 @@ export class Header {
 
   /** Most bytes that the codes of that many frames may take. */
   maxPayload(numFrames) {
-    // A code of two digits takes 32 bits at most, and the number of codes 16.
-    if (this.variable) return numFrames * this.channels * (4 * this.numCodebooks + 2);
+    if (this.variable) {
+      // A code of two digits takes 32 bits at most, the number of codes 16, and a pause a byte.
+      const most = 4 * this.numCodebooks + 2 + (this.pauses ? 1 : 0);
+      return numFrames * this.channels * most;
+    }
     return this.payloadSize(numFrames);
   }
 
@@ -156,10 +172,13 @@ export class Header {
     bytes.set(
       [
         this.format << 4,
-        (this.chained ? CHAINED_STREAM : 0) | (this.variable ? VARIABLE_STREAM : 0),
+        (this.chained ? CHAINED_STREAM : 0) |
+          (this.variable ? VARIABLE_STREAM : 0) |
+          (this.pauses ? PAUSES : 0),
         this.channels,
         this.numCodebooks,
         this.bitsPerCode,
+        this.context ? this.segments : 0,
       ],
       4,
     );
@@ -199,7 +218,7 @@ export class Header {
     let context = format === 2 ? toHex(bytes.subarray(40, 48)) : "";
     if (/^0*$/.test(context)) context = "";
     const flags = bytes[5];
-    if (flags & ~(context ? CHAINED_STREAM | VARIABLE_STREAM : 0)) {
+    if (flags & ~(context ? CHAINED_STREAM | VARIABLE_STREAM | PAUSES : 0)) {
       throw new FormatError(
         `the header has flags ${flags} that this page does not know: use a newer aecodec`,
       );
@@ -209,6 +228,8 @@ export class Header {
       context,
       chained: Boolean(flags & CHAINED_STREAM),
       variable: Boolean(flags & VARIABLE_STREAM),
+      segments: context ? Math.max(1, bytes[9]) : 1,
+      pauses: Boolean(flags & PAUSES),
       channels: bytes[6],
       numCodebooks: bytes[7],
       bitsPerCode: bytes[8],

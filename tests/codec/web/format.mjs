@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 const load = (name) => import(new URL(name, process.argv[2]));
 const { Gap, Header, fromHex, readStreams, toHex } = await load("format/container.js");
 const { writeStream } = await load("session.js");
+const { fillPauses } = await load("entropy/pauses.js");
 const { PayloadDecoder } = await load("entropy/payload.js");
 const { ContextModel } = await load("entropy/context.js");
 const { FormatError } = await load("errors.js");
@@ -24,7 +25,12 @@ const tasks = {
         }
         const { sequence, numFrames, numSamples, coding } = item;
         const codes = payloads.next(item);
-        return { sequence, numFrames, numSamples, coding, codes: codes && [...codes] };
+        const filled = codes && header.pauses ? fillPauses(codes, header) : codes;
+        return {
+          ...{ sequence, numFrames, numSamples, coding },
+          codes: codes && [...codes],
+          filled: filled && [...filled],
+        };
       });
       return { header: { ...header }, items: found, damage };
     }),

@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+import zlib
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -21,12 +22,21 @@ from codec.edit import cut_file
 from codec.entropy.coding import decode_packets
 from codec.entropy.context import NO_CODE, ContextModel, ContextShape
 from codec.entropy.context_file import CONTEXT_FILE, load_context, save_context
+from codec.entropy.pauses import fill_pauses
 from codec.entropy.payload import PayloadDecoder, PayloadEncoder
 from codec.errors import FormatError
 from codec.files import encode_file
-from codec.format.container import Coding, Gap, Header, Packet
+from codec.format.container import (
+    MAX_PAYLOAD,
+    Coding,
+    Gap,
+    Header,
+    Packet,
+    max_variable_frame,
+)
 from codec.format.payload import Codes
 from codec.format.reading import read_streams
+from codec.model_folder import DEFAULT_MODEL, find_model, read_description
 from tests.codec.entropy.oracle import random_context
 from tests.conftest import GOLDEN, RECORDING
 
@@ -83,14 +93,16 @@ def flat(codes: Codes) -> list[int]:
     return order
 
 
-def described(item: Packet | Gap, payloads: PayloadDecoder) -> dict[str, Any]:
+def described(item: Packet | Gap, payloads: PayloadDecoder, header: Header) -> dict[str, Any]:
     if isinstance(item, Gap):
         payloads.lost()
         return {"lost": item.num_packets, "bytes": item.num_bytes}
     (codes,) = payloads.decode([item])
     names = ("sequence", "num_frames", "num_samples", "coding")
+    filled = codes if codes is None or not header.pauses else fill_pauses(codes)
     return {camel(name): getattr(item, name) for name in names} | {
-        "codes": None if codes is None else flat(codes)
+        "codes": None if codes is None else flat(codes),
+        "filled": None if filled is None else flat(filled),
     }
 
 
@@ -100,7 +112,11 @@ def read_in_python(data: bytes, context: ContextModel | None = None) -> Any:
         found = []
         for stream in read_streams(io.BytesIO(data)):
             payloads = PayloadDecoder(stream.header, context)
-            items = [described(item, payloads) for batch in stream.batches for item in batch]
+            items = [
+                described(item, payloads, stream.header)
+                for batch in stream.batches
+                for item in batch
+            ]
             damage = stream.summary.damage()
             found.append({"header": fields(stream.header), "items": items, "damage": damage})
     except FormatError as error:
@@ -130,6 +146,14 @@ def golden() -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
+def golden_model() -> ContextModel:
+    """The context model of the coded ones."""
+    found = load_context(GOLDEN, HEADER.fingerprint)
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="module")
 def context_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("context")
     shape = ContextShape(4, 64, 3, width=8, hidden=5, dilations=(1, 2))
@@ -151,8 +175,17 @@ def some_codes(header: Header, num_frames: int, seed: int = 0) -> Codes:
     codes = rng.integers(1 << header.bits_per_code, size=shape)
     if header.variable:
         counts = rng.integers(1, header.num_codebooks + 1, (header.channels, 1, num_frames))
+        if header.pauses:
+            counts *= with_pauses(rng, header.channels, num_frames)[:, None]
         codes = np.where(np.arange(header.num_codebooks)[:, None] < counts, codes, NO_CODE)
     return codes
+
+
+def with_pauses(rng: np.random.Generator, channels: int, num_frames: int) -> np.ndarray:
+    """Which frames ``[C, T]`` have codes: runs of any length, with and without."""
+    lengths = rng.integers(1, 25, (channels, num_frames + 1))
+    runs = [np.repeat(np.arange(num_frames + 1), own)[:num_frames] for own in lengths]
+    return (np.stack(runs) + rng.integers(2, size=(channels, 1))) % 2
 
 
 def likely_codes(header: Header, model: ContextModel, num_packets: int) -> Codes:
@@ -161,7 +194,14 @@ def likely_codes(header: Header, model: ContextModel, num_packets: int) -> Codes
     size, length = header.payload_size(header.frames_per_packet), header.frames_per_packet
     payloads = [rng.bytes(n % 3 * size // 2) for n in range(num_packets)]
     codes, _ = decode_packets(
-        model, payloads, header.channels, header.num_codebooks, length, variable=header.variable
+        model,
+        payloads,
+        [length] * num_packets,
+        header.channels,
+        header.num_codebooks,
+        segments=header.segments,
+        variable=header.variable,
+        pauses=header.pauses,
     )
     codes[2::3] = [some_codes(header, length, seed=n) for n in range(2, num_packets, 3)]
     return np.concatenate(codes, axis=2)
@@ -183,26 +223,45 @@ def stream_of(header: Header, codes: Codes, model: ContextModel | None = None) -
     return header.to_bytes() + b"".join(packet.to_bytes() for packet in packets)
 
 
-def test_golden_streams_have_their_codes(golden: dict[str, bytes]) -> None:
-    expected = json.loads((GOLDEN / "golden.json").read_text())
-    for name, (stream,) in zip(golden, assert_read_alike([*golden.values()]), strict=True):
+def test_golden_streams_have_their_codes(
+    golden: dict[str, bytes], golden_model: ContextModel
+) -> None:
+    plain = json.loads((GOLDEN / "golden.json").read_text())
+    coded = json.loads((GOLDEN / "coded.json").read_text())
+    assert golden.keys() == plain.keys() | coded.keys()
+    answers = assert_read_alike([*golden.values()], GOLDEN / CONTEXT_FILE, golden_model)
+    for name, (stream,) in zip(golden, answers, strict=True):
+        if name in coded:
+            found = [item["codes"] for item in stream["items"]]
+            assert found == [flat(np.array(codes)) for codes in coded[name]], name
+            continue
         codes = [code for item in stream["items"] for code in item["codes"]]
-        assert codes == np.array(expected[name]["codes"]).reshape(-1).tolist(), name
-        assert stream["items"][-1]["numSamples"] == expected[name]["num_samples"]
+        assert codes == np.array(plain[name]["codes"]).reshape(-1).tolist(), name
+        assert stream["items"][-1]["numSamples"] == plain[name]["num_samples"]
+
+
+def test_golden_streams_have_segments_and_pauses(golden: dict[str, bytes]) -> None:
+    headers = [Header.from_bytes(data) for data in golden.values()]
+    assert {header.segments for header in headers} >= {1, 2, 3}
+    assert any(header.pauses and header.segments > 1 for header in headers)
 
 
 def test_golden_streams_are_written_again_to_the_byte(golden: dict[str, bytes]) -> None:
-    streams = [stream for (stream,) in read_in_node([*golden.values()])]
+    # The page does not write chained packets.
+    expected = [data for name, data in golden.items() if name != "chained.codes"]
+    context = str(GOLDEN / CONTEXT_FILE)
+    streams = [stream for (stream,) in read_in_node(expected, GOLDEN / CONTEXT_FILE)]
     tasks = [
         {
             "kind": "write",
             "header": stream["header"],
             "codes": [code for item in stream["items"] for code in item["codes"]],
             "numSamples": stream["items"][-1]["numSamples"],
+            "context": context,
         }
         for stream in streams
     ]
-    assert in_node(tasks) == [data.hex() for data in golden.values()]
+    assert in_node(tasks) == [data.hex() for data in expected]
 
 
 def test_damaged_streams_are_read_alike(golden: dict[str, bytes]) -> None:
@@ -217,16 +276,16 @@ def test_damaged_streams_are_read_alike(golden: dict[str, bytes]) -> None:
 
 
 def test_every_width_of_codes_comes_back() -> None:
-    tasks = []
+    tasks: list[dict[str, Any]] = []
+    streams = []
     for bits in range(1, 17):
         header = dataclasses.replace(HEADER, bits_per_code=bits)
         codes = some_codes(header, 11)
-        data = stream_of(header, codes)
-        assert_read_alike([data])
+        streams.append(stream_of(header, codes))
         tasks.append({"kind": "write", "header": fields(header), "codes": flat(codes)})
-        tasks[-1]["numSamples"] = read_in_python(data)[0]["items"][-1]["numSamples"]
-        tasks[-1]["expected"] = data.hex()
-    assert in_node(tasks) == [task["expected"] for task in tasks]
+    for task, (answer,) in zip(tasks, assert_read_alike(streams), strict=True):
+        task["numSamples"] = answer["items"][-1]["numSamples"]
+    assert in_node(tasks) == [data.hex() for data in streams]
 
 
 @pytest.mark.parametrize("frames", [0, 1, 4, 9])
@@ -237,49 +296,180 @@ def test_plain_packets_of_format_2_are_read_alike(frames: int) -> None:
     assert answer[0]["header"]["format"] == 2
 
 
-@pytest.mark.parametrize("options", [{}, {"chained": True}, {"variable": True}])
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"chained": True},
+    {"variable": True},
+    {"variable": True, "chained": True},
+    {"segments": 3},
+    {"segments": 8},  # more than a packet has frames
+    {"segments": 2, "variable": True},
+    {"variable": True, "pauses": True},
+    {"variable": True, "pauses": True, "segments": 3},
+]
+"""Attributes of headers of coded streams."""
+
+
+def named(options: dict[str, Any]) -> str:
+    return "-".join(f"{name}{value:d}" for name, value in options.items()) or "plain"
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=named)
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("num_codebooks", [1, 4])
 def test_coded_packets_are_read_alike(
     context_path: Path,
     model: ContextModel,
-    options: dict[str, bool],
+    options: dict[str, Any],
     channels: int,
     num_codebooks: int,
 ) -> None:
     header = dataclasses.replace(
-        HEADER,
-        channels=channels,
-        num_codebooks=num_codebooks,
-        context=model.identity,
-        **options,  # type: ignore[arg-type]
+        HEADER, channels=channels, num_codebooks=num_codebooks, context=model.identity, **options
     )
-    data = stream_of(header, likely_codes(header, model, 20)[:, :, :-1], model)
+    codes = likely_codes(header, model, 20)[:, :, :-1]
+    data = stream_of(header, codes, model)
     damaged = [data[:-30] + data[-29:], data[:90] + data[120:], data[:300] + data[310:]]
     answers = assert_read_alike([data, *damaged], context_path, model)
-    codings = {item["coding"] for item in answers[0][0]["items"]}
+    items = answers[0][0]["items"]
+    assert [code for item in items for code in item["codes"]] == flat(codes)
+    codings = {item["coding"] for item in items}
     assert Coding.CODED in codings
     assert (Coding.PLAIN in codings) == (not header.variable)
     assert (Coding.CHAINED in codings) == header.chained
 
 
-def test_coded_packets_are_written_to_the_byte(context_path: Path, model: ContextModel) -> None:
-    header = dataclasses.replace(HEADER, context=model.identity, frames_per_packet=25)
-    codes = likely_codes(header, model, 5)[:, :, :-3]
-    data = stream_of(header, codes, model)
-    items = read_in_python(data, model)[0]["items"]
-    assert {item["coding"] for item in items} == {0, 1}
-    task = {"kind": "write", "header": fields(header), "codes": flat(codes)}
-    task |= {"numSamples": items[-1]["numSamples"], "context": str(context_path)}
-    assert in_node([task]) == [data.hex()]
+LAST_FRAMES = range(25)
+"""Lengths of last packets, which divide into segments in all ways."""
+
+
+@pytest.mark.parametrize("segments", [1, 2, 3, 4, 5, 8])
+@pytest.mark.parametrize("pauses", [False, True])
+def test_segments_and_pauses_of_packets_of_any_length_are_read_and_written_alike(
+    context_path: Path, model: ContextModel, segments: int, pauses: bool
+) -> None:
+    header = dataclasses.replace(
+        HEADER,
+        frames_per_packet=len(LAST_FRAMES),
+        context=model.identity,
+        segments=segments,
+        variable=pauses,
+        pauses=pauses,
+    )
+    all_codes = [some_codes(header, len(LAST_FRAMES) + n, seed=n) for n in LAST_FRAMES]
+    if not pauses:  # random codes would be written plain
+        likely = likely_codes(header, model, 2)
+        all_codes = [likely[:, :, : each.shape[2]] for each in all_codes]
+    streams = [stream_of(header, codes, model) for codes in all_codes]
+    answers = assert_read_alike(streams, context_path, model)
+    items = [item for (stream,) in answers for item in stream["items"]]
+    assert Coding.CODED in {item["coding"] for item in items}
+    assert any(NO_CODE in item["codes"][:: header.num_codebooks] for item in items) == pauses
+    # Frames of a pause are filled wherever something came before it in its packet.
+    assert any(item["filled"] != item["codes"] for item in items) == pauses
+    tasks = [
+        {
+            "kind": "write",
+            "header": fields(header),
+            "codes": flat(codes),
+            "numSamples": stream["items"][-1]["numSamples"],
+            "context": str(context_path),
+        }
+        for codes, (stream,) in zip(all_codes, answers, strict=True)
+    ]
+    assert in_node(tasks) == [data.hex() for data in streams]
+
+
+def test_long_pauses_are_filled_alike(context_path: Path, model: ContextModel) -> None:
+    """From more frames than stand for a pause, and for longer than the order of them repeats."""
+    header = dataclasses.replace(
+        HEADER, frames_per_packet=400, context=model.identity, variable=True, pauses=True
+    )
+    codes = some_codes(dataclasses.replace(header, pauses=False), 399)
+    codes[0, :, 30:350] = codes[1, :, :10] = codes[1, :, 15:20] = codes[1, :, 24:399] = NO_CODE
+    (answer,) = assert_read_alike([stream_of(header, codes, model)], context_path, model)
+    (item,) = answer[0]["items"]
+    assert item["codes"] == flat(codes)
+    filled = np.array(item["filled"]).reshape(399, 2, header.num_codebooks)
+    assert len(np.unique(filled[30:350, 0], axis=0)) > 10
+    assert (filled[10:, :, 0] != NO_CODE).all() and (filled[:10, 1] == NO_CODE).all()
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=named)
+def test_headers_are_written_as_they_were(model: ContextModel, options: dict[str, Any]) -> None:
+    header = dataclasses.replace(HEADER, context=model.identity, **options)
+    (answer,) = read_in_node([header.to_bytes()])
+    assert answer[0]["header"] == fields(header)
+
+
+def test_headers_that_contradict_themselves_are_refused_alike(model: ContextModel) -> None:
+    coded = dataclasses.replace(HEADER, context=model.identity, variable=True)
+    for header, changes in (
+        (coded, {9: 9}),  # too many segments
+        (coded, {9: 255}),
+        (coded, {5: 3, 9: 2}),  # a chained stream with segments
+        (coded, {5: 4}),  # pauses where the number of codes does not vary
+        (coded, {5: 7}),  # a chained stream with pauses
+        (coded, {5: 8}),
+        (dataclasses.replace(HEADER, skip=1), {5: 4}),  # pauses without a context model
+    ):
+        data = bytearray(header.to_bytes())
+        for position, value in changes.items():
+            data[position] = value
+        data[-4:] = zlib.crc32(data[:-4]).to_bytes(4, "little")
+        (answer,) = assert_read_alike([bytes(data)])
+        assert "\n" not in answer["error"] and "damaged" not in answer["error"], changes
+
+
+def test_no_segments_are_one(model: ContextModel) -> None:
+    for header, segments in (
+        (dataclasses.replace(HEADER, context=model.identity), 0),
+        (dataclasses.replace(HEADER, skip=1), 7),  # of no meaning without a context model
+    ):
+        data = bytearray(header.to_bytes())
+        data[9] = segments
+        data[-4:] = zlib.crc32(data[:-4]).to_bytes(4, "little")
+        (answer,) = assert_read_alike([bytes(data)])
+        assert answer[0]["header"]["segments"] == 1
+
+
+def test_the_longest_packets_are_the_same(model: ContextModel) -> None:
+    """At the limit of the size of a packet, which pauses lower."""
+    for pauses in (False, True):
+        most = MAX_PAYLOAD - 1
+        size = 255 * (max_variable_frame(16) + pauses)
+        header = dataclasses.replace(
+            HEADER,
+            channels=255,
+            num_codebooks=16,
+            frames_per_packet=most // size,
+            context=model.identity,
+            variable=True,
+            pauses=pauses,
+        )
+        data = bytearray(header.to_bytes())
+        (answer,) = assert_read_alike([bytes(data)])
+        assert isinstance(answer, list)
+        data[10] += 1
+        data[-4:] = zlib.crc32(data[:-4]).to_bytes(4, "little")
+        (answer,) = assert_read_alike([bytes(data)])
+        assert "the limit is 65536" in answer["error"]
 
 
 def test_cuts_and_several_streams_in_a_file_are_read_alike(tmp_path: Path) -> None:
-    whole, cut = tmp_path / "whole.codes", tmp_path / "cut.codes"
-    encode_file(RECORDING, whole)
-    cut_file(whole, cut, start=1.0, end=2.5)
-    (answer,) = assert_read_alike([whole.read_bytes() + cut.read_bytes() + b"AECnothing"])
-    assert [each["header"]["skip"] > 0 for each in answer] == [False, True]
+    folder = find_model(DEFAULT_MODEL)
+    model = load_context(folder, bytes.fromhex(read_description(folder)["fingerprint"]))
+    data = []
+    for bitrate in (None, 2_000):
+        whole, cut = tmp_path / f"whole-{bitrate}.codes", tmp_path / f"cut-{bitrate}.codes"
+        encode_file(RECORDING, whole, bitrate=bitrate)
+        cut_file(whole, cut, start=1.0, end=2.5)
+        data.append(whole.read_bytes() + cut.read_bytes() + b"AECnothing")
+    answers = assert_read_alike(data, folder / CONTEXT_FILE, model)
+    for answer in answers:
+        assert [each["header"]["skip"] > 0 for each in answer] == [False, True]
+        assert [each["header"]["segments"] > 1 for each in answer] == [True, True]
+    assert [answer[0]["header"]["pauses"] for answer in answers] == [False, True]
 
 
 def test_what_is_no_stream_is_an_error() -> None:
