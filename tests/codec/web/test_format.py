@@ -437,11 +437,11 @@ def test_the_longest_packets_are_the_same(model: ContextModel) -> None:
     """At the limit of the size of a packet, which pauses lower."""
     for pauses in (False, True):
         most = MAX_PAYLOAD - 1
-        size = 255 * (max_variable_frame(16) + pauses)
+        size = 255 * (max_variable_frame(2) + pauses)
         header = dataclasses.replace(
             HEADER,
             channels=255,
-            num_codebooks=16,
+            num_codebooks=2,
             frames_per_packet=most // size,
             context=model.identity,
             variable=True,
