@@ -15,7 +15,7 @@ from benchmarks.contenders.aecodec import Aecodec
 from benchmarks.contenders.registry import find_contender
 from codec.config import CodecConfig
 from codec.errors import CodecError
-from codec.format.container import Header, Packet
+from codec.format.container import Packet
 from codec.network.weights import load_codec
 from tests.conftest import LADDER, LAPPED, REPOSITORY, make_codec
 
@@ -50,7 +50,11 @@ def macs_by_hand(config: CodecConfig) -> dict[str, Fraction]:
 def fine_macs_by_hand(config: CodecConfig) -> Fraction:
     """Those of the second synthesis stage."""
     stride, width = config.decoder_fine_stride, config.decoder_fine_channels
-    block, channels, ratio = config.strides[0], config.decoder_channels[0], config.strides[0] // stride
+    block, channels, ratio = (
+        config.strides[0],
+        config.decoder_channels[0],
+        config.strides[0] // stride,
+    )
     spectrum = 2 * (stride + 1)
     conditions = 3 * width // 4
     transforms = (4 + 1) * spectrum * 2 * stride  # of four sounds, and the inverse
@@ -128,10 +132,9 @@ def test_a_quick_run_writes_figures_that_agree_with_each_other(tmp_path: Path) -
     assert [row["push_ms"] for row in figures["streaming"]] == [20, 40, 100, 1000]
     for row in figures["streaming"]:
         seconds = row["num_pushes"] * row["push_ms"] / 1000
-        assert 8 * row["payload_bytes"] == seconds * config.bitrate(config.num_codebooks)
-        assert row["packet_bytes"] * row["num_pushes"] == (
-            row["payload_bytes"] + row["num_pushes"] * Packet.HEAD_SIZE
-        )
+        plain = seconds * config.bitrate(config.num_codebooks) / 8
+        assert 0.3 * plain < row["payload_bytes"] < plain  # entropy coding saves a part
+        assert Packet.HEAD_SIZE < row["packet_bytes"] < 1.1 * plain / row["num_pushes"] + 16
         for side in ("encode", "decode"):
             assert row[side]["median_ms"] <= row[side]["p99_ms"] <= row[side]["worst_ms"]
 
@@ -151,10 +154,8 @@ def test_a_quick_run_writes_figures_that_agree_with_each_other(tmp_path: Path) -
     assert first["latency_ms"] == 32.5
     (row,) = figures["memory"]
     assert row["minutes"] == 0.1
-    payload = 6 * config.bitrate(config.num_codebooks) / 8
-    framing = Header.SIZE + 3 * Packet.HEAD_SIZE + 8  # three packets of two seconds, and the length
-    # The end packet follows a full packet: it has a head of its own.
-    assert row["codes_bytes"] == payload + framing + Packet.HEAD_SIZE
+    plain = 6 * config.bitrate(config.num_codebooks) / 8
+    assert 0.3 * plain < row["codes_bytes"] < plain
 
 
 @pytest.mark.slow

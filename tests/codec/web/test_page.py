@@ -41,8 +41,9 @@ pytestmark = [
     pytest.mark.skipif(find_browser() is None, reason="Chromium is not installed"),
 ]
 
-TOLERANCE = 1e-3
-"""Engines add up in different orders; 16-bit files round to 2e-5."""
+TYPICAL, LARGEST = 2e-4, 1e-2
+"""Differences of samples, root mean square and most. Engines add up in different orders, which the
+packaged model amplifies at a few places; 16-bit files round to 2e-5."""
 
 IDLE = "!document.querySelector('#result').hasAttribute('aria-busy')"
 
@@ -197,9 +198,10 @@ def assert_plays(page: Page, codes: Path, model: Path | str | None = None, **opt
     expected = decoded_in_python(codes, model, **options)
     played = page.played()
     assert played.shape == expected.shape
-    # Files hold no more than full scale.
-    assert np.abs(played.clip(-1, 1) - expected).max() < TOLERANCE
-    assert np.abs(expected).max() > 10 * TOLERANCE
+    differences = np.abs(played.clip(-1, 1) - expected)  # files hold no more than full scale
+    assert np.sqrt(np.square(differences).mean()) < TYPICAL
+    assert differences.max() < LARGEST
+    assert expected.std() > 10 * TYPICAL
 
 
 def test_a_file_goes_in_and_a_stream_comes_out(page: Page, tmp_path: Path) -> None:
@@ -273,11 +275,14 @@ def test_a_stream_of_the_package_is_heard(
     assert page.saved("save-codes") == codes.read_bytes()
 
 
-def test_a_stream_is_heard_at_a_lower_bitrate(page: Page, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("variable", "most"), [(False, "4 kbit/s"), (True, "10 kbit/s")])
+def test_a_stream_is_heard_at_a_lower_bitrate(
+    page: Page, tmp_path: Path, variable: bool, most: str
+) -> None:
     codes = tmp_path / "whole.codes"
-    encode_file(RECORDING, codes, bitrate=4_000)
+    encode_file(RECORDING, codes, bitrate=4_000, variable=variable)
     page.choose(codes)
-    assert page.text("#bitrate-text") == "4 kbit/s"
+    assert page.text("#bitrate-text") == most
     page.set("#bitrate", 3)
     assert_plays(page, codes, bitrate=1_500)
 
