@@ -180,7 +180,7 @@ class PlainAecodec(Aecodec):
         threads: int = 1,
     ) -> None:
         super().__init__(model, engine, threads)
-        self.label += " plain"
+        self.label = f"{Aecodec.name} {self.engine.info.name} plain"
 
 
 def _joined(pieces: list[Samples]) -> Samples:

@@ -10,8 +10,10 @@ const MAX_PAYLOAD = 2 ** 16;
 // Parts of a coded file that the package decodes side by side, at least, if it is long enough.
 const SIDE_BY_SIDE = 16;
 const MAX_SEGMENTS = 4; // of a packet: the context begins anew in each, which costs bits
-// A lost packet fades out over this long, and what follows it fades in again.
-const FADE_SECONDS = 0.02;
+// A lost packet holds the last frame for so long, fades out, and what follows it fades in again.
+const HOLD_SECONDS = 0.02;
+const FADE_SECONDS = 0.1;
+const FADE_IN_SECONDS = 0.02;
 
 /** The first `numCodebooks` codes of frames that have `all`. */
 export function firstCodebooks(codes, all, numCodebooks) {
@@ -140,31 +142,47 @@ export async function decode(engine, { header, items }, limit, progress = () => 
   let last = engine.noCodes(channels, 1); // what a lost frame is replaced by
   let lastCount = all;
   let gain = 1;
+  let held = 0; // samples concealed in a row
 
-  async function step(codes, count, target) {
+  /** Decode a block and give each sample a gain, which `gainAt` says by the seconds in the block. */
+  async function step(codes, count, gainAt) {
     let audio;
     [audio, state] = await engine.decodeStep(codes, channels, count, state);
-    gain = fade(audio, channels, gain, target, header.sampleRate);
+    const length = audio.length / channels;
+    const before = gain;
+    for (let i = 0; i < length; i++) {
+      gain = gainAt((i + 1) / header.sampleRate, before);
+      for (let channel = 0; channel < channels; channel++) audio[channel * length + i] *= gain;
+    }
     blocks.push(audio);
+    return length;
   }
 
-  async function conceal() {
-    const codes = repeated(last, header.framesPerPacket);
-    await step(codes, lastCount, 0);
+  async function conceal(numFrames) {
+    const begin = held / header.sampleRate;
+    const fadedOut = (seconds, before) =>
+      clip(1 - (begin + seconds - HOLD_SECONDS) / FADE_SECONDS, 0, before);
+    held += await step(repeated(last, numFrames), lastCount, fadedOut);
+  }
+
+  async function play(codes, count) {
+    const fadedIn = (seconds, before) => clip(before + seconds / FADE_IN_SECONDS, before, 1);
+    await step(codes, count, fadedIn);
+    held = 0;
   }
 
   for (const [number, item] of items.entries()) {
     if (item instanceof Gap) {
       if (item.numPackets) payloads.lost();
-      for (let i = 0; i < item.numPackets; i++) await conceal();
+      for (let i = 0; i < item.numPackets; i++) await conceal(header.framesPerPacket);
     } else if (item.numFrames) {
       const codes = payloads.next(item);
       if (codes === null) {
-        await step(repeated(last, item.numFrames), lastCount, 0);
+        await conceal(item.numFrames);
       } else {
         const filled = header.pauses ? fillPauses(codes, header) : codes;
         const kept = firstCodebooks(filled, header.numCodebooks, used);
-        await step(kept, used, 1);
+        await play(kept, used);
         last = kept.slice(-channels * used);
         lastCount = used;
       }
@@ -197,16 +215,8 @@ function lengthOf(header, items, numFrames) {
   return Math.min(everything, wanted, header.modelSamples(numSamples + header.skip));
 }
 
-/** Fade a block linearly from `gain` towards `target`, in place; return the gain at its end. */
-function fade(audio, channels, gain, target, sampleRate) {
-  if (gain === 1 && target === 1) return 1;
-  const length = audio.length / channels;
-  const slope = (target > gain ? 1 : -1) / (FADE_SECONDS * sampleRate);
-  const at = (i) =>
-    slope > 0 ? Math.min(target, gain + i * slope) : Math.max(target, gain + i * slope);
-  for (let i = 0; i < length; i++)
-    for (let channel = 0; channel < channels; channel++) audio[channel * length + i] *= at(i + 1);
-  return at(length);
+function clip(value, low, high) {
+  return Math.min(high, Math.max(low, value));
 }
 
 function repeated(frame, count) {
