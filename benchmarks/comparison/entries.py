@@ -61,8 +61,9 @@ def model_entries(
     """
     opened: list[tuple[str, Aecodec]] = []
     for model in models:
-        opened.append((model, Aecodec(model)))
-        if opened[-1][1].engine.info.context is not None:
+        ours = Aecodec(model)
+        opened.append((model, ours))
+        if ours.engine.info.context is not None:
             opened.append((model, PlainAecodec(model)))
     labels = [ours.label for _, ours in opened]
     entries = []

@@ -16,7 +16,8 @@ from codec.engines.names import EngineName
 from codec.entropy.payload import earlier_counts
 from codec.entropy.redundancy import MAX_FRAMES, Redundancy
 from codec.files import encode_file, packet_length
-from codec.format.container import Header, Packet, PacketReader
+from codec.format.container import Header, Packet
+from codec.format.reading import open_codes, read_streams
 from codec.io.audio import Samples
 from codec.model_folder import DEFAULT_MODEL, count_parameters, find_model
 from codec.registry import load_engine
@@ -65,7 +66,7 @@ class Aecodec(Contender):
         self.model = model
         self.engine = load_engine(model, engine, threads=threads)
         info = self.engine.info
-        self.label = f"{self.name} {info.name}"
+        self.label = f"aecodec {info.name}" + ("" if self.coded else " plain")
         self.fingerprint = info.fingerprint.hex()
         self.sample_rate = info.sample_rate
         self.hop_length = info.hop_length
@@ -126,11 +127,11 @@ class Aecodec(Contender):
             source, target = Path(folder, "audio.wav"), Path(folder, "audio.codes")
             soundfile.write(source, audio, self.sample_rate, subtype="FLOAT")
             summary = encode_file(source, target, model=self.engine, bitrate=bitrate)
-            data = target.read_bytes()
-        reader = PacketReader(summary.header)
-        found = [*reader.push(data[summary.header.size :]), *reader.finish()]
+            with open_codes(target) as file:
+                stream = next(read_streams(file))
+                found = [item for batch in stream.batches for item in batch]
         packets = [packet.to_bytes() for packet in found if isinstance(packet, Packet)]
-        content = Stream(summary.header, packets)
+        content = Stream(stream.header, packets)
         return Encoded(content, 8 * summary.num_payload_bytes, summary.num_bytes)
 
     def decode(self, encoded: Encoded) -> np.ndarray:
@@ -172,15 +173,6 @@ class PlainAecodec(Aecodec):
 
     name = "aecodec-plain"
     coded = False
-
-    def __init__(
-        self,
-        model: str | Path = DEFAULT_MODEL,
-        engine: EngineName | None = None,
-        threads: int = 1,
-    ) -> None:
-        super().__init__(model, engine, threads)
-        self.label = f"{Aecodec.name} {self.engine.info.name} plain"
 
 
 def _joined(pieces: list[Samples]) -> Samples:

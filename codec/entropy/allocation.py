@@ -186,9 +186,8 @@ class RateControl:
         self._window = self._window[-round(WINDOW_SECONDS * self._frame_rate) * channels :]
         self._age += num_frames / self._frame_rate
         lasting = HORIZON_SECONDS * self._frame_rate
-        if (
-            len(seen) and self._left <= lasting + num_frames
-        ):  # the end is near: each packet gets its share
+        if len(seen) and self._left <= lasting + num_frames:
+            # The end is near: each packet gets its share.
             left = max(self._left, num_frames)
             budget = (self._target - self._excess / left) / self._ratio * len(seen)
             self._threshold, self._age = threshold(seen, prices, budget), np.inf

@@ -144,13 +144,13 @@ export async function decode(engine, { header, items }, limit, progress = () => 
   let gain = 1;
   let held = 0; // samples concealed in a row
 
-  /** Decode a block and give each sample a gain, which `gainAt` says by the seconds in the block. */
+  /** Decode a block; `gainAt`, if given, says the gain of a sample by the seconds in the block. */
   async function step(codes, count, gainAt) {
     let audio;
     [audio, state] = await engine.decodeStep(codes, channels, count, state);
     const length = audio.length / channels;
     const before = gain;
-    for (let i = 0; i < length; i++) {
+    for (let i = 0; gainAt && i < length; i++) {
       gain = gainAt((i + 1) / header.sampleRate, before);
       for (let channel = 0; channel < channels; channel++) audio[channel * length + i] *= gain;
     }
@@ -167,7 +167,7 @@ export async function decode(engine, { header, items }, limit, progress = () => 
 
   async function play(codes, count) {
     const fadedIn = (seconds, before) => clip(before + seconds / FADE_IN_SECONDS, before, 1);
-    await step(codes, count, fadedIn);
+    await step(codes, count, gain === 1 ? null : fadedIn);
     held = 0;
   }
 

@@ -42,42 +42,23 @@ const viewOf = (bytes) => new DataView(bytes.buffer, bytes.byteOffset, bytes.byt
 const plural = (count) => `${count} packet${count === 1 ? "" : "s"}`;
 const are = (count) => (count === 1 ? "is" : "are");
 
+const OPTIONAL_FIELDS = {
+  context: "",
+  skip: 0,
+  format: 1,
+  chained: false,
+  variable: false,
+  segments: 1,
+  pauses: false,
+};
+
 /** What a decoder must know before the first packet. */
 export class Header {
   /** Attributes have the names and meanings of docs/format.md; `context` is hexadecimal, or "". */
-  constructor({
-    channels,
-    numCodebooks,
-    bitsPerCode,
-    framesPerPacket,
-    sampleRate,
-    originalSampleRate,
-    hopLength,
-    fingerprint,
-    context = "",
-    skip = 0,
-    format = 1,
-    chained = false,
-    variable = false,
-    segments = 1,
-    pauses = false,
-  }) {
-    Object.assign(this, {
-      channels,
-      numCodebooks,
-      bitsPerCode,
-      framesPerPacket,
-      sampleRate,
-      originalSampleRate,
-      hopLength,
-      fingerprint,
-      context,
-      skip,
-      chained,
-      variable,
-      segments,
-      pauses,
-    });
+  constructor(fields) {
+    Object.assign(this, OPTIONAL_FIELDS, fields);
+    const { framesPerPacket, sampleRate, originalSampleRate, hopLength } = this;
+    const { format, context, skip, chained, variable, segments, pauses } = this;
     this.format = context || skip ? 2 : format;
     for (const [name, high] of [
       ["channels", 255],
