@@ -36,12 +36,13 @@ def gains(errors: Floats, prices: Floats) -> Floats:
         >>> gains(np.array([[1.0, 0.6, 0.5, 0.1]]), np.ones(4)).round(2).tolist()
         [[inf, 0.4, 0.25, 0.25]]
     """
-    count = errors.shape[-1]
-    worth = np.full(errors.shape, np.inf)
     spent = np.cumsum(prices)
-    for k in range(1, count):
-        lowered = errors[..., k - 1 : k] - errors[..., k:]
-        worth[..., k] = (lowered / (spent[k:] - spent[k - 1])).max(axis=-1)
+    worth = np.full(errors.shape, np.inf)
+    # From each codebook but the last to each after it: [K - 1, K - 1], nothing below the diagonal.
+    bits = np.triu(spent[1:] - spent[:-1, None])
+    lowered = errors[..., :-1, None] - errors[..., None, 1:]
+    per_bit = np.divide(lowered, bits, out=np.full(lowered.shape, -np.inf), where=bits > 0)
+    worth[..., 1:] = per_bit.max(axis=-1)
     return np.minimum.accumulate(worth, axis=-1)
 
 

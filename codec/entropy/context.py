@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -40,6 +41,9 @@ ACTIVATION_BITS = 5
 """Activations count 1/32."""
 LARGEST_SUM = 2**23
 """Below this the difference of two sums is exact as well."""
+CODES_TOGETHER = 256
+"""Codes that are looked up with one call: calls cost more than their work on a few, and many need
+more memory than the caches hold."""
 
 NO_CODE = -1
 """In place of a code that is absent: those of a frame's upper codebooks."""
@@ -150,6 +154,16 @@ class Product(NamedTuple):
         """The product of one codebook, where each has its own."""
         return Product(self.matrix[k], self.bias[k])
 
+    def of_outputs(self, count: int) -> Product:
+        """The product for the first outputs alone."""
+        return Product(self.matrix[..., :count], self.bias[..., :count])
+
+    def of_books(self, books: slice, x: Exact) -> Exact:
+        """Shifted sums ``[k, N, outputs]`` of ``x``, ``[k, N, inputs]``, a product for each k."""
+        sums: Exact = x @ self.matrix[books]
+        sums += self.bias[books, None]
+        return sums
+
 
 class Codebook(NamedTuple):
     """The weights of one codebook.
@@ -159,7 +173,7 @@ class Codebook(NamedTuple):
         first: hidden units to values of the first digit.
         second: the same for the second digit, after each value of the first digit.
         entries: ``[codebook_size, entry_dim]``, by place.
-        inner: ``[entry_dim, hidden units of the codebooks after it]``.
+        inner: ``[k * entry_dim, hidden]``, entries of the codes before it to its hidden units.
         codes: code of each place.
     """
 
@@ -216,7 +230,7 @@ class ContextModel:
             matrix, bias = (tensors[each].astype(np.float32) for each in (name, f"{name}_bias"))
             products[name] = Product(matrix * shift, bias * shift)
         self._products = products
-        inner = products["inner"].matrix.reshape(shape.num_codebooks, shape.entry_dim, -1)
+        inner = products["inner"].matrix
         self._books = []
         for k, places in enumerate(self._places):
             codes = np.argsort(places)
@@ -226,7 +240,7 @@ class ContextModel:
                     first=products["first"].of_codebook(k),
                     second=products["second"].of_codebook(k),
                     entries=self._entries[k, codes],
-                    inner=inner[k, :, (k + 1) * shape.hidden :].copy(),
+                    inner=inner[: k * shape.entry_dim, self._units_of(k)].copy(),
                     codes=codes,
                 )
             )
@@ -257,35 +271,65 @@ class ContextModel:
         shape = self.shape
         rows, num_codebooks, num_frames = codes.shape
         by_frame = codes.transpose(0, 2, 1)
-        present = by_frame >= 0
         numbers = np.arange(num_codebooks)
         entries = np.zeros((rows, num_frames, shape.num_codebooks, shape.entry_dim), np.float32)
-        entries[:, :, :num_codebooks] = self._entries[numbers, by_frame] * present[..., None]
+        entries[:, :, :num_codebooks] = self._entries[numbers, by_frame]
+        entries[:, :, :num_codebooks] *= by_frame[..., None] >= 0
         flat = entries.reshape(rows, num_frames, shape.num_codebooks * shape.entry_dim)
         past = np.concatenate((state.entries, flat), axis=1)
         x, layers = self._past(past[:, :num_frames], state.layers)
-        sums = self._products["context"](x)
-        sums += flat @ self._products["inner"].matrix
-        of_books = sums.reshape(rows * num_frames, shape.num_codebooks, shape.hidden)
-        places = self._places[numbers, by_frame].reshape(-1, num_codebooks)
-        first, second = np.divmod(places, shape.digits[1])
-        found = np.empty((2, len(places), 1 + 2 * num_codebooks), np.int64)
-        found[0], found[1] = 0, TOTAL
+        width, known = num_codebooks * shape.hidden, num_codebooks * shape.entry_dim
+        sums = self._products["context"].of_outputs(width)(x)
+        sums += flat[..., :known] @ self._products["inner"].matrix[:known, :width]
+        of_counts = np.zeros((2, rows * num_frames, 1), np.int64)
         if variable:
-            counts = present.sum(2).reshape(-1)
-            there = counts > 0
-            of_counts = self._products["counts"](x)[..., :num_codebooks]
-            of_counts = of_counts.reshape(len(places), num_codebooks)[there]
-            found[:, there, 0] = _intervals(of_counts, counts[there] - 1)
-        for k, book in enumerate(self._books[:num_codebooks]):
-            there = present[..., k].reshape(-1)
-            units = book.units(of_books[there, k])
-            digits = first[there, k]
-            found[:, there, 1 + 2 * k] = _intervals(book.first(units), digits)
-            sums = book.second_sums(units, digits)
-            found[:, there, 2 + 2 * k] = _intervals(sums, second[there, k])
+            counts = (by_frame >= 0).sum(2).reshape(-1)
+            logarithms = self._products["counts"].of_outputs(num_codebooks)(x)
+            logarithms = logarithms.reshape(-1, num_codebooks)
+            of_counts[..., 0] = _intervals(logarithms, np.maximum(counts - 1, 0))
+            of_counts[:, counts == 0] = 0
+        of_digits = self._digit_intervals(
+            sums.reshape(-1, num_codebooks, shape.hidden).transpose(1, 0, 2),
+            self._places[numbers, by_frame].reshape(-1, num_codebooks).T,
+            by_frame.reshape(-1, num_codebooks).T >= 0,
+        )
+        found = np.concatenate((of_counts, of_digits), axis=2)
+        found[1][found[1] == 0] = TOTAL
         starts, frequencies = found.reshape(2, rows, num_frames, 1 + 2 * num_codebooks)
         return starts, frequencies, ContextState(past[:, num_frames:], layers)
+
+    def _digit_intervals(
+        self, sums: Exact, places: Integers, present: npt.NDArray[np.bool_]
+    ) -> Integers:
+        """Starts and frequencies ``[2, N, 2 * K]`` of the digits of codes, zeros for absent ones.
+
+        Args:
+            sums: ``[K, N, hidden]``, shifted sums of the hidden units.
+            places: ``[K, N]``, of the codes.
+            present: ``[K, N]``.
+        """
+        num_codebooks, count = places.shape
+        first_values, second_values = self.shape.digits
+        second = self._products["second"]
+        matrices = second.matrix.reshape(-1, *second.matrix.shape[2:])
+        biases = second.bias.reshape(-1, second_values)
+        found = np.zeros((2, count, num_codebooks, 2), np.int64)
+        together = max(1, CODES_TOGETHER // max(1, count))
+        for begin in range(0, num_codebooks, together):
+            books = slice(begin, min(begin + together, num_codebooks))
+            there = present[begin]  # who has any of these codes
+            units = _activations(sums[books, there], _ZERO)
+            units = _activations(self._products["hidden"].of_books(books, units), _ZERO)
+            first, low = np.divmod(places[books, there], second_values)
+            numbers = np.arange(len(first))[:, None] + begin
+            after = numbers * first_values + first
+            of_second = (units[:, :, None] @ matrices.take(after, axis=0))[:, :, 0]
+            of_second += biases.take(after, axis=0)
+            of_first = _intervals(self._products["first"].of_books(books, units), first)
+            both = np.stack((of_first, _intervals(of_second, low)), axis=-1)
+            both *= present[books, there, None]
+            found[:, there, books] = both.transpose(0, 2, 1, 3)
+        return found.reshape(2, count, 2 * num_codebooks)
 
     def decode_frame(
         self,
@@ -312,11 +356,11 @@ class ContextModel:
         shape = self.shape
         x, layers = self._past(state.entries, state.layers)
         x = x[:, 0]
-        sums = self._products["context"](x)
+        sums = self._products["context"].of_outputs(num_codebooks * shape.hidden)(x)
         num_rows = len(sums)
         rows = list(range(num_rows))
         codes = np.full((num_rows, num_codebooks), NO_CODE)
-        entries = np.zeros((num_rows, shape.num_codebooks, shape.entry_dim), np.float32)
+        entries = np.zeros((num_rows, shape.num_codebooks * shape.entry_dim), np.float32)
         if present is not None and not present.all():
             x, sums = x[present], sums[present]
             rows = np.flatnonzero(present).tolist()
@@ -329,15 +373,20 @@ class ContextModel:
             if variable and not (there := counts > k).all():
                 counts, sums = counts[there], sums[there]
                 rows = [row for row, stays in zip(rows, there.tolist(), strict=True) if stays]
-            units = book.units(sums[:, : shape.hidden])
+            before = entries[:, : len(book.inner)]
+            known = before if len(rows) == num_rows else before[rows]
+            units = book.units(sums[:, self._units_of(k)] + known @ book.inner)
             first = choose(rows, _ends(book.first(units)))
             second = choose(rows, _ends(book.second_sums(units, first)))
             places = [a * size + b for a, b in zip(first, second, strict=True)]
-            own = book.entries.take(places, axis=0)
-            codes[rows, k], entries[rows, k] = book.codes.take(places), own
-            sums = sums[:, shape.hidden :]
-            sums += own @ book.inner
-        return codes, ContextState(entries.reshape(num_rows, 1, -1), layers)
+            codes[rows, k] = book.codes.take(places)
+            own = slice(k * shape.entry_dim, (k + 1) * shape.entry_dim)
+            entries[rows, own] = book.entries.take(places, axis=0)
+        return codes, ContextState(entries[:, None], layers)
+
+    def _units_of(self, k: int) -> slice:
+        """The hidden units of a codebook among all."""
+        return slice(k * self.shape.hidden, (k + 1) * self.shape.hidden)
 
     def _past(self, past: Exact, layers: Sequence[Exact]) -> tuple[Exact, tuple[Exact, ...]]:
         """What is known before each frame, ``[N, T, width]``, from entries of the one before it."""
@@ -361,11 +410,18 @@ def _activations(sums: Exact, lowest: Exact) -> Exact:
     return np.minimum(sums, _HIGHEST, out=sums)
 
 
-def _weights(sums: Exact) -> npt.NDArray[np.float64]:
-    """Cumulative sums ``[N, values]`` of probabilities with these logarithms, not normalised."""
-    below = np.maximum.reduce(sums, axis=1, keepdims=True) - sums
-    weights: npt.NDArray[np.float64] = _TABLE.take(below.astype(np.int64), mode="clip")
-    return np.add.accumulate(weights, axis=1, out=weights)
+def _cumulative(sums: Exact) -> npt.NDArray[np.float64]:
+    """Cumulative sums ``[..., values]`` of probabilities with these logarithms, not normalised."""
+    below = np.maximum.reduce(sums, axis=-1, keepdims=True) - sums
+    weights = _TABLE.take(below.astype(np.int64), mode="clip")
+    cumulative: npt.NDArray[np.float64] = weights @ _summation(sums.shape[-1])
+    return cumulative
+
+
+@cache
+def _summation(count: int) -> npt.NDArray[np.float64]:
+    """A product with this matrix adds up ``count`` numbers, in less time than `numpy.cumsum`."""
+    return np.triu(np.ones((count, count)))
 
 
 def _ends(sums: Exact) -> Integers:
@@ -373,19 +429,21 @@ def _ends(sums: Exact) -> Integers:
 
     Every value has a frequency of at least one.
     """
-    weights = _weights(sums)
-    count = weights.shape[1]
-    return _normalised(weights, weights[:, -1:], count) + np.arange(1, count + 1)
+    cumulative, count = _cumulative(sums), sums.shape[1]
+    ends = _normalised(cumulative, cumulative[:, -1:], count)
+    ends += np.arange(1, count + 1)
+    return ends
 
 
-def _intervals(sums: Exact, digits: Integers) -> tuple[Integers, Integers]:
-    """Start and frequency of each digit ``[N]``: those that `_ends` gives, without all others."""
-    weights = _weights(sums)
-    rows, count = np.arange(len(digits)), weights.shape[1]
-    ends = _normalised(weights[rows, digits], weights[:, -1], count) + digits + 1
-    before = np.where(digits > 0, weights[rows, digits - 1], 0.0)
-    starts = _normalised(before, weights[:, -1], count) + digits
-    return starts, ends - starts
+def _intervals(sums: Exact, digits: Integers) -> Integers:
+    """Starts and frequencies ``[2, ...]`` of digits ``[...]``: those that `_ends` gives."""
+    count = sums.shape[-1]
+    cumulative = _cumulative(sums).reshape(digits.size, count)
+    values = np.stack((digits.reshape(-1), digits.reshape(-1) + 1))  # before it, and with it
+    weights = cumulative[np.arange(digits.size), values - 1] * (values > 0)
+    found = _normalised(weights, cumulative[:, -1], count) + values
+    found[1] -= found[0]
+    return found.reshape(2, *digits.shape)
 
 
 def _normalised(
@@ -394,7 +452,7 @@ def _normalised(
     """``weights * (TOTAL - count) / total``, rounded down.
 
     In float64 because its division is faster than that of integers, and as exact: products are
-    below 2^53, and a quotient that is no integer is at least 1 / total, more than 2^-22, away from
+    below 2^53, and a quotient that is no integer is at least 1 / total, 2^-24 or more, away from
     one, while rounding moves it by less than 2^-36.
     """
     scaled = weights * (TOTAL - count)
