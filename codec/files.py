@@ -17,7 +17,7 @@ import numpy as np
 from codec.bitrate import Bitrate, ceil_div
 from codec.engines.base import Engine, EngineInfo
 from codec.engines.names import EngineName
-from codec.entropy.allocation import Allocator, RateControl
+from codec.entropy.allocation import Allocator
 from codec.entropy.payload import CHAIN_SECONDS
 from codec.errors import CodecError, FormatError
 from codec.format.container import (
@@ -48,7 +48,8 @@ MAX_SEGMENTS = 4
 """Most parts of a packet: the context begins anew in each, which costs bits."""
 
 TOGETHER_SECONDS = 64.0
-"""Audio that is decoded side by side and lies in memory, all channels together."""
+"""Audio that is decoded side by side, or among which the bits are shared, all channels together. It
+lies in memory."""
 
 Progress = Callable[[float], None]
 """Called with the share that is done, from 0 to 1."""
@@ -66,6 +67,7 @@ def encode_file(
     variable: bool | None = None,
     quality: float | None = None,
     target_bytes: int | None = None,
+    effort: int = 0,
     engine: EngineName | None = None,
     threads: int = 1,
     force: bool = False,
@@ -88,6 +90,7 @@ def encode_file(
         quality: from 0 to 10, for a variable bitrate without a target: see `QualityScale`.
         target_bytes: size of the whole file, which has as many bytes or a little fewer. The
             file is encoded several times.
+        effort: 0 to 3, see `StreamEncoder`.
         engine: which engine loads a model that is named, as in `load_engine`.
         threads: its number of threads, as in `load_engine`.
         force: replace an existing target.
@@ -128,6 +131,8 @@ def encode_file(
                 loaded.info, bitrate, reader.channels, variable=variable
             )
 
+        together = TOGETHER_SECONDS * loaded.info.frame_rate / reader.channels
+
         def encode(file: BinaryIO, allocator: Allocator | None, begin: float) -> StreamSummary:
             assert frames_per_packet is not None
             encoder = StreamEncoder(
@@ -139,6 +144,8 @@ def encode_file(
                 entropy_coding=entropy_coding,
                 variable=bool(variable),
                 allocator=allocator,
+                wait=int(together / frames_per_packet) if allocator is None else 0,
+                effort=effort,
                 pauses=bool(variable),
                 segments=num_segments(loaded.info, frames_per_packet, reader),
             )
@@ -158,8 +165,6 @@ def encode_file(
         allocator: Allocator | None = None
         if quality is not None:
             allocator = QualityScale(loaded).allocator(quality)
-        elif variable:
-            allocator = rate_control(loaded.info, bitrate, reader)
         with atomic_output(target, force=force) as out:
             return encode(out, allocator, 0.0)
 
@@ -476,13 +481,6 @@ def num_frames_of(info: EngineInfo, reader: AudioReader) -> int | None:
     if not reader.num_samples:
         return None
     return ceil_div(reader.num_samples * info.sample_rate, reader.sample_rate * info.hop_length)
-
-
-def rate_control(info: EngineInfo, bitrate: Bitrate | None, reader: AudioReader) -> RateControl:
-    """Rate control for a whole file."""
-    target = info.bitrates[-1] if bitrate is None else bitrate
-    length = num_frames_of(info, reader)
-    return RateControl(float(target), float(info.frame_rate), info.bits_per_code, length)
 
 
 def num_segments(info: EngineInfo, frames_per_packet: int, reader: AudioReader) -> int:

@@ -22,13 +22,16 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from codec.config import CodecConfig
 from codec.errors import CodecError, ModelError
 from codec.hub import fetch_model, is_hub_model
 
 # 2: the lapped transform is fixed, and has a network of its own for gains.
 FOLDER_FORMAT = 2
-GRAPHS_FORMAT = 1
+GRAPHS_FORMAT = 2
 DEFAULT_MODEL = "speech24k"
 
 WEIGHTS = "weights.safetensors"
@@ -135,6 +138,11 @@ class StoredTensor:
     shape: tuple[int, ...]
     offset: int
     length: int
+
+    def read(self, weights: bytes) -> npt.NDArray[np.float32]:
+        """Its values in float32, from the contents of the file."""
+        part = weights[self.offset : self.offset + self.length]
+        return np.frombuffer(part, self.kind).reshape(self.shape).astype(np.float32)
 
 
 def stored_tensors(weights: bytes) -> dict[str, StoredTensor]:

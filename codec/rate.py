@@ -34,9 +34,11 @@ class QualityScale:
 
     Example:
         >>> from codec import load_engine
+        >>> from codec.entropy.allocation import Frames
         >>> scale = QualityScale(load_engine())
-        >>> errors = np.cumprod(np.full((1, 12, 5), 0.7), axis=1)
-        >>> scale.allocator(10).choose(errors).tolist()
+        >>> errors = np.cumprod(np.full((1, 5, 12), 0.7), axis=2)
+        >>> frames = Frames(gains(errors, np.full(12, 10.0)), np.zeros((1, 5), np.bool_))
+        >>> scale.allocator(10).choose(frames).tolist()
         [[12, 12, 12, 12, 12]]
     """
 
@@ -45,10 +47,9 @@ class QualityScale:
             raise ModelError("this engine has no variable bitrate: give another model, or --cbr")
         info = engine.info
         audio = synthetic_voice(info.sample_rate, info.hop_length)
-        _, errors, _ = engine.analyze_step(audio, engine.init_encoder(1))
+        found, _ = engine.analyze_step(audio, engine.init_encoder(1))
         self._prices: Floats = np.full(info.num_codebooks, float(info.bits_per_code))
-        self._worth = gains(heard(errors, audio)[0].T, self._prices)
-        self._bits_per_code = info.bits_per_code
+        self._worth = gains(heard(found.errors, audio)[0].T, self._prices)
 
     def allocator(self, quality: float) -> ConstantQuality:
         """What chooses the numbers of codes at a quality from 0 to 10.
@@ -59,9 +60,8 @@ class QualityScale:
         if not 0 <= quality <= HIGHEST_QUALITY:
             raise CodecError(f"quality {quality:g} is out of range: give a number from 0 to 10")
         num_frames, count = self._worth.shape
-        mean = 1 + (count - 1) * quality / HIGHEST_QUALITY
-        budget = mean * num_frames * self._bits_per_code
-        return ConstantQuality(threshold(self._worth, self._prices, budget), self._bits_per_code)
+        mean, price = 1 + (count - 1) * quality / HIGHEST_QUALITY, self._prices[0]
+        return ConstantQuality(threshold(self._worth, self._prices, mean * num_frames * price))
 
 
 def synthetic_voice(sample_rate: int, hop_length: int, seconds: float = 2.0) -> Samples:

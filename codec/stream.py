@@ -8,17 +8,27 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from codec.bitrate import Bitrate
-from codec.engines.base import State, WeighsCodes, encode_block
-from codec.entropy.allocation import Allocator, RateControl, heard
-from codec.entropy.context import NO_CODE
+from codec.engines.base import Engine, State, WeighsCodes, encode_block
+from codec.entropy.allocation import (
+    Allocator,
+    Booleans,
+    Frames,
+    RateControl,
+    audibility,
+    gains,
+    heard,
+)
+from codec.entropy.context import NO_CODE, Integers
 from codec.entropy.pauses import MOST_CODES, PauseDetector, fill_pauses
 from codec.entropy.payload import PayloadDecoder, PayloadEncoder
 from codec.entropy.redundancy import MAX_FRAMES, Redundancy, RedundancyControl
+from codec.entropy.search import CANDIDATES, CodeSearch, least_cost
 from codec.errors import AudioError, ConfigError, FormatError, ModelError, StreamFinishedError
 from codec.format.container import CODED_FORMAT, END_SIZE, PLAIN_FORMAT, Coding, Header, Packet
 from codec.format.payload import Codes
@@ -31,6 +41,34 @@ from codec.registry import Model, as_engine, check_model, codec_for
 # codebooks, the codes that a context model expects or draws, periods of the waveform) holding all
 # codes has the highest PESQ and STOI, and costs nothing.
 HOLD_SECONDS, FADE_SECONDS, FADE_IN_SECONDS = 0.02, 0.1, 0.02
+
+
+class _Analysis(NamedTuple):
+    """What a variable stream, or a search, needs to know of some frames.
+
+    Attributes:
+        frames: for the allocator.
+        silent: ``[C, T]``, whether they have no codes at all.
+        latent: ``[C, T, D]``.
+        audible: ``[C, T]``, how far errors are heard.
+    """
+
+    frames: Frames
+    silent: Booleans
+    latent: npt.NDArray[np.float32]
+    audible: npt.NDArray[np.floating]
+
+
+class _Analyzed(NamedTuple):
+    """Frames of a packet that is not written yet.
+
+    Attributes:
+        codes: ``[C, K, T]``.
+        analysis: None where all of the codes are sent as they are.
+    """
+
+    codes: Codes
+    analysis: _Analysis | None = None
 
 
 class StreamEncoder:
@@ -53,6 +91,9 @@ class StreamEncoder:
             is what they would take without entropy coding.
         allocator: chooses the numbers of codes of a variable stream; a `RateControl` with
             ``bitrate`` as its target if None.
+        wait: number of packets that a variable stream waits for before it writes one, so that the
+            bits are shared among all that is known; live streams do not wait.
+        effort: 0 to 3; above 0 a search finds better codes for the same bitrate (`CodeSearch`).
         pauses: whether pauses of a variable stream take next to no bits; only long packets have
             them (`codec.entropy.pauses`).
         segments: number of parts of a packet that are entropy-coded side by side. Few long packets
@@ -65,8 +106,8 @@ class StreamEncoder:
         header: for the decoder, which needs it once, before the packets.
 
     Raises:
-        ConfigError: the bitrate is out of the model's range, the model has no codes, or the
-            packets are such that they cannot carry redundancy.
+        ConfigError: the bitrate is out of the model's range, the model has no codes or none to
+            search, or the packets are such that they cannot carry redundancy.
         FormatError: more channels or frames than a packet can hold.
         ModelError: the model was never saved, so a stream could not name it; or it has no context
             model, which chained and variable streams need.
@@ -91,6 +132,8 @@ class StreamEncoder:
         chained: bool = False,
         variable: bool = False,
         allocator: Allocator | None = None,
+        wait: int = 0,
+        effort: int = 0,
         pauses: bool = False,
         segments: int = 1,
         redundancy: Redundancy | None = None,
@@ -130,6 +173,9 @@ class StreamEncoder:
         if variable and allocator is None:
             rate = info.bitrate(num_codebooks) if bitrate is None else bitrate
             self._allocator = RateControl(float(rate), float(info.frame_rate), info.bits_per_code)
+        self._search = _code_search(self._engine, effort)
+        self._context, self._wait = context, wait if variable else 0
+        self._waiting: deque[_Analyzed] = deque()
         self._spent(8 * (self.header.size + END_SIZE), np.zeros((channels, 0, 0), np.int64))
         self._state: State = self._engine.init_encoder(channels)
         self._remainder: Samples = np.zeros((channels, 0), np.float32)
@@ -225,25 +271,54 @@ class StreamEncoder:
         whole = self._remainder.shape[1] // step * step
         rest = np.pad(self._remainder, ((0, 0), (0, padding)))
         packets = self._packets(rest, whole)
-        return [*packets, self._packet(rest[:, whole:], rest[:, :0], num_samples)]
+        self._analyze(rest[:, whole:], rest[:, :0])
+        packets += [self._packet() for _ in range(len(self._waiting) - 1)]
+        return [*packets, self._packet(num_samples)]
 
     def _packets(self, block: Samples, whole: int) -> list[Packet]:
-        """Full packets of the first ``whole`` samples of a block."""
+        """Full packets of the first ``whole`` samples of a block, and of those that waited."""
         step = self.header.frames_per_packet * self.header.hop_length
-        ends = range(step, whole + 1, step)
         ahead = self._engine.info.lookahead
-        return [self._packet(block[:, e - step : e], block[:, e : e + ahead]) for e in ends]
+        packets = []
+        for end in range(step, whole + 1, step):
+            self._analyze(block[:, end - step : end], block[:, end : end + ahead])
+            if len(self._waiting) > self._wait:
+                packets.append(self._packet())
+        return packets
 
-    def _packet(self, block: Samples, ahead: Samples, num_samples: int | None = None) -> Packet:
-        num_frames = block.shape[1] // self.header.hop_length
-        codes = np.zeros((self.header.channels, self.header.num_codebooks, 0), np.int64)
-        if num_frames:
-            codes = self._codes(block, ahead)
+    def _analyze(self, block: Samples, ahead: Samples) -> None:
+        """Encode the frames of the next packet, as far as it does not depend on others."""
+        channels, num_frames = len(block), block.shape[1] // self.header.hop_length
+        if not num_frames:
+            codes = np.zeros((channels, self.header.num_codebooks, 0), np.int64)
+            self._waiting.append(_Analyzed(codes))
+        elif self._allocator is None and self._search is None:
+            codes, self._state = encode_block(
+                self._engine, block, ahead, self._state, self.header.num_codebooks
+            )
+            self._waiting.append(_Analyzed(codes))
+        else:
+            assert isinstance(self._engine, WeighsCodes)
+            found, self._state = self._engine.analyze_step(np.ascontiguousarray(block), self._state)
+            silent = references = np.zeros((channels, num_frames), np.bool_)
+            if self._pauses is not None:
+                silent, references = self._pauses.find(block)
+            prices = np.full(found.errors.shape[1], float(self.header.bits_per_code))
+            worth = gains(heard(found.errors, block).transpose(0, 2, 1), prices)
+            frames = Frames(worth, silent | references)
+            latent = found.latent if self._search else found.latent[:, :, :0]  # much memory
+            more = _Analysis(frames, silent, latent, audibility(block, num_frames))
+            self._waiting.append(_Analyzed(found.codes, more))
+
+    def _packet(self, num_samples: int | None = None) -> Packet:
+        """The packet that waited longest."""
+        frames = self._waiting.popleft()
+        codes = self._codes(frames)
         payload, coding, redundant_bits = self._payload(codes)
         sequence = self._num_packets % self.header.sequence_count
         self._num_packets += 1
         self._spent(8 * (self.header.head_size + len(payload)) - round(redundant_bits), codes)
-        return Packet(sequence, num_frames, payload, num_samples, coding)
+        return Packet(sequence, codes.shape[2], payload, num_samples, coding)
 
     def _spent(self, bits: int, codes: Codes) -> None:
         if self._allocator is not None:
@@ -262,25 +337,36 @@ class StreamEncoder:
                 return payload, coding, bits
         return *self._payloads.encode(codes), 0.0
 
-    def _codes(self, block: Samples, ahead: Samples) -> Codes:
+    def _codes(self, frames: _Analyzed) -> Codes:
         """Codes of the next frames, of all or of variable numbers of codebooks."""
-        if self._allocator is None:
-            codes, self._state = encode_block(
-                self._engine, block, ahead, self._state, self.header.num_codebooks
-            )
+        codes, more = frames.codes[:, : self.header.num_codebooks], frames.analysis
+        if more is None:
             return codes
-        assert isinstance(self._engine, WeighsCodes)
-        codes, errors, self._state = self._engine.analyze_step(
-            np.ascontiguousarray(block), self._state
-        )
-        if self._pauses is None:
-            counts = self._allocator.choose(heard(errors, block))
-        else:
-            paused, references = self._pauses.find(block)
-            counts = self._allocator.choose(heard(errors, block), paused | references)
-            counts = np.where(references, np.minimum(counts, MOST_CODES), counts * ~paused)
+        counts = np.full(more.silent.shape, self.header.num_codebooks)
+        price = 0.0  # of a bit, where fewer bits are of no use
+        if self._allocator is not None:
+            ahead = [each.analysis.frames for each in self._waiting if each.analysis is not None]
+            counts = self._allocator.choose(more.frames, ahead if self._wait else None)
+            settled = np.where(more.silent, 0, np.minimum(counts, MOST_CODES))
+            counts = np.where(more.frames.paused, settled, counts)
+            threshold = self._allocator.threshold
+            price = threshold if 0 < threshold < np.inf else 0.0
+        if self._search is not None:
+            codes = self._searched(more, counts, price)
         present = np.arange(codes.shape[1])[:, None] < counts[:, None]
         return np.where(present, codes, NO_CODE)
+
+    def _searched(self, more: _Analysis, counts: Integers, price: float) -> Codes:
+        """Codes of the least error and price, among several for each frame."""
+        assert self._search is not None
+        latent = more.latent.reshape(-1, more.latent.shape[-1])
+        found, errors = self._search.candidates(latent, counts.reshape(-1))
+        candidates = found.reshape(*counts.shape, *found.shape[1:])
+        if self._allocator is None or self._context is None:
+            return candidates[:, :, 0, : self.header.num_codebooks].transpose(0, 2, 1)
+        costs = errors.reshape(candidates.shape[:3]) * more.audible[..., None]
+        state, segments = self._payloads.state, self.header.segments
+        return least_cost(self._context, candidates, costs, price, state, segments)
 
     def _check_running(self) -> None:
         if self._finished:
@@ -474,3 +560,14 @@ class StreamDecoder:
     def _check_running(self) -> None:
         if self._finished:
             raise StreamFinishedError("this stream is finished: start a new StreamDecoder")
+
+
+def _code_search(engine: Engine, effort: int) -> CodeSearch | None:
+    if not 0 <= effort < len(CANDIDATES):
+        raise ConfigError(f"effort {effort} is out of range: give 0 to {len(CANDIDATES) - 1}")
+    if not effort:
+        return None
+    tables = engine.code_tables if isinstance(engine, WeighsCodes) else None
+    if tables is None:
+        raise ConfigError(f"{engine.info.name} has no codebooks to search: give effort 0")
+    return CodeSearch(tables, CANDIDATES[effort])

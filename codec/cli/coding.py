@@ -35,6 +35,9 @@ from codec.model_folder import DEFAULT_MODEL
 @click.option("--cbr", is_flag=True, help="The same number of codes in every frame.")
 @click.option("-q", "--quality", type=float, help="0 to 10, in place of a bitrate.")
 @click.option("--target-size", type=ByteSize(), help="Of the whole file: 1MB, 250kB, 5000.")
+@click.option(
+    "--effort", type=click.IntRange(0, 3), default=0, help="Search for better codes: slower. [0]"
+)
 @click.option("--plain", is_flag=True, help="Without entropy coding: larger, the same audio.")
 @click.option(
     "-m", "--model", default=DEFAULT_MODEL, help="Packaged model, folder, or e.g. encodec=FOLDER."
@@ -51,6 +54,7 @@ def encode(
     cbr: bool,
     quality: float | None,
     target_size: int | None,
+    effort: int,
     plain: bool,
     model: str,
     engine: EngineName | None,
@@ -82,6 +86,7 @@ def encode(
             variable=False if cbr else None,
             quality=quality,
             target_bytes=target_size,
+            effort=effort,
             force=force,
             progress=progress,
         )

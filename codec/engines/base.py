@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from codec.bitrate import FrameRates, ceil_div
 from codec.entropy.context import ContextModel
 from codec.entropy.context_file import StoredContext
+from codec.entropy.search import CodeTables
 from codec.io.audio import Samples
 
 State: TypeAlias = Any
@@ -31,6 +32,21 @@ upper codebooks may be absent: `codec.entropy.context.NO_CODE`."""
 
 Errors: TypeAlias = npt.NDArray[np.float32]
 """Mean squares ``[C, K, T]`` of what each codebook leaves of a frame's latent."""
+
+
+class Analysis(NamedTuple):
+    """What an encoder finds in some frames.
+
+    Attributes:
+        codes: of all codebooks.
+        errors: what each codebook leaves.
+        latent: ``[C, T, D]``, which the codes stand for.
+    """
+
+    codes: Codes
+    errors: Errors
+    latent: npt.NDArray[np.float32]
+
 
 Embedding: TypeAlias = npt.NDArray[np.float32]
 """Continuous latents ``[C, E, T]``, which models without codes have in their place."""
@@ -201,7 +217,7 @@ class JoinsSessions(Protocol):
 class WeighsCodes(Protocol):
     """An engine that says what each code is worth, for streams of variable bitrate."""
 
-    def analyze_step(self, audio: Samples, state: State) -> tuple[Codes, Errors, State]:
+    def analyze_step(self, audio: Samples, state: State) -> tuple[Analysis, State]:
         """Encode the next frames with all codebooks, and say what each codebook is worth.
 
         Args:
@@ -209,8 +225,13 @@ class WeighsCodes(Protocol):
             state: as for `encode_step`.
 
         Returns:
-            Codes, their `Errors`, and the state for the next step.
+            What was found, and the state for the next step.
         """
+        ...
+
+    @property
+    def code_tables(self) -> CodeTables | None:
+        """What codes stand for, for those who search among them; None if that is not known."""
         ...
 
 

@@ -13,9 +13,10 @@ import numpy.typing as npt
 import onnxruntime
 
 from codec.config import CodecConfig
-from codec.engines.base import Codes, EngineInfo, Errors
+from codec.engines.base import Analysis, Codes, EngineInfo
 from codec.entropy.context import NO_CODE
 from codec.entropy.context_file import StoredContext
+from codec.entropy.search import CodeTables
 from codec.errors import ConfigError, ModelError
 from codec.io.audio import Samples
 from codec.model_folder import (
@@ -25,7 +26,11 @@ from codec.model_folder import (
     read_graph,
     read_graphs,
     read_weights,
+    stored_tensors,
 )
+
+QUANTIZER_WEIGHTS = ("codebook", "project.weight", "project.bias")
+"""Those of a stage of a `codec.network.vq.ResidualVectorQuantizer`."""
 
 Tensors: TypeAlias = tuple[npt.NDArray[Any], ...]
 """The state of a graph, each ``[C, ...]``."""
@@ -78,6 +83,7 @@ class OnnxEngine:
             )
         read_weights(self._folder, description)  # checks them; onnxruntime reads them by itself
         config = CodecConfig.from_dict(description["codec"])
+        self._latent_dim = config.latent_dim
         self.info = EngineInfo(
             name=description["name"],
             sample_rate=config.sample_rate,
@@ -104,12 +110,27 @@ class OnnxEngine:
         codes, state, _ = self._encoder(audio, state)
         return codes[:, :num_codebooks], state
 
-    def analyze_step(self, audio: Samples, state: Tensors) -> tuple[Codes, Errors, Tensors]:
+    def analyze_step(self, audio: Samples, state: Tensors) -> tuple[Analysis, Tensors]:
         if not audio.shape[1]:
-            shape = (len(audio), self.info.num_codebooks, 0)
-            return np.zeros(shape, np.int64), np.zeros(shape, np.float32), state
-        codes, state, (errors,) = self._encoder(audio, state)
-        return codes, errors, state
+            none = np.zeros((len(audio), self.info.num_codebooks, 0), np.int64)
+            latent = np.zeros((len(audio), 0, self._latent_dim), np.float32)
+            return Analysis(none, none.astype(np.float32), latent), state
+        codes, state, (errors, latent) = self._encoder(audio, state)
+        return Analysis(codes, errors, latent), state
+
+    @cached_property
+    def code_tables(self) -> CodeTables | None:
+        data = read_weights(self._folder, read_description(self._folder))
+        stored = stored_tensors(data)
+        parts: list[list[npt.NDArray[np.float32]]] = []
+        for number in range(self.info.num_codebooks):
+            names = (f"quantizer.stages.{number}.{each}" for each in QUANTIZER_WEIGHTS)
+            parts.append([stored[name].read(data) for name in names if name in stored])
+        if not all(len(each) == len(QUANTIZER_WEIGHTS) for each in parts):
+            return None
+        entries, maps, biases = (np.stack(each) for each in zip(*parts, strict=True))
+        entries /= np.linalg.norm(entries, axis=-1, keepdims=True)
+        return CodeTables(entries, maps.transpose(0, 2, 1), biases)
 
     def init_decoder(self, channels: int) -> DecoderState:
         network = _initial(self._graphs["decoder"], channels)

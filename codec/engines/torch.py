@@ -12,13 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from codec.config import CodecConfig
-from codec.engines.base import Codes, Engine, EngineInfo, Errors
+from codec.engines.base import Analysis, Codes, Engine, EngineInfo
 from codec.entropy.context import NO_CODE, ContextModel
 from codec.entropy.context_file import StoredContext
+from codec.entropy.search import CodeTables
 from codec.errors import ModelError
 from codec.io.audio import Samples
 from codec.network.layers import State as NetworkState
 from codec.network.model import Codec
+from codec.network.vq import ResidualVectorQuantizer
 
 
 class DecoderState(NamedTuple):
@@ -101,13 +103,19 @@ class TorchEngine:
         return codes.cpu().numpy(), state
 
     @torch.inference_mode()
-    def analyze_step(
-        self, audio: Samples, state: NetworkState
-    ) -> tuple[Codes, Errors, NetworkState]:
+    def analyze_step(self, audio: Samples, state: NetworkState) -> tuple[Analysis, NetworkState]:
         batch = torch.from_numpy(audio)[:, None].to(self._device)
         latent, state = self.codec.encoder(batch.mT, state)
-        codes, errors = self.codec.require_codes().encode_with_errors(latent)
-        return codes.cpu().numpy(), errors.cpu().numpy(), state
+        found = (*self.codec.require_codes().encode_with_errors(latent), latent)
+        return Analysis(*(each.cpu().numpy() for each in found)), state
+
+    @property
+    def code_tables(self) -> CodeTables | None:
+        quantizer = self.codec.quantizer
+        if not isinstance(quantizer, ResidualVectorQuantizer):
+            return None
+        tables = quantizer.stacked()[:3]
+        return CodeTables(*(each.cpu().numpy() for each in tables))
 
     def init_decoder(self, channels: int) -> DecoderState:
         latent = torch.zeros(channels, 1, self.codec.config.latent_dim, device=self._device)

@@ -8,6 +8,8 @@ and Gersho, 1988, doi:10.1109/29.90373).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -71,6 +73,13 @@ SILENCE = 1e-10
 """Power below which all frames are equally silent: -100 dB of full scale."""
 
 
+def audibility(audio: Floats, num_frames: int) -> Floats:
+    """How far errors are heard in each frame of ``audio``, ``[C, T * hop_length]``: ``[C, T]``."""
+    power = np.square(audio.reshape(len(audio), num_frames, -1)).mean(axis=2) + SILENCE
+    audible: Floats = power**LOUDNESS
+    return audible
+
+
 def heard(errors: Floats, audio: Floats) -> Floats:
     """Errors as far as they are heard.
 
@@ -78,21 +87,49 @@ def heard(errors: Floats, audio: Floats) -> Floats:
         errors: ``[C, K, T]``, errors of the frames of ``audio``.
         audio: ``[C, T * hop_length]``.
     """
-    channels, _, num_frames = errors.shape
-    power = np.square(audio.reshape(channels, num_frames, -1)).mean(axis=2) + SILENCE
-    weighted: Floats = errors * (power**LOUDNESS)[:, None]
+    weighted: Floats = errors * audibility(audio, errors.shape[2])[:, None]
     return weighted
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Frames of a variable stream whose numbers of codes are to be chosen.
+
+    Attributes:
+        worth: ``[C, T, K]``, see `gains`; errors count as far as they are heard.
+        paused: ``[C, T]``, frames that get one code whatever is chosen.
+    """
+
+    worth: Floats
+    paused: Booleans
+
+    @property
+    def competing(self) -> Floats:
+        """``[n, K]``, of those that are not paused."""
+        competing: Floats = self.worth[~self.paused]
+        return competing
+
+    @property
+    def num_frames(self) -> int:
+        """T."""
+        return int(self.worth.shape[1])
 
 
 class Allocator(Protocol):
     """Chooses how many codes each frame of a stream of variable bitrate gets."""
 
-    def choose(self, errors: Floats, paused: Booleans | None = None) -> Integers:
+    @property
+    def threshold(self) -> float:
+        """What a codebook had to be worth in the last choice: decrease of the error per bit."""
+        ...
+
+    def choose(self, frames: Frames, ahead: Sequence[Frames] | None = None) -> Integers:
         """Numbers of codes of the next frames.
 
         Args:
-            errors: ``[C, K, T]``, as far as they are heard.
-            paused: ``[C, T]``, frames that get one code whatever is chosen; none if None.
+            frames: the next packet.
+            ahead: the packets after it, as many as are known, of a stream that waits for them;
+                none at its end. None in live streams, which cannot wait.
 
         Returns:
             ``[C, T]``, at least one.
@@ -109,21 +146,20 @@ class ConstantQuality:
 
     Args:
         threshold: lowest decrease of the error, as far as it is heard, for each bit.
-        bits_per_code: bits of a plain code.
 
     Example:
-        >>> errors = np.cumprod(np.full((1, 4, 2), 0.5), axis=1) * [1.0, 0.1]
-        >>> ConstantQuality(threshold=0.01, bits_per_code=10).choose(errors)
+        >>> errors = np.cumprod(np.full((1, 2, 4), 0.5), axis=2) * [[1.0], [0.1]]
+        >>> frames = Frames(gains(errors, np.full(4, 10.0)), np.zeros((1, 2), np.bool_))
+        >>> ConstantQuality(threshold=0.01).choose(frames)
         array([[3, 1]])
     """
 
-    def __init__(self, threshold: float, bits_per_code: int) -> None:
-        self._threshold, self._bits_per_code = threshold, bits_per_code
+    def __init__(self, threshold: float) -> None:
+        self.threshold = threshold
 
-    def choose(self, errors: Floats, paused: Booleans | None = None) -> Integers:
+    def choose(self, frames: Frames, ahead: Sequence[Frames] | None = None) -> Integers:
         """See `Allocator`."""
-        prices = np.full(errors.shape[1], float(self._bits_per_code))
-        counts: Integers = (gains(errors.transpose(0, 2, 1), prices) > self._threshold).sum(axis=-1)
+        counts: Integers = (frames.worth > self.threshold).sum(axis=-1)
         return counts
 
     def spent(self, bits: int, counts: Integers) -> None:
@@ -131,14 +167,15 @@ class ConstantQuality:
 
 
 WINDOW_SECONDS = 8.0
-"""The threshold is chosen by the newest frames, this long."""
+"""In live streams the threshold is chosen by the newest frames, this long."""
 HORIZON_SECONDS = 2.0
-"""Time within which bits that were spent too much or too little are made up for."""
+"""Time within which live streams make up for bits that were spent too much or too little."""
 MOST_CORRECTION = 0.5
 """Largest such correction, as a share of the target."""
 CHOICE_SECONDS = 0.2
-"""A threshold holds for at least so long: it would change little from one frame to the next."""
-RATIO_SECONDS = 0.2
+"""A threshold of a live stream holds for at least so long: it would change little from one frame to
+the next."""
+RATIO_SECONDS = 4.0
 """Time over which the ratio of coded to plain bits is averaged."""
 FIRST_RATIO = 0.85
 
@@ -146,59 +183,44 @@ FIRST_RATIO = 0.85
 class RateControl:
     """Chooses the numbers of codes so that the mean bitrate is that of a target.
 
-    What was spent is told after every packet, with all its bytes. The choice for a packet depends
-    on those before it alone, and memory is constant.
+    What was spent is told after every packet, with all its bytes. A stream that waits for what
+    follows shares the bits among all frames that are known. In a live stream the choice depends on
+    the frames before. Memory is constant.
 
     Args:
         target: bits per second and channel, all bytes counted.
         frame_rate: frames per second.
         bits_per_code: bits of a plain code.
-        num_frames: length of the stream, if it is known. Then what was spent too much or too little
-            is made up for before it ends.
 
     Example:
         >>> control = RateControl(target=1_000.0, frame_rate=50.0, bits_per_code=10)
-        >>> errors = np.cumprod(np.full((1, 4, 50), 0.5), axis=1)
-        >>> errors[..., :25] /= 100  # half of it needs little
-        >>> counts = control.choose(errors)
-        >>> counts[0, [0, -1]].tolist()
+        >>> errors = np.cumprod(np.full((1, 50, 4), 0.5), axis=2)
+        >>> errors[:, :25] /= 100  # half of it needs little
+        >>> frames = Frames(gains(errors, np.full(4, 10.0)), np.zeros((1, 50), np.bool_))
+        >>> control.choose(frames)[0, [0, -1]].tolist()
         [1, 3]
     """
 
-    def __init__(
-        self, target: float, frame_rate: float, bits_per_code: int, num_frames: int | None = None
-    ) -> None:
-        self._left = math.inf if num_frames is None else num_frames
+    def __init__(self, target: float, frame_rate: float, bits_per_code: int) -> None:
         self._target, self._bits_per_code = target / frame_rate, bits_per_code
         self._frame_rate = frame_rate
-        self._window: Floats = np.zeros((0, 0))
-        self._threshold, self._age = np.inf, np.inf
+        self._past: Floats = np.zeros((0, 0))
+        self._age = np.inf  # of the threshold of a live stream, in seconds
         self._ratio = FIRST_RATIO  # of what codes cost to what plain ones would
         self._excess = 0.0  # bits per channel that were spent too much so far
+        self.threshold = np.inf
 
-    def choose(self, errors: Floats, paused: Booleans | None = None) -> Integers:
+    def choose(self, frames: Frames, ahead: Sequence[Frames] | None = None) -> Integers:
         """See `Allocator`."""
-        channels, count, num_frames = errors.shape
-        prices = np.full(count, float(self._bits_per_code))
-        worth = gains(errors.transpose(0, 2, 1), prices)
-        # Pauses have no part in the choice. What they save is spent on what follows.
-        seen = worth.reshape(-1, count) if paused is None else worth[~paused]
-        self._window = np.concatenate((self._window.reshape(-1, count), seen))
-        self._window = self._window[-round(WINDOW_SECONDS * self._frame_rate) * channels :]
-        self._age += num_frames / self._frame_rate
-        lasting = HORIZON_SECONDS * self._frame_rate
-        if len(seen) and self._left <= lasting + num_frames:
-            # The end is near: each packet gets its share.
-            left = max(self._left, num_frames)
-            budget = (self._target - self._excess / left) / self._ratio * len(seen)
-            self._threshold, self._age = threshold(seen, prices, budget), np.inf
-        elif len(seen) and self._age >= CHOICE_SECONDS:
-            correction = self._excess / (lasting * self._target)
-            correction = np.clip(correction, -MOST_CORRECTION, MOST_CORRECTION)
-            budget = self._target * (1 - correction) / self._ratio * len(self._window)
-            self._threshold, self._age = threshold(self._window, prices, budget), 0.0
-        self._left -= num_frames
-        counts: Integers = (worth > self._threshold).sum(axis=-1)
+        # Pauses have no part in the choice. What they save is spent on the others.
+        if len(frames.competing) and ahead is None:
+            self._follow_the_past(frames)
+        elif len(frames.competing) and ahead is not None:
+            known = [frames, *ahead]
+            budget = self._target * sum(each.num_frames for each in known) - self._excess
+            window = np.concatenate([each.competing for each in known])
+            self._set_threshold(window, budget * len(frames.worth))
+        counts: Integers = (frames.worth > self.threshold).sum(axis=-1)
         return counts
 
     def spent(self, bits: int, counts: Integers) -> None:
@@ -208,3 +230,19 @@ class RateControl:
         if plain := self._bits_per_code * int(counts.sum()):
             decay = math.exp(-num_frames / self._frame_rate / RATIO_SECONDS)
             self._ratio = decay * self._ratio + (1 - decay) * bits / plain
+
+    def _follow_the_past(self, frames: Frames) -> None:
+        """Set the threshold of a live stream from time to time."""
+        channels, num_frames, count = frames.worth.shape
+        self._past = np.concatenate((self._past.reshape(-1, count), frames.competing))
+        self._past = self._past[-round(WINDOW_SECONDS * self._frame_rate) * channels :]
+        self._age += num_frames / self._frame_rate
+        if self._age >= CHOICE_SECONDS:
+            correction = self._excess / (HORIZON_SECONDS * self._frame_rate * self._target)
+            correction = np.clip(correction, -MOST_CORRECTION, MOST_CORRECTION)
+            self._set_threshold(self._past, self._target * (1 - correction) * len(self._past))
+            self._age = 0.0
+
+    def _set_threshold(self, worth: Floats, bits: float) -> None:
+        prices = np.full(worth.shape[1], float(self._bits_per_code))
+        self.threshold = threshold(worth, prices, bits / self._ratio)

@@ -40,6 +40,12 @@ class PayloadEncoder:
         self._chain = max(1, int(frames / header.frames_per_packet))
         self._chained = 0  # packets since the last one that depends on no other
 
+    @property
+    def state(self) -> ContextState | None:
+        """What the context model will remember when it codes the next packet; None for nothing."""
+        begins = not self._header.chained or self._chained >= self._chain
+        return None if begins else self._state
+
     def encode(self, codes: Codes) -> tuple[bytes, Coding | None]:
         """The payload of codes ``[C, K, T]``, and how it is written: whatever is shorter.
 
@@ -48,8 +54,8 @@ class PayloadEncoder:
         plain = b"" if self._header.variable else pack_codes(codes, self._header)
         if self._context is None:
             return plain, None if self._header.format == 1 else Coding.PLAIN
-        begins = not self._header.chained or self._state is None or self._chained >= self._chain
-        state = None if begins else self._state
+        state = self.state
+        begins = state is None
         (coded,), state = encode_packets(
             self._context,
             codes[None],

@@ -55,6 +55,12 @@ EXAMPLE_BATCH, EXAMPLE_FRAMES = 3, 5
 # Constants of at most so many values are computed at export, such as transposed bases.
 FOLDED_SIZE = 2**20
 
+ANALYSIS = (
+    ("errors", ("batch", "codebooks", "frames")),
+    ("latent", ("batch", "frames", "dimensions")),
+)
+"""Further outputs of an encoder, and their dimensions."""
+
 TEST_STEPS = (1, 1, 4)
 """Frames per step of the test vectors."""
 
@@ -62,7 +68,8 @@ TEST_STEPS = (1, 1, 4)
 class EncoderStep(nn.Module):
     """One step of an encoder on flat states: audio ``[B, T * hop]`` -> codes ``[B, K, T]``.
 
-    The last output says what each code is worth, see `Quantizer.encode_with_errors`.
+    Further outputs say what each code is worth, see `Quantizer.encode_with_errors`, and what was
+    quantized.
     """
 
     def __init__(self, codec: Codec) -> None:
@@ -74,7 +81,7 @@ class EncoderStep(nn.Module):
         state = unflatten(self.encoder.init_state(1), iter(states))
         latent, state = self.encoder(audio[..., None], state)
         codes, errors = self.quantizer.encode_with_errors(latent)
-        return (codes, *flatten(state), errors)
+        return (codes, *flatten(state), errors, latent)
 
 
 class DecoderStep(nn.Module):
@@ -253,7 +260,7 @@ def _convert(step: nn.Module, inputs: tuple[Tensor, ...], shapes: Any) -> onnx_i
 def _name_inputs_and_outputs(
     graph: onnx_ir.Graph, ends: Sequence[tuple[str, list[str]]], states: Sequence[Tensor]
 ) -> None:
-    """Names of the first input and output with their dimensions, of states, and of errors."""
+    """Names of the first input and output with their dimensions, of states, and of the analysis."""
     directions = ((graph.inputs, "in"), (graph.outputs, "out"))
     for (values, direction), (name, dimensions) in zip(directions, ends, strict=True):
         values[0].name, values[0].shape = name, onnx_ir.Shape(dimensions)
@@ -261,8 +268,9 @@ def _name_inputs_and_outputs(
             value = values[1 + number]
             value.name = f"state_{direction}_{number}"
             value.shape = onnx_ir.Shape(["batch", *state.shape[1:]])
-    for value in graph.outputs[1 + len(states) :]:
-        value.name, value.shape = "errors", onnx_ir.Shape(["batch", "codebooks", "frames"])
+    further = graph.outputs[1 + len(states) :]
+    for value, (name, sizes) in zip(further, ANALYSIS, strict=False):
+        value.name, value.shape = name, onnx_ir.Shape(sizes)
 
 
 @contextmanager

@@ -140,7 +140,7 @@ class ResidualVectorQuantizer(ResidualQuantizer):
         than coding it. After changing weights by hand, call ``eval()`` again.
         """
         super().train(mode)
-        self._cached = None if mode else self._stacked()
+        self._cached = None if mode else self.stacked()
         return self
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
@@ -148,10 +148,11 @@ class ResidualVectorQuantizer(ResidualQuantizer):
         return self.train(self.training)
 
     def _codebooks(self) -> Codebooks:
-        return self._stacked() if self._cached is None else self._cached
+        return self.stacked() if self._cached is None else self._cached
 
     @torch.no_grad()
-    def _stacked(self) -> Codebooks:
+    def stacked(self) -> Codebooks:
+        """All stages, from the weights as they are."""
         entries = F.normalize(torch.stack([stage.codebook for stage in self.stages]), dim=-1)
         maps = torch.stack([stage.project.weight.T for stage in self.stages])
         biases = torch.stack([stage.project.bias for stage in self.stages])
@@ -179,7 +180,7 @@ class ResidualVectorQuantizer(ResidualQuantizer):
             if index >= first:
                 self._initialize_stage(stage, residual, iterations)
             # The residual of coding, which may choose other entries than k-means on the sphere.
-            book = self._stacked().each[index]
+            book = self.stacked().each[index]
             parts = torch.split(residual, _rows_at_once(len(stage.codebook)))
             residual = torch.cat([part - book(part)[1] for part in parts])
         self.train(self.training)

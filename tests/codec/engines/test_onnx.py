@@ -63,7 +63,7 @@ def test_damaged_and_mismatched_graphs_are_refused(exported: Path) -> None:
             OnnxEngine(exported).encode_step(sound(40), OnnxEngine(exported).init_encoder(1))
 
     refused("belongs to other weights: run aecodec export", weights_sha256="00")
-    refused("has format 2, this version reads 1", format=2)
+    refused("has format 3, this version reads 2", format=3)
     refused("does not describe graphs: 'file'", encoder={})
     outside = graphs["encoder"] | {"file": "../encoder.onnx"}
     refused("lies elsewhere", encoder=outside)

@@ -7,13 +7,36 @@ import itertools
 import numpy as np
 import pytest
 
-from codec.entropy.allocation import ConstantQuality, RateControl, gains, heard, threshold
+from codec.entropy.allocation import (
+    ConstantQuality,
+    Frames,
+    RateControl,
+    gains,
+    heard,
+    threshold,
+)
 
 
 def random_errors(rng: np.random.Generator, frames: int, count: int) -> np.ndarray:
     """Errors that usually fall with every codebook, and sometimes rise."""
     factors = rng.uniform(0.3, 1.05, (frames, count))
     return np.cumprod(factors, axis=1) * rng.uniform(0.01, 2, (frames, 1))
+
+
+def frames_of(errors: np.ndarray, paused: np.ndarray | None = None) -> Frames:
+    """What an allocator is given for errors ``[C, K, T]`` and codes of 10 bits."""
+    worth = gains(errors.transpose(0, 2, 1), np.full(errors.shape[1], 10.0))
+    return Frames(worth, np.zeros(worth.shape[:2], np.bool_) if paused is None else paused)
+
+
+def packets_of(
+    errors: np.ndarray, num_frames: int, paused: np.ndarray | None = None
+) -> list[Frames]:
+    """The same in packets."""
+    parts = [slice(start, start + num_frames) for start in range(0, errors.shape[2], num_frames)]
+    return [
+        frames_of(errors[..., part], None if paused is None else paused[:, part]) for part in parts
+    ]
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -53,8 +76,8 @@ def test_the_mean_bitrate_is_the_target(target: float, frames_per_packet: int) -
     errors[..., :500] *= 0.05
     control = RateControl(50 * target, frame_rate=50.0, bits_per_code=10)
     spent, counts = 0, []
-    for start in range(0, 1_000, frames_per_packet):
-        chosen = control.choose(errors[..., start : start + frames_per_packet])
+    for packet in packets_of(errors, frames_per_packet):
+        chosen = control.choose(packet)
         bits = int(7.3 * chosen.sum()) + (88 if frames_per_packet > 10 else 0)
         control.spent(bits, chosen)
         spent += bits
@@ -68,8 +91,8 @@ def test_channels_share_the_bits() -> None:
     errors = random_errors(np.random.default_rng(0), 1_000, 9).T[None]
     both = np.concatenate((errors, 0.01 * errors))
     control, counts = RateControl(1_500.0, frame_rate=50.0, bits_per_code=10), []
-    for start in range(0, 1_000, 100):
-        chosen = control.choose(both[..., start : start + 100])
+    for packet in packets_of(both, 100):
+        chosen = control.choose(packet)
         control.spent(int(8 * chosen.sum()), chosen)
         counts.append(chosen)
     loud, quiet = np.concatenate(counts, axis=1)[:, 200:].mean(axis=1)
@@ -78,19 +101,34 @@ def test_channels_share_the_bits() -> None:
 
 
 @pytest.mark.parametrize("num_frames", [500, 613, 730])
-def test_a_known_length_is_used_to_meet_the_bitrate(num_frames: int) -> None:
-    """Prices rise at the end, where there is little time to make up for it."""
-    errors = random_errors(np.random.default_rng(0), num_frames, 9).T[None]
-    misses = []
-    for known in (num_frames, None):
-        control, spent = RateControl(1_500.0, 50.0, 10, known), 0
-        for start in range(0, num_frames, 100):
-            chosen = control.choose(errors[..., start : start + 100])
-            bits = int((6 if start < num_frames - 220 else 8) * chosen.sum())
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_stream_that_waits_meets_the_bitrate(num_frames: int, channels: int) -> None:
+    """The end needs little, so what was not spent before cannot be spent any more."""
+    errors = random_errors(np.random.default_rng(0), channels * num_frames, 9)
+    errors = errors.reshape(channels, num_frames, 9).transpose(0, 2, 1).copy()
+    errors[..., -150:] *= 1e-6
+    packets, misses = packets_of(errors, 100), []
+    for waits in (True, False):
+        control, spent = RateControl(1_500.0, 50.0, 10), 0
+        for number, packet in enumerate(packets):
+            chosen = control.choose(packet, packets[number + 1 :] if waits else None)
+            bits = int(7 * chosen.sum())
             control.spent(bits, chosen)
             spent += bits
-        misses.append(abs(spent / num_frames / 30 - 1))
-    assert misses[0] < 0.02 and misses[0] < misses[1]
+        misses.append(abs(spent / num_frames / channels / 30 - 1))
+    assert misses[0] < 0.02 < misses[1]
+
+
+def test_the_threshold_is_that_of_all_frames_that_are_known() -> None:
+    """What follows and needs more gets more: the first packet gets no more than its due."""
+    errors = random_errors(np.random.default_rng(0), 200, 9).T[None]
+    errors[..., :100] *= 0.1
+    first, second = packets_of(errors, 100)
+    control = RateControl(1_500.0, 50.0, 10)
+    alone = control.choose(first, []).sum()
+    known = control.choose(first, [second])
+    assert known.sum() < 0.7 * alone
+    assert np.array_equal(known, (first.worth > control.threshold).sum(axis=-1))
 
 
 def test_pauses_have_no_part_in_the_choice() -> None:
@@ -99,10 +137,8 @@ def test_pauses_have_no_part_in_the_choice() -> None:
     paused = np.zeros((1, 600), np.bool_)
     paused[:, 200:400] = True
     control, counts = RateControl(1_500.0, 50.0, 10), []
-    for start in range(0, 600, 100):
-        part = slice(start, start + 100)
-        chosen = control.choose(errors[..., part], paused[:, part])
-        chosen = np.where(paused[:, part], 0, chosen)
+    for packet in packets_of(errors, 100, paused):
+        chosen = np.where(packet.paused, 0, control.choose(packet))
         control.spent(int(8 * chosen.sum()), chosen)
         counts.append(chosen[0])
     means = [each.mean() for each in counts]
@@ -111,9 +147,10 @@ def test_pauses_have_no_part_in_the_choice() -> None:
 
 def test_constant_quality_needs_fewer_codes_where_errors_are_small() -> None:
     errors = random_errors(np.random.default_rng(0), 400, 9).T[None]
-    sums = [ConstantQuality(each, 10).choose(errors).sum() for each in (0.1, 0.01, 0.001)]
+    frames = frames_of(errors)
+    sums = [ConstantQuality(each).choose(frames).sum() for each in (0.1, 0.01, 0.001)]
     assert 400 <= sums[0] < sums[1] < sums[2] <= 3600
-    assert ConstantQuality(0.01, 10).choose(0.01 * errors).sum() < sums[1]
+    assert ConstantQuality(0.01).choose(frames_of(0.01 * errors)).sum() < sums[1]
 
 
 def test_errors_in_quiet_frames_are_heard_less() -> None:

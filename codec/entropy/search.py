@@ -1,0 +1,140 @@
+"""Search for better codes than those of the nearest entries: the effort of an encoder.
+
+The nearest entry of each codebook in turn leaves a larger error than other codes of the same number
+would. A beam search keeps several candidates from one codebook to the next (as in the M-algorithm,
+Jelinek and Anderson, 1971, doi:10.1109/TIT.1971.1054606). Among those that are left, the context
+model tells which take few bits: the one with the least error and price is sent (Sullivan and
+Wiegand, 1998, doi:10.1109/79.733497). Any decoder decodes the codes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from codec.bitrate import ceil_div
+from codec.entropy.context import NO_CODE, ContextModel, ContextState
+from codec.entropy.range_coder import TOTAL_BITS
+
+Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
+
+CANDIDATES = (1, 4, 8, 16)
+"""Candidates that are kept at each effort."""
+
+
+@dataclass(frozen=True)
+class CodeTables:
+    """What codes stand for: entry c of codebook k is ``entries[k, c] @ maps[k] + biases[k]``.
+
+    Attributes:
+        entries: ``[K, size, d]``.
+        maps: ``[K, d, D]``.
+        biases: ``[K, D]``.
+    """
+
+    entries: Floats
+    maps: Floats
+    biases: Floats
+
+
+class CodeSearch:
+    """Finds codes that are nearer to a latent than the nearest entries one by one.
+
+    Args:
+        tables: of the model.
+        num_candidates: number of candidates that are kept for each frame.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> entries, maps = rng.standard_normal((4, 32, 3)), rng.standard_normal((4, 3, 6))
+        >>> search = CodeSearch(CodeTables(entries, maps, np.zeros((4, 6))), num_candidates=8)
+        >>> codes, errors = search.candidates(rng.standard_normal((5, 6)), np.full(5, 3))
+        >>> codes.shape, bool((errors[:, 0] <= errors[:, 1]).all())
+        ((5, 8, 4), True)
+    """
+
+    def __init__(self, tables: CodeTables, num_candidates: int) -> None:
+        self._tables, self._num_candidates = tables, num_candidates
+        values = tables.entries @ tables.maps + tables.biases[:, None]
+        self._half_powers: Floats = 0.5 * np.square(values).sum(axis=-1)
+
+    def candidates(self, latent: Floats, counts: Integers) -> tuple[Integers, Floats]:
+        """The best codes that are found for each frame, the best first.
+
+        Args:
+            latent: ``[N, D]``.
+            counts: ``[N]``, numbers of codes.
+
+        Returns:
+            Codes ``[N, M, K]``, `NO_CODE` where they are absent, and mean squares ``[N, M]`` of
+            what they leave of the latent, infinite where there are fewer than M candidates.
+        """
+        entries, maps, biases = self._tables.entries, self._tables.maps, self._tables.biases
+        num_codebooks, size, _ = entries.shape
+        most = self._num_candidates
+        found = np.full((len(latent), most, num_codebooks), NO_CODE)
+        errors = np.full((len(latent), most), np.inf, np.float32)
+        errors[counts == 0] = np.square(latent[counts == 0]).mean(axis=1)[:, None]
+        residual = latent[:, None]
+        remaining = np.square(latent).sum(axis=1)[:, None]
+        codes = np.full((len(latent), 1, num_codebooks), NO_CODE)
+        for k in range(int(counts.max(initial=0))):
+            scores = residual @ maps[k].T @ entries[k].T + residual @ biases[k][:, None]
+            after = remaining[:, :, None] - 2 * (scores - self._half_powers[k])
+            flat = after.reshape(len(latent), -1)
+            kept = min(most, flat.shape[1])
+            best = np.argpartition(flat, kept - 1, axis=1)[:, :kept]
+            remaining = np.take_along_axis(flat, best, axis=1)
+            order = np.argsort(remaining, axis=1)
+            remaining = np.take_along_axis(remaining, order, axis=1)
+            before, code = np.divmod(np.take_along_axis(best, order, axis=1), size)
+            codes = np.take_along_axis(codes, before[..., None], axis=1)
+            codes[:, :, k] = code
+            residual = np.take_along_axis(residual, before[..., None], axis=1)
+            residual = residual - entries[k][code] @ maps[k] - biases[k]
+            complete = counts == k + 1
+            found[complete, :kept] = codes[complete]
+            errors[complete, :kept] = np.square(residual[complete]).mean(axis=-1)
+        return found, errors
+
+
+def least_cost(
+    model: ContextModel,
+    candidates: Integers,
+    costs: Floats,
+    price: float,
+    state: ContextState | None = None,
+    segments: int = 1,
+) -> Integers:
+    """Codes of the least error and price, one frame after the other.
+
+    Args:
+        model: tells how many bits codes take after those that were chosen before.
+        candidates: ``[C, T, M, K]``, from `CodeSearch.candidates`.
+        costs: ``[C, T, M]``, their errors as far as they are heard.
+        price: what a bit costs, in the unit of the errors.
+        state: what the model remembers of the packet before; nothing if None.
+        segments: number of parts of the packet in which the context begins anew.
+
+    Returns:
+        Codes ``[C, K, T]``.
+    """
+    channels, num_frames, count, num_codebooks = candidates.shape
+    steps = ceil_div(num_frames, segments)
+    chosen = np.empty((channels, num_codebooks, num_frames), np.int64)
+    own = np.arange(channels)
+    for frame in range(num_frames):
+        if frame % steps == 0:
+            state = state if state is not None and not frame else model.init_state(channels)
+        assert state is not None
+        rows = candidates[:, frame].reshape(channels * count, num_codebooks, 1)
+        each = state.of_rows(own.repeat(count))
+        _, frequencies, after = model.code_intervals(rows, each, variable=True)
+        bits = (TOTAL_BITS - np.log2(frequencies)).sum(axis=(1, 2)).reshape(channels, count)
+        best = np.argmin(costs[:, frame] + price * bits, axis=1)
+        chosen[:, :, frame] = candidates[own, frame, best]
+        state = after.of_rows(own * count + best)
+    return chosen

@@ -1,0 +1,151 @@
+"""A search finds codes of less error or fewer bits than the nearest entries one by one."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from codec.engines.base import WeighsCodes
+from codec.engines.torch import TorchEngine
+from codec.entropy.allocation import ConstantQuality, audibility
+from codec.entropy.coding import encode_packets
+from codec.entropy.context import NO_CODE, ContextModel, ContextShape
+from codec.entropy.payload import PayloadDecoder
+from codec.entropy.search import CANDIDATES, CodeSearch, CodeTables, least_cost
+from codec.errors import ConfigError
+from codec.network.model import Codec
+from codec.stream import StreamEncoder
+from tests.codec.entropy.oracle import matching_context, random_context
+from tests.conftest import sound
+from tests.engines import onnx_engine
+
+
+def random_tables(rng: np.random.Generator, num_codebooks: int = 3, size: int = 8) -> CodeTables:
+    entries = rng.standard_normal((num_codebooks, size, 3)).astype(np.float32)
+    maps = rng.standard_normal((num_codebooks, 3, 5)).astype(np.float32)
+    return CodeTables(entries, maps, rng.standard_normal((num_codebooks, 5)).astype(np.float32))
+
+
+def value(tables: CodeTables, codes: tuple[int, ...]) -> np.ndarray:
+    total: np.ndarray = sum(
+        tables.entries[k, code] @ tables.maps[k] + tables.biases[k] for k, code in enumerate(codes)
+    )
+    return total
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_with_all_candidates_the_search_is_exhaustive(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    tables = random_tables(rng)
+    latent = rng.standard_normal((6, 5)).astype(np.float32)
+    counts = np.array([1, 2, 3, 3, 2, 0])
+    codes, errors = CodeSearch(tables, num_candidates=8**3).candidates(latent, counts)
+    for frame, count in enumerate(counts):
+        choices = list(itertools.product(range(8), repeat=count))
+        every = [np.square(latent[frame] - value(tables, each)).mean() for each in choices]
+        assert tuple(codes[frame, 0, :count]) == choices[int(np.argmin(every))]
+        assert (codes[frame, :, count:] == NO_CODE).all()
+        assert np.allclose(errors[frame, : len(every)], np.sort(every), rtol=1e-4, atol=1e-5)
+        assert count == 0 or np.isinf(errors[frame, len(every) :]).all()
+
+
+def test_one_candidate_is_the_nearest_entry_of_each_codebook(lapped: Codec) -> None:
+    """In both engines, which know the tables from different sources."""
+    audio = sound(4_000)
+    engine = TorchEngine(lapped)
+    found, _ = engine.analyze_step(audio, engine.init_encoder(1))
+    counts = np.full(found.latent.shape[1], 4)
+    for each in (engine, onnx_engine(lapped)):
+        assert isinstance(each, WeighsCodes) and each.code_tables is not None
+        codes, errors = CodeSearch(each.code_tables, 1).candidates(found.latent[0], counts)
+        assert np.array_equal(codes[:, 0].T, found.codes[0])
+        assert np.allclose(errors[:, 0], found.errors[0, -1], rtol=1e-4)
+
+
+def test_engines_give_the_same_latent(lapped: Codec) -> None:
+    audio = sound(4_000, channels=2)
+    engine, graphs = TorchEngine(lapped), onnx_engine(lapped)
+    expected = engine.analyze_step(audio, engine.init_encoder(2))[0].latent
+    found = graphs.analyze_step(audio, graphs.init_encoder(2))[0].latent
+    assert found.shape == expected.shape and np.allclose(found, expected, atol=1e-4)
+    empty, _ = graphs.analyze_step(audio[:, :0], graphs.init_encoder(2))
+    assert empty.latent.shape == (2, 0, found.shape[2]) and empty.codes.shape == (2, 4, 0)
+
+
+@pytest.mark.parametrize("segments", [1, 3])
+def test_the_price_of_bits_decides_between_error_and_size(segments: int) -> None:
+    rng = np.random.default_rng(0)
+    shape = ContextShape(3, 8, 3, width=8, hidden=5, dilations=(1, 2))
+    model = ContextModel(shape, random_context(rng, shape, largest=25))
+    latent = rng.standard_normal((20, 5)).astype(np.float32)
+    counts = rng.integers(1, 4, 20)
+    codes, errors = CodeSearch(random_tables(rng), 16).candidates(latent, counts)
+    candidates, costs = codes.reshape(2, 10, 16, 3), errors.reshape(2, 10, 16)
+    sizes, total_costs = [], []
+    for price in (0.0, 0.02, 0.1, 10.0):
+        chosen = least_cost(model, candidates, costs, price, segments=segments)
+        (payload,), _ = encode_packets(model, chosen[None], segments=segments, variable=True)
+        same = (candidates == chosen.transpose(0, 2, 1)[:, :, None]).all(axis=3)
+        assert same.any(axis=2).all()
+        sizes.append(len(payload))
+        total_costs.append(costs[same].sum())
+    assert np.isclose(total_costs[0], costs.min(axis=2).sum())
+    assert sizes[3] < sizes[2] < sizes[0] and total_costs[0] < total_costs[2] < total_costs[3]
+
+
+@pytest.fixture(scope="module")
+def engine(lapped: Codec) -> TorchEngine:
+    audio = sound(20_000)
+    codes = lapped.encode(torch.from_numpy(audio[None]))[0].numpy()
+    context = matching_context(np.random.default_rng(0), codes, lapped.config.codebook_size)
+    return TorchEngine(lapped, context=context)
+
+
+PRICE = 2e-4
+"""Decrease of the error per bit, at which about half of the codes are sent."""
+
+
+@pytest.mark.parametrize("variable", [True, False])
+@pytest.mark.parametrize("frames_per_packet", [1, 7])
+def test_effort_lowers_the_cost_of_a_stream(
+    engine: TorchEngine, variable: bool, frames_per_packet: int
+) -> None:
+    """Error and price of the bits together, where the number of codes varies; else the error."""
+    audio = sound(12_320)
+    latent = engine.analyze_step(audio, engine.init_encoder(1))[0].latent[0]
+    audible = audibility(audio, len(latent))[0] if variable else np.ones(len(latent))
+    costs = []
+    for effort in range(len(CANDIDATES)):
+        sent = []
+        for step in (12_320, 1_001):
+            encoder = StreamEncoder(
+                engine,
+                frames_per_packet=frames_per_packet,
+                effort=effort,
+                variable=variable,
+                allocator=ConstantQuality(PRICE),
+            )
+            pieces = [audio[:, at : at + step] for at in range(0, audio.shape[1], step)]
+            packets = [packet for piece in pieces for packet in encoder.push(piece)]
+            sent.append(packets + encoder.finish())
+        assert sent[0] == sent[1]
+        decoded = PayloadDecoder(encoder.header, engine.info.context).decode(sent[0])
+        codes = np.concatenate([each for each in decoded if each is not None], axis=2)
+        assert not variable or 1.5 < (codes >= 0).sum() / len(latent) < 3.5
+        values = engine.codec.require_codes().decode_present(torch.from_numpy(codes))[0].numpy()
+        errors = np.square(values - latent).mean(axis=1) * audible
+        size = 8 * sum(len(packet.payload) for packet in sent[0])
+        costs.append(errors.sum() + (PRICE * size if variable else 0))
+    assert costs[3] < costs[1] < costs[0]
+
+
+def test_effort_out_of_range_and_models_without_tables_are_refused(
+    engine: TorchEngine, fsq: Codec
+) -> None:
+    with pytest.raises(ConfigError, match="effort 4 is out of range: give 0 to 3"):
+        StreamEncoder(engine, effort=4)
+    with pytest.raises(ConfigError, match="no codebooks to search"):
+        StreamEncoder(TorchEngine(fsq, "small"), effort=1)
