@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from codec.engines.pretrained.causal import CausalEngine
 from codec.engines.pretrained.chunked import ChunkedEngine, chunk_shape
@@ -303,7 +304,26 @@ def random_model(family: str, **config: Any) -> Any:
             for name, buffer in model.named_buffers():
                 if name.endswith(("embed", "embed_sum")):  # they are initialised to zero
                     buffer.normal_()
+            if family in ("encodec", "snac"):  # all frames of the others differ as they are
+                _standardize_latents(model, 40 * FAMILIES[family].shape(model.config).hop_length)
     return model
+
+
+def _standardize_latents(model: Any, num_samples: int) -> None:
+    """Latents of mean 0 and variance 1, as codebooks are: else frames would have the same codes."""
+    first, *_, last = (each for each in model.encoder.modules() if isinstance(each, nn.Conv1d))
+    latents: list[Tensor] = []
+    hook = last.register_forward_hook(lambda layer, inputs, output: latents.append(output))
+    model.encoder(0.1 * torch.randn(1, first.in_channels, num_samples))
+    hook.remove()
+    deviation, mean = torch.std_mean(latents[0], dim=(0, 2))
+    weight = last.weight / deviation[:, None, None]
+    if parametrize.is_parametrized(last):
+        last.weight = weight
+    else:
+        last.weight.copy_(weight)
+    if last.bias is not None:
+        last.bias.copy_((last.bias - mean) / deviation)
 
 
 def make_engine(family: str, model: Any, name: str) -> PretrainedEngine:
