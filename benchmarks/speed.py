@@ -56,7 +56,7 @@ from codec.stream import StreamDecoder, StreamEncoder
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PUSHES_MS = (20, 40, 100, 1000)
-DEFAULT_PEERS = ("opus", "encodec", "dac", "mimi")
+DEFAULT_PEERS = ("opus", "encodec", "dac", "mimi", "snac")
 OURS = Aecodec.name
 
 # The peak memory of a process starts at that of its parent, so a small process starts commands.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -54,10 +55,14 @@ class FrameRates:
         return self.codebook_size.bit_length() - 1
 
     @property
+    def codebook_counts(self) -> Sequence[int]:
+        """Numbers of codebooks that can be coded, ascending; none without codes."""
+        return range(1, self.num_codebooks + 1) if self.has_codes else ()
+
+    @property
     def bitrates(self) -> list[Fraction]:
         """Every bitrate per channel that can be coded, ascending; none without codes."""
-        counts = range(1, self.num_codebooks + 1) if self.has_codes else ()
-        return [self.bitrate(count) for count in counts]
+        return [self.bitrate(count) for count in self.codebook_counts]
 
     def num_frames(self, num_samples: int) -> int:
         """Frames that hold ``num_samples`` samples; the last one may be partly padding."""
@@ -75,7 +80,7 @@ class FrameRates:
                 the highest.
 
         Returns:
-            A count in ``[1, num_codebooks]``.
+            One of `codebook_counts`.
 
         Raises:
             ConfigError: ``bitrate`` is out of range, or there are no codes at all.
@@ -84,14 +89,16 @@ class FrameRates:
             raise ConfigError(NO_CODES)
         if bitrate is None:
             return self.num_codebooks
-        lowest, highest = self.bitrate(1), self.bitrate(self.num_codebooks)
+        lowest, highest = self.bitrates[0], self.bitrates[-1]
         if not lowest <= bitrate <= highest:
+            steps = f"in steps of {format_bitrate(lowest)}"
+            if len(self.codebook_counts) < self.num_codebooks:
+                steps = "in the steps that aecodec info lists"
             raise ConfigError(
                 f"bitrate {format_bitrate(bitrate)} is out of range: this model codes "
-                f"{format_bitrate(lowest)} to {format_bitrate(highest)} per channel, "
-                f"in steps of {format_bitrate(lowest)}"
+                f"{format_bitrate(lowest)} to {format_bitrate(highest)} per channel, {steps}"
             )
-        return int(bitrate / lowest)
+        return max(count for count in self.codebook_counts if self.bitrate(count) <= bitrate)
 
 
 def parse_bitrate(text: str) -> Fraction:

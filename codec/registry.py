@@ -27,8 +27,8 @@ Model: TypeAlias = "Engine | Codec | str | Path"
 """Whatever names a model: an engine, a PyTorch model, a packaged name or a model folder."""
 
 
-PRETRAINED = ("encodec", "dac", "mimi")
-"""Families of models that the package ``transformers`` loads."""
+PRETRAINED = ("encodec", "dac", "mimi", "snac")
+"""Families of models of other projects."""
 
 
 def pretrained_source(model: str | Path) -> tuple[str, str] | None:
@@ -67,7 +67,7 @@ def load_engine(
     """
     if pretrained := pretrained_source(model):
         with optional_packages("models of other projects", "transformers"):
-            from codec.engines.pretrained import load_pretrained
+            from codec.engines.pretrained.families import load_pretrained
 
             return load_pretrained(*pretrained)
     folder = find_model(model)

@@ -84,8 +84,9 @@ PRETRAINED: dict[str, dict[str, Any]] = {
         "vector_quantization_hidden_dimension": 8,
         "upsample_groups": 16,
     },
+    "snac": {"encoder_dim": 4, "decoder_dim": 32, "codebook_dim": 4},
 }
-"""Settings of small networks of `transformers` with the published codebooks and bits."""
+"""Settings of small networks of other projects with the published codebooks and bits."""
 
 
 def make_codec(config: CodecConfig, folder: Path, seed: int = 0) -> Codec:

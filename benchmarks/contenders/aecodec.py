@@ -105,7 +105,7 @@ class Aecodec(Contender):
         """
         info = self.engine.info
         # By its place in the list: a bitrate that is not an integer was rounded down there.
-        exact = info.bitrate(self.bitrates().index(bitrate) + 1)
+        exact = info.bitrates[self.bitrates().index(bitrate)]
         if self.coded and info.context is not None and frames_per_packet is None:
             return self._encode_file(audio, exact)
         encoder = StreamEncoder(

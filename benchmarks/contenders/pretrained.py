@@ -1,4 +1,4 @@
-"""EnCodec, DAC and Mimi, through the engines of `codec.engines.pretrained`."""
+"""EnCodec, DAC, Mimi and SNAC, through the engines of `codec.engines.pretrained`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 
 from benchmarks.contenders.base import Contender, Encoded
 from codec.engines.base import Codes, encode
-from codec.engines.pretrained import PretrainedEngine, load_pretrained, random_engine
+from codec.engines.pretrained.engine import PretrainedEngine
+from codec.engines.pretrained.families import FAMILIES, load_pretrained, random_engine
 from codec.errors import CodecError
 from codec.io.audio import Samples
 
@@ -28,7 +29,7 @@ class Coding(NamedTuple):
 
 
 class PretrainedContender(Contender):
-    """A model of ``transformers``, on whole signals.
+    """A model of another project, on whole signals.
 
     It has no file format of its own; the payload is the number of codes times the bits of a code.
     Weights come from a local folder: nothing is downloaded.
@@ -64,7 +65,7 @@ class PretrainedContender(Contender):
 
     @classmethod
     def weights_file(cls, model: str) -> Path | None:
-        return Path(model) / "model.safetensors"
+        return FAMILIES[cls.name].find_weights(Path(model))
 
     def bitrates(self) -> tuple[int, ...]:
         return tuple(map(int, self.engine.info.bitrates))
@@ -77,7 +78,7 @@ class PretrainedContender(Contender):
 
     def _count(self, bitrate: int) -> int:
         """Codebooks of one of `bitrates`, by its place: fractions were rounded down there."""
-        return self.bitrates().index(bitrate) + 1
+        return self.engine.info.codebook_counts[self.bitrates().index(bitrate)]
 
     def decode(self, encoded: Encoded) -> Samples:
         codes, num_samples = encoded.content
@@ -93,17 +94,21 @@ def _load(name: str, folder: str) -> PretrainedEngine:
 
 
 class EnCodec(PretrainedContender):
-    """EnCodec (arXiv:2210.13438), the causal model for mono audio at 24 kHz."""
+    """EnCodec (arXiv:2210.13438): the model at 24 kHz, or with its weights that at 48 kHz."""
 
     name = "encodec"
 
     def bitrates(self) -> tuple[int, ...]:
         """Only those that the model was trained at."""
-        kilobits = self.engine.model.config.target_bandwidths
-        return tuple(round(1000 * each) for each in kilobits)
+        return tuple(int(self.engine.info.bitrates[count - 1]) for count in self._trained())
 
     def _count(self, bitrate: int) -> int:
-        return self.engine.info.codebooks_for(bitrate)
+        return self.engine.info.codebook_counts[self._trained()[self.bitrates().index(bitrate)] - 1]
+
+    def _trained(self) -> list[int]:
+        """Numbers of layers of the quantizer."""
+        quantizer, config = self.engine.model.quantizer, self.engine.model.config
+        return [quantizer.get_num_quantizers_for_bandwidth(b) for b in config.target_bandwidths]
 
 
 class DAC(PretrainedContender):
@@ -116,3 +121,10 @@ class Mimi(PretrainedContender):
     """Mimi (arXiv:2410.00037), for speech and other audio at 24 kHz."""
 
     name = "mimi"
+
+
+class SNAC(PretrainedContender):
+    """SNAC (arXiv:2410.14411) at 24 kHz."""
+
+    name = "snac"
+    packages = ("snac",)

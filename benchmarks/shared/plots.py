@@ -28,6 +28,7 @@ COLOURS = {
     "dac": "#7F7F7F",
     "mimi": "#8C564B",
     "lyra": "#E7298A",
+    "snac": "#66A61E",
 }
 SPARE_COLOURS = ("#6A3D9A", "#B15928", "#1B7837", "#A6761D")
 """For codecs that are not listed above, and for further lines of the same codec."""

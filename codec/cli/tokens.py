@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -65,6 +67,7 @@ def tokenize(
     """
     with clear_errors():
         from codec.corpus.ray_data import Cluster
+        from codec.corpus.tokenize import ERRORS
         from codec.corpus.tokenize import tokenize as code
         from codec.registry import load_engine
 
@@ -90,10 +93,13 @@ def tokenize(
                 force=force,
                 progress=progress,
             )
+    errors = f"{outcome.num_errors} errors"
+    if outcome.num_errors:
+        errors += f" (see {out / ERRORS})"
     click.echo(
-        f"{out}: {outcome.num_recordings} recordings, {outcome.hours:.3f} hours, "
-        f"{outcome.num_errors} errors; {outcome.num_written} of {outcome.num_shards} shards "
-        f"written in {outcome.seconds:.1f} seconds",
+        f"{out}: {outcome.num_recordings} recordings, {outcome.hours:.3f} hours, {errors}; "
+        f"{outcome.num_written} of {outcome.num_shards} shards written in "
+        f"{outcome.seconds:.1f} seconds",
         err=True,
     )
 
@@ -138,13 +144,21 @@ def hours_bar() -> Iterator[Callable[[float, float], None]]:
     """On a terminal: hours done and to do, hours of audio per second, and the time left."""
     from tqdm import tqdm
 
-    layout = (
-        "{percentage:3.0f}%|{bar}| {n:.3f}/{total:.3f} hours [{rate_noinv_fmt}, {remaining} left]"
-    )
-    with tqdm(total=1.0, unit="h", leave=False, disable=None, bar_format=layout) as bar:
+    layout = "{percentage:3.0f}%|{bar}| {n:.2f}/{total:.2f} hours [{desc}{remaining} left]"
+    with ExitStack() as stack:
+        bar: Any = None
+        began = 0.0
 
         def progress(done: float, total: float) -> None:
-            bar.total = total / 3600
+            nonlocal bar, began
+            if bar is None:  # not before the recordings have been found, which has its own bar
+                began = time.monotonic()
+                bar = stack.enter_context(
+                    tqdm(total=total / 3600, leave=False, disable=None, bar_format=layout)
+                )
+            if done:
+                speed = done / 3600 / (time.monotonic() - began)
+                bar.set_description_str(f"{speed:.4f} hours per second, ", refresh=False)
             bar.update(done / 3600 - bar.n)
 
         yield progress

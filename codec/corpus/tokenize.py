@@ -307,6 +307,8 @@ def _counted(
     tasks: Sequence[Task], results: Iterable[list[Coded]], progress: Progress | None
 ) -> Iterator[tuple[Task, list[Coded]]]:
     total, done = sum(task.seconds for task in tasks), 0.0
+    if progress is not None and tasks:
+        progress(done, total)
     for task, outcomes in zip(tasks, results, strict=True):
         yield task, outcomes
         done += task.seconds

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -68,6 +69,9 @@ class EngineInfo(FrameRates):
             streams.
         context_source: the context model of its codes, or where it is stored; None if it has none.
         lookahead: samples after a step that its codes depend on, whole frames; see `HearsAhead`.
+        codes_per_layer: how many codebooks of a frame belong to each layer of the quantizer, for
+            models that have several codes of a layer in a frame; empty for one each. Streams have
+            whole layers.
 
     Example:
         >>> from codec import load_engine
@@ -86,6 +90,12 @@ class EngineInfo(FrameRates):
     has_codes: bool = True
     context_source: ContextModel | StoredContext | None = field(default=None, compare=False)
     lookahead: int = 0
+    codes_per_layer: tuple[int, ...] = ()
+
+    @property
+    def codebook_counts(self) -> Sequence[int]:
+        """Numbers of codebooks that can be coded, ascending; none without codes."""
+        return tuple(accumulate(self.codes_per_layer)) or super().codebook_counts
 
     @property
     def context(self) -> ContextModel | None:

@@ -26,6 +26,7 @@ CHAINED_STREAM, VARIABLE_STREAM, PAUSES = 1, 2, 4  # flags of the header
 # Longer packets would make resynchronisation in a damaged file slow, and damage less local.
 MAX_PAYLOAD = 2**16
 MAX_CHANNELS = 255
+MAX_CODEBOOKS = 255
 MAX_PACKET_SECONDS = 10
 MAX_SKIP_SECONDS = 60
 MAX_SEGMENTS = 8
@@ -132,7 +133,7 @@ class Header:
         object.__setattr__(self, "format", max(self.format, needed))
         for name, high in (
             ("channels", MAX_CHANNELS),
-            ("num_codebooks", 255),
+            ("num_codebooks", MAX_CODEBOOKS),
             ("bits_per_code", 16),
             ("frames_per_packet", 0xFFFF),
             ("sample_rate", 1_000_000),

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from codec.bitrate import Bitrate, FrameRates
+from codec.bitrate import Bitrate, FrameRates, ceil_div
 from codec.corpus.workers import OPENING_SECONDS, Recordings
 from codec.engines.base import Engine, decode, encode
 from codec.format.bitpack import packed_size
@@ -222,10 +222,11 @@ def evaluate(
 
 
 def typical_codebook_counts(info: FrameRates) -> list[int]:
-    """A quarter, half and all of the codebooks; none for a model with continuous latents."""
+    """A quarter, half and all of the bitrates, rounded up; none for continuous latents."""
     if not info.has_codes:
         return []
-    return sorted({max(1, info.num_codebooks // part) for part in (4, 2, 1)})
+    possible = info.codebook_counts
+    return sorted({possible[ceil_div(len(possible), part) - 1] for part in (4, 2, 1)})
 
 
 def codebook_counts(info: FrameRates, bitrates: Sequence[Bitrate] | None) -> list[int]:
@@ -233,7 +234,7 @@ def codebook_counts(info: FrameRates, bitrates: Sequence[Bitrate] | None) -> lis
     if bitrates is not None:
         return sorted({info.codebooks_for(bitrate) for bitrate in bitrates})
     counts = typical_codebook_counts(info)
-    return sorted({1, *counts}) if counts else []
+    return sorted({info.codebook_counts[0], *counts}) if counts else []
 
 
 def measure(

@@ -25,7 +25,7 @@ from benchmarks.contenders.lyra import Lyra
 from benchmarks.contenders.pretrained import DAC, PretrainedContender
 from benchmarks.contenders.registry import contenders, find_contender, peers
 from benchmarks.contenders.speex import Speex
-from codec.engines.pretrained import random_engine, random_model
+from codec.engines.pretrained.families import random_engine, random_model
 from codec.errors import CodecError, ConfigError
 from codec.files import encode_file
 from codec.format.container import Header, Packet, PacketReader
@@ -200,7 +200,7 @@ def test_a_transformers_model_is_loaded_from_its_folder(
 
 def test_published_shapes_have_the_published_bitrates() -> None:
     pytest.importorskip("transformers", reason='pip install "aecodec[peers]"')
-    highest = {"encodec": 24_000, "dac": 24_000, "mimi": 4_400}
+    highest = {"encodec": 24_000, "dac": 24_000, "mimi": 4_400, "snac": 984}
     for name, bitrate in highest.items():
         codec = random_network(name)
         assert (codec.bitrates()[-1], codec.sample_rate) == (bitrate, RATE)
@@ -220,7 +220,7 @@ def test_every_contender_states_what_it_is_and_needs() -> None:
     known = contenders()
     assert sorted(known) == sorted(["aecodec", "aecodec-plain", *peers()])
     without = ["opus", "mp3", "aac", "codec2", "speex"]
-    assert list(peers()) == [*without, "encodec", "dac", "mimi", "lyra"]
+    assert list(peers()) == [*without, "encodec", "dac", "mimi", "snac", "lyra"]
     assert {name for name in known if known[name].speech_only} == {"codec2", "speex", "lyra"}
     assert {name for name in known if known[name].needs_weights} == set(peers()) - set(without)
     for contender in known.values():

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import soundfile
 
+from codec.cli.tokens import hours_bar
 from tests.codec.cli.test_cli import fails, run
 from tests.codec.corpus.test_index import BAD, GOOD
 from tests.conftest import wav
@@ -19,7 +24,10 @@ def test_a_folder_becomes_tokens_and_audio_again(
     command = ("tokenize", hostile, "--out", out, "-m", model_folder, "-b", "2k")
     result = run(*command)
     assert result.exit_code == 0 and result.stdout == ""
-    assert f"{len(GOOD)} recordings" in result.stderr and f"{len(BAD)} errors" in result.stderr
+    assert (
+        f"{len(GOOD)} recordings" in result.stderr
+        and f"{len(BAD)} errors (see {out}/errors.jsonl)" in result.stderr
+    )
     assert "1 of 1 shards written" in result.stderr
     assert "0 of 1 shards written" in run(*command, "--max-errors", str(len(BAD))).stderr
     fails(run(*command, "--max-errors", "2"), 1, f"{len(BAD)} recordings could not be coded")
@@ -30,6 +38,26 @@ def test_a_folder_becomes_tokens_and_audio_again(
     assert (facts.frames, facts.samplerate, facts.channels) == (3_000, 24_000, 1)
     result = run("detokenize", out, "--out", tmp_path / "audio", "-m", model_folder)
     assert result.exit_code == 1 and f"{len(GOOD)} recordings could not" in result.stderr
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_hours_speed_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    clock = iter([100.0, 150.0, 200.0])
+    with hours_bar() as progress:
+        assert not terminal.getvalue()  # nothing is known before the first call
+        monkeypatch.setattr("codec.cli.tokens.time", SimpleNamespace(monotonic=clock.__next__))
+        for done in (0, 1_800, 3_600):
+            progress(done, 7_200)
+            time.sleep(0.15)  # it is drawn ten times a second at most
+    shown = terminal.getvalue()
+    assert "0.00/2.00 hours" in shown and "1.00/2.00 hours" in shown
+    assert "[0.0100 hours per second, " in shown and " left]" in shown
 
 
 def test_wrong_use_names_the_remedy(

@@ -1,8 +1,9 @@
-"""Models of ``transformers`` behind the engine seam: small random ones, and no network."""
+"""Models of other projects behind the engine seam: small random ones, and no network."""
 
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import sys
 from pathlib import Path
@@ -13,39 +14,54 @@ import soundfile
 import torch
 
 pytest.importorskip("transformers", reason='pip install "aecodec[transformers]"')
+pytest.importorskip("snac", reason='pip install "aecodec[snac]"')
 
 from codec.corpus.tokens import read_tokens
 from codec.engines import base
 from codec.engines.base import Engine, HearsAhead, encode_block
-from codec.engines.pretrained import (
-    FAMILIES,
-    PretrainedEngine,
-    WindowedEngine,
-    input_span,
-    load_pretrained,
-    random_engine,
-    random_model,
-)
+from codec.engines.pretrained.causal import CausalEngine
+from codec.engines.pretrained.engine import PretrainedEngine
+from codec.engines.pretrained.families import ENCODEC_48KHZ, load_pretrained, random_model
 from codec.errors import MissingPackageError, ModelError
 from codec.files import decode_file, encode_file
 from codec.registry import load_engine
+from codec.stream import StreamDecoder
 from tests.codec.cli.test_cli import fails, run
 from tests.conftest import PRETRAINED, sound
 from tests.laws.test_laws import decode, encode
 
 FRAMES = 40
+CASES = {
+    **{name: (name, settings) for name, settings in PRETRAINED.items()},
+    "encodec-48khz": ("encodec", PRETRAINED["encodec"] | ENCODEC_48KHZ),
+    # As the models at 32 and 44.1 kHz, on shorter windows.
+    "snac-attention": (
+        "snac",
+        {
+            **{"encoder_dim": 16, "encoder_rates": [4, 3], "decoder_dim": 64, "codebook_dim": 4},
+            **{"decoder_rates": [3, 4], "attn_window_size": 8, "vq_strides": [8, 4, 2, 1]},
+        },
+    ),
+}
+"""Families and settings of every kind of engine."""
 
 
-@pytest.fixture(scope="module", params=PRETRAINED)
-def family(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(scope="module", params=CASES)
+def case(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
 
 
 @pytest.fixture(scope="module")
-def folder(family: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("pretrained") / f"my-{family}"
-    random_model(family, **PRETRAINED[family]).save_pretrained(path)
+def family(case: str) -> str:
+    return CASES[case][0]
+
+
+@pytest.fixture(scope="module")
+def folder(case: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pretrained") / f"my-{case}"
+    family, settings = CASES[case]
+    random_model(family, **settings).save_pretrained(path)
     return path
 
 
@@ -64,6 +80,12 @@ def whole(engine: PretrainedEngine, audio: np.ndarray) -> np.ndarray:
     return base.encode(engine, audio)
 
 
+def test_a_random_model_has_codes_that_follow_the_sound(whole: np.ndarray) -> None:
+    """Otherwise the tests below would compare constants."""
+    assert (np.diff(whole, axis=2) != 0).mean() > 0.5
+
+
+@pytest.mark.parametrize("case", ["encodec", "dac", "mimi"], indirect=True)
 def test_whole_signals_are_coded_as_transformers_codes_them(
     family: str, engine: PretrainedEngine, audio: np.ndarray, whole: np.ndarray
 ) -> None:
@@ -86,14 +108,23 @@ def test_whole_signals_are_coded_as_transformers_codes_them(
     assert np.array_equal(engine.decode_whole(whole)[:, : flat.shape[1]].shape, flat.shape)
 
 
-def test_the_shape_of_the_codes_is_the_published_one(engine: PretrainedEngine) -> None:
-    expected = {"encodec": (32, 320, 1024), "dac": (32, 320, 1024), "mimi": (32, 1920, 2048)}
+def test_the_shape_of_the_codes_is_the_published_one(
+    case: str, family: str, engine: PretrainedEngine
+) -> None:
+    expected = {
+        "encodec": (24_000, 32, 320, 1024),
+        "dac": (24_000, 32, 320, 1024),
+        "mimi": (24_000, 32, 1920, 2048),
+        "snac": (24_000, 7, 2048, 4096),
+        "encodec-48khz": (48_000, 81, 1584, 1024),
+        "snac-attention": (24_000, 15, 96, 4096),
+    }
     info = engine.info
-    family = info.name.partition("=")[0]
-    assert (info.num_codebooks, info.hop_length, info.codebook_size) == expected[family]
-    assert info.name == f"{family}=my-{family}"
-    assert len(info.fingerprint) == 16 and info.sample_rate == 24_000
-    causal = FAMILIES[family].causal
+    shape = (info.sample_rate, info.num_codebooks, info.hop_length, info.codebook_size)
+    assert shape == expected[case]
+    assert info.name == f"{family}=my-{case}" and len(info.fingerprint) == 16
+    causal = isinstance(engine, CausalEngine)
+    assert causal == (case in ("encodec", "mimi"))
     assert (info.lookahead == info.delay == 0) == causal
     assert isinstance(engine, HearsAhead) != causal
 
@@ -122,31 +153,6 @@ def test_steps_make_the_codes_and_audio_of_the_whole_signal(
     assert np.abs(streamed - expected).max() < 2e-6 * np.abs(expected).max()
 
 
-def test_overlaps_of_windows_are_needed_and_enough() -> None:
-    """The derived receptive field is that which perturbing the input shows."""
-    engine = random_engine("dac", **PRETRAINED["dac"])
-    assert isinstance(engine, WindowedEngine)
-    hop, network = engine.info.hop_length, engine.model.encoder.double()
-    first, last = input_span(network, 0, 0)
-    frame, length = 60, 120 * hop
-    x = torch.randn(1, 1, length, dtype=torch.float64, requires_grad=True)
-    network(x)[..., frame].sum().backward()
-    assert x.grad is not None
-    heard = x.grad[0, 0].nonzero().flatten()
-    assert (int(heard[0]), int(heard[-1])) == (frame * hop + first, frame * hop + last)
-
-    network = engine.model.decoder.double()
-    first, last = input_span(network, 0, hop - 1)
-    z = torch.randn(
-        1, engine.model.config.hidden_size, 120, dtype=torch.float64, requires_grad=True
-    )
-    network(z)[..., frame * hop : (frame + 1) * hop].sum().backward()
-    assert z.grad is not None
-    heard = z.grad[0].abs().sum(0).nonzero().flatten()
-    assert (int(heard[0]), int(heard[-1])) == (frame + first, frame + last)
-    assert engine.info.delay == last * hop
-
-
 def test_a_state_is_a_value_and_engines_travel(
     engine: PretrainedEngine, audio: np.ndarray, whole: np.ndarray
 ) -> None:
@@ -167,6 +173,16 @@ def test_a_state_is_a_value_and_engines_travel(
         assert np.array_equal(other.decode_step(whole[:, :, 15:], decoder)[0], heard)
         assert np.array_equal(other.conceal_step(3, decoder)[0], concealed)
         assert np.array_equal(other.flush_step(decoder), flushed)
+
+
+def test_a_first_packet_that_is_lost_is_concealed(
+    engine: PretrainedEngine, audio: np.ndarray
+) -> None:
+    header, packets = encode(engine, audio, [], 10)
+    decoder = StreamDecoder(engine, header)
+    pieces = [decoder.lost()] + [decoder.push(packet) for packet in packets[1:]]
+    heard = np.concatenate(pieces, axis=1)
+    assert heard.shape == audio.shape and heard[:, -engine.info.hop_length :].any()
 
 
 def test_an_engine_keeps_the_types_and_shapes_it_promises(engine: PretrainedEngine) -> None:
@@ -210,11 +226,12 @@ def test_files_tokens_and_info_work_with_it(
     family: str, folder: Path, engine: PretrainedEngine, tmp_path: Path
 ) -> None:
     model = f"{family}={folder}"
+    bitrate = str(math.ceil(engine.info.bitrates[1]))
     (tmp_path / "in").mkdir()
     # Longer than a packet and no whole number of frames, at another rate.
     source, codes, out = tmp_path / "in" / "a.wav", tmp_path / "a.codes", tmp_path / "b.wav"
     soundfile.write(source, sound(42_007)[0], 16_000)
-    assert run("encode", source, codes, "-m", model, "-b", "2.2k").exit_code == 0
+    assert run("encode", source, codes, "-m", model, "-b", bitrate).exit_code == 0
     assert run("decode", codes, out, "-m", model).exit_code == 0
     facts = soundfile.info(out)
     assert (facts.frames, facts.samplerate) == (42_007, 16_000)
@@ -222,13 +239,13 @@ def test_files_tokens_and_info_work_with_it(
 
     lines = run("info", "--json", "-m", model, codes).stdout.splitlines()
     about_model, about_stream = map(json.loads, lines)
-    assert about_model["model"] == about_stream["model"] == f"{family}=my-{family}"
+    assert about_model["model"] == about_stream["model"] == engine.info.name
     assert about_stream["model_fingerprint"] == engine.info.fingerprint.hex()
     assert json.loads(run("info", "--json", codes).stdout)["model"] is None
 
     assert run("tokenize", tmp_path / "in", "-o", tmp_path / "t", "-m", model).exit_code == 0
     row = next(iter(read_tokens(tmp_path / "t")))
-    assert row.kind.model == f"{family}=my-{family}"
+    assert row.kind.model == engine.info.name
     encode_file(source, tmp_path / "full.codes", model=engine)
     full = next(iter(read_tokens(tmp_path / "full.codes")))
     assert np.array_equal(row.frames, full.frames)
@@ -238,30 +255,36 @@ def test_files_tokens_and_info_work_with_it(
     assert (tmp_path / "d" / "a.wav").read_bytes() == (tmp_path / "full.wav").read_bytes()
 
 
-def test_it_is_evaluated(tmp_path: Path) -> None:
-    random_model("encodec", **PRETRAINED["encodec"]).save_pretrained(tmp_path / "model")
+def test_it_is_evaluated(
+    family: str, folder: Path, engine: PretrainedEngine, tmp_path: Path
+) -> None:
     soundfile.write(tmp_path / "noise_a.wav", sound(12_000)[0], 24_000)
-    options = ("-b", "1.5k,6k", "--no-naturalness", "--json", tmp_path / "figures.json")
-    assert run("evaluate", f"encodec={tmp_path}/model", tmp_path, *options).exit_code == 0
+    options = ("--no-naturalness", "--json", tmp_path / "figures.json")
+    assert run("evaluate", f"{family}={folder}", tmp_path, *options).exit_code == 0
     rows = json.loads((tmp_path / "figures.json").read_text())["rows"]
-    assert len(rows) >= 2 and all(row["si_sdr"] is not None for row in rows)
+    assert all(row["si_sdr"] is not None for row in rows)
+    counts = [row["num_codebooks"] for row in rows]
+    assert len(counts) > 2 and set(counts) <= set(engine.info.codebook_counts)
+    assert counts[-1] == engine.info.num_codebooks
 
 
 def test_what_cannot_be_used_is_refused_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     random_model("mimi", **PRETRAINED["mimi"]).save_pretrained(tmp_path / "mimi")
-    stereo = {"normalize": True, "chunk_length_s": 1.0, "audio_channels": 2}
-    more = {"norm_type": "time_group_norm", "use_causal_conv": False, "overlap": 0.01}
-    made = random_model("encodec", **PRETRAINED["encodec"], **stereo, **more)
-    made.save_pretrained(tmp_path / "stereo")
+    for name, key, value in (("level", "normalize", False), ("odd", "overlap", 0.0101)):
+        made = random_model("encodec", **PRETRAINED["encodec"] | ENCODEC_48KHZ | {key: value})
+        made.save_pretrained(tmp_path / name)
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad").mkdir()
     for name in ("config.json", "model.safetensors"):
         (tmp_path / "bad" / name).write_text('{"model_type": "mimi"}')
     for model, message in (
         (f"encodec={tmp_path}/mimi", "type mimi, not encodec"),
-        (f"encodec={tmp_path}/stereo", "give facebook/encodec_24khz"),
+        (f"encodec={tmp_path}/level", "give facebook/encodec_24khz or facebook/encodec_48khz"),
+        (f"encodec={tmp_path}/odd", "its chunks, scales or channels"),
+        (f"snac={tmp_path}/mimi", "type mimi, not snac"),
+        (f"snac={tmp_path}/empty", r"config\.json and model\.safetensors or pytorch_model\.bin"),
         (f"dac={tmp_path}/empty", "config.json and model.safetensors"),
         (f"dac={tmp_path}/none", "neither a folder nor a name"),
         (f"mimi={tmp_path}/bad", "cannot be loaded as a mimi model"),
@@ -273,3 +296,9 @@ def test_what_cannot_be_used_is_refused_in_one_line(
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(MissingPackageError, match=r'pip install "aecodec\[transformers\]"'):
         load_engine(f"mimi={tmp_path}/mimi")
+    monkeypatch.setitem(sys.modules, "snac", None)
+    monkeypatch.delitem(sys.modules, "codec.engines.pretrained.snac")
+    with pytest.raises(
+        MissingPackageError, match=r'SNAC needs snac.*pip install "aecodec\[snac\]"'
+    ):
+        load_engine(f"snac={tmp_path}/mimi")
