@@ -64,7 +64,7 @@ def perfect(speech: np.ndarray, ours: Aecodec) -> robustness.Subject:
     ours.code = Perfect().code  # type: ignore[method-assign]
     ours.sample_rate = 24_000
     noise = sound(len(speech))[0]
-    return robustness.Subject(speech, noise, ours, Perfect(), 0, False)  # type: ignore[arg-type]
+    return robustness.Subject(speech, noise, ours, Perfect(), 0, False, {})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("rate", robustness.LOSSES)
@@ -140,7 +140,7 @@ def test_streams_take_at_most_the_stated_bitrate(
     ours: Aecodec, redundancy: Redundancy | None
 ) -> None:
     audio = sound(8_000)[0]
-    subject = robustness.Subject(audio, audio, ours, Opus(), 0, quick=True)
+    subject = robustness.Subject(audio, audio, ours, Opus(), 0, True, {})
     for bitrate in (5_000, 9_000):
         encoded = robustness.encode_within(subject, bitrate, redundancy)
         assert encoded.payload_bits <= bitrate
