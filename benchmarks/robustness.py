@@ -216,9 +216,11 @@ def lossy(subject: Subject, lost: np.ndarray, expected: float, condition: str) -
         decoded[name] = encoded.payload_bits, audio
     # In bursts of 20 ms the copy of a packet is lost if the next packet is.
     both = lost & np.append(lost[1:], False)
-    rates = [(bitrate, "", None, lost) for bitrate in OPUS_LOSS_BITRATES]
-    rates += [(bitrate, " with FEC", expected, lost) for bitrate in OPUS_LOSS_BITRATES]
-    rates += [(OPUS_TWICE_BITRATE, " sent twice", None, both)]
+    rates: list[tuple[int, str, float | None, np.ndarray]] = [
+        *((bitrate, "", None, lost) for bitrate in OPUS_LOSS_BITRATES),
+        *((bitrate, " with FEC", expected, lost) for bitrate in OPUS_LOSS_BITRATES),
+        (OPUS_TWICE_BITRATE, " sent twice", None, both),
+    ]
     for bitrate, variant, fec, gone in rates:
         times = 2 if gone is both else 1
         opus = Opus(expected_loss=fec)
@@ -534,9 +536,16 @@ def experiments_on(recording: Recording, settings: Settings) -> list[dict[str, A
             if key not in last:
                 figures = quality(trial, ours.sample_rate, EXPERIMENTS[name].shown)
                 last[key] = trial, figures
-            row = {"file": recording.name, "experiment": name, "series": trial.series}
-            row |= {"condition": trial.condition, "facts": trial.facts}
-            rows.append(row | {"metrics": last[key][1]})
+            rows.append(
+                {
+                    "file": recording.name,
+                    "experiment": name,
+                    "series": trial.series,
+                    "condition": trial.condition,
+                    "facts": trial.facts,
+                    "metrics": last[key][1],
+                }
+            )
     return rows
 
 
