@@ -190,8 +190,8 @@ def strata_loss(subject: Subject) -> Iterator[Trial]:
 
 
 def num_packets(subject: Subject) -> int:
-    """Packets of 20 ms, of any codec, and some for delays."""
-    return 3 + 50 * len(subject.audio) // subject.sample_rate
+    """Packets of one frame of ours or 20 ms of Opus, and some for delays."""
+    return 3 + len(subject.audio) // min(subject.ours.hop_length, subject.sample_rate // 50)
 
 
 def lossy(subject: Subject, lost: np.ndarray, expected: float, condition: str) -> Iterator[Trial]:
