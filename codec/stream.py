@@ -35,9 +35,11 @@ from codec.model_folder import DEFAULT_MODEL
 from codec.registry import Model, as_engine, check_model, codec_for
 
 # The last frame is held in place of lost ones, for so long at its full level, and fades out over so
-# long; the frame after a loss fades in over so long. Of what was tried (the same with fewer
-# codebooks, the codes that a context model expects or draws, periods of the waveform) holding all
-# codes has the highest PESQ and STOI, and costs nothing.
+# long; the frame after a loss fades in over so long. Of what was tried at 10 % loss (the same with
+# fewer codebooks, extrapolated latents, periods of the waveform, the codes that a context model
+# draws or expects) nothing has a higher PESQ and STOI; expected codes have .1 more PLCMOS and cost
+# a step of the context model. Holding 0.8 of the latent would bring .05 of PESQ, and the mean with
+# the next frame's latent, for receivers that wait for it, .1 to .2. But graphs take codes.
 HOLD_SECONDS, FADE_SECONDS, FADE_IN_SECONDS = 0.02, 0.1, 0.02
 
 
