@@ -301,7 +301,8 @@ class Call:
         due, missing = (a - b for a, b in zip(self._due[-1], before, strict=True))
         report = {
             "header": self._encoder.header.to_bytes().hex(),
-            "start": self._start,
+            # A frame is read when its last sample has been heard.
+            "start": self._start - self._tick,
             "encoding": self._encoding,
             "latency": self._input.latency,
             "loss": missing / due if due else 0.0,
