@@ -258,6 +258,9 @@ def test_comfort_noise_holds_the_first_codes_of_the_newest_frames(lapped: Codec)
     decoder = StreamDecoder(lapped, encoder.header)
     noise = decoder._payloads.decode_noise(packet)
     end = packet.sequence + 1
+    bits = encoder.header.bits_per_code
+    assert packet.to_bytes()[0] == 0xAA and packet.payload[0] == 16 * 7
+    assert len(packet.payload) == 1 + 8 * 2 * bits // 8
     assert np.array_equal(noise, codes[:, :, end - 8 : end])
 
 
