@@ -92,7 +92,7 @@ class ComfortNoise:
     Example:
         >>> noise = ComfortNoise(np.array([[[3, 1, 4, 1]]]))
         >>> [int(noise.next()[0, 0, 0]) for _ in range(6)]
-        [1, 1, 1, 3, 4, 3]
+        [1, 1, 1, 3, 4, 1]
     """
 
     def __init__(self, codes: Integers) -> None:
