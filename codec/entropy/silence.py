@@ -53,7 +53,7 @@ class SilenceDetector:
         >>> audio[:, 2_400:] *= 0.001
         >>> detector = SilenceDetector(24_000, 480)
         >>> [detector.find(audio[:, n : n + 480]) for n in range(0, 9_600, 480)].index(True)
-        14
+        15
     """
 
     def __init__(self, sample_rate: int, hop_length: int) -> None:
