@@ -12,10 +12,14 @@ intervals).
 
 - Packet loss: packets of 20 ms, lost at random or in bursts of 1, 2 or 4 packets on average
   (Gilbert, 1960, and Elliott, 1963: a Markov chain with a state without losses and a state in which
-  every packet is lost), the same packets for all. Ours at `LOSS_BITRATES`, and at the higher of
-  them with a part of it for redundancy (`Redundancy.for_loss`) as if the receiver waited for it.
+  every packet is lost), the same packets for all. In "strata", 10 % of the packets are lost in
+  bursts of up to 120 ms, of 140 to 320 ms, or of 340 ms to 1 s (Diener et al., arXiv:2204.05222).
+  Ours at `LOSS_BITRATES`, and at the higher of them with a part of it for redundancy
+  (`Redundancy.for_loss`), as if the receiver waited for it.
   Opus without and with in-band forward error correction for that loss, by libopus, which leaves it
-  out below 12 to 20 kbit/s, depending on loss and bandwidth: then both lines are the same.
+  out below 14 to 20 kbit/s, depending on loss and bandwidth: then both have the same packets. As a
+  redundancy that does work at such bitrates, "sent twice" has packets of half the bitrate, each of
+  which is sent again with the next one (RFC 2198). Neither libopus here has deep redundancy.
 - Bit errors: independent bit flips in the bytes of a stream after its header, which is then read as
   the command reads it: packets whose checksum fails are lost. Opus has no checksum of its own.
 - Background noise: recordings of the class "sound" in the folder, or pink noise if there are none,
@@ -29,6 +33,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import os
 import sys
 import zlib
@@ -50,7 +55,14 @@ from benchmarks.contenders.aecodec import Aecodec
 from benchmarks.contenders.base import Contender, Encoded, align
 from benchmarks.contenders.ffmpeg import Opus
 from benchmarks.shared import recordings
-from benchmarks.shared.metrics import METRICS, mean_with_interval, measure
+from benchmarks.shared.metrics import (
+    METRICS,
+    level_difference,
+    mean_with_interval,
+    pesq_wb,
+    si_sdr,
+    visqol_speech,
+)
 from benchmarks.shared.plots import COLOURS, Line, draw_lines, label_lines, new_figure, save
 from benchmarks.shared.processes import run_in_processes
 from benchmarks.shared.recordings import Recording
@@ -62,19 +74,25 @@ from codec.errors import CodecError, FormatError
 from codec.format.container import Gap, Header
 from codec.format.reading import read_packets
 from codec.format.summary import StreamSummary
+from codec.io.outputs import atomic_output
 from codec.model_folder import DEFAULT_MODEL
-from codec.quality.metrics import SILENCE, rms
+from codec.quality.metrics import SILENCE, mel_distance, rms, short_time_intelligibility
 from codec.quality.naturalness import can_rate_naturalness, plcmos
+from codec.registry import load_engine
 from codec.stream import StreamDecoder
 
 SHOWN = ("pesq_wb", "stoi", "si_sdr", "mel")
-SHOWN_OF_LOSS = ("pesq_wb", "stoi", "plcmos", "mel")
+SHOWN_OF_LOSS = ("pesq_wb", "plcmos", "visqol_speech", "stoi")
 LOSSES = (0.0, 0.01, 0.03, 0.05, 0.1, 0.2, 0.3)
+STRATA = {"up to 120": (1, 6), "120 to 320": (7, 16), "over 320": (17, 50)}
+"""Shortest and longest bursts in packets, by what is said of them in ms."""
+STRATA_LOSS = 0.1
 MEAN_BURSTS = (None, 1.0, 2.0, 4.0)
 """Packets; None for losses that do not depend on each other."""
 LOSS_BITRATES = (6_000, 9_000)
 """In bits per second, ours: of all codes, redundancy included."""
 OPUS_LOSS_BITRATES = (9_000, 12_000)
+OPUS_TWICE_BITRATE = 12_000
 BIT_ERRORS = (0.0, 1e-5, 1e-4, 1e-3)
 PACKET_SECONDS = (0.02, 0.2, 2.0)
 SNRS = (20, 10, 0)
@@ -112,6 +130,7 @@ class Subject(NamedTuple):
         opus: Opus.
         seed: seed of all random numbers, specific to the file.
         quick: whether to run only the mildest and the most severe condition.
+        streams: streams that were made, by what `encode_within` was asked for.
     """
 
     audio: np.ndarray
@@ -120,6 +139,7 @@ class Subject(NamedTuple):
     opus: Opus
     seed: int
     quick: bool
+    streams: dict[Any, Encoded]
 
     @property
     def sample_rate(self) -> int:
@@ -155,35 +175,86 @@ class Subject(NamedTuple):
 
 
 def packet_loss(subject: Subject, mean_burst: float | None = None) -> Iterator[Trial]:
-    """Both codecs, without and with redundancy, and the same packets lost."""
+    """Losses at random or in bursts, of up to 30 % of the packets."""
+    most = num_packets(subject)
+    for rate in subject.conditions(LOSSES if mean_burst is None else LOSSES[1:]):
+        lost = loss_pattern(rate, mean_burst, most, subject.random(round(mean_burst or 0)))
+        yield from lossy(subject, lost, rate, f"{100 * rate:g}")
+
+
+def strata_loss(subject: Subject) -> Iterator[Trial]:
+    """Losses in bursts of some range of lengths."""
+    for number, (condition, lengths) in enumerate(STRATA.items()):
+        lost = burst_pattern(STRATA_LOSS, *lengths, num_packets(subject), subject.random(number))
+        yield from lossy(subject, lost, STRATA_LOSS, condition)
+
+
+def num_packets(subject: Subject) -> int:
+    """Packets of one frame of ours or 20 ms of Opus, and some for delays."""
+    return 3 + len(subject.audio) // min(subject.ours.hop_length, subject.sample_rate // 50)
+
+
+def lossy(subject: Subject, lost: np.ndarray, expected: float, condition: str) -> Iterator[Trial]:
+    """Both codecs, without and with redundancy, and the same packets lost.
+
+    Args:
+        subject: the recording.
+        lost: ``[num_packets]`` booleans.
+        expected: share of lost packets for which the redundancy is chosen.
+        condition: of the trials.
+    """
     kbits = subject.sample_rate / len(subject.audio) / 1000
-    plain = {f"aecodec {b / 1000:g}": encode_within(subject, b) for b in LOSS_BITRATES}
-    for rate in subject.conditions(LOSSES):
-        ours = plain | {
-            f"aecodec {LOSS_BITRATES[-1] / 1000:g} with redundancy": encode_within(
-                subject, LOSS_BITRATES[-1], Redundancy.for_loss(rate)
-            )
-        }
-        most = max(len(encoded.content.packets) for encoded in ours.values())
-        key = round(mean_burst or 0)
-        lost = loss_pattern(rate, mean_burst, most + 2, subject.random(key))
-        decoded = {
-            name: (encoded, subject.ours.decode_with_losses(encoded, lost))
-            for name, encoded in ours.items()
-        }
-        for bitrate in OPUS_LOSS_BITRATES:
-            for name, expected in (("", None), (" with FEC", rate)):
-                opus = Opus(expected_loss=expected)
-                encoded = opus.encode(
-                    resample(subject.audio, subject.sample_rate, opus.sample_rate), bitrate
-                )
-                audio = opus.decode_with_losses(encoded, lost)
-                audio = resample(audio, opus.sample_rate, subject.sample_rate)
-                decoded[f"opus {bitrate / 1000:g}{name}"] = (encoded, audio)
-        for name, (encoded, audio) in decoded.items():
-            aligned, _ = align(audio, subject.audio, subject.sample_rate)
-            facts = {"payload": kbits * encoded.payload_bits, "lost": 100 * float(lost.mean())}
-            yield Trial(name, f"{100 * rate:g}", aligned, subject.audio, facts)
+    decoded: dict[str, tuple[float, np.ndarray]] = {}
+    low, high = (f"aecodec {bitrate / 1000:g}" for bitrate in LOSS_BITRATES)
+    for name, bitrate, redundancy in (
+        (low, LOSS_BITRATES[0], None),
+        (high, LOSS_BITRATES[1], None),
+        (f"{high} with redundancy", LOSS_BITRATES[1], Redundancy.for_loss(expected)),
+    ):
+        encoded = encode_within(subject, bitrate, redundancy)
+        audio = subject.ours.decode_with_losses(encoded, lost)
+        decoded[name] = encoded.payload_bits, audio
+    # In bursts of 20 ms the copy of a packet is lost if the next packet is.
+    both = lost & np.append(lost[1:], False)
+    rates: list[tuple[int, str, float | None, np.ndarray]] = [
+        *((bitrate, "", None, lost) for bitrate in OPUS_LOSS_BITRATES),
+        *((bitrate, " with FEC", expected, lost) for bitrate in OPUS_LOSS_BITRATES),
+        (OPUS_TWICE_BITRATE, " sent twice", None, both),
+    ]
+    for bitrate, variant, fec, gone in rates:
+        times = 2 if gone is both else 1
+        opus = Opus(expected_loss=fec)
+        plain = f"opus {bitrate / 1000:g}"
+        encoded = encode_opus(subject, opus, bitrate // times, fec)
+        # Where nothing is recovered it is the same sound, which is decoded and measured once.
+        if fec is not None and same_packets(subject, encoded, bitrate):
+            decoded[plain + variant] = decoded[plain]
+            continue
+        audio = opus.decode_with_losses(encoded, gone)
+        audio = resample(audio, opus.sample_rate, subject.sample_rate)
+        decoded[plain + variant] = times * encoded.payload_bits, audio
+    aligned: dict[int, np.ndarray] = {}
+    for name, (bits, audio) in decoded.items():
+        if id(audio) not in aligned:
+            aligned[id(audio)], _ = align(audio, subject.audio, subject.sample_rate)
+        facts = {"payload": kbits * bits, "lost": 100 * float(lost.mean())}
+        yield Trial(name, condition, aligned[id(audio)], subject.audio, facts)
+
+
+def encode_opus(subject: Subject, opus: Opus, bitrate: int, fec: float | None) -> Encoded:
+    """The packets of Opus, made once."""
+    key = "opus", bitrate, fec
+    if key not in subject.streams:
+        audio = resample(subject.audio, subject.sample_rate, opus.sample_rate)
+        subject.streams[key] = opus.encode(audio, bitrate)
+    return subject.streams[key]
+
+
+def same_packets(subject: Subject, encoded: Encoded, bitrate: int) -> bool:
+    """Whether packets with forward error correction carry none."""
+    plain = encode_opus(subject, Opus(), bitrate, None)
+    same: bool = encoded.content.packets == plain.content.packets
+    return same
 
 
 def encode_within(subject: Subject, bitrate: int, redundancy: Redundancy | None = None) -> Encoded:
@@ -191,6 +262,13 @@ def encode_within(subject: Subject, bitrate: int, redundancy: Redundancy | None 
 
     Entropy coding makes room for more codebooks, redundancy for fewer.
     """
+    key = "aecodec", bitrate, redundancy
+    if key not in subject.streams:
+        subject.streams[key] = _largest_within(subject, bitrate, redundancy)
+    return subject.streams[key]
+
+
+def _largest_within(subject: Subject, bitrate: int, redundancy: Redundancy | None) -> Encoded:
     ours, offered = subject.ours, subject.ours.bitrates()
 
     def encode(count: int) -> Encoded:
@@ -244,6 +322,36 @@ def loss_pattern(
     for number, draw in enumerate(draws):
         lost[number] = draw < probability
         probability = stay if lost[number] else enter
+    return lost
+
+
+def burst_pattern(
+    rate: float, shortest: int, longest: int, num_packets: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Which packets are lost, in bursts of uniformly distributed length.
+
+    Args:
+        rate: share of lost packets.
+        shortest: fewest packets in a burst.
+        longest: most packets in a burst.
+        num_packets: number of packets.
+        rng: random generator.
+
+    Returns:
+        ``[num_packets]`` booleans.
+
+    Example:
+        >>> lost = burst_pattern(0.1, 7, 16, 100_000, np.random.default_rng(0))
+        >>> f"{lost.mean():.2f}"
+        '0.10'
+    """
+    gap = (shortest + longest) / 2 * (1 - rate) / rate
+    lost = np.zeros(num_packets, bool)
+    position = rng.uniform(0, gap)
+    while position < num_packets:
+        length = int(rng.integers(shortest, longest + 1))
+        lost[int(position) : int(position) + length] = True
+        position += length + rng.uniform(0.5, 1.5) * gap
     return lost
 
 
@@ -342,6 +450,7 @@ class Experiment(NamedTuple):
         condition: title of the x axis, with the unit.
         facts: titles of the facts of its trials, by name.
         shown: metrics that are shown.
+        wide: whether each metric has a table with a column for each condition.
     """
 
     run: Callable[[Subject], Iterator[Trial]]
@@ -349,6 +458,7 @@ class Experiment(NamedTuple):
     condition: str
     facts: dict[str, str]
     shown: tuple[str, ...] = SHOWN
+    wide: bool = False
 
 
 EXPERIMENTS = {
@@ -358,9 +468,18 @@ EXPERIMENTS = {
         "packets lost (%)",
         {"payload": "payload, kbit/s", "lost": "actually lost, %"},
         SHOWN_OF_LOSS,
+        wide=True,
     )
     for burst in MEAN_BURSTS
 } | {
+    "strata": Experiment(
+        strata_loss,
+        "Packet loss in bursts of some length",
+        "length of bursts (ms)",
+        {"payload": "payload, kbit/s", "lost": "actually lost, %"},
+        SHOWN_OF_LOSS,
+        wide=True,
+    ),
     "bit_errors": Experiment(
         bit_errors,
         "Bit errors",
@@ -405,34 +524,59 @@ def experiments_on(recording: Recording, settings: Settings) -> list[dict[str, A
             f"{recording.name} starts with {settings.seconds:g} s of silence: leave it out"
         )
     noise = make_noise(settings.noises, len(audio), ours.sample_rate, seed)
-    subject = Subject(audio, noise, ours, opus, seed, settings.quick)
-    return [
-        {
-            "file": recording.name,
-            "experiment": name,
-            "series": trial.series,
-            "condition": trial.condition,
-            "facts": trial.facts,
-            "metrics": quality(trial, ours.sample_rate, EXPERIMENTS[name].shown),
-        }
-        for name in settings.names
-        for trial in EXPERIMENTS[name].run(subject)
-    ]
+    subject = Subject(audio, noise, ours, opus, seed, settings.quick, {})
+    rows = []
+    for name in settings.names:
+        # By sound and reference: where codecs give the same sound, it is measured once.
+        last: dict[tuple[int, int], tuple[Trial, dict[str, float]]] = {}
+        for trial in EXPERIMENTS[name].run(subject):
+            if any(other.condition != trial.condition for other, _ in last.values()):
+                last = {}
+            key = id(trial.decoded), id(trial.reference)
+            if key not in last:
+                figures = quality(trial, ours.sample_rate, EXPERIMENTS[name].shown)
+                last[key] = trial, figures
+            rows.append(
+                {
+                    "file": recording.name,
+                    "experiment": name,
+                    "series": trial.series,
+                    "condition": trial.condition,
+                    "facts": trial.facts,
+                    "metrics": last[key][1],
+                }
+            )
+    return rows
+
+
+FIGURES: dict[str, Callable[[np.ndarray, np.ndarray, int], float | None]] = {
+    "pesq_wb": pesq_wb,
+    "visqol_speech": visqol_speech,
+    "stoi": short_time_intelligibility,
+    "mel": mel_distance,
+}
+"""Functions of decoded audio, original audio and sample rate, by the name of the metric."""
 
 
 def quality(trial: Trial, sample_rate: int, shown: Sequence[str] = SHOWN) -> dict[str, float]:
-    """Figures of `measure` for a trial, PLCMOS only if it is shown; none if nothing was decoded."""
-    if trial.decoded is None:
+    """Figures of a trial, those that are shown; none if nothing was decoded.
+
+    The level is matched, as in `measure`.
+    """
+    if trial.decoded is None or rms(trial.reference) < SILENCE:
         return {}
-    figures = measure(
-        trial.decoded, trial.reference, sample_rate, speech=True, visqol=False, naturalness=False
-    )
-    if "si_sdr" in figures:
-        figures["si_sdr"] = max(figures["si_sdr"], SI_SDR_FLOOR)
+    gain = level_difference(trial.decoded, trial.reference)
+    decoded = trial.decoded * np.float32(10 ** (gain / 20))
+    figures: dict[str, float | None] = {}
+    for name in shown:
+        if name in FIGURES:
+            figures[name] = FIGURES[name](decoded, trial.reference, sample_rate)
+    if "si_sdr" in shown:
+        ratio = si_sdr(decoded, trial.reference)
+        figures["si_sdr"] = None if ratio is None else max(ratio, SI_SDR_FLOOR)
     if "plcmos" in shown and can_rate_naturalness():
-        rating = plcmos(trial.decoded, sample_rate)
-        figures |= {} if rating is None else {"plcmos": rating}
-    return figures
+        figures["plcmos"] = plcmos(decoded, sample_rate)
+    return {name: value for name, value in figures.items() if value is not None}
 
 
 def load(recording: Recording, seconds: float, sample_rate: int) -> np.ndarray:
@@ -508,8 +652,36 @@ def report(figures: dict[str, Any]) -> str:
     for name in dict.fromkeys(row["experiment"] for row in figures["summary"]):
         experiment = EXPERIMENTS[name]
         rows = [row for row in figures["summary"] if row["experiment"] == name]
-        parts += [f"### {experiment.title}", _experiment_table(experiment, rows)]
+        parts.append(f"### {experiment.title}")
+        if experiment.wide:
+            parts += _wide_tables(experiment, rows)
+        else:
+            parts.append(_experiment_table(experiment, rows))
     return "\n\n".join(parts) + "\n"
+
+
+def _wide_tables(experiment: Experiment, rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """A table of the conditions, and one for each metric: series by condition."""
+    conditions = list(dict.fromkeys(row["condition"] for row in rows))
+    series = list(dict.fromkeys(row["series"] for row in rows))
+    found = {(row["series"], row["condition"]): row for row in rows}
+    cells = [
+        [title, *(f"{found[series[0], condition]['facts'][fact]:.1f}" for condition in conditions)]
+        for fact, title in experiment.facts.items()
+        if fact != "payload"
+    ]
+    for name in series:
+        rates = [found[name, condition]["facts"]["payload"] for condition in conditions]
+        cells.append([f"{name}: kbit/s", *(f"{rate:.1f}" for rate in rates)])
+    yield markdown_table([experiment.condition, *conditions], cells)
+    for metric in experiment.shown:
+        yield markdown_table(
+            [f"{METRICS[metric].title}; {experiment.condition}", *conditions],
+            [
+                [name, *(_cell(found[name, condition], metric) for condition in conditions)]
+                for name in series
+            ],
+        )
 
 
 def _experiment_table(experiment: Experiment, rows: Sequence[dict[str, Any]]) -> str:
@@ -565,6 +737,9 @@ def plot(summary: Sequence[dict[str, Any]], name: str, out: Path) -> str:
     return save(figure, out, f"robustness_{name}")
 
 
+KEPT = "robustness_rows"
+"""Folder in the output folder with what was measured of each recording. A run that was interrupted
+continues with it; delete it to measure again after a change of the code."""
 POINT = ("mean", "low", "high")
 STYLES = ((0.0, "solid"), (0.4, "dashed"), (0.6, "dotted"), (0.2, "dashdot"))
 """How much paler than the first one the lines of a codec are, and their dashes."""
@@ -587,9 +762,38 @@ def _style(axes: Axes) -> None:
         seen[codec] += 1
 
 
-def run(chosen: Sequence[Recording], settings: Settings, jobs: int) -> list[dict[str, Any]]:
-    """Rows of all recordings, in their order."""
-    work = partial(experiments_on, settings=settings)
+def finished_or_run(
+    recording: Recording, settings: Settings, folder: Path | None
+) -> list[dict[str, Any]]:
+    """Rows of a recording, from a run before that was interrupted if it had the same settings.
+
+    Args:
+        recording: the recording.
+        settings: what is measured.
+        folder: where rows are kept; None to keep none.
+    """
+    if folder is None:
+        return experiments_on(recording, settings)
+    fingerprint = load_engine(settings.model).info.fingerprint.hex()
+    key = [recording.digest(), fingerprint, repr(settings)]
+    path = folder / f"{recording.name.replace('/', '_')}.json"
+    if path.is_file():
+        kept = json.loads(path.read_text("utf-8"))
+        if kept["key"] == key:
+            rows: list[dict[str, Any]] = kept["rows"]
+            return rows
+    rows = experiments_on(recording, settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_output(path, force=True) as file:
+        file.write(json.dumps({"key": key, "rows": rows}).encode())
+    return rows
+
+
+def run(
+    chosen: Sequence[Recording], settings: Settings, jobs: int, folder: Path | None = None
+) -> list[dict[str, Any]]:
+    """Rows of all recordings, in their order; those in ``folder`` are not measured again."""
+    work = partial(finished_or_run, settings=settings, folder=folder)
     found = tqdm(run_in_processes(work, chosen, jobs), total=len(chosen), unit="file", disable=None)
     return [row for _, rows in sorted(found, key=lambda result: result[0]) for row in rows]
 
@@ -655,7 +859,7 @@ def main(words: Sequence[str] | None = None) -> None:
         speech, noises = choose_recordings(arguments.data, arguments.every, limit)
         figures = origin([model])
         settings = Settings(model, seconds, noises, quick, tuple(arguments.only))
-        rows = run(speech, settings, arguments.jobs)
+        rows = run(speech, settings, arguments.jobs, out and out / KEPT)
     except CodecError as error:
         sys.exit(f"error: {error}")
     figures |= {

@@ -159,6 +159,7 @@ def peel_file(
 
 def _write_again(stream: StoredStream, header: Header, out: BinaryIO, model: Model | None) -> None:
     """Write a stream with fewer codebooks."""
+    _check_complete(stream.header)
     context = context_for(stream.header, model)
     decoder, encoder = PayloadDecoder(stream.header, context), PayloadEncoder(header, context)
     writer = PacketWriter(out, header)
@@ -181,6 +182,7 @@ def _cut_stream(
 ) -> bool:
     """Write samples ``first`` to ``last`` of a stream as one of its own; whether there are any."""
     source = stream.header
+    _check_complete(source)
     first += source.skip
     last = None if last is None else last + source.skip
     kept = first_packet(source, first, source.original_sample_rate)
@@ -232,6 +234,14 @@ def _codes_of(stream: StoredStream, decoder: PayloadDecoder) -> Iterator[tuple[P
             if codes is None:
                 return
             yield packet, codes
+
+
+def _check_complete(header: Header) -> None:
+    if header.dtx:
+        raise CodecError(
+            "the recording of a call with silence that was not sent cannot be changed: decode it "
+            "and encode it again"
+        )
 
 
 def _kind(header: Header) -> tuple[bytes, int, int]:

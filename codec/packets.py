@@ -23,7 +23,8 @@ class PacketFacts:
         num_frames: number of frames; those that are missing in a gap.
         num_bytes: size in the file; bytes that were skipped in a gap.
         coding: ``"plain"`` or ``"coded"``, followed by ``" with earlier"`` if there are codes of
-            earlier frames, ``"chained"`` or ``"missing"``.
+            earlier frames, ``"chained"``, ``"comfort noise"``, ``"silence"`` that was not sent, or
+            ``"missing"``.
         codebooks: mean number of codes of a frame and channel; None if it is unknown because the
             context model is not at hand or an earlier packet is missing.
     """
@@ -65,7 +66,8 @@ def list_packets(source: str | Path, model: Model | None = None) -> Iterator[Pac
                 for item in batch:
                     if isinstance(item, Gap):
                         frames = item.num_packets * header.frames_per_packet
-                        yield PacketFacts(seconds, frames, item.num_bytes, "missing", None)
+                        coding = "silence" if item.is_silence else "missing"
+                        yield PacketFacts(seconds, frames, item.num_bytes, coding, None)
                         if decoder is not None:
                             decoder.lost()
                     else:

@@ -44,6 +44,7 @@ from codec.calls.rtp import RtpDepacketizer, RtpPacketizer
 
 REPORT_SECONDS = 0.5
 LOSS_SECONDS = 5.0  # time over which the loss is observed
+BEHIND_SECONDS = 0.1  # a busy machine that is so far behind leaves out what it cannot make up for
 BYE = b"bye"
 NUMBERS = ("start", "encoding", "latency")  # in a report, in seconds
 
@@ -145,7 +146,9 @@ class Call:
             self._record = soundfile.SoundFile(options.record, "w", info.sample_rate, 1)
         bitrate = None if options.bitrate is None else parse_bitrate(options.bitrate)
         # A redundancy, be it none, may become another one later, also without entropy coding.
-        self._encoder = StreamEncoder(engine, bitrate=bitrate, redundancy=Redundancy(0, 0))
+        self._encoder = StreamEncoder(
+            engine, bitrate=bitrate, redundancy=Redundancy(0, 0), dtx=options.dtx
+        )
         self._packetizer = RtpPacketizer(self._encoder.header, timestamp=0)
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:
@@ -159,6 +162,7 @@ class Call:
         self._start = self._heard = time.monotonic()
         self._ended = ""
         self._frames = 0
+        self._behind = 0.0  # seconds that were left out because the machine was too busy
         self._encoding = self._decoding = 0.0  # seconds of a frame, averages
         self._arrivals = 0.0  # seconds from the end of a frame at the peer to its arrival
         self._delay = 0.0  # seconds from mouth to ear
@@ -193,6 +197,10 @@ class Call:
     def _one_tick(self) -> None:
         due = self._start + self._frames * self._tick
         self._receive_until(due)
+        behind = time.monotonic() - due
+        if behind > BEHIND_SECONDS:
+            self._start += behind
+            self._behind += behind
         samples = self._input.read(self._engine.info.hop_length)
         begin = time.monotonic()
         for packet in self._encoder.push(samples):
@@ -293,7 +301,8 @@ class Call:
         due, missing = (a - b for a, b in zip(self._due[-1], before, strict=True))
         report = {
             "header": self._encoder.header.to_bytes().hex(),
-            "start": self._start,
+            # A frame is read when its last sample has been heard.
+            "start": self._start - self._tick,
             "encoding": self._encoding,
             "latency": self._input.latency,
             "loss": missing / due if due else 0.0,
@@ -337,11 +346,13 @@ class Call:
             "sound cards": self._latency(),
         }
         parts["jitter buffer"] = self._delay - sum(parts.values())
-        lines = [
-            self._line(),
+        lines = [self._line()]
+        if self._behind:
+            lines.append(f"this machine was too busy for {self._behind:.1f} s of the call")
+        lines += [
             f"received {s.received}, duplicates {s.duplicates}, late {s.late}, played {s.played}, "
-            f"recovered {s.recovered}, concealed {s.concealed}, stretched {s.stretched}, "
-            f"dropped {s.dropped}",
+            f"recovered {s.recovered}, concealed {s.concealed}, silent {s.silent}, "
+            f"stretched {s.stretched}, dropped {s.dropped}",
             f"mouth to ear {1000 * self._delay:.1f} ms: "
             + ", ".join(f"{name} {1000 * value:.1f}" for name, value in parts.items()),
         ]
@@ -378,6 +389,7 @@ def main() -> None:
     parser.add_argument(
         "--redundancy", type=share, help="loss to be prepared for (default: as it is observed)"
     )
+    parser.add_argument("--dtx", action="store_true", help="leave out silence")
     parser.add_argument("--late", type=share, default=0.01, help="share of frames that may be late")
     parser.add_argument("--loss", type=share, default=0.0, help="share of packets that is lost")
     parser.add_argument("--jitter", type=float, default=0.0, help="mean random delay in seconds")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -157,12 +158,13 @@ class Aecodec(Contender):
             None if is_lost else Packet.from_bytes(packet)
             for packet, is_lost in zip(packets, lost, strict=False)
         ]
-        pieces = []
-        for number, packet in enumerate(received):
-            if packet is None:
-                pieces.append(decoder.lost(1, *_later(received[number + 1 :])))
-            else:
-                pieces.append(decoder.push(packet))
+        pieces: list[Samples] = []
+        for is_lost, run in itertools.groupby(range(len(received)), lambda n: received[n] is None):
+            numbers = list(run)
+            if is_lost:
+                pieces += [decoder.lost(1, *_later(received[n + 1 :])) for n in numbers]
+            else:  # together, which is faster
+                pieces.append(decoder.push_all([each for n in numbers if (each := received[n])]))
         if lost[len(packets) - 1]:  # without the end packet, the rest must be asked for
             pieces.append(decoder.finish())
         return _joined(pieces)

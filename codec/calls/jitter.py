@@ -43,6 +43,7 @@ class CallStatistics:
         played: packets that were decoded as they were sent.
         recovered: packets that were missing, and whose frame came with a later one.
         concealed: packets that were missing and were concealed.
+        silent: frames of silence that were not sent, for which comfort noise was played.
         stretched: frames by which pauses were lengthened, to wait longer for packets.
         dropped: frames by which pauses were shortened.
         depth: seconds that a packet of the usual delay waits before it is played.
@@ -62,6 +63,7 @@ class CallStatistics:
     played: int = 0
     recovered: int = 0
     concealed: int = 0
+    silent: int = 0
     stretched: int = 0
     dropped: int = 0
     depth: float = 0.0
@@ -173,6 +175,7 @@ class JitterBuffer:
             **self._counts,
             recovered=self._decoder.num_recovered,
             concealed=self._decoder.num_concealed,
+            silent=self._decoder.num_silent,
             depth=self._depth,
             target=self._target,
             jitter=self._jitter,
@@ -227,7 +230,7 @@ class JitterBuffer:
                 if self._depth < self._target:
                     return self._stretched()
                 too_deep = self._depth > self._target + SLACK_FRAMES * self._tick
-                if too_deep and self._next in self._waiting:
+                if too_deep and (self._next in self._waiting or self._decoder.is_silent):
                     self._decode(2 * hop)
                     two = self._sound[:, : 2 * hop]
                     if two.shape[1] == 2 * hop and self._is_quiet(two):
@@ -306,6 +309,8 @@ class JitterBuffer:
     def _skip_gap(self, now: float) -> None:
         """Go to the next packet where more are missing than the buffer may be deep."""
         earliest = min(self._waiting, default=self._next)
+        if self._decoder.is_silent:
+            return
         if (earliest - self._next) * self._packet > self._max_depth:
             self._begin(earliest, now)
 

@@ -64,6 +64,7 @@ class RtpPacketizer:
         self._sequence = secrets.randbits(16) if sequence is None else sequence
         self._timestamp = secrets.randbits(32) if timestamp is None else timestamp
         self._next: int | None = None  # sequence number of the next packet of the stream
+        self._is_silent = False  # whether the last packet was one of comfort noise
 
     def packetize(self, packets: Sequence[Packet], *, marker: bool | None = None) -> bytes:
         """One RTP packet with packets that follow one another.
@@ -71,7 +72,7 @@ class RtpPacketizer:
         Args:
             packets: at least one; of more, all but the last may be 65 535 bytes long.
             marker: whether sound begins here after silence that was not sent; by default, in the
-                first RTP packet and after packets that were left out.
+                first RTP packet, after comfort noise and after packets that were left out.
 
         Raises:
             FormatError: no packets, packets that do not follow one another, or too long ones.
@@ -82,7 +83,8 @@ class RtpPacketizer:
         if any((p.sequence - first) % count != n for n, p in enumerate(packets)):
             raise FormatError("the packets in an RTP packet must follow one another")
         skipped = 0 if self._next is None else (first - self._next) % count
-        begins = self._next is None or skipped > 0
+        begins = self._next is None or skipped > 0 or self._is_silent
+        begins = begins and packets[0].coding != Coding.COMFORT_NOISE
         samples = self._header.frames_per_packet * self._header.hop_length
         self._timestamp = (self._timestamp + skipped * samples) % _WRAP
         marker_bit = 0x80 if (begins if marker is None else marker) else 0
@@ -98,6 +100,7 @@ class RtpPacketizer:
         self._sequence += 1
         self._timestamp = (self._timestamp + len(packets) * samples) % _WRAP
         self._next = (first + len(packets)) % count
+        self._is_silent = packets[-1].coding == Coding.COMFORT_NOISE
         return data
 
 

@@ -71,10 +71,8 @@ class PauseDetector:
         Returns:
             ``[C, T]`` each.
         """
-        frames = audio.reshape(len(audio), -1, self._hop_length)
-        levels = 10 * np.log10(np.square(frames).mean(axis=2) + 1e-12)
-        seconds = audio.shape[1] / self._sample_rate
-        self._loudest = max(self._loudest - DECAY_DB * seconds, float(levels.max(initial=-200.0)))
+        frames, levels = self._levels(audio)
+        self._follow(levels, audio.shape[1] / self._sample_rate)
         quiet = levels < min(self._loudest - BELOW_LOUDEST_DB, HIGHEST_DB)
         pauses, references = np.zeros_like(quiet), np.zeros_like(quiet)
         frame_rate = self._sample_rate / self._hop_length
@@ -93,6 +91,36 @@ class PauseDetector:
                 references[channel, stop:end] = end == len(own)
                 pauses[channel, first:stop] = True
         return pauses, references
+
+    def is_quiet(self, frame: Samples, *, decays: bool = True) -> tuple[float, bool]:
+        """Level of the next frame ``[C, hop_length]``, and whether it may belong to a pause.
+
+        Levels are in dB of full scale, and not below `SILENT_DB`.
+
+        Args:
+            frame: the frame.
+            decays: whether what was loudest before counts less and less.
+        """
+        _, levels = self._levels(frame)
+        self._follow(levels, frame.shape[1] / self._sample_rate if decays else 0.0)
+        level = float(levels.max(initial=-200.0))
+        highest = max(min(self._loudest - BELOW_LOUDEST_DB, HIGHEST_DB), SILENT_DB)
+        return max(level, SILENT_DB), level < highest
+
+    def noise_level(self, audio: Samples) -> float | None:
+        """Mean level of frames ``[C, T * hop_length]`` in dB; None unless all are steady noise."""
+        frames, levels = self._levels(audio)
+        if not all(map(self._is_noise, frames, levels)):
+            return None
+        return float(np.maximum(levels, SILENT_DB).mean(axis=1).max())
+
+    def _levels(self, audio: Samples) -> tuple[Samples, npt.NDArray[np.floating]]:
+        """Frames ``[C, T, hop_length]``, and their levels ``[C, T]`` in dB of full scale."""
+        frames = audio.reshape(len(audio), -1, self._hop_length)
+        return frames, 10 * np.log10(np.square(frames).mean(axis=2) + 1e-12)
+
+    def _follow(self, levels: npt.NDArray[np.floating], seconds: float) -> None:
+        self._loudest = max(self._loudest - DECAY_DB * seconds, float(levels.max(initial=-200.0)))
 
     def _is_noise(self, frames: Samples, levels: npt.NDArray[np.floating]) -> bool:
         low, high = np.maximum(np.percentile(levels, (5, 95)), SILENT_DB)
@@ -125,10 +153,19 @@ def fill_pauses(codes: Integers) -> Integers:
         for start, end in _runs(own):
             count = min(NUM_REFERENCES, start - last)
             if count:
-                back = count * (40503 * np.arange(end - start) % 65536) // 65536
+                back = noise_order(count, np.arange(end - start))
                 filled[channel, :, start:end] = codes[channel][:, start - 1 - back]
             last = end
     return filled
+
+
+def noise_order(count: int, numbers: Integers) -> Integers:
+    """Which of ``count`` frames of noise are played, the newest is 0: ``[n]`` for frames ``[n]``.
+
+    Multiples of the golden ratio, which come back to no frame soon, and to all equally often.
+    """
+    order: Integers = count * (40503 * numbers % 65536) // 65536
+    return order
 
 
 def _runs(flags: Booleans) -> list[tuple[int, int]]:

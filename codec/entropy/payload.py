@@ -104,6 +104,17 @@ class PayloadEncoder:
                 return head + coded, Coding.CODED_WITH_EARLIER, bits
         return plain, Coding.PLAIN_WITH_EARLIER, float(present.sum() * header.bits_per_code)
 
+    def encode_noise(self, codes: Codes) -> bytes:
+        """The payload of a packet of comfort noise.
+
+        Args:
+            codes: ``[C, k, n]`` of the packet's own frame and the frames before it, the oldest
+                first; 16 of each at most.
+        """
+        _, count, frames = codes.shape
+        head = bytes([(frames - 1) << 4 | (count - 1)])
+        return head + bitpack.pack(codes.transpose(2, 0, 1), self._header.bits_per_code)
+
 
 class PayloadDecoder:
     """The inverse of `PayloadEncoder`.
@@ -158,8 +169,27 @@ class PayloadDecoder:
         *earlier, _ = self._frames(packet)
         return earlier[-age] if 1 <= age <= len(earlier) else None
 
+    def decode_noise(self, packet: Packet) -> Codes:
+        """Codes ``[C, k, n]`` of a packet of comfort noise, the oldest frame first.
+
+        Raises:
+            FormatError: the packet does not fit the header.
+        """
+        header, payload = self._header, packet.payload
+        head = payload[0] if payload else 0
+        frames, count = (head >> 4) + 1, (head & 15) + 1
+        number = frames * header.channels * count
+        size = 1 + bitpack.packed_size(header.bits_per_code, number)
+        fits = header.dtx and packet.num_frames == 1 and count <= header.num_codebooks
+        if not fits or len(payload) != size:
+            raise FormatError("a packet of comfort noise does not fit the stream's header")
+        flat = bitpack.unpack(payload[1:], header.bits_per_code, number)
+        return flat.reshape(frames, header.channels, count).transpose(1, 2, 0)
+
     def _alone(self, packet: Packet) -> Codes:
-        """Codes of a plain packet, or of the own frame of one with earlier frames."""
+        """Codes of a plain packet, or of the own frame of one with other frames."""
+        if packet.coding == Coding.COMFORT_NOISE:
+            return self.decode_noise(packet)[:, :, -1:]
         if packet.coding is not None and packet.coding.has_earlier:
             return self._frames(packet)[-1]
         return unpack_codes(packet.payload, packet.num_frames, self._header)
@@ -200,8 +230,8 @@ class PayloadDecoder:
 
     def _next(self, packet: Packet) -> Codes | None:
         """Codes of the next packet of a chained stream."""
-        if packet.coding is not None and packet.coding.has_earlier:
-            raise FormatError("a packet with earlier frames does not fit a chained stream")
+        if packet.coding not in (Coding.PLAIN, Coding.CODED, Coding.CHAINED):
+            raise FormatError("a packet with several frames does not fit a chained stream")
         if packet.coding == Coding.PLAIN:
             plain = unpack_codes(packet.payload, packet.num_frames, self._header)
             assert self._context is not None

@@ -22,7 +22,7 @@ PLAIN_FORMAT, CODED_FORMAT = 1, 2
 SYNC = 0xAE  # starts a packet of format 1
 SYNC_END = 0xAF  # starts the last one
 SYNC_CODED = 0xA0  # starts a packet of format 2, plus one if it is the last, plus two per `Coding`
-CHAINED_STREAM, VARIABLE_STREAM, PAUSES = 1, 2, 4  # flags of the header
+CHAINED_STREAM, VARIABLE_STREAM, PAUSES, DTX = 1, 2, 4, 8  # flags of the header
 # Longer packets would make resynchronisation in a damaged file slow, and damage less local.
 MAX_PAYLOAD = 2**16
 MAX_CHANNELS = 255
@@ -31,6 +31,7 @@ MAX_PACKET_SECONDS = 10
 MAX_SKIP_SECONDS = 60
 MAX_SEGMENTS = 8
 MAX_EARLIER = 512  # bytes per channel that codes of earlier frames may add to a payload
+MAX_NOISE = 1 + 512  # bytes per channel of a packet of comfort noise
 
 _HEADER = struct.Struct("<4sBBBBBBHIII16s")
 _MORE = struct.Struct("<8sI")  # of a header of format 2
@@ -64,6 +65,9 @@ class Coding(enum.IntEnum):
     """As `PLAIN`, after the first codes of earlier frames (`codec.entropy.redundancy`)."""
     CODED_WITH_EARLIER = 4
     """As `CODED`, by a context model that has coded them before in the same packet."""
+    COMFORT_NOISE = 5
+    """First codes of this frame and of some before it, for the silence that is not sent after it
+    (`codec.entropy.silence`)."""
 
     @property
     def has_earlier(self) -> bool:
@@ -95,6 +99,8 @@ class Header:
         variable: whether frames may have fewer codes than ``num_codebooks``.
         segments: number of parts of a coded packet that are decoded side by side.
         pauses: whether frames may have no codes at all, see `codec.entropy.pauses`.
+        dtx: whether packets of silence are left out after one of comfort noise, see
+            `codec.entropy.silence`.
 
     Raises:
         FormatError: a value is out of range.
@@ -124,12 +130,13 @@ class Header:
     variable: bool = False
     segments: int = 1
     pauses: bool = False
+    dtx: bool = False
 
     SIZE = _HEADER.size + _CRC.size
     """Bytes of a header of format 1, and the fewest of any header."""
 
     def __post_init__(self) -> None:
-        needed = CODED_FORMAT if self.context or self.skip else PLAIN_FORMAT
+        needed = CODED_FORMAT if self.context or self.skip or self.dtx else PLAIN_FORMAT
         object.__setattr__(self, "format", max(self.format, needed))
         for name, high in (
             ("channels", MAX_CHANNELS),
@@ -158,6 +165,11 @@ class Header:
             raise FormatError("only coded packets that are not chained have segments")
         if self.pauses and (self.chained or not self.variable):
             raise FormatError("only variable streams that are not chained have pauses")
+        if self.dtx and not self.can_have_earlier:
+            raise FormatError(
+                "only streams in packets of one frame, not chained, without pauses and segments, "
+                "leave out silence"
+            )
         if self.frames_per_packet * self.hop_length > MAX_PACKET_SECONDS * self.sample_rate:
             raise FormatError(
                 f"header says packets of {self.frames_per_packet} frames: they may last "
@@ -224,7 +236,10 @@ class Header:
         head = _HEADER.pack(
             MAGIC,
             self.format << 4,
-            CHAINED_STREAM * self.chained | VARIABLE_STREAM * self.variable | PAUSES * self.pauses,
+            CHAINED_STREAM * self.chained
+            | VARIABLE_STREAM * self.variable
+            | PAUSES * self.pauses
+            | DTX * self.dtx,
             self.channels,
             self.num_codebooks,
             self.bits_per_code,
@@ -273,7 +288,9 @@ class Header:
         if version >> 4 == CODED_FORMAT:
             context, skip = _MORE.unpack_from(head, _HEADER.size)
             context = context.strip(b"\0") and context
-        if flags & ~(CHAINED_STREAM | VARIABLE_STREAM | PAUSES if context else 0):
+        known_flags = DTX if version >> 4 == CODED_FORMAT else 0
+        known_flags |= CHAINED_STREAM | VARIABLE_STREAM | PAUSES if context else 0
+        if flags & ~known_flags:
             raise FormatError(f"the header has flags {flags:#x} that this version does not know")
         return replace(
             cls(channels, codebooks, bits, *values),
@@ -284,6 +301,7 @@ class Header:
             variable=bool(flags & VARIABLE_STREAM),
             segments=max(1, segments) if context else 1,
             pauses=bool(flags & PAUSES),
+            dtx=bool(flags & DTX),
         )
 
 
@@ -382,6 +400,7 @@ class Gap:
     Attributes:
         num_packets: number of packets lost, as far as can be told.
         num_bytes: number of bytes skipped to find the next undamaged packet.
+        is_silence: whether nothing was lost: the packets are silence that was not sent.
 
     Example:
         >>> Gap(num_packets=2, num_bytes=46).num_packets
@@ -390,6 +409,7 @@ class Gap:
 
     num_packets: int
     num_bytes: int
+    is_silence: bool = False
 
 
 class PacketWriter:
@@ -454,6 +474,7 @@ class PacketReader:
         self._sync = re.compile(b"[" + re.escape(bytes(starts)) + b"]")
         self._found_bytes = self._found_packets = 0
         self._skipped = 0
+        self._is_silent = False  # whether the last packet was one of comfort noise
         self._wasted = 0  # bytes checksummed in vain
         self._pushed = 0
 
@@ -498,6 +519,7 @@ class PacketReader:
             self._expected += 1
             self._found_bytes += size
             self._found_packets += 1
+            self._is_silent = packet.coding == Coding.COMFORT_NOISE
             self.ended = packet.is_last
             yield packet
         if at_end and not self.ended:
@@ -525,6 +547,8 @@ class PacketReader:
             is_packet = coding is not None and size <= most
             is_packet = is_packet and (not has_earlier or header.can_have_earlier)
             is_packet = is_packet and (coding != Coding.CHAINED or header.chained)
+            if coding == Coding.COMFORT_NOISE:
+                is_packet = header.dtx and size <= MAX_NOISE * header.channels
             can_vary = coding not in (Coding.PLAIN, Coding.PLAIN_WITH_EARLIER)
             is_packet = is_packet and (can_vary or not header.variable)
         full = header.frames_per_packet
@@ -556,7 +580,7 @@ class PacketReader:
             count = header.sequence_count
             lost = (packet.sequence - self._expected) % count
             lost += count * max(0, round((self._skipped / full - lost) / count))
-        gap = Gap(lost, self._skipped)
+        gap = Gap(lost, self._skipped, self._is_silent and not self._skipped)
         self._skipped = 0
         self._expected += lost
         return gap

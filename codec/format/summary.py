@@ -45,7 +45,10 @@ class StreamSummary:
     def count(self, item: Packet | Gap) -> None:
         """Take the next packet or gap of the stream into account; its bytes are not counted."""
         if isinstance(item, Gap):
-            self.num_lost += item.num_packets
+            if item.is_silence:
+                self.num_frames += item.num_packets * self.header.frames_per_packet
+            else:
+                self.num_lost += item.num_packets
             return
         self.num_packets += 1
         self.num_frames += item.num_frames

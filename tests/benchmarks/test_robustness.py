@@ -64,7 +64,7 @@ def perfect(speech: np.ndarray, ours: Aecodec) -> robustness.Subject:
     ours.code = Perfect().code  # type: ignore[method-assign]
     ours.sample_rate = 24_000
     noise = sound(len(speech))[0]
-    return robustness.Subject(speech, noise, ours, Perfect(), 0, False)  # type: ignore[arg-type]
+    return robustness.Subject(speech, noise, ours, Perfect(), 0, False, {})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("rate", robustness.LOSSES)
@@ -75,6 +75,44 @@ def test_packets_are_lost_at_the_stated_rate(rate: float, burst: float | None) -
     if rate:
         bursts = [len(list(run)) for is_lost, run in itertools.groupby(lost) if is_lost]
         assert np.mean(bursts) == pytest.approx(burst or 1 / (1 - rate), rel=0.05)
+
+
+@pytest.mark.parametrize("lengths", robustness.STRATA.values())
+def test_bursts_of_a_stratum_have_its_lengths(lengths: tuple[int, int]) -> None:
+    lost = robustness.burst_pattern(0.1, *lengths, 200_000, np.random.default_rng(0))
+    assert lost.mean() == pytest.approx(0.1, rel=0.05)
+    runs = [len(list(run)) for is_lost, run in itertools.groupby(lost) if is_lost][:-1]
+    assert (min(runs), max(runs)) == lengths
+
+
+def test_every_codec_takes_part_in_every_condition(speech: np.ndarray, ours: Aecodec) -> None:
+    """What libopus codes without forward error correction is the sound of plain packets."""
+    audio = speech[:24_000]
+    subject = robustness.Subject(audio, audio, ours, Opus(), 0, False, {})
+    lost = np.zeros(robustness.num_packets(subject), bool)
+    lost[10:14] = lost[30] = True
+    ours.sample_rate = 24_000  # a small model, whose sound does not matter here
+    trials = {
+        trial.series: trial for trial in robustness.lossy(subject, lost, 0.1, "some condition")
+    }
+    assert list(trials) == [
+        *("aecodec 6", "aecodec 9", "aecodec 9 with redundancy", "opus 9", "opus 12"),
+        *("opus 9 with FEC", "opus 12 with FEC", "opus 12 sent twice"),
+    ]
+    assert trials["opus 12 with FEC"].decoded is trials["opus 12"].decoded
+    assert {trial.facts["lost"] for trial in trials.values()} == {100 * lost.mean()}
+    whole = {
+        trial.series: trial for trial in robustness.lossy(subject, lost & False, 0.1, "no loss")
+    }
+
+    def harm(name: str, first: int, last: int) -> float:
+        heard, undisturbed = trials[name].decoded, whole[name].decoded
+        assert heard is not None and undisturbed is not None
+        return rms((heard - undisturbed)[480 * first : 480 * last])
+
+    # The single lost packet comes back with the next one, a longer burst does not.
+    assert harm("opus 12 sent twice", 28, 34) < 0.1 * harm("opus 12", 28, 34)
+    assert harm("opus 12 sent twice", 10, 14) > 10 * harm("opus 12 sent twice", 28, 34)
 
 
 @pytest.mark.parametrize("burst", [None, 3.0])
@@ -140,7 +178,7 @@ def test_streams_take_at_most_the_stated_bitrate(
     ours: Aecodec, redundancy: Redundancy | None
 ) -> None:
     audio = sound(8_000)[0]
-    subject = robustness.Subject(audio, audio, ours, Opus(), 0, quick=True)
+    subject = robustness.Subject(audio, audio, ours, Opus(), 0, True, {})
     for bitrate in (5_000, 9_000):
         encoded = robustness.encode_within(subject, bitrate, redundancy)
         assert encoded.payload_bits <= bitrate
@@ -261,6 +299,27 @@ def test_a_quick_run_writes_means_of_what_it_measured(
         picture = out / plot
         assert picture.stat().st_size > 10_000
         assert picture.with_suffix(".svg").is_file()
+
+
+def test_an_interrupted_run_continues(
+    tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(RECORDING, tmp_path / "speech_a.flac")
+    recording = Recording(tmp_path / "speech_a.flac", "speech_a.flac", "speech")
+    settings = robustness.Settings(str(model_folder), 1.0, (), True, ("tandem",))
+    rows = robustness.finished_or_run(recording, settings, tmp_path / "kept")
+    calls = []
+
+    def measured_again(*_: object) -> list[dict[str, object]]:
+        calls.append(1)
+        return []
+
+    monkeypatch.setattr(robustness, "experiments_on", measured_again)
+    assert robustness.finished_or_run(recording, settings, tmp_path / "kept") == rows != []
+    assert not calls
+    # Other settings are another measurement.
+    other = settings._replace(seconds=0.9)
+    assert robustness.finished_or_run(recording, other, tmp_path / "kept") == [] and calls
 
 
 def test_a_folder_without_speech_is_named(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ const SYNC_CODED = 0xa0; // of format 2, plus one if it is the last, plus two pe
 const CHAINED_STREAM = 1; // flags of the header
 const VARIABLE_STREAM = 2;
 const PAUSES = 4;
+const DTX = 8; // silence was not sent
 const HEADER_SIZE = 44;
 const MORE_SIZE = 12; // of a header of format 2
 const END_SIZE = 8;
@@ -20,12 +21,16 @@ const MAX_PAYLOAD = 2 ** 16;
 const MAX_PACKET_SECONDS = 10;
 const MAX_SKIP_SECONDS = 60;
 const MAX_SEGMENTS = 8;
+const MAX_EARLIER = 512; // bytes per channel that codes of earlier frames may add to a payload
 // Concealment may last this many times as long as what arrived, and some seconds more.
 const MAX_CONCEALED = 2;
 const MAX_CONCEALED_SECONDS = 10;
 
-/** How the codes of a packet of format 2 are written: plain, coded on their own, or after others. */
-export const Coding = { PLAIN: 0, CODED: 1, CHAINED: 2 };
+/** How the codes of a packet of format 2 are written: plain, coded on their own, or after others.
+ *
+ * From `WITH_EARLIER` on, packets carry codes of earlier frames, as in calls. The page refuses them.
+ */
+export const Coding = { PLAIN: 0, CODED: 1, CHAINED: 2, WITH_EARLIER: 3 };
 
 export const toHex = (bytes) =>
   Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -50,6 +55,7 @@ const OPTIONAL_FIELDS = {
   variable: false,
   segments: 1,
   pauses: false,
+  dtx: false,
 };
 
 /** What a decoder must know before the first packet. */
@@ -199,6 +205,11 @@ export class Header {
     let context = format === 2 ? toHex(bytes.subarray(40, 48)) : "";
     if (/^0*$/.test(context)) context = "";
     const flags = bytes[5];
+    if (format === 2 && flags & DTX) {
+      throw new FormatError(
+        "a recorded call with silence that was not sent, which this page does not read: use aecodec decode",
+      );
+    }
     if (flags & ~(context ? CHAINED_STREAM | VARIABLE_STREAM | PAUSES : 0)) {
       throw new FormatError(
         `the header has flags ${flags} that this page does not know: use a newer aecodec`,
@@ -277,7 +288,7 @@ const checksum = (packet, start) =>
 /** Coding, and whether a packet is the last, by its first byte; undefined if none starts so. */
 function kindOf(byte, format) {
   const kind = byte - (format === 2 ? SYNC_CODED : SYNC);
-  if (kind < 0 || kind >= (format === 2 ? 6 : 2)) return undefined;
+  if (kind < 0 || kind >= (format === 2 ? 10 : 2)) return undefined;
   return { coding: format === 2 ? kind >> 1 : null, isLast: kind % 2 === 1 };
 }
 
@@ -320,7 +331,10 @@ function readPackets(bytes, header) {
     let size = header.payloadSize(numFrames);
     if (header.format === 2) {
       size = view.getUint16(position + 5, true);
-      if (size > header.maxPayload(numFrames)) return 0;
+      const hasEarlier = kind.coding >= Coding.WITH_EARLIER;
+      const more = hasEarlier ? MAX_EARLIER * header.channels : 0;
+      if (size > header.maxPayload(numFrames) + more) return 0;
+      if (hasEarlier && header.framesPerPacket > 1) return 0;
       if (kind.coding === Coding.CHAINED && !header.chained) return 0;
       if (kind.coding === Coding.PLAIN && header.variable) return 0;
     }
@@ -344,6 +358,11 @@ function readPackets(bytes, header) {
       return null;
     }
     const { coding, isLast } = kindOf(packet[0], header.format);
+    if (coding >= Coding.WITH_EARLIER) {
+      throw new FormatError(
+        "a recorded call with redundancy, which this page does not read: use aecodec decode",
+      );
+    }
     const end = size - (isLast ? END_SIZE : 0);
     return new Packet(
       header.format === 2 ? view.getUint16(position + 1, true) : packet[1],

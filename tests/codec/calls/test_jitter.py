@@ -13,8 +13,9 @@ from codec.engines.base import Engine, EngineInfo
 from codec.engines.torch import TorchEngine
 from codec.entropy.payload import PayloadDecoder
 from codec.entropy.redundancy import Redundancy
+from codec.entropy.silence import ComfortNoise
 from codec.errors import ConfigError
-from codec.format.container import Header, Packet
+from codec.format.container import Coding, Header, Packet
 from codec.network.model import Codec
 from codec.registry import load_engine
 from codec.stream import StreamDecoder, StreamEncoder
@@ -80,11 +81,18 @@ class NumbersEngine:
 
 
 def stream(
-    engine: Engine, num_frames: int, redundancy: Redundancy | None = None, first: int = 0
+    engine: Engine,
+    num_frames: int,
+    redundancy: Redundancy | None = None,
+    first: int = 0,
+    *,
+    dtx: bool = False,
 ) -> tuple[Header, list[Packet]]:
-    """Packets of a call whose first sequence number is ``first``."""
-    encoder = StreamEncoder(engine, redundancy=redundancy)
+    """Packets of a call whose first sequence number is ``first``; with ``dtx`` half is silence."""
+    encoder = StreamEncoder(engine, redundancy=redundancy, dtx=dtx)
     audio = sound(num_frames * engine.info.hop_length - 7)
+    if dtx:
+        audio[:, audio.shape[1] // 8 : audio.shape[1] * 7 // 8] = 0
     packets = encoder.push(audio) + encoder.finish()
     count = encoder.header.sequence_count
     return encoder.header, [
@@ -144,19 +152,29 @@ def test_random_orders_of_arrival() -> None:
 def check_orders(seeds: Iterable[int]) -> int:
     """Check a random call for each seed; the number of those in which nothing was concealed."""
     engine = NumbersEngine()
-    plans = [Redundancy(0, 0), Redundancy(1, 2_000), Redundancy(3, 6_000)]
-    num_frames = 40
-    streams = [[stream(engine, num_frames, plan, first) for plan in plans] for first in (0, 65_520)]
+    plans = [
+        (40, Redundancy(0, 0), False),
+        (40, Redundancy(1, 2_000), False),
+        (40, Redundancy(3, 6_000), False),
+        (140, Redundancy(2, 4_000), True),
+    ]
+    streams = [
+        [stream(engine, frames, plan, first, dtx=dtx) for frames, plan, dtx in plans]
+        for first in (0, 65_520)
+    ]
     exact = 0
     for seed in seeds:
         rng = np.random.default_rng(seed)
-        header, packets = streams[seed % 2][seed % 3]
+        num_frames = plans[seed // 2 % 4][0]
+        header, packets = streams[seed % 2][seed // 2 % 4]
+        count = header.sequence_count
         buffer = JitterBuffer(engine, header, late=0.05, first_depth=float(rng.uniform(0, 0.06)))
         jitter = rng.choice([0, 0.005, 0.02, 0.1])
         arrivals = []
-        for number, packet in enumerate(packets):
+        for packet in packets:
             for _ in range(rng.choice([0, 1, 2, 3], p=[0.1, 0.7, 0.15, 0.05])):
                 delay = min(rng.exponential(jitter), 0.15) if jitter else 0.0
+                number = (packet.sequence - packets[0].sequence) % count
                 arrivals.append((number * TICK + delay, packet))
         exact += check_call(engine, buffer, arrivals, packets, num_frames)
     return exact
@@ -181,6 +199,8 @@ def check_call(
     def note_lost(num_packets: int = 1, later: Packet | None = None, ahead: int = 0) -> np.ndarray:
         if later is not None:
             made.append(("recovered", later, ahead + 1))
+        elif decoder.is_silent:
+            made.append(("silent", made[-1][1], 0))
         return lost(num_packets, later, ahead)
 
     decoder.push, decoder.lost = note_push, note_lost  # type: ignore[method-assign]
@@ -193,24 +213,36 @@ def check_call(
     assert statistics.played + statistics.late == statistics.received
     header = buffer._header
     payloads = PayloadDecoder(header, None)
-    undisturbed = np.concatenate(
-        [codes for codes in payloads.decode(packets) if codes is not None], axis=2
-    )
-    first = next((n for n, each in enumerate(packets) if made and each is made[0][1]), 0)
-    place, frames = first - (made[0][2] if made else 0), []
+    undisturbed = dict(zip(map(id, packets), payloads.decode(packets), strict=True))
+    by_number = {packet.sequence: packet for packet in packets}
+    place = next((n for n, each in enumerate(packets) if made and each is made[0][1]), 0)
+    place -= made[0][2] if made else 0
+    frames: list[np.ndarray] = []
+    noise: ComfortNoise | None = None
     for kind, packet, age in made:
-        number = next(n for n, each in enumerate(packets) if each is packet) - age
-        if kind == "played":
-            (codes,) = payloads.decode([packet])
-        else:
+        codes: np.ndarray | None
+        if kind == "silent":
+            assert noise is not None
+            frames.append(noise.next())
+            continue
+        noise = None
+        if kind == "recovered":
             codes = payloads.decode_earlier(packet, age)
-        assert codes is not None
-        own = undisturbed[:, : codes.shape[1], number : number + codes.shape[2]]
-        assert np.array_equal(codes, own)
+        elif packet.coding == Coding.COMFORT_NOISE:
+            noise = ComfortNoise(payloads.decode_noise(packet))
+            codes = noise.next()
+        else:
+            (codes,) = payloads.decode([packet])
+        own = undisturbed[id(by_number[(packet.sequence - age) % header.sequence_count])]
+        assert codes is not None and own is not None
+        assert np.array_equal(codes, own[:, : codes.shape[1]])
         frames.append(codes)
     if statistics.concealed or not buffer.finished:
         return False
-    assert statistics.played + statistics.recovered == len(packets) - place
+    in_order = statistics.stretched == statistics.dropped == 0
+    first = made[0][1].sequence - made[0][2]
+    due = (packets[-1].sequence - first) % header.sequence_count + 1
+    assert statistics.played + statistics.recovered + statistics.silent == due == len(made)
     assert decoder.num_emitted == packets[-1].num_samples or place > 0
     expected, state = [], engine.init_decoder(1)
     for codes in frames:
@@ -218,7 +250,7 @@ def check_call(
         expected.append(audio)
     expected.append(engine.flush_step(state))
     signal = np.concatenate(expected, axis=1)[:, engine.info.delay :]
-    if statistics.stretched == statistics.dropped == 0:
+    if in_order:
         begin = int(np.flatnonzero(heard[0])[0])
         length = min(decoder.num_emitted, signal.shape[1] - engine.info.delay)
         assert np.array_equal(heard[:, begin : begin + length], signal[:, :length])

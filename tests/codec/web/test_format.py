@@ -421,6 +421,20 @@ def test_headers_that_contradict_themselves_are_refused_alike(model: ContextMode
         assert "\n" not in answer["error"] and "damaged" not in answer["error"], changes
 
 
+def test_recorded_calls_are_refused_in_one_line() -> None:
+    """With redundancy, or with silence that was not sent."""
+    header = dataclasses.replace(HEADER, frames_per_packet=1, format=2)
+    earlier = Packet(0, 1, b"\x10" + bytes(9), coding=Coding.PLAIN_WITH_EARLIER)
+    data = [
+        dataclasses.replace(header, dtx=True).to_bytes(),
+        header.to_bytes() + earlier.to_bytes(),
+    ]
+    answers = read_in_node(data)
+    for answer, reason in zip(answers, ("silence that was not sent", "redundancy"), strict=True):
+        assert reason in answer["error"] and "use aecodec decode" in answer["error"]
+        assert "\n" not in answer["error"]
+
+
 def test_no_segments_are_one(model: ContextModel) -> None:
     for header, segments in (
         (dataclasses.replace(HEADER, context=model.identity), 0),
