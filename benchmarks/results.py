@@ -2,8 +2,8 @@
 
     python benchmarks/results.py [OUT ...]
 
-Looks for rate_quality.json, speed.json and robustness.json in these folders and writes those that
-exist to ``benchmarks/RESULTS.md``, with their pictures in ``benchmarks/results``. Every section
+Looks for the JSON files of the benchmarks (`SECTIONS`) in these folders and writes those that exist
+to ``benchmarks/RESULTS.md``, with their pictures in ``benchmarks/results``. Every section
 states the command, date, machine and model of its figures.
 """
 
@@ -25,6 +25,7 @@ from codec.errors import CodecError
 
 SECTIONS = {
     "rate_quality": "Bitrate and quality",
+    "variable_bitrate": "Variable and constant bitrate",
     "speed": "Speed and memory",
     "robustness": "Robustness",
 }

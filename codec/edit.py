@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -97,7 +98,7 @@ def concat_files(sources: Sequence[str | Path], target: str | Path, *, force: bo
     with atomic_output(target, force=force) as out:
         for source in map(Path, sources):
             check_apart(source, target)
-            with open_codes(source) as file:
+            with open_codes(source) as file, _about(source):
                 for stream in read_streams(file):
                     first = first or stream.header
                     if _kind(stream.header) != _kind(first):
@@ -242,6 +243,17 @@ def _check_complete(header: Header) -> None:
             "the recording of a call with silence that was not sent cannot be changed: decode it "
             "and encode it again"
         )
+
+
+@contextmanager
+def _about(source: Path) -> Iterator[None]:
+    """Name the file in errors, where it may be one of several."""
+    try:
+        yield
+    except FormatError as error:
+        if str(source) in str(error):
+            raise
+        raise FormatError(f"{source}: {error}") from error
 
 
 def _kind(header: Header) -> tuple[bytes, int, int]:

@@ -57,6 +57,10 @@ class Aecodec(Contender):
     name = "aecodec"
     coded: ClassVar[bool] = True
     """Whether the context model is used, if there is one."""
+    variable: ClassVar[bool] = True
+    """Whether coded files have a variable bitrate."""
+    suffix: ClassVar[str] = ""
+    """End of the label."""
 
     def __init__(
         self,
@@ -67,7 +71,7 @@ class Aecodec(Contender):
         self.model = model
         self.engine = load_engine(model, engine, threads=threads)
         info = self.engine.info
-        self.label = f"aecodec {info.name}" + ("" if self.coded else " plain")
+        self.label = f"aecodec {info.name}{self.suffix}"
         self.fingerprint = info.fingerprint.hex()
         self.sample_rate = info.sample_rate
         self.hop_length = info.hop_length
@@ -127,7 +131,9 @@ class Aecodec(Contender):
         with tempfile.TemporaryDirectory() as folder:
             source, target = Path(folder, "audio.wav"), Path(folder, "audio.codes")
             soundfile.write(source, audio, self.sample_rate, subtype="FLOAT")
-            summary = encode_file(source, target, model=self.engine, bitrate=bitrate)
+            summary = encode_file(
+                source, target, model=self.engine, bitrate=bitrate, variable=self.variable
+            )
             with open_codes(target) as file:
                 stream = next(read_streams(file))
                 found = [item for batch in stream.batches for item in batch]
@@ -170,11 +176,23 @@ class Aecodec(Contender):
         return _joined(pieces)
 
 
+class ConstantAecodec(Aecodec):
+    """A model of aecodec as ``aecodec encode --cbr`` runs it, with entropy coding.
+
+    A bitrate is that of the codes before entropy coding, which says how many each frame has.
+    """
+
+    name = "aecodec-constant"
+    variable = False
+    suffix = " constant"
+
+
 class PlainAecodec(Aecodec):
     """A model of aecodec without its context model: plain codes at a constant bitrate."""
 
     name = "aecodec-plain"
-    coded = False
+    coded = variable = False
+    suffix = " plain"
 
 
 def _joined(pieces: list[Samples]) -> Samples:

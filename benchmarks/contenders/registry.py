@@ -20,7 +20,7 @@ def contenders() -> dict[str, type[Contender]]:
 
     Example:
         >>> list(contenders())[:4]
-        ['aecodec', 'aecodec-plain', 'opus', 'mp3']
+        ['aecodec', 'aecodec-constant', 'aecodec-plain', 'opus']
     """
     found = []
     folders = benchmarks.contenders.__path__

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from codec.bitrate import Bitrate
-from codec.cli.errors import Failure, clear_errors
+from codec.cli.errors import Failure, WrongUse, clear_errors
 from codec.cli.options import BitrateType, Seconds
 
 PATH = click.Path(path_type=Path)
@@ -39,7 +39,7 @@ def cut(
 def concat(paths: tuple[Path, ...], force: bool) -> None:
     """Join .codes files of one model, sampling rate and number of channels."""
     if len(paths) < 2:
-        raise click.UsageError("give one or more inputs, and the output")
+        raise WrongUse("name one or more inputs, and the output")
     with clear_errors():
         from codec.edit import concat_files
 
@@ -74,7 +74,7 @@ def verify(paths: tuple[Path, ...]) -> None:
             with clear_errors():
                 damage = summarize_file(path).damage()
         except Failure as failure:
-            damage = failure.about(path)
+            damage = failure.message
         click.echo(f"{path}: {damage or 'undamaged'}")
         failed = failed or damage is not None
     if failed:

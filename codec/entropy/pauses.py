@@ -26,6 +26,9 @@ HIGHEST_DB = -45.0
 """and weaker than this in relation to full scale,"""
 STEADY_DB = 9.0
 """and their frames differ by no more than this, except those below `SILENT_DB`."""
+RISE_DB = 8.0
+"""Frames that rise so far above their quiet passage end it: weak beginnings of speech, breaths.
+Without what lies below `LOWEST_HZ`, 20 ms of room noise do not."""
 SILENT_DB = -85.0
 DECAY_DB = 0.25
 """Decrease of what counts as the loudest, per second."""
@@ -74,10 +77,14 @@ class PauseDetector:
         frames, levels = self._levels(audio)
         self._follow(levels, audio.shape[1] / self._sample_rate)
         quiet = levels < min(self._loudest - BELOW_LOUDEST_DB, HIGHEST_DB)
+        rising = self._levels_above_hum(frames)
         pauses, references = np.zeros_like(quiet), np.zeros_like(quiet)
         frame_rate = self._sample_rate / self._hop_length
         before, after = round(BEFORE_SECONDS * frame_rate), round(AFTER_SECONDS * frame_rate)
         for channel, own in enumerate(quiet):
+            for start, end in _runs(own):
+                passage = np.maximum(rising[channel, start:end], SILENT_DB)
+                own[start:end] = passage < np.median(passage) + RISE_DB
             for start, end in _runs(own):
                 begin = start + after if start else start
                 stop = end - before
@@ -121,6 +128,17 @@ class PauseDetector:
 
     def _follow(self, levels: npt.NDArray[np.floating], seconds: float) -> None:
         self._loudest = max(self._loudest - DECAY_DB * seconds, float(levels.max(initial=-200.0)))
+
+    def _levels_above_hum(self, frames: Samples) -> npt.NDArray[np.floating]:
+        """Levels of frames ``[..., hop_length]`` in dB, without what lies below `LOWEST_HZ`."""
+        size = frames.shape[-1]
+        window = np.hanning(size)
+        power = np.square(np.abs(np.fft.rfft(frames * window)))
+        power = power[..., int(LOWEST_HZ * size / self._sample_rate) :].sum(axis=-1)
+        levels: npt.NDArray[np.floating] = 10 * np.log10(
+            2 * power / (size * np.square(window).sum()) + 1e-12
+        )
+        return levels
 
     def _is_noise(self, frames: Samples, levels: npt.NDArray[np.floating]) -> bool:
         low, high = np.maximum(np.percentile(levels, (5, 95)), SILENT_DB)

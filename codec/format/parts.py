@@ -58,5 +58,6 @@ def check_part(start: float, end: float | None) -> None:
     if not 0 <= start < (math.inf if end is None else end):
         until = "the end" if end is None else f"{end:g}"
         raise CodecError(
-            f"nothing lies between {start:g} and {until} seconds: give an earlier start"
+            f"nothing lies between {start:g} and {until} seconds: give an earlier start or a later "
+            "end"
         )

@@ -218,7 +218,7 @@ def test_missing_weights_are_reported_in_one_line(tmp_path: Path) -> None:
 
 def test_every_contender_states_what_it_is_and_needs() -> None:
     known = contenders()
-    assert sorted(known) == sorted(["aecodec", "aecodec-plain", *peers()])
+    assert sorted(known) == sorted(["aecodec", "aecodec-constant", "aecodec-plain", *peers()])
     without = ["opus", "mp3", "aac", "codec2", "speex"]
     assert list(peers()) == [*without, "encodec", "dac", "mimi", "snac", "lyra"]
     assert {name for name in known if known[name].speech_only} == {"codec2", "speex", "lyra"}

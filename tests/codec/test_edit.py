@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,16 +21,23 @@ from codec.format.container import Packet, PacketWriter
 from codec.format.reading import read_header, read_packets, summarize_file
 from codec.format.summary import StreamSummary
 from codec.network.model import Codec
+from codec.packets import list_packets
 from codec.stream import StreamDecoder, StreamEncoder
 from tests.codec.entropy.oracle import matching_context
 from tests.codec.test_coded_streams import tone
+from tests.conftest import sound
+
+
+@pytest.fixture(scope="module")
+def with_context(lapped: Codec) -> TorchEngine:
+    codes = lapped.encode(torch.from_numpy(tone(20_000)[None]))[0].numpy()
+    context = matching_context(np.random.default_rng(0), codes, lapped.config.codebook_size)
+    return TorchEngine(lapped, context=context)
 
 
 @pytest.fixture(scope="module", params=["plain", "coded"])
-def engine(request: pytest.FixtureRequest, lapped: Codec) -> TorchEngine:
-    codes = lapped.encode(torch.from_numpy(tone(20_000)[None]))[0].numpy()
-    context = matching_context(np.random.default_rng(0), codes, lapped.config.codebook_size)
-    return TorchEngine(lapped, context=context if request.param == "coded" else None)
+def engine(request: pytest.FixtureRequest, lapped: Codec, with_context: TorchEngine) -> TorchEngine:
+    return with_context if request.param == "coded" else TorchEngine(lapped)
 
 
 def encoded(folder: Path, engine: TorchEngine, rate: int, **options: object) -> Path:
@@ -174,6 +182,86 @@ def test_cuts_that_are_joined_are_the_whole(engine: TorchEngine, tmp_path: Path)
     cut_file(tmp_path / "joined.codes", tmp_path / "c.codes", start=5.9, end=6.2, model=engine)
     again = decoded(tmp_path / "c.codes", engine)
     np.testing.assert_allclose(again, whole[47_200:49_600], atol=1.1 / 32768)
+
+
+@pytest.fixture(params=["variable", "segments", "pauses", "chained", "live"])
+def coded_file(
+    request: pytest.FixtureRequest, with_context: TorchEngine, tmp_path: Path
+) -> tuple[Path, int]:
+    """Ten seconds with a pause, as a stream of each kind, and the sampling rate."""
+    rate = {"segments": 44_100, "pauses": 11_025}.get(request.param, 8_000)
+    audio = tone(10 * rate)
+    audio[:, 4 * rate : 7 * rate] = 1e-4 * sound(3 * rate)
+    path = tmp_path / "a.codes"
+    if request.param in ("chained", "live"):
+        options: dict[str, Any] = {"variable": request.param == "live", "bitrate": 3_000}
+        encoder = StreamEncoder(with_context, chained=True, frames_per_packet=3, **options)
+        with path.open("wb") as file:
+            writer = PacketWriter(file, encoder.header)
+            for packet in encoder.push(audio) + encoder.finish():
+                writer.write(packet)
+    else:
+        soundfile.write(tmp_path / "in.wav", audio.T, rate)
+        options = {"bitrate": 2_000} if request.param != "segments" else {}
+        if request.param == "variable":
+            options["frames_per_packet"] = 37
+        encode_file(tmp_path / "in.wav", path, model=with_context, **options)
+    header = summarize_file(path).header
+    assert header.variable == (request.param in ("variable", "pauses", "live"))
+    assert header.chained == (request.param in ("chained", "live"))
+    assert (header.segments > 1) == (request.param in ("segments", "pauses"))
+    if request.param == "pauses":
+        assert min(each.codebooks or 0 for each in list_packets(path, with_context)) < 0.5
+    return path, rate
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_streams_of_any_kind_are_cut_anywhere(
+    coded_file: tuple[Path, int], with_context: TorchEngine, tmp_path: Path, seed: int
+) -> None:
+    """Cut at odd samples, joined and decoded; and the same parts decoded from the whole."""
+    source, rate = coded_file
+    whole = decoded(source, with_context)
+    rng = np.random.default_rng(seed)
+    places = np.unique([0, *rng.integers(1, 10 * rate, 4), rng.integers(1, 300), 10 * rate])
+    pieces = []
+    for number, (first, last) in enumerate(itertools.pairwise(places.tolist())):
+        pieces.append(tmp_path / f"{number}.codes")
+        start, end = first / rate, last / rate
+        cut_file(source, pieces[-1], start=start, end=end, model=with_context)
+        part = tmp_path / "part.wav"
+        decode_file(source, part, model=with_context, start=start, end=end, force=True)
+        found, _ = soundfile.read(part)
+        np.testing.assert_allclose(found, whole[first:last], atol=1.1 / 32768)
+    concat_files(pieces, tmp_path / "joined.codes")
+    joined = decoded(tmp_path / "joined.codes", with_context)
+    assert joined.shape == whole.shape
+    np.testing.assert_allclose(joined, whole, atol=1.1 / 32768)
+
+
+def test_what_was_cut_can_be_cut_and_peeled_again(
+    with_context: TorchEngine, tmp_path: Path
+) -> None:
+    """In any order: the part of a part, and fewer codebooks, of a variable stream with a pause."""
+    audio = tone(80_000)
+    audio[:, 30_000:60_000] = 1e-4 * sound(30_000)
+    soundfile.write(tmp_path / "in.wav", audio.T, 8_000)
+    encode_file(tmp_path / "in.wav", tmp_path / "a.codes", model=with_context, bitrate=3_000)
+    steps: list[Path] = [tmp_path / "a.codes"]
+
+    def step(name: str) -> tuple[Path, Path]:
+        steps.append(tmp_path / f"{name}.codes")
+        return steps[-2], steps[-1]
+
+    cut_file(*step("b"), start=2.0001, end=9.5, model=with_context)
+    cut_file(*step("c"), start=1.23, model=with_context)
+    peel_file(*step("d"), bitrate=2_000, model=with_context)
+    cut_file(*step("e"), end=5.5, model=with_context)
+    decode_file(tmp_path / "a.codes", tmp_path / "low.wav", model=with_context, bitrate=2_000)
+    low, _ = soundfile.read(tmp_path / "low.wav")
+    first = round(2.0001 * 8_000) + round(1.23 * 8_000)
+    found = decoded(tmp_path / "e.codes", with_context)
+    np.testing.assert_allclose(found, low[first : first + 44_000], atol=1.1 / 32768)
 
 
 def test_joining_is_putting_bytes_together(engine: TorchEngine, tmp_path: Path) -> None:

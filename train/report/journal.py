@@ -16,7 +16,7 @@ from codec.network.model import Codec
 from train.report.validation import Report, reconstruct
 
 CLIPS_TO_SHOW = 4
-GROUPS = ("validation", "si_sdr", "mel", "stoi", "used", "perplexity", "share")
+GROUPS = ("validation", "si_sdr", "mel", "stoi", "used", "perplexity", "bits", "share")
 
 
 class Journal:

@@ -34,6 +34,8 @@ def _losses_and_codebooks(report: Report) -> str:
         )
         line.append(f"perplexity {min(effective):.0f} to {max(effective):.0f}")
         line.append(f"efficiency {100 * report['efficiency']:.0f} %")
+        bits = " ".join(f"{each:.1f}" for each in _named(report, "bits_").values())
+        line.append(f"bits per code {bits}")
     return ", ".join(line)
 
 

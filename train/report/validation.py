@@ -43,9 +43,10 @@ def validate(codec: Codec, clips: list[tuple[str, Tensor]], objective: Objective
         Means over the clips of ``si_sdr_K``, ``mel_K`` and ``stoi_K`` with K codebooks (STOI where
         it is defined); at the top bitrate the same as ``validation_si_sdr`` and so on, and
         ``validation_loss``, the objective of whole clips with all windows; of every codebook
-        ``used_k`` (share of its entries) and ``perplexity_k``; ``efficiency``, the information in
-        the codes as a share of their bits; ``frames``, the number of frames. ``mel`` is
-        `mel_distance`.
+        ``used_k`` (share of its entries), ``perplexity_k``, and ``bits_k``, the entropy of its
+        codes: bits per code if only their frequencies were known, where a context model needs
+        fewer; ``efficiency``, the information in the codes as a share of their bits; ``frames``,
+        the number of frames. ``mel`` is `mel_distance`.
     """
     config = codec.config
     counts = typical_codebook_counts(config)
@@ -86,7 +87,11 @@ def _use_of_codes(histogram: Histogram) -> Report:
     effective, used = perplexity(histogram), (histogram > 0).mean(1)
     report: Report = {}
     for k in range(len(histogram)):
-        report |= {f"used_{k + 1}": float(used[k]), f"perplexity_{k + 1}": float(effective[k])}
+        report |= {
+            f"used_{k + 1}": float(used[k]),
+            f"perplexity_{k + 1}": float(effective[k]),
+            f"bits_{k + 1}": float(np.log2(effective[k])),
+        }
     return report | {
         "efficiency": bitrate_efficiency(histogram),
         "frames": float(histogram[0].sum()),

@@ -119,6 +119,33 @@ def test_a_sum_that_could_be_inexact_is_refused() -> None:
         ContextModel(SMALL, tensors)
 
 
+@pytest.mark.parametrize("name", SMALL.products)
+def test_the_largest_sum_is_just_below_the_limit(name: str, tmp_path: Path) -> None:
+    """Sums up to 2^23 - 1: so their differences are below 2^24, up to which float32 is exact."""
+    assert 2 * (LARGEST_SUM - 1) < 2**24
+    tensors = random_context(np.random.default_rng(0), SMALL)
+    column = np.abs(tensors[name].astype(np.int64)).sum(axis=-2).flat[0]
+    if name in ("context", "inner"):  # added up before they are shifted
+        column = sum(
+            np.abs(tensors[each].astype(np.int64)).sum(axis=-2).flat[0]
+            for each in ("context", "inner")
+        )
+        tensors["context_bias"].flat[0] = tensors["inner_bias"].flat[0] = 0
+    room = LARGEST_SUM - 127 * int(column)
+    tensors[f"{name}_bias"].flat[0] = 1 - room
+    save_context(tmp_path, SMALL, tensors, bytes(16))
+    whole = (tmp_path / CONTEXT_FILE).read_bytes()
+    tensors[f"{name}_bias"].flat[0] = -room
+    with pytest.raises(ModelError, match=f"could add up to {LARGEST_SUM}: sums are exact below"):
+        ContextModel(SMALL, tensors)
+    # A file that says so is refused when it is loaded.
+    stored = np.array([1 - room, -room], "<i4")
+    assert whole.count(stored[0].tobytes()) == 1
+    (tmp_path / CONTEXT_FILE).write_bytes(whole.replace(stored[0].tobytes(), stored[1].tobytes()))
+    with pytest.raises(ModelError, match=f"could add up to {LARGEST_SUM}"):
+        load_context(tmp_path, bytes(16))
+
+
 def test_the_table_is_the_same_on_every_machine() -> None:
     table = [round(2 ** (16 - step / 128)) for step in range(2048)]
     assert context._TABLE.tolist() == table

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ import pytest
 
 from codec.entropy.coding import decode_packets, encode_packets
 from codec.entropy.context import NO_CODE, ContextModel, ContextShape
+from tests.codec.entropy.exactness import check
 from tests.codec.entropy.oracle import intervals, random_context
 
 
@@ -71,3 +73,13 @@ def test_any_number_of_threads_gives_the_same_bytes(threads: int) -> None:
         check=True,
     )
     assert found.stdout.strip() == digest(range(3))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_models_of_any_size_give_the_oracles_integers(seed: int) -> None:
+    assert check([seed], page=False) > 0
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
+def test_the_page_gives_the_oracles_integers() -> None:
+    assert check(range(10, 25)) > 0

@@ -52,6 +52,26 @@ def test_frames_before_and_after_sound_are_no_part_of_a_pause() -> None:
     assert quiet[0] == RATE // HOP + 6 and quiet[-1] == (3 * RATE - 1000) // HOP - 5
 
 
+def test_a_weak_beginning_is_no_part_of_a_pause() -> None:
+    """A fricative 10 dB above the noise, still far below what was loudest."""
+    audio = noise(1e-4, 3.0)
+    begin = 2 * RATE + 3 * HOP
+    audio[begin:] *= 10**0.5
+    pauses, references = find(audio)
+    assert pauses[NUM_REFERENCES : begin // HOP - 4].all()
+    assert not (pauses | references)[begin // HOP - 4 :].any()
+
+
+def test_a_breath_divides_a_pause() -> None:
+    audio = noise(1e-4, 4.0)
+    audio[2 * RATE :][: RATE // 4] *= 10
+    pauses, references = find(audio)
+    coded = np.flatnonzero(~(pauses | references))
+    frame = 2 * RATE // HOP
+    assert (coded.min(), coded.max()) == (frame - 4, frame + 13 - 1 + 6)
+    assert pauses[:frame].any() and pauses[frame:].any()
+
+
 def test_a_pause_repeats_the_frames_before_it() -> None:
     codes = np.arange(2 * 3 * 60).reshape(2, 3, 60)
     absent = codes.copy()

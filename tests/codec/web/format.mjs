@@ -35,6 +35,24 @@ const tasks = {
       return { header: { ...header }, items: found, damage };
     }),
 
+  // Start and frequency of each digit of rows of frames of codes, in the order of coding.
+  intervals: ({ context, rows, variable }) => {
+    const model = contextOf(context);
+    const states = rows.map(() => model.initState());
+    const found = [];
+    for (let t = 0; t < rows[0].length; t++) {
+      const frames = rows.map((row, i) => {
+        return { state: states[i], codes: Int32Array.from(row[t]), present: true };
+      });
+      model.codeFrame(frames, variable, (ends, known) => {
+        const start = known ? ends[known - 1] : 0;
+        found.push(start, ends[known] - start);
+        return known;
+      });
+    }
+    return found;
+  },
+
   write: ({ header, codes, numSamples, context }) =>
     toHex(writeStream(new Header(header), Int32Array.from(codes), numSamples, contextOf(context))),
 };

@@ -7,7 +7,6 @@ import io
 import json
 import re
 import shutil
-import subprocess
 import zlib
 from collections.abc import Iterator
 from itertools import pairwise
@@ -17,7 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from codec.cli.web import PAGE
 from codec.edit import cut_file
 from codec.entropy.coding import decode_packets
 from codec.entropy.context import NO_CODE, ContextModel, ContextShape
@@ -38,6 +36,7 @@ from codec.format.payload import Codes
 from codec.format.reading import read_streams
 from codec.model_folder import DEFAULT_MODEL, find_model, read_description
 from tests.codec.entropy.oracle import random_context
+from tests.codec.web.node import in_node
 from tests.conftest import GOLDEN, RECORDING
 
 pytestmark = pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
@@ -52,21 +51,6 @@ HEADER = Header(
     hop_length=40,
     fingerprint=bytes(range(16)),
 )
-
-
-def in_node(tasks: list[dict[str, Any]]) -> list[Any]:
-    """What the page's modules answer to tasks, see ``format.mjs``."""
-    script = Path(__file__).parent / "format.mjs"
-    result = subprocess.run(
-        ["node", script, f"{PAGE.as_uri()}/"],
-        input=json.dumps(tasks),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    answers: list[Any] = json.loads(result.stdout)
-    return answers
 
 
 def read_in_node(data: list[bytes], context: Path | None = None) -> list[Any]:

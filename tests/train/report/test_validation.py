@@ -67,8 +67,17 @@ def test_validation_measures_every_bitrate(training_recipe: TrainConfig, bottlen
         for k in range(4):
             assert report[f"used_{k + 1}"] == len(codes[k].unique()) / 32
             assert 1 <= report[f"perplexity_{k + 1}"] <= len(codes[k].unique()) + 1e-3
+            _, counts = codes[k].unique(return_counts=True)
+            shares = (counts / counts.sum()).double()
+            entropy = -float((shares * shares.log2()).sum())
+            assert report[f"bits_{k + 1}"] == pytest.approx(entropy, abs=1e-5)
+        bits = [report[f"bits_{k + 1}"] for k in range(4)]
+        assert report["efficiency"] == pytest.approx(np.mean(bits) / 5)
         assert 0 <= report["efficiency"] <= 1
     text = summary(report | {"step": 5, "loss": 1.0}, model)
+    if bottleneck != "vae":
+        shown = " ".join(f"{report[f'bits_{k + 1}']:.1f}" for k in range(4))
+        assert f"bits per code {shown}" in text
     assert "step 5" in text and text.count("SI-SDR") == max(1, len(typical_codebook_counts(model)))
 
 

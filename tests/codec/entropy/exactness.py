@@ -1,0 +1,176 @@
+"""Random context models and codes, for which every implementation must give the oracle's integers.
+
+    OPENBLAS_NUM_THREADS=2 python -m tests.codec.entropy.exactness --models 1000
+
+The tests check a few of them. This checks as many as are asked for, and is run once after a change
+of the arithmetic, with one thread and with two. All engines of the package share the model in
+NumPy; the page has its own, which runs in Node here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from codec.entropy.coding import decode_packets, encode_packets
+from codec.entropy.context import NO_CODE, ContextModel, ContextShape, Integers
+from codec.entropy.context_file import CONTEXT_FILE, save_context
+from tests.codec.entropy.oracle import Tensors, intervals, random_context
+from tests.codec.web.node import in_node
+
+ORACLE_ROWS = 8
+"""Sequences of a batch that are compared with the oracle, which is slow."""
+TOGETHER = 25
+"""Models that are given to one process of Node."""
+
+
+class Case(NamedTuple):
+    """A random model and sequences of codes.
+
+    Attributes:
+        model: the model.
+        tensors: its integers.
+        codes: ``[N, K, T]``, `NO_CODE` where one is absent.
+        variable: whether frames have different numbers of codes.
+    """
+
+    model: ContextModel
+    tensors: Tensors
+    codes: Integers
+    variable: bool
+
+    @property
+    def rows(self) -> range:
+        """Sequences that are compared with the oracle, evenly spaced."""
+        step = -(-len(self.codes) // ORACLE_ROWS)
+        return range(0, len(self.codes), step)
+
+
+def random_case(seed: int) -> Case:
+    """A model of random sizes, and 1 to 64 sequences."""
+    rng = np.random.default_rng(seed)
+    shape = ContextShape(
+        num_codebooks=int(rng.integers(1, 7)),
+        codebook_size=int(2 ** rng.integers(1, 8)),
+        entry_dim=int(rng.integers(1, 13)),
+        width=int(rng.integers(2, 97)),
+        hidden=int(rng.integers(2, 49)),
+        dilations=((1,), (1, 2), (2, 1, 4), (1, 2, 4, 8))[rng.integers(4)],
+    )
+    tensors = random_context(rng, shape, largest=int(rng.choice([4, 20, 127])))
+    rows, frames = int(rng.integers(1, 65)), int(rng.integers(1, 13))
+    books = int(rng.integers(1, shape.num_codebooks + 1))
+    codes = rng.integers(shape.codebook_size, size=(rows, books, frames))
+    variable = bool(rng.integers(2))
+    if variable:
+        counts = rng.integers(1, books + 1, (rows, 1, frames))
+        codes = np.where(np.arange(books)[:, None] < counts, codes, NO_CODE)
+    return Case(ContextModel(shape, tensors), tensors, codes, variable)
+
+
+def of_oracle(case: Case) -> Integers:
+    """Starts and frequencies ``[n, T, 1 + 2 * K, 2]`` of `Case.rows`."""
+    shape, (_, books, frames) = case.model.shape, case.codes.shape
+    found = [
+        intervals(shape, case.tensors, case.codes[row], variable=case.variable) for row in case.rows
+    ]
+    return np.array(found).reshape(len(found), frames, 1 + 2 * books, 2)
+
+
+def of_model(case: Case, seed: int) -> Integers:
+    """The same from the package's model: all sequences in one batch, split at random places."""
+    frames = case.codes.shape[2]
+    splits = np.sort(np.random.default_rng(seed).integers(0, frames + 1, 2))
+    state, pieces = case.model.init_state(len(case.codes)), []
+    for piece in np.split(case.codes, splits, axis=2):
+        *found, state = case.model.code_intervals(piece, state, variable=case.variable)
+        pieces.append(np.stack(found, axis=-1))
+    return np.concatenate(pieces, axis=1)[case.rows]
+
+
+def in_order(found: Integers, case: Case) -> list[int]:
+    """Intervals ``[n, T, 1 + 2 * K, 2]`` of `Case.rows` as they are coded, side by side."""
+    codes = case.codes[case.rows]
+    counts = (codes >= 0).sum(axis=1)
+    ordered: list[int] = []
+    for t in range(codes.shape[2]):
+        of_frame = found[:, t]
+        if case.variable:
+            ordered += of_frame[:, 0].reshape(-1).tolist()
+        for k in range(codes.shape[1]):
+            there = counts[:, t] > k
+            for digit in (1 + 2 * k, 2 + 2 * k):
+                ordered += of_frame[there, digit].reshape(-1).tolist()
+    return ordered
+
+
+def of_page(cases: Sequence[Case]) -> list[list[int]]:
+    """What the page gives for `Case.rows`, in the order of `in_order`."""
+    with tempfile.TemporaryDirectory() as folder:
+        tasks = []
+        for number, case in enumerate(cases):
+            path = Path(folder, str(number))
+            path.mkdir()
+            save_context(path, case.model.shape, case.tensors, bytes(16))
+            tasks.append(
+                {
+                    "kind": "intervals",
+                    "context": str(path / CONTEXT_FILE),
+                    "rows": case.codes[case.rows].transpose(0, 2, 1).tolist(),
+                    "variable": case.variable,
+                }
+            )
+        return in_node(tasks)
+
+
+def round_trip(case: Case, seed: int) -> Integers:
+    """Codes after encoding and decoding of all sequences side by side, in segments."""
+    segments = int(np.random.default_rng(seed).integers(1, 4))
+    count, books, frames = case.codes.shape
+    payloads, _ = encode_packets(
+        case.model, case.codes[:, None], segments=segments, variable=case.variable
+    )
+    decoded, _ = decode_packets(
+        case.model,
+        payloads,
+        [frames] * count,
+        1,
+        books,
+        segments=segments,
+        variable=case.variable,
+    )
+    return np.stack(decoded)[:, 0]
+
+
+def check(seeds: Sequence[int], *, page: bool = True) -> int:
+    """Assert that all implementations agree on the cases of these seeds; the number of integers."""
+    cases = [random_case(seed) for seed in seeds]
+    expected = [of_oracle(case) for case in cases]
+    for seed, case, oracle in zip(seeds, cases, expected, strict=True):
+        assert np.array_equal(of_model(case, seed), oracle), f"seed {seed}: NumPy"
+        assert np.array_equal(round_trip(case, seed), case.codes), f"seed {seed}: round trip"
+    if page:
+        answers = of_page(cases)
+        for seed, case, oracle, answer in zip(seeds, cases, expected, answers, strict=True):
+            assert answer == in_order(oracle, case), f"seed {seed}: page"
+    return sum(oracle.size for oracle in expected)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--models", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0, help="of the first model")
+    arguments = parser.parse_args()
+    seeds, checked = range(arguments.seed, arguments.seed + arguments.models), 0
+    for start in range(0, len(seeds), TOGETHER):
+        checked += check(seeds[start : start + TOGETHER])
+        print(f"{min(start + TOGETHER, len(seeds))} models, {checked} integers equal", flush=True)
+
+
+if __name__ == "__main__":
+    main()
