@@ -194,10 +194,12 @@ class StreamEncoder:
         self._past: deque[Codes] = deque(maxlen=MAX_FRAMES)
         self.redundancy = redundancy
         self._payloads = PayloadEncoder(self.header, context)
+        self._bitrate = info.bitrate(num_codebooks) if bitrate is None else bitrate
         self._allocator = allocator if variable else None
         if variable and allocator is None:
-            rate = info.bitrate(num_codebooks) if bitrate is None else bitrate
-            self._allocator = RateControl(float(rate), float(info.frame_rate), info.bits_per_code)
+            self._allocator = RateControl(
+                float(self._bitrate), float(info.frame_rate), info.bits_per_code
+            )
         self._search = _code_search(self._engine, effort)
         self._context, self._wait = context, wait if variable and not dtx else 0
         self._waiting: deque[_Analyzed] = deque()
@@ -207,6 +209,27 @@ class StreamEncoder:
         self._num_samples = 0
         self._num_packets = 0
         self._finished = False
+
+    @property
+    def bitrate(self) -> Bitrate:
+        """Target in bits per second and channel; that of a variable stream may be changed.
+
+        Raises:
+            ConfigError: on assignment, if it is out of the model's range, or the stream is not
+                variable, or has an allocator of its own.
+        """
+        return self._bitrate
+
+    @bitrate.setter
+    def bitrate(self, bitrate: Bitrate) -> None:
+        self._engine.info.codebooks_for(bitrate)
+        if not isinstance(self._allocator, RateControl):
+            raise ConfigError(
+                "only a variable stream changes its bitrate: start it with variable=True, and "
+                "without an allocator"
+            )
+        self._allocator.change_target(float(bitrate))
+        self._bitrate = bitrate
 
     @property
     def redundancy(self) -> Redundancy | None:

@@ -202,13 +202,17 @@ class RateControl:
     """
 
     def __init__(self, target: float, frame_rate: float, bits_per_code: int) -> None:
-        self._target, self._bits_per_code = target / frame_rate, bits_per_code
-        self._frame_rate = frame_rate
+        self._frame_rate, self._bits_per_code = frame_rate, bits_per_code
+        self.change_target(target)
         self._past: Floats = np.zeros((0, 0))
         self._age = np.inf  # of the threshold of a live stream, in seconds
         self._ratio = FIRST_RATIO  # of what codes cost to what plain ones would
         self._excess = 0.0  # bits per channel that were spent too much so far
         self.threshold = np.inf
+
+    def change_target(self, target: float) -> None:
+        """Change the target for what follows; in bits per second and channel."""
+        self._target = target / self._frame_rate
 
     def choose(self, frames: Frames, ahead: Sequence[Frames] | None = None) -> Integers:
         """See `Allocator`."""

@@ -16,7 +16,7 @@ from codec.engines.base import Engine
 from codec.engines.torch import TorchEngine
 from codec.entropy.context_file import CONTEXT_FILE
 from codec.entropy.payload import PayloadDecoder, PayloadEncoder
-from codec.errors import CodecError, FormatError, ModelError
+from codec.errors import CodecError, ConfigError, FormatError, ModelError
 from codec.files import decode_file, encode_file
 from codec.format.container import Coding, Header, Packet
 from codec.format.reading import summarize_file
@@ -181,6 +181,23 @@ def test_pauses_of_files_take_next_to_nothing(engine: TorchEngine, tmp_path: Pat
     decode_file(target, tmp_path / "part.wav", model=engine, start=9.7, end=16.0)
     part, _ = soundfile.read(tmp_path / "part.wav")
     np.testing.assert_allclose(part, whole[77_600:128_000], atol=1.1 / 32768)
+
+
+def test_the_bitrate_of_a_variable_stream_may_be_changed_while_it_runs(engine: TorchEngine) -> None:
+    encoder = StreamEncoder(engine, bitrate=2_000, variable=True, frames_per_packet=20)
+    sizes = []
+    for bitrate in (2_000, 3_500, 2_000):
+        if bitrate != encoder.bitrate:
+            encoder.bitrate = bitrate
+        packets = encoder.push(tone(80_000))
+        sizes.append(sum(encoder.header.head_size + len(packet.payload) for packet in packets) / 10)
+    assert 1.5 * sizes[0] < sizes[1] and sizes[2] < 1.2 * sizes[0]
+    with pytest.raises(ConfigError, match="out of range"):
+        encoder.bitrate = 1_000_000
+    assert encoder.bitrate == 2_000
+    constant = StreamEncoder(engine, bitrate=2_000)
+    with pytest.raises(ConfigError, match="only a variable stream"):
+        constant.bitrate = 3_000
 
 
 def test_a_variable_stream_has_the_first_codes_of_each_frame(engine: TorchEngine) -> None:
