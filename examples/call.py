@@ -20,6 +20,7 @@ import argparse
 import heapq
 import json
 import select
+import signal
 import socket
 import sys
 import time
@@ -377,6 +378,8 @@ def share(text: str) -> float:
 
 def main() -> None:
     """Make a call."""
+    # Shells start what runs in the background with Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     example = Path(__file__).parent / "speech.flac"
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--port", type=int, required=True, help="own UDP port")
