@@ -22,7 +22,6 @@ from codec.entropy.allocation import (
     RateControl,
     audibility,
     gains,
-    heard,
 )
 from codec.entropy.context import NO_CODE, Integers
 from codec.entropy.pauses import MOST_CODES, PauseDetector, fill_pauses
@@ -370,10 +369,11 @@ class StreamEncoder:
             if self._pauses is not None:
                 silent, references = self._pauses.find(block)
             prices = np.full(found.errors.shape[1], float(self.header.bits_per_code))
-            worth = gains(heard(found.errors, block).transpose(0, 2, 1), prices)
+            audible = audibility(block, num_frames)
+            worth = gains(found.errors.transpose(0, 2, 1) * audible[..., None], prices)
             frames = Frames(worth, silent | references)
             latent = found.latent if self._search else found.latent[:, :, :0]  # much memory
-            more = _Analysis(frames, silent, latent, audibility(block, num_frames))
+            more = _Analysis(frames, silent, latent, audible)
             self._waiting.append(_Analyzed(found.codes, more))
 
     def _packet(self, num_samples: int | None = None) -> Packet:
