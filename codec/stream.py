@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -363,8 +363,8 @@ class StreamEncoder:
             )
             self._waiting.append(_Analyzed(codes))
         else:
-            assert isinstance(self._engine, WeighsCodes)
-            found, self._state = self._engine.analyze_step(np.ascontiguousarray(block), self._state)
+            engine = cast("WeighsCodes", self._engine)  # to check it takes long
+            found, self._state = engine.analyze_step(np.ascontiguousarray(block), self._state)
             silent = references = np.zeros((channels, num_frames), np.bool_)
             if self._pauses is not None:
                 silent, references = self._pauses.find(block)

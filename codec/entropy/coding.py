@@ -42,9 +42,10 @@ def encode_packets(
     """
     packets, channels, num_codebooks, num_frames = codes.shape
     steps = ceil_div(num_frames, segments)
-    absent = ((0, 0), (0, 0), (0, 0), (0, segments * steps - num_frames))
-    parts = np.pad(codes, absent, constant_values=NO_CODE)
-    parts = parts.reshape(packets, channels, num_codebooks, segments, steps)
+    if absent := segments * steps - num_frames:
+        padding = ((0, 0), (0, 0), (0, 0), (0, absent))
+        codes = np.pad(codes, padding, constant_values=NO_CODE)
+    parts = codes.reshape(packets, channels, num_codebooks, segments, steps)
     rows = parts.transpose(0, 3, 1, 2, 4).reshape(
         packets * segments * channels, num_codebooks, steps
     )
