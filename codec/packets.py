@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from codec.entropy.payload import PayloadDecoder
 from codec.errors import ModelError
-from codec.format.container import Coding, Gap
+from codec.format.container import Coding, Gap, Packet
+from codec.format.payload import Codes
 from codec.format.reading import open_codes, read_streams
 from codec.registry import Model, context_for
 
@@ -63,19 +65,30 @@ def list_packets(source: str | Path, model: Model | None = None) -> Iterator[Pac
             with suppress(ModelError):  # without the model, the codes stay unknown
                 decoder = PayloadDecoder(header, context_for(header, model))
             for batch in stream.batches:
-                for item in batch:
+                for item, codes in _with_codes(batch, decoder):
                     if isinstance(item, Gap):
                         frames = item.num_packets * header.frames_per_packet
                         coding = "silence" if item.is_silence else "missing"
                         yield PacketFacts(seconds, frames, item.num_bytes, coding, None)
-                        if decoder is not None:
-                            decoder.lost()
                     else:
-                        frames = item.num_frames
-                        codes = decoder.decode([item])[0] if decoder is not None else None
-                        books = None
+                        frames, books = item.num_frames, None
                         if codes is not None and codes.size:
                             books = float((codes >= 0).sum(axis=1).mean())
                         coding = (item.coding or Coding.PLAIN).name.lower().replace("_", " ")
                         yield PacketFacts(seconds, frames, item.size, coding, books)
                     seconds += frames * frame_seconds
+
+
+def _with_codes(
+    items: Sequence[Packet | Gap], decoder: PayloadDecoder | None
+) -> Iterator[tuple[Packet | Gap, Codes | None]]:
+    """Packets with their codes, if they are known; those between two gaps are decoded together."""
+    for is_gap, group in groupby(items, lambda item: isinstance(item, Gap)):
+        found = list(group)
+        if decoder is None or is_gap:
+            yield from ((item, None) for item in found)
+        else:
+            packets = [item for item in found if isinstance(item, Packet)]
+            yield from zip(packets, decoder.decode(packets), strict=True)
+        if decoder is not None and is_gap:
+            decoder.lost()
