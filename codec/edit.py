@@ -11,7 +11,7 @@ from typing import BinaryIO
 from codec.bitrate import Bitrate
 from codec.entropy.payload import PayloadDecoder, PayloadEncoder
 from codec.errors import CodecError, FormatError
-from codec.format.container import Header, Packet, PacketWriter
+from codec.format.container import Coding, Header, Packet, PacketWriter
 from codec.format.parts import check_part, first_packet, frames_until
 from codec.format.payload import Codes
 from codec.format.reading import StoredStream, open_codes, read_streams
@@ -197,7 +197,9 @@ def _cut_stream(
     enough = None if last is None else frames_until(source, last, source.original_sample_rate)
     writer: PacketWriter | None = None
     held: list[Packet] = []
-    for number, (packet, codes) in enumerate(_codes_of(stream, decoder)):
+    # Packets that depend on no other are copied as they are.
+    packets = _codes_of(stream, decoder) if source.chained else _packets_of(stream)
+    for number, (packet, codes) in enumerate(packets):
         if number < kept:
             continue
         begin = number * step
@@ -210,10 +212,15 @@ def _cut_stream(
             num_samples = stops - first
             if num_samples <= 0:
                 return False
-            codes = codes[:, :, : end - begin if enough is None else max(0, enough - begin)]
-        payload, coding = encoder.encode(codes)
+        num_frames = packet.num_frames if enough is None else max(0, min(end, enough) - begin)
+        payload, coding = packet.payload, packet.coding or Coding.PLAIN
+        if codes is None and (num_frames < packet.num_frames or coding.has_earlier):
+            (codes,) = decoder.decode([packet])
+        if codes is not None:
+            payload, coding_found = encoder.encode(codes[:, :, :num_frames])
+            coding = coding_found or Coding.PLAIN
         number_of_part = (number - kept) % header.sequence_count
-        held.append(Packet(number_of_part, codes.shape[2], payload, num_samples, coding))
+        held.append(Packet(number_of_part, num_frames, payload, num_samples, coding))
         # Nothing is written before it is certain that the stream does not end before the part.
         if ends or end * source.hop_length > source.model_samples(first):
             writer = writer or PacketWriter(out, header)
@@ -223,6 +230,15 @@ def _cut_stream(
         if ends:
             return True
     return False
+
+
+def _packets_of(stream: StoredStream) -> Iterator[tuple[Packet, None]]:
+    """Packets whose codes are not needed, up to the first damage."""
+    for batch in stream.batches:
+        for item in batch:
+            if not isinstance(item, Packet):
+                return
+            yield item, None
 
 
 def _codes_of(stream: StoredStream, decoder: PayloadDecoder) -> Iterator[tuple[Packet, Codes]]:
