@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import heapq
 import json
+import os
 import select
 import signal
 import socket
@@ -26,6 +27,9 @@ import sys
 import time
 from pathlib import Path
 from typing import Any, Self
+
+# Before NumPy is loaded: its matrices are small here, and more threads only wait for each other.
+os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 import numpy as np
 import soundfile
