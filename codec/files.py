@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import chain
@@ -29,7 +29,7 @@ from codec.format.container import (
     max_variable_frame,
 )
 from codec.format.parts import PREROLL_SECONDS, check_part, first_packet, frames_until
-from codec.format.reading import StoredStream, open_codes, read_streams
+from codec.format.reading import StoredStream, open_codes, read_streams, together
 from codec.format.summary import StreamSummary
 from codec.io.audio import AudioReader, Resampler, Samples, create_audio, open_audio
 from codec.io.outputs import atomic_output, check_apart
@@ -377,7 +377,7 @@ class _Decoding:
         packet_seconds = header.frames_per_packet * header.hop_length / header.sample_rate
         most = max(1, int(TOGETHER_SECONDS / packet_seconds / header.channels))
         for batch in self._stream.batches:
-            for item in _together(self._needed(batch), most):
+            for item in together(self._needed(batch), most):
                 if isinstance(item, Gap):
                     for _ in range(item.num_packets):
                         yield from self._resampled(self._decoder.lost())
@@ -442,21 +442,6 @@ class _Decoding:
         dropped = min(self._skip, samples.shape[1])
         self._skip -= dropped
         return samples[:, dropped:]
-
-
-def _together(items: Iterable[Packet | Gap], most: int) -> Iterator[list[Packet] | Gap]:
-    """Packets that follow one another, ``most`` at a time, and the gaps between them."""
-    packets: list[Packet] = []
-    for item in items:
-        if packets and (isinstance(item, Gap) or len(packets) == most):
-            yield packets
-            packets = []
-        if isinstance(item, Gap):
-            yield item
-        else:
-            packets.append(item)
-    if packets:
-        yield packets
 
 
 def packet_length(

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
 from codec.entropy.payload import PayloadDecoder
 from codec.errors import ModelError
 from codec.format.container import Coding, Gap, Packet
 from codec.format.payload import Codes
-from codec.format.reading import open_codes, read_streams
+from codec.format.reading import open_codes, read_streams, together
 from codec.registry import Model, context_for
 
 
@@ -83,12 +82,12 @@ def _with_codes(
     items: Sequence[Packet | Gap], decoder: PayloadDecoder | None
 ) -> Iterator[tuple[Packet | Gap, Codes | None]]:
     """Packets with their codes, if they are known; those between two gaps are decoded together."""
-    for is_gap, group in groupby(items, lambda item: isinstance(item, Gap)):
-        found = list(group)
-        if decoder is None or is_gap:
-            yield from ((item, None) for item in found)
+    for item in together(items, len(items)):
+        if isinstance(item, Gap):
+            yield item, None
+            if decoder is not None:
+                decoder.lost()
+        elif decoder is None:
+            yield from ((packet, None) for packet in item)
         else:
-            packets = [item for item in found if isinstance(item, Packet)]
-            yield from zip(packets, decoder.decode(packets), strict=True)
-        if decoder is not None and is_gap:
-            decoder.lost()
+            yield from zip(item, decoder.decode(item), strict=True)

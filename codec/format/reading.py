@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,6 +155,24 @@ def _batches(
     yield counted(reader.finish())
     if reader.ended:
         summary.num_bytes -= len(reader.rest)
+
+
+def together(items: Iterable[Packet | Gap], most: int) -> Iterator[list[Packet] | Gap]:
+    """Packets that follow one another, ``most`` at a time, and the gaps between them.
+
+    Packets that are given together can be decoded side by side.
+    """
+    packets: list[Packet] = []
+    for item in items:
+        if packets and (isinstance(item, Gap) or len(packets) == most):
+            yield packets
+            packets = []
+        if isinstance(item, Gap):
+            yield item
+        else:
+            packets.append(item)
+    if packets:
+        yield packets
 
 
 @contextmanager
