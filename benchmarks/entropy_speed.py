@@ -1,36 +1,60 @@
-"""Speed of entropy-coded files compared with plain ones, on one thread, in one run.
+"""Speed of entropy coding compared with plain codes, on one thread, in one run.
 
     python benchmarks/entropy_speed.py recording.wav [--model FOLDER] [--seconds 6 10 25]
 
-The recording is repeated to the length that is measured. Each figure is the least processor time of
-several runs; a ratio of 0.5 means half as fast as the plain file.
+Files: the recording is repeated to the length that is measured. Each figure is the least processor
+time of several runs; a ratio of 0.5 means half as fast as the plain file.
+
+Live streams: packets of one frame. All ways of coding take turns with every frame, and encoders
+with decoders, as in a call; each figure is the mean over the frames of the least of several runs.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 # Before NumPy is loaded, which reads it once.
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 import numpy as np
+import numpy.typing as npt
 import soundfile
 
+# As a script, it must import from the repository, which is not on the path.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.shared.resampling import resample
+from codec.bitrate import Bitrate
 from codec.engines.base import Engine
 from codec.files import decode_file, encode_file
 from codec.model_folder import DEFAULT_MODEL
 from codec.registry import load_engine
+from codec.stream import StreamDecoder, StreamEncoder
+
+Floats: TypeAlias = npt.NDArray[np.float64]
 
 WAYS: dict[str, dict[str, bool | int]] = {
     "plain": {"entropy_coding": False},
     "coded": {"variable": False},
     "variable": {"variable": True, "bitrate": 3_000},
 }
+LIVE_WAYS: dict[str, dict[str, bool]] = {
+    "plain": {"entropy_coding": False},
+    "coded": {},
+    "chained": {"chained": True},
+    "variable": {"variable": True},
+    "variable and chained": {"variable": True, "chained": True},
+}
+NUM_CODEBOOKS = (6, 12, 20)
+"""Those of live streams; variable ones have the same bitrate, before entropy coding."""
+LIVE_FRAMES = 400
 RUNS = 5
 
 
@@ -62,6 +86,35 @@ def measure(engine: Engine, audio: np.ndarray, rate: int) -> dict[str, tuple[flo
     return found
 
 
+def measure_live(engine: Engine, audio: np.ndarray, bitrate: Bitrate) -> dict[str, Floats]:
+    """Milliseconds ``[2]`` of a frame, to encode and to decode, of each way.
+
+    Args:
+        engine: the model.
+        audio: ``[1, T * hop_length]``.
+        bitrate: of plain codes.
+    """
+    frames = np.split(audio, audio.shape[1] // engine.info.hop_length, axis=1)
+    runs = []
+    for _ in range(RUNS):
+        encoders = [
+            StreamEncoder(engine, bitrate=bitrate, **options)  # type: ignore[arg-type]
+            for options in LIVE_WAYS.values()
+        ]
+        decoders = [StreamDecoder(engine, encoder.header) for encoder in encoders]
+        taken = np.zeros((len(LIVE_WAYS), 2, len(frames)))
+        for number, frame in enumerate(frames):
+            for way, (encoder, decoder) in enumerate(zip(encoders, decoders, strict=True)):
+                began = time.process_time()
+                packets = encoder.push(frame)
+                encoded = time.process_time()
+                decoder.push_all(packets)
+                taken[way, :, number] = encoded - began, time.process_time() - encoded
+        runs.append(taken)
+    least = 1000 * np.min(runs, axis=0).mean(axis=-1)
+    return dict(zip(LIVE_WAYS, least, strict=True))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("recording", type=Path)
@@ -78,6 +131,18 @@ def main() -> None:
             print(
                 f"{seconds} s, {way}: {size} bytes, speed compared with plain: "
                 f"encode {encode / encoding:.2f}, decode {decode / decoding:.2f}",
+                flush=True,
+            )
+    for num_codebooks in NUM_CODEBOOKS:
+        rate_of_model, hop_length = engine.info.sample_rate, engine.info.hop_length
+        speech = resample(audio[:, 0], rate, rate_of_model)
+        frames = np.resize(speech, (1, LIVE_FRAMES * hop_length))
+        live = measure_live(engine, frames, engine.info.bitrate(num_codebooks))
+        for way, (encoding, decoding) in live.items():
+            more = ", ".join(f"{each:+.2f}" for each in live[way] - live["plain"])
+            print(
+                f"a frame, {num_codebooks} codebooks, {way}: encode {encoding:.2f} ms, "
+                f"decode {decoding:.2f} ms ({more} ms)",
                 flush=True,
             )
 

@@ -14,6 +14,7 @@ import onnxruntime
 
 from codec.config import CodecConfig
 from codec.engines.base import Analysis, Codes, EngineInfo
+from codec.engines.huge_pages import huge_pages
 from codec.entropy.context import NO_CODE
 from codec.entropy.context_file import StoredContext
 from codec.entropy.search import CodeTables
@@ -199,9 +200,10 @@ class _Graph:
         options.inter_op_num_threads = 1
         options.log_severity_level = 3  # errors, which are raised as well
         try:
-            self._session = onnxruntime.InferenceSession(
-                path, options, providers=["CPUExecutionProvider"]
-            )
+            with huge_pages():
+                self._session = onnxruntime.InferenceSession(
+                    path, options, providers=["CPUExecutionProvider"]
+                )
         except Exception as error:  # onnxruntime's exceptions have no base class of their own
             reason = str(error).splitlines()[0]
             raise ModelError(f"onnxruntime cannot load {path}: {reason}") from error

@@ -150,49 +150,38 @@ class Product(NamedTuple):
         sums += self.bias
         return sums
 
-    def of_codebook(self, k: int) -> Product:
-        """The product of one codebook, where each has its own."""
-        return Product(self.matrix[k], self.bias[k])
-
     def of_outputs(self, count: int) -> Product:
         """The product for the first outputs alone."""
         return Product(self.matrix[..., :count], self.bias[..., :count])
 
-    def of_books(self, books: slice, x: Exact) -> Exact:
-        """Shifted sums ``[k, N, outputs]`` of ``x``, ``[k, N, inputs]``, a product for each k."""
-        sums: Exact = x @ self.matrix[books]
-        sums += self.bias[books, None]
-        return sums
-
 
 class Codebook(NamedTuple):
-    """The weights of one codebook.
+    """The weights of one codebook; matrices with the shift of their sums.
 
     Attributes:
-        hidden: hidden units to hidden units.
-        first: hidden units to values of the first digit.
-        second: the same for the second digit, after each value of the first digit.
+        hidden: hidden units to hidden units, ``[units, units]``.
+        first: hidden units to values of the first digit, ``[units, values]``.
+        second: the same for the second digit, after each value of the first digit, ``[first,
+            units, values]``.
         entries: ``[codebook_size, entry_dim]``, by place.
-        inner: ``[k * entry_dim, hidden]``, entries of the codes before it to its hidden units.
+        inner: ``[k * entry_dim, units]``, entries of the codes before it to its hidden units.
         codes: code of each place.
     """
 
-    hidden: Product
-    first: Product
-    second: Product
+    hidden: Exact
+    first: Exact
+    second: Exact
     entries: Exact
     inner: Exact
     codes: Integers
 
     def units(self, sums: Exact) -> Exact:
-        """Hidden units ``[N, hidden]`` from shifted sums, which are changed."""
-        return _activations(self.hidden(_activations(sums, _ZERO)), _ZERO)
+        """Hidden units ``[N, units]`` from shifted sums, which are changed."""
+        return _activations(_activations(sums, _ZERO) @ self.hidden, _ZERO)
 
-    def second_sums(self, units: Exact, first: list[int] | Integers) -> Exact:
+    def second_sums(self, units: Exact, first: list[int]) -> Exact:
         """Sums ``[N, values]`` of the second digit after first digits ``[N]``."""
-        matrices: Exact = self.second.matrix.take(first, axis=0)
-        sums: Exact = (units[:, None] @ matrices)[:, 0]
-        sums += self.second.bias.take(first, axis=0)
+        sums: Exact = (units[:, None] @ self.second.take(first, axis=0))[:, 0]
         return sums
 
 
@@ -229,18 +218,33 @@ class ContextModel:
             shift = np.float32(_TABLE_SHIFT if name in ("counts", "first", "second") else _SHIFT)
             matrix, bias = (tensors[each].astype(np.float32) for each in (name, f"{name}_bias"))
             products[name] = Product(matrix * shift, bias * shift)
-        self._products = products
-        inner = products["inner"].matrix
+        self._past_layers = [
+            (products[f"taps_{number}"], products[f"project_{number}"])
+            for number in range(len(shape.dilations))
+        ]
+        self._past_entries, self._counts = products["past"], products["counts"]
+        # After the hidden units of each codebook comes one that is always 1. Its weights are what
+        # is added to the sums: an addition of its own would take as long as a product here.
+        self._num_units = shape.hidden + 1
+        matrix, bias = products["context"]
+        self._context = Product(self._with_unit(matrix, 0), self._with_unit(bias, 1))
+        self._inner = self._with_unit(products["inner"].matrix, 0)
+        self._hidden, self._first, self._second = (
+            np.concatenate((matrix, bias[..., None, :]), axis=-2)
+            for matrix, bias in (products[name] for name in ("hidden", "first", "second"))
+        )
+        self._hidden = np.insert(self._hidden, shape.hidden, 0, axis=-1)
+        self._hidden[:, -1, -1] = 1
         self._books = []
         for k, places in enumerate(self._places):
             codes = np.argsort(places)
             self._books.append(
                 Codebook(
-                    hidden=products["hidden"].of_codebook(k),
-                    first=products["first"].of_codebook(k),
-                    second=products["second"].of_codebook(k),
+                    hidden=self._hidden[k],
+                    first=self._first[k],
+                    second=self._second[k],
                     entries=self._entries[k, codes],
-                    inner=inner[: k * shape.entry_dim, self._units_of(k)].copy(),
+                    inner=self._inner[: k * shape.entry_dim, self._units_of(k)].copy(),
                     codes=codes,
                 )
             )
@@ -278,18 +282,18 @@ class ContextModel:
         flat = entries.reshape(rows, num_frames, shape.num_codebooks * shape.entry_dim)
         past = np.concatenate((state.entries, flat), axis=1)
         x, layers = self._past(past[:, :num_frames], state.layers)
-        width, known = num_codebooks * shape.hidden, num_codebooks * shape.entry_dim
-        sums = self._products["context"].of_outputs(width)(x)
-        sums += flat[..., :known] @ self._products["inner"].matrix[:known, :width]
+        width, known = num_codebooks * self._num_units, num_codebooks * shape.entry_dim
+        sums = self._context.of_outputs(width)(x)
+        sums += flat[..., :known] @ self._inner[:known, :width]
         of_counts = np.zeros((2, rows * num_frames, 1), np.int64)
         if variable:
             counts = (by_frame >= 0).sum(2).reshape(-1)
-            logarithms = self._products["counts"].of_outputs(num_codebooks)(x)
+            logarithms = self._counts.of_outputs(num_codebooks)(x)
             logarithms = logarithms.reshape(-1, num_codebooks)
             of_counts[..., 0] = _intervals(logarithms, np.maximum(counts - 1, 0))
             of_counts[:, counts == 0] = 0
         of_digits = self._digit_intervals(
-            sums.reshape(-1, num_codebooks, shape.hidden).transpose(1, 0, 2),
+            sums.reshape(-1, num_codebooks, self._num_units).transpose(1, 0, 2),
             self._places[numbers, by_frame].reshape(-1, num_codebooks).T,
             by_frame.reshape(-1, num_codebooks).T >= 0,
         )
@@ -304,28 +308,25 @@ class ContextModel:
         """Starts and frequencies ``[2, N, 2 * K]`` of the digits of codes, zeros for absent ones.
 
         Args:
-            sums: ``[K, N, hidden]``, shifted sums of the hidden units.
+            sums: ``[K, N, units]``, shifted sums of the hidden units.
             places: ``[K, N]``, of the codes.
             present: ``[K, N]``.
         """
         num_codebooks, count = places.shape
         first_values, second_values = self.shape.digits
-        second = self._products["second"]
-        matrices = second.matrix.reshape(-1, *second.matrix.shape[2:])
-        biases = second.bias.reshape(-1, second_values)
+        matrices = self._second.reshape(-1, self._num_units, second_values)
         found = np.zeros((2, count, num_codebooks, 2), np.int64)
         together = max(1, CODES_TOGETHER // max(1, count))
         for begin in range(0, num_codebooks, together):
             books = slice(begin, min(begin + together, num_codebooks))
             there = present[begin]  # who has any of these codes
             units = _activations(sums[books, there], _ZERO)
-            units = _activations(self._products["hidden"].of_books(books, units), _ZERO)
+            units = _activations(units @ self._hidden[books], _ZERO)
             first, low = np.divmod(places[books, there], second_values)
             numbers = np.arange(len(first))[:, None] + begin
-            after = numbers * first_values + first
-            of_second = (units[:, :, None] @ matrices.take(after, axis=0))[:, :, 0]
-            of_second += biases.take(after, axis=0)
-            of_first = _intervals(self._products["first"].of_books(books, units), first)
+            after = matrices.take(numbers * first_values + first, axis=0)
+            of_second = (units[:, :, None] @ after)[:, :, 0]
+            of_first = _intervals(units @ self._first[books], first)
             both = np.stack((of_first, _intervals(of_second, low)), axis=-1)
             both *= present[books, there, None]
             found[:, there, books] = both.transpose(0, 2, 1, 3)
@@ -356,7 +357,7 @@ class ContextModel:
         shape = self.shape
         x, layers = self._past(state.entries, state.layers)
         x = x[:, 0]
-        sums = self._products["context"].of_outputs(num_codebooks * shape.hidden)(x)
+        sums = self._context.of_outputs(num_codebooks * self._num_units)(x)
         num_rows = len(sums)
         rows = list(range(num_rows))
         codes = np.full((num_rows, num_codebooks), NO_CODE)
@@ -366,38 +367,45 @@ class ContextModel:
             rows = np.flatnonzero(present).tolist()
         counts = np.full(len(rows), num_codebooks)
         if variable and rows:
-            of_counts = self._products["counts"](x)[:, :num_codebooks]
-            counts = 1 + np.array(choose(rows, _ends(of_counts)))
+            counts = 1 + np.array(choose(rows, _ends(self._counts(x)[:, :num_codebooks])))
+        complete = set(counts.tolist())
         size = shape.digits[1]
         for k, book in enumerate(self._books[: counts.max(initial=0)]):
-            if variable and not (there := counts > k).all():
+            if k in complete:
+                there = counts > k
                 counts, sums = counts[there], sums[there]
                 rows = [row for row, stays in zip(rows, there.tolist(), strict=True) if stays]
-            before = entries[:, : len(book.inner)]
-            known = before if len(rows) == num_rows else before[rows]
+            own_rows = slice(None) if len(rows) == num_rows else rows  # a slice is not copied
+            known = entries[own_rows, : len(book.inner)]
             units = book.units(sums[:, self._units_of(k)] + known @ book.inner)
-            first = choose(rows, _ends(book.first(units)))
+            first = choose(rows, _ends(units @ book.first))
             second = choose(rows, _ends(book.second_sums(units, first)))
             places = [a * size + b for a, b in zip(first, second, strict=True)]
-            codes[rows, k] = book.codes.take(places)
+            codes[own_rows, k] = book.codes.take(places)
             own = slice(k * shape.entry_dim, (k + 1) * shape.entry_dim)
-            entries[rows, own] = book.entries.take(places, axis=0)
+            entries[own_rows, own] = book.entries.take(places, axis=0)
         return codes, ContextState(entries[:, None], layers)
 
     def _units_of(self, k: int) -> slice:
         """The hidden units of a codebook among all."""
-        return slice(k * self.shape.hidden, (k + 1) * self.shape.hidden)
+        return slice(k * self._num_units, (k + 1) * self._num_units)
+
+    def _with_unit(self, outputs: Exact, value: int) -> Exact:
+        """Outputs ``[..., K * hidden]`` with one more of this value for each codebook."""
+        shape, before = self.shape, outputs.shape[:-1]
+        each = outputs.reshape(*before, shape.num_codebooks, shape.hidden)
+        return np.insert(each, shape.hidden, value, axis=-1).reshape(*before, -1)
 
     def _past(self, past: Exact, layers: Sequence[Exact]) -> tuple[Exact, tuple[Exact, ...]]:
         """What is known before each frame, ``[N, T, width]``, from entries of the one before it."""
-        x = _activations(self._products["past"](past), _LOWEST)
+        x = _activations(self._past_entries(past), _LOWEST)
         num_frames, kept = x.shape[1], []
-        for number, layer in enumerate(layers):
+        for layer, (taps, project) in zip(layers, self._past_layers, strict=True):
             seen = np.concatenate((layer, x), axis=1)
             kept.append(seen[:, num_frames:])
-            taps = np.concatenate((seen[:, :num_frames], x), axis=2)
-            y = _activations(self._products[f"taps_{number}"](taps), _ZERO)
-            x = x + _activations(self._products[f"project_{number}"](y), _LOWEST)
+            both = np.concatenate((seen[:, :num_frames], x), axis=2)
+            y = _activations(taps(both), _ZERO)
+            x = x + _activations(project(y), _LOWEST)
             np.maximum(x, _LOWEST, out=x)
             np.minimum(x, _HIGHEST, out=x)
         return x, tuple(kept)
@@ -411,7 +419,13 @@ def _activations(sums: Exact, lowest: Exact) -> Exact:
 
 
 def _cumulative(sums: Exact) -> npt.NDArray[np.float64]:
-    """Cumulative sums ``[..., values]`` of probabilities with these logarithms, not normalised."""
+    """Cumulative frequencies times a total: ``[..., 0, after each value, total]``, all integers.
+
+    Sums ``[..., values]`` are logarithms of probabilities. A quotient with the total, rounded down,
+    is a cumulative frequency. It may be found in float64, as exact as with integers and faster: the
+    numbers are below 2^53, and a quotient that is no integer is at least 1 / total, 2^-24 or more,
+    away from one, while rounding moves it by less than 2^-36.
+    """
     below = np.maximum.reduce(sums, axis=-1, keepdims=True) - sums
     weights = _TABLE.take(below.astype(np.int64), mode="clip")
     cumulative: npt.NDArray[np.float64] = weights @ _summation(sums.shape[-1])
@@ -420,8 +434,14 @@ def _cumulative(sums: Exact) -> npt.NDArray[np.float64]:
 
 @cache
 def _summation(count: int) -> npt.NDArray[np.float64]:
-    """A product with this matrix adds up ``count`` numbers, in less time than `numpy.cumsum`."""
-    return np.triu(np.ones((count, count)))
+    """What makes `_cumulative` of weights, with one product, which takes less time than its parts.
+
+    ``TOTAL - count`` is shared by weight, and every value gets one more.
+    """
+    matrix = np.zeros((count, count + 2))
+    matrix[:, 1:-1] = np.triu(np.full((count, count), TOTAL - count)) + np.arange(1, count + 1)
+    matrix[:, -1] = 1
+    return matrix
 
 
 def _ends(sums: Exact) -> Integers:
@@ -429,35 +449,18 @@ def _ends(sums: Exact) -> Integers:
 
     Every value has a frequency of at least one.
     """
-    cumulative, count = _cumulative(sums), sums.shape[1]
-    ends = _normalised(cumulative, cumulative[:, -1:], count)
-    ends += np.arange(1, count + 1)
-    return ends
+    cumulative = _cumulative(sums)
+    return (cumulative[:, 1:-1] / cumulative[:, -1:]).astype(np.int64)
 
 
 def _intervals(sums: Exact, digits: Integers) -> Integers:
     """Starts and frequencies ``[2, ...]`` of digits ``[...]``: those that `_ends` gives."""
-    count = sums.shape[-1]
-    cumulative = _cumulative(sums).reshape(digits.size, count)
-    values = np.stack((digits.reshape(-1), digits.reshape(-1) + 1))  # before it, and with it
-    weights = cumulative[np.arange(digits.size), values - 1] * (values > 0)
-    found = _normalised(weights, cumulative[:, -1], count) + values
+    flat = digits.reshape(-1)
+    cumulative = _cumulative(sums).reshape(flat.size, sums.shape[-1] + 2)
+    around = cumulative[np.arange(flat.size), np.stack((flat, flat + 1))]
+    found = (around / cumulative[:, -1]).astype(np.int64)
     found[1] -= found[0]
     return found.reshape(2, *digits.shape)
-
-
-def _normalised(
-    weights: npt.NDArray[np.float64], total: npt.NDArray[np.float64], count: int
-) -> Integers:
-    """``weights * (TOTAL - count) / total``, rounded down.
-
-    In float64 because its division is faster than that of integers, and as exact: products are
-    below 2^53, and a quotient that is no integer is at least 1 / total, 2^-24 or more, away from
-    one, while rounding moves it by less than 2^-36.
-    """
-    scaled = weights * (TOTAL - count)
-    scaled /= total
-    return scaled.astype(np.int64)
 
 
 def _check(shape: ContextShape, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
