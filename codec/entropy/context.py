@@ -175,10 +175,6 @@ class Codebook(NamedTuple):
     inner: Exact
     codes: Integers
 
-    def units(self, sums: Exact) -> Exact:
-        """Hidden units ``[N, units]`` from shifted sums, which are changed."""
-        return _activations(_activations(sums, _ZERO) @ self.hidden, _ZERO)
-
     def second_sums(self, units: Exact, first: list[int]) -> Exact:
         """Sums ``[N, values]`` of the second digit after first digits ``[N]``."""
         sums: Exact = (units[:, None] @ self.second.take(first, axis=0))[:, 0]
@@ -320,8 +316,7 @@ class ContextModel:
         for begin in range(0, num_codebooks, together):
             books = slice(begin, min(begin + together, num_codebooks))
             there = present[begin]  # who has any of these codes
-            units = _activations(sums[books, there], _ZERO)
-            units = _activations(units @ self._hidden[books], _ZERO)
+            units = _units(sums[books, there], self._hidden[books])
             first, low = np.divmod(places[books, there], second_values)
             numbers = np.arange(len(first))[:, None] + begin
             after = matrices.take(numbers * first_values + first, axis=0)
@@ -377,7 +372,7 @@ class ContextModel:
                 rows = [row for row, stays in zip(rows, there.tolist(), strict=True) if stays]
             own_rows = slice(None) if len(rows) == num_rows else rows  # a slice is not copied
             known = entries[own_rows, : len(book.inner)]
-            units = book.units(sums[:, self._units_of(k)] + known @ book.inner)
+            units = _units(sums[:, self._units_of(k)] + known @ book.inner, book.hidden)
             first = choose(rows, _ends(units @ book.first))
             second = choose(rows, _ends(book.second_sums(units, first)))
             places = [a * size + b for a, b in zip(first, second, strict=True)]
@@ -416,6 +411,11 @@ def _activations(sums: Exact, lowest: Exact) -> Exact:
     np.floor(sums, out=sums)
     np.maximum(sums, lowest, out=sums)
     return np.minimum(sums, _HIGHEST, out=sums)
+
+
+def _units(sums: Exact, hidden: Exact) -> Exact:
+    """Hidden units ``[..., N, units]`` from shifted sums, which are changed."""
+    return _activations(_activations(sums, _ZERO) @ hidden, _ZERO)
 
 
 def _cumulative(sums: Exact) -> npt.NDArray[np.float64]:
