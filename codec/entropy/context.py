@@ -268,19 +268,13 @@ class ContextModel:
             in the order of coding, and the state after these frames. What is not coded has a
             frequency of `TOTAL`.
         """
-        shape = self.shape
         rows, num_codebooks, num_frames = codes.shape
-        by_frame = codes.transpose(0, 2, 1)
-        numbers = np.arange(num_codebooks)
-        entries = np.zeros((rows, num_frames, shape.num_codebooks, shape.entry_dim), np.float32)
-        entries[:, :, :num_codebooks] = self._entries[numbers, by_frame]
-        entries[:, :, :num_codebooks] *= by_frame[..., None] >= 0
-        flat = entries.reshape(rows, num_frames, shape.num_codebooks * shape.entry_dim)
-        past = np.concatenate((state.entries, flat), axis=1)
-        x, layers = self._past(past[:, :num_frames], state.layers)
-        width, known = num_codebooks * self._num_units, num_codebooks * shape.entry_dim
+        by_frame, numbers = codes.transpose(0, 2, 1), np.arange(num_codebooks)
+        entries = self._entries_of(by_frame)
+        x, after = self._known(entries, state)
+        width, known = num_codebooks * self._num_units, num_codebooks * self.shape.entry_dim
         sums = self._context.of_outputs(width)(x)
-        sums += flat[..., :known] @ self._inner[:known, :width]
+        sums += entries[..., :known] @ self._inner[:known, :width]
         of_counts = np.zeros((2, rows * num_frames, 1), np.int64)
         if variable:
             counts = (by_frame >= 0).sum(2).reshape(-1)
@@ -296,7 +290,27 @@ class ContextModel:
         found = np.concatenate((of_counts, of_digits), axis=2)
         found[1][found[1] == 0] = TOTAL
         starts, frequencies = found.reshape(2, rows, num_frames, 1 + 2 * num_codebooks)
-        return starts, frequencies, ContextState(past[:, num_frames:], layers)
+        return starts, frequencies, after
+
+    def state_after(self, codes: Integers) -> ContextState:
+        """The state after the first frames of sequences, whose codes ``[N, K, T]`` are known."""
+        state = self.init_state(len(codes))
+        return self._known(self._entries_of(codes.transpose(0, 2, 1)), state)[1]
+
+    def _entries_of(self, codes: Integers) -> Exact:
+        """Entries ``[N, T, K * d]`` of codes ``[N, T, k]``, zero for those that are absent."""
+        shape, (rows, num_frames, count) = self.shape, codes.shape
+        entries = np.zeros((rows, num_frames, shape.num_codebooks, shape.entry_dim), np.float32)
+        entries[:, :, :count] = self._entries[np.arange(count), codes]
+        entries[:, :, :count] *= codes[..., None] >= 0
+        return entries.reshape(rows, num_frames, shape.num_codebooks * shape.entry_dim)
+
+    def _known(self, entries: Exact, state: ContextState) -> tuple[Exact, ContextState]:
+        """What is known before each frame, ``[N, T, width]``, and the state after them."""
+        num_frames = entries.shape[1]
+        past = np.concatenate((state.entries, entries), axis=1)
+        x, layers = self._past(past[:, :num_frames], state.layers)
+        return x, ContextState(past[:, num_frames:], layers)
 
     def _digit_intervals(
         self, sums: Exact, places: Integers, present: npt.NDArray[np.bool_]

@@ -66,7 +66,7 @@ class PayloadEncoder:
         )
         if len(coded) >= len(plain) and not self._header.variable:
             if not begins:  # a decoder remembers a plain packet alone
-                _, state = encode_packets(self._context, codes[None])
+                state = self._context.state_after(codes)
             self._state, self._chained = state, 1
             return plain, Coding.PLAIN
         self._state, self._chained = state, 1 if begins else self._chained + 1
@@ -235,7 +235,7 @@ class PayloadDecoder:
         if packet.coding == Coding.PLAIN:
             plain = unpack_codes(packet.payload, packet.num_frames, self._header)
             assert self._context is not None
-            _, self._state = encode_packets(self._context, plain[None])
+            self._state = self._context.state_after(plain)
             return plain
         if packet.coding == Coding.CHAINED and self._state is None:
             return None

@@ -90,6 +90,11 @@ def test_decoding_offers_the_intervals_of_encoding(variable: bool) -> None:
         decoded, state = model.decode_frame(3, state, choose, variable=variable)
         assert np.array_equal(decoded, codes[..., frame])
         assert not any(left)
+    after = model.state_after(codes)
+    for ours, theirs in zip(
+        (after.entries, *after.layers), (state.entries, *state.layers), strict=True
+    ):
+        assert np.array_equal(ours, theirs)
 
 
 def test_products_are_exact_in_any_library_and_order() -> None:
