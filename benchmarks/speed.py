@@ -47,6 +47,7 @@ from benchmarks.shared.resampling import resample
 from benchmarks.shared.tables import markdown_table
 from codec.engines.base import Engine, JoinsSessions
 from codec.engines.names import ENGINES
+from codec.engines.onnx import LIVE_CALLS
 from codec.errors import CodecError
 from codec.files import PACKET_SECONDS
 from codec.model_folder import DEFAULT_MODEL, find_model, has_graphs
@@ -57,7 +58,7 @@ from codec.stream import StreamDecoder, StreamEncoder
 REPOSITORY = Path(__file__).resolve().parent.parent
 PUSHES_MS = (20, 40, 100, 1000)
 SETTLE_SECONDS = 120
-"""Within these Linux has moved weights to huge pages (`codec.engines.huge_pages`)."""
+"""Within these Linux moves the weights of live streams to huge pages (`codec.engines.memory`)."""
 DEFAULT_PEERS = ("opus", "encodec", "dac", "mimi", "snac")
 OURS = Aecodec.name
 
@@ -240,15 +241,15 @@ def engines(model: str, seconds: float, rounds: int, settle_seconds: float) -> d
         model: model of aecodec.
         seconds: duration of the audio.
         rounds: number of rounds, of which the best counts.
-        settle_seconds: time between loading and measuring.
+        settle_seconds: time between a minute of live steps and measuring; 0 leaves both out.
     """
     threads = torch.get_num_threads()
     loaded = {name: load_engine(model, name, threads=threads) for name in ENGINES}
     info = loaded["torch"].info
-    for engine in loaded.values():  # graphs are loaded when they are used
+    if settle_seconds:
         silence = np.zeros((1, info.hop_length), np.float32)
-        decode_blocks(engine, encode_blocks(engine, [silence]))
-    time.sleep(settle_seconds)
+        decode_blocks(loaded["onnx"], encode_blocks(loaded["onnx"], [silence] * LIVE_CALLS))
+        time.sleep(settle_seconds)
     rows = []
     for frames in (1, int(PACKET_SECONDS * info.frame_rate)):
         step = frames * info.hop_length

@@ -383,7 +383,8 @@ class _Decoding:
                         yield from self._resampled(self._decoder.lost())
                 else:
                     packets = [self._with_all_samples(packet) for packet in item]
-                    yield from self._resampled(self._decoder.push_all(packets))
+                    for samples in self._decoder.push_each(packets):
+                        yield from self._resampled(samples)
             report(summary)
             if self._is_enough():
                 break

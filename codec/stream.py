@@ -7,7 +7,7 @@ exactly one packet, so the bytes do not depend on how the audio was pushed.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -516,6 +516,13 @@ class StreamDecoder:
 
         Several long packets that are entropy-coded take much less time together.
         """
+        return np.concatenate((self._empty(), *self.push_each(packets)), axis=1)
+
+    def push_each(self, packets: Sequence[Packet]) -> Iterator[Samples]:
+        """The samples of `push_all` in pieces, one or two for each packet, as they are decoded.
+
+        Take all of them before anything else is done with the stream.
+        """
         self._check_running()
         header = self.header
         for packet in packets:
@@ -526,7 +533,6 @@ class StreamDecoder:
                 )
             if (packet.coding is None) != (header.format == 1):
                 raise FormatError("the packet is of another format than the stream's header")
-        pieces = [self._empty()]
         for packet, codes in zip(packets, self._payloads.decode(packets), strict=True):
             self._check_running()
             if packet.num_samples is not None:
@@ -535,10 +541,9 @@ class StreamDecoder:
                 self._noise = None
                 if packet.coding == Coding.COMFORT_NOISE:
                     self._begin_silence(packet)
-                pieces.append(self._step(packet.num_frames, codes))
+                yield self._step(packet.num_frames, codes)
             if packet.num_samples is not None:
-                pieces.append(self.finish())
-        return np.concatenate(pieces, axis=1)
+                yield self.finish()
 
     def lost(self, num_packets: int = 1, later: Packet | None = None, ahead: int = 0) -> Samples:
         """Conceal packets that did not arrive; the concealed audio fades out.

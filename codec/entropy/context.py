@@ -209,11 +209,15 @@ class ContextModel:
         self.identity = identity
         self._places: Integers = tensors["order"].astype(np.int64)
         self._entries = tensors["entries"].astype(np.float32)
-        products = {}
-        for name in shape.products:
-            shift = np.float32(_TABLE_SHIFT if name in ("counts", "first", "second") else _SHIFT)
-            matrix, bias = (tensors[each].astype(np.float32) for each in (name, f"{name}_bias"))
-            products[name] = Product(matrix * shift, bias * shift)
+        weights = {
+            name: _weights(
+                tensors[name],
+                tensors[f"{name}_bias"],
+                _TABLE_SHIFT if name in ("counts", "first", "second") else _SHIFT,
+            )
+            for name in shape.products
+        }
+        products = {name: Product(each[:-1], each[-1]) for name, each in weights.items()}
         self._past_layers = [
             (products[f"taps_{number}"], products[f"project_{number}"])
             for number in range(len(shape.dilations))
@@ -225,12 +229,9 @@ class ContextModel:
         matrix, bias = products["context"]
         self._context = Product(self._with_unit(matrix, 0), self._with_unit(bias, 1))
         self._inner = self._with_unit(products["inner"].matrix, 0)
-        self._hidden, self._first, self._second = (
-            np.concatenate((matrix, bias[..., None, :]), axis=-2)
-            for matrix, bias in (products[name] for name in ("hidden", "first", "second"))
-        )
-        self._hidden = np.insert(self._hidden, shape.hidden, 0, axis=-1)
+        self._hidden = np.insert(weights["hidden"], shape.hidden, 0, axis=-1)
         self._hidden[:, -1, -1] = 1
+        self._first, self._second = weights["first"], weights["second"]
         self._books = []
         for k, places in enumerate(self._places):
             codes = np.argsort(places)
@@ -420,6 +421,15 @@ class ContextModel:
         return x, tuple(kept)
 
 
+def _weights(matrix: npt.NDArray[Any], bias: npt.NDArray[Any], shift: float) -> Exact:
+    """Weights ``[..., inputs + 1, outputs]`` with a shift; those of the last input are the bias."""
+    *before, inputs, outputs = matrix.shape
+    weights = np.empty((*before, inputs + 1, outputs), np.float32)
+    weights[..., :-1, :], weights[..., -1, :] = matrix, bias
+    weights *= shift
+    return weights
+
+
 def _activations(sums: Exact, lowest: Exact) -> Exact:
     """Activations from shifted sums, in their place."""
     np.floor(sums, out=sums)
@@ -506,5 +516,7 @@ def _check(shape: ContextShape, tensors: Mapping[str, npt.NDArray[Any]]) -> None
 
 
 def _largest_sums(matrix: npt.NDArray[Any], bias: npt.NDArray[Any]) -> Integers:
+    if matrix.ndim > 3:  # the largest one would take much memory
+        return np.stack(list(map(_largest_sums, matrix, bias)))
     sums: Integers = LIMIT * np.abs(matrix.astype(np.int64)).sum(axis=-2)
     return sums + np.abs(bias.astype(np.int64))

@@ -222,9 +222,11 @@ def test_how_packets_are_pushed_changes_nothing(engine: TorchEngine) -> None:
         each for start in range(0, 4_003, 61) for each in encoder.push(audio[:, start:][:, :61])
     ]
     assert again + encoder.finish() == packets
-    one, all_at_once = (StreamDecoder(engine, header) for _ in range(2))
+    one, all_at_once, in_pieces = (StreamDecoder(engine, header) for _ in range(3))
     single = np.concatenate([one.push(packet) for packet in packets], axis=1)
     assert np.array_equal(all_at_once.push_all(packets), single)
+    pieces = list(in_pieces.push_each(packets))
+    assert len(pieces) >= len(packets) and np.array_equal(np.concatenate(pieces, axis=1), single)
     assert {packet.coding for packet in packets} >= {Coding.CODED}
 
 

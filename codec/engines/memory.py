@@ -1,40 +1,42 @@
-"""Huge pages for weights: a step of one frame, which reads all of them once, takes less time.
-
-A decoder reads 20 MB of weights for 20 ms of audio. In pages of 4 kB that are 5,000 look-ups of an
-address, more than the processor remembers; in pages of 2 MB they are ten. Linux gives those to who
-asks, as NumPy does for its large arrays, and onnxruntime does not.
-"""
+"""Memory of graphs: requests to Linux that onnxruntime does not make. Elsewhere nothing happens."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
 Block: TypeAlias = tuple[int, int]
 """First address, and the one after the last."""
 
-MADV_HUGEPAGE = 14  # of Linux, see madvise(2)
+MADV_HUGEPAGE = 14  # see madvise(2)
 LEAST_SIZE = 1 << 22
 """Smaller blocks of memory hold few weights."""
 
 
-@contextmanager
-def huge_pages() -> Iterator[None]:
-    """Ask for huge pages for what is allocated meanwhile, if this is Linux.
+def give_back_memory() -> None:
+    """Give free memory back to the system: loading a graph takes three times what it keeps."""
+    if sys.platform == "linux":
+        library = ctypes.CDLL(None)
+        if hasattr(library, "malloc_trim"):  # of the GNU C library
+            library.malloc_trim(0)
 
-    The kernel moves the memory to them in the background, which takes up to a minute.
+
+def ask_for_huge_pages() -> None:
+    """Ask for huge pages for what is in memory, so that it can be read in less time.
+
+    A decoder reads 20 MB of weights for 20 ms of sound. In pages of 4 kB that are 5,000 look-ups of
+    an address, more than a processor remembers; in pages of 2 MB they are ten. Linux gives those to
+    who asks, as NumPy does for its large arrays. It moves the memory in the background within a
+    minute or two, and fills gaps, so a process grows by some megabytes.
     """
-    before = set(_blocks())
-    yield
-    new = [block for block in _blocks() if block not in before]
-    if new:
+    blocks = list(_blocks())
+    if blocks:
         madvise = ctypes.CDLL(None).madvise
         madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-        for begin, end in new:
+        for begin, end in blocks:
             madvise(begin, end - begin, MADV_HUGEPAGE)  # a kernel without them refuses
 
 
