@@ -273,7 +273,7 @@ def engines(model: str, seconds: float, rounds: int, settle_seconds: float) -> d
                 "largest_difference": float(np.abs(sounds[0] - sounds[1]).max()),
             }
         )
-    return {"threads": threads, "rows": rows}
+    return {"threads": threads, "settle_seconds": settle_seconds, "rows": rows}
 
 
 def encode_blocks(engine: Engine, blocks: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -618,9 +618,16 @@ def _engines_section(results: list[dict[str, Any]]) -> str:
     for side in ("encode", "decode"):
         header += [f"{side}, ms: torch / onnx", "ratio"]
     header += ["same codes", "difference"]
+    before = ""
+    if seconds := max((result["settle_seconds"] for result in results), default=0):
+        before = (
+            f"Before, onnxruntime makes {LIVE_CALLS} steps of one frame, and {seconds:g} s pass, "
+            "in which Linux moves its weights to huge pages. "
+        )
     return (
-        "One step of so many frames with PyTorch and with onnxruntime, in turn. Difference: the "
-        f"largest between samples decoded from equal codes.\n\n{markdown_table(header, rows)}"
+        "One step of so many frames with PyTorch and with onnxruntime, in turn. "
+        f"{before}Difference: the largest between samples decoded from equal codes.\n\n"
+        f"{markdown_table(header, rows)}"
     )
 
 
