@@ -30,7 +30,7 @@ def ask_for_huge_pages() -> None:
     A decoder reads 20 MB of weights for 20 ms of sound. In pages of 4 kB that are 5,000 look-ups of
     an address, more than a processor remembers; in pages of 2 MB they are ten. Linux gives those to
     who asks, as NumPy does for its large arrays. It moves the memory in the background within a
-    minute or two, and fills gaps, so a process grows by some megabytes.
+    minute or two, and fills gaps, so blocks with large ones, such as stacks, are left alone.
     """
     blocks = list(_blocks())
     if blocks:
@@ -41,11 +41,17 @@ def ask_for_huge_pages() -> None:
 
 
 def _blocks() -> Iterator[Block]:
-    """Large blocks of memory of this process that it may write and that are of no file."""
+    """Large blocks of memory of this process that it may write, of no file and mostly in use."""
     if sys.platform != "linux":
         return
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        addresses, rights, _, _, _, *name = line.split()
-        begin, end = (int(each, 16) for each in addresses.split("-"))
-        if rights == "rw-p" and name in ([], ["[heap]"]) and end - begin >= LEAST_SIZE:
-            yield begin, end
+    begin = end = 0
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        field, *values = line.split()
+        if not field.endswith(":"):  # a new block: addresses, rights, three numbers, a name
+            begin, end = (int(each, 16) for each in field.split("-"))
+            if values[0] != "rw-p" or values[4:] not in ([], ["[heap]"]):
+                begin = end
+        elif field == "Rss:":
+            size = end - begin
+            if size >= LEAST_SIZE and 1024 * int(values[0]) >= size // 2:
+                yield begin, end

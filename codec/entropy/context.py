@@ -217,7 +217,9 @@ class ContextModel:
             )
             for name in shape.products
         }
-        products = {name: Product(each[:-1], each[-1]) for name, each in weights.items()}
+        products = {
+            name: Product(each[:-1], each[-1]) for name, each in weights.items() if each.ndim == 2
+        }
         self._past_layers = [
             (products[f"taps_{number}"], products[f"project_{number}"])
             for number in range(len(shape.dilations))

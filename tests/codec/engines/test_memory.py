@@ -25,15 +25,19 @@ def flags_of(address: int) -> list[str]:
 
 
 @LINUX
-def test_what_is_in_memory_is_advised_and_stays_as_it_is() -> None:
+def test_what_is_in_use_is_advised_and_stays_as_it_is() -> None:
     if not Path("/sys/kernel/mm/transparent_hugepage").exists():
         pytest.skip("this kernel has no huge pages")
-    block = ctypes.create_string_buffer(SIZE)
-    block[SIZE // 2] = b"x"
-    middle = ctypes.addressof(block) + SIZE // 2
+    full = mmap.mmap(-1, SIZE, flags=mmap.MAP_PRIVATE)
+    full.write(b"x" * SIZE)
+    empty = mmap.mmap(-1, 64 * SIZE, flags=mmap.MAP_PRIVATE)
+    empty.write(b"y")
+    empty.madvise(mmap.MADV_DONTFORK)  # which makes it a block of its own
+    in_full, in_empty = (ctypes.addressof(ctypes.c_char.from_buffer(e)) for e in (full, empty))
     ask_for_huge_pages()
-    assert "hg" in flags_of(middle)
-    assert block.raw == SIZE // 2 * b"\0" + b"x" + (SIZE // 2 - 1) * b"\0"
+    assert "hg" in flags_of(in_full + SIZE // 2)
+    assert "hg" not in flags_of(in_empty + 32 * SIZE)
+    assert full[:] == b"x" * SIZE and empty[:2] == b"y\0"
 
 
 @LINUX
