@@ -28,7 +28,8 @@ STEADY_DB = 9.0
 """and their frames differ by no more than this, except those below `SILENT_DB`."""
 RISE_DB = 8.0
 """Frames that rise so far above their quiet passage end it: weak beginnings of speech, breaths.
-Without what lies below `LOWEST_HZ`, 20 ms of room noise do not."""
+Without what lies below `LOWEST_HZ`, 20 ms of room noise do not. In 588 recordings without a part in
+the choice, the last frames of 111 pauses rose by 6.8 dB at most, 99 % of them by 5.4."""
 SILENT_DB = -85.0
 DECAY_DB = 0.25
 """Decrease of what counts as the loudest, per second."""
