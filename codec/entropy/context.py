@@ -513,12 +513,13 @@ def _check(shape: ContextShape, tensors: Mapping[str, npt.NDArray[Any]]) -> None
                 f"{name} of the context model could add up to {int(sums.max())}: sums are exact "
                 f"below {LARGEST_SUM}; fit it again"
             )
-    if np.abs(tensors["entries"].astype(np.int64)).max() > LIMIT:
+    if tensors["entries"].max() > LIMIT or tensors["entries"].min() < -LIMIT:
         raise ModelError(f"an entry of the context model is above {LIMIT}")
 
 
 def _largest_sums(matrix: npt.NDArray[Any], bias: npt.NDArray[Any]) -> Integers:
-    if matrix.ndim > 3:  # the largest one would take much memory
-        return np.stack(list(map(_largest_sums, matrix, bias)))
-    sums: Integers = LIMIT * np.abs(matrix.astype(np.int64)).sum(axis=-2)
-    return sums + np.abs(bias.astype(np.int64))
+    # Not their magnitudes: those of -128 do not fit in 8 bits, and 64 take much memory.
+    positive = matrix.clip(min=0).sum(axis=-2, dtype=np.int64)
+    negative = matrix.clip(max=0).sum(axis=-2, dtype=np.int64)
+    sums: Integers = LIMIT * (positive - negative) + np.abs(bias.astype(np.int64))
+    return sums
