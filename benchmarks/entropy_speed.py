@@ -133,10 +133,9 @@ def main() -> None:
                 f"encode {encode / encoding:.2f}, decode {decode / decoding:.2f}",
                 flush=True,
             )
+    at_model_rate = resample(audio[:, 0], rate, engine.info.sample_rate)
+    frames = np.resize(at_model_rate, (1, LIVE_FRAMES * engine.info.hop_length))
     for num_codebooks in NUM_CODEBOOKS:
-        rate_of_model, hop_length = engine.info.sample_rate, engine.info.hop_length
-        speech = resample(audio[:, 0], rate, rate_of_model)
-        frames = np.resize(speech, (1, LIVE_FRAMES * hop_length))
         live = measure_live(engine, frames, engine.info.bitrate(num_codebooks))
         for way, (encoding, decoding) in live.items():
             more = ", ".join(f"{each:+.2f}" for each in live[way] - live["plain"])

@@ -281,8 +281,7 @@ class ContextModel:
         of_counts = np.zeros((2, rows * num_frames, 1), np.int64)
         if variable:
             counts = (by_frame >= 0).sum(2).reshape(-1)
-            logarithms = self._counts.of_outputs(num_codebooks)(x)
-            logarithms = logarithms.reshape(-1, num_codebooks)
+            logarithms = self._counts.of_outputs(num_codebooks)(x).reshape(-1, num_codebooks)
             of_counts[..., 0] = _intervals(logarithms, np.maximum(counts - 1, 0))
             of_counts[:, counts == 0] = 0
         of_digits = self._digit_intervals(
@@ -379,7 +378,8 @@ class ContextModel:
             rows = np.flatnonzero(present).tolist()
         counts = np.full(len(rows), num_codebooks)
         if variable and rows:
-            counts = 1 + np.array(choose(rows, _ends(self._counts(x)[:, :num_codebooks])))
+            logarithms = self._counts.of_outputs(num_codebooks)(x)
+            counts = 1 + np.array(choose(rows, _ends(logarithms)))
         complete = set(counts.tolist())
         size = shape.digits[1]
         for k, book in enumerate(self._books[: counts.max(initial=0)]):
