@@ -94,7 +94,7 @@ installed: pip install "aecodec[torch]"
 OPTIONAL_PACKAGES = {
     *("onnx", "onnx_ir", "onnxscript", "safetensors", "torch"),
     *("einops", "lightning_fabric", "librosa", "matplotlib", "pystoi", "scipy", "tensorboard"),
-    *("huggingface_hub", "pyarrow", "ray", "snac", "transformers"),
+    *("av", "huggingface_hub", "pyarrow", "ray", "snac", "transformers"),
 }
 """Modules that the extras bring."""
 

@@ -18,7 +18,7 @@ import soundfile
 from benchmarks.shared.resampling import resample
 from codec.corpus.index import scan
 from codec.errors import AudioError
-from codec.io.audio import FileSection
+from codec.io.views import FileView
 
 SAMPLE_RATE = 24_000
 """Sample rate of every comparison in Hz, for all codecs: mono, resampled with soxr's HQ setting."""
@@ -52,7 +52,7 @@ class Recording(NamedTuple):
         """
         try:
             with self.path.open("rb") as file:
-                member = file if self.offset is None else FileSection(file, self.offset, self.size)
+                member = file if self.offset is None else FileView(file, [(self.offset, self.size)])
                 with soundfile.SoundFile(member) as source:
                     frames = -1 if seconds is None else round(seconds * source.samplerate)
                     samples = source.read(frames, dtype="float32", always_2d=True)

@@ -22,8 +22,9 @@ from typing import Any
 from tqdm import tqdm
 
 from codec.errors import AudioError
-from codec.io.audio import SUFFIXES, AudioReader, FileSection, open_audio
+from codec.io.audio import SUFFIXES, AudioReader, open_audio
 from codec.io.outputs import write_atomically
+from codec.io.views import FileView
 
 logger = logging.getLogger(__name__)
 
@@ -229,7 +230,7 @@ def open_clip(folder: Path, clip: Clip, *, mono: bool = False) -> Iterator[Audio
     except OSError as error:
         raise AudioError(f"{clip.path} cannot be opened: {error.strerror}") from error
     with shard:
-        section = FileSection(shard, clip.offset, clip.size)
+        section = FileView(shard, [(clip.offset, clip.size)])
         with open_audio(section, mono=mono, name=clip.name) as reader:
             yield reader
 

@@ -1,20 +1,22 @@
-"""Read and write audio files block by block, in every format that libsndfile supports."""
+"""Read and write audio files block by block."""
 
 from __future__ import annotations
 
-import io
-import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
 import soxr
 
-from codec.errors import AudioError
+from codec.errors import AudioError, MissingPackageError
+from codec.io.contents import hidden_parts_of, later_parts_of, parts_of
+from codec.io.media import MEDIA_SUFFIXES, REPAIR, TOLERATED_SECONDS, MediaDecoder
+from codec.io.views import FileView, Readable
 
 Samples = npt.NDArray[np.float32]
 """Audio as float32, nominally in [-1, 1]: ``[N]`` for one channel, ``[C, N]`` for several."""
@@ -36,7 +38,7 @@ FORMATS = {
     ".w64": ("W64", "PCM_16"),
 }
 # Suffixes of audio files in folders; a file that is named explicitly may have any suffix.
-SUFFIXES = {*FORMATS, ".oga", ".aifc", ".snd"}
+SUFFIXES = {*FORMATS, ".oga", ".aifc", ".snd", *MEDIA_SUFFIXES}
 
 
 class Resampler:
@@ -88,58 +90,61 @@ class Resampler:
         return np.pad(tail, ((0, 0), (0, max(0, missing - tail.shape[1]))))
 
 
-class FileSection(io.RawIOBase):
-    """A section of an open file as a read-only file object, to read archive members in place.
+class _Decoder(Protocol):
+    """Samples of a file, or of one of those that it is joined of."""
 
-    Args:
-        file: seekable binary file.
-        offset: start of the section in bytes.
-        size: length of the section in bytes.
+    sample_rate: int
+    channels: int
 
-    Example:
-        >>> FileSection(io.BytesIO(b"0123456789"), offset=3, size=4).read()
-        b'3456'
-    """
+    @property
+    def num_samples(self) -> int: ...
 
-    def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
-        self._file, self._offset, self._size = file, offset, size
-        self._position = 0
+    def read(self, num_samples: int) -> Samples: ...
 
-    def readable(self) -> bool:
-        return True
+    def seek(self, sample: int) -> None: ...
 
-    def seekable(self) -> bool:
-        return True
+    def close(self) -> None: ...
 
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        self._position = max(0, base + offset)
-        return self._position
 
-    def tell(self) -> int:
-        return self._position
+class _SndfileDecoder:
+    """What libsndfile reads, with its errors."""
 
-    def readinto(self, buffer: Any) -> int:
-        wanted = max(0, min(len(buffer), self._size - self._position))
-        self._file.seek(self._offset + self._position)
-        data = self._file.read(wanted)
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
+    def __init__(self, source: Readable) -> None:
+        source.seek(0)
+        # Opened by file descriptor: libsndfile then recognises the format by content instead of
+        # the suffix (it reads ".raw" as headerless), and read errors are raised by its C code and
+        # not inside a Python callback.
+        readable = source if isinstance(source, FileView) else source.fileno()
+        self._file = soundfile.SoundFile(readable, closefd=False)
+        self.sample_rate, self.channels = int(self._file.samplerate), int(self._file.channels)
+        found = source.num_samples if isinstance(source, FileView) else None
+        told = int(self._file.frames)
+        # A length that the header does not tell is a very large number.
+        self.num_samples = found if found is not None else told if told < 2**62 else 0
+
+    def read(self, num_samples: int) -> Samples:
+        block: Samples = self._file.read(num_samples, dtype="float32", always_2d=True).T
+        return block
+
+    def seek(self, sample: int) -> None:
+        self._file.seek(sample)
+
+    def close(self) -> None:
+        self._file.close()
 
 
 class AudioReader:
     """An audio file opened for reading, in blocks or from any position.
 
-    Created by `open_audio`.
+    Created by `open_audio`. All audio of the file is read, whatever lengths its headers tell, and
+    that of files which are joined to it.
 
     Attributes:
         sample_rate: sampling rate in Hz.
         channels: number of channels of the samples returned (1 if mixed down).
-        num_samples: samples per channel according to the file header.
 
     Raises:
-        AudioError: the sampling rate is outside the supported range.
+        AudioError: the file is not audio, or its sampling rate is outside the supported range.
 
     Example:
         >>> soundfile.write("a.wav", np.zeros(20_000), 8_000)
@@ -149,22 +154,32 @@ class AudioReader:
         [(1, 8000), (1, 8000), (1, 3000)]
     """
 
-    def __init__(self, file: soundfile.SoundFile, name: str, mono: bool) -> None:
+    def __init__(self, file: Readable, name: str, mono: bool) -> None:
         self._file, self._name, self._mono = file, name, mono
-        self.sample_rate = int(file.samplerate)
-        self.channels = 1 if mono else int(file.channels)
-        self.num_samples = int(file.frames)
+        self._parts, self._decoder = _open_first(file, name)
+        self._index, self._searched = 0, len(self._parts) > 1
+        # Samples that are read of the part that is open, from its beginning and without a seek.
+        self._num_read: int | None = 0
+        self._expected = self._told()
+        self.sample_rate = self._decoder.sample_rate
+        self.channels = 1 if mono else self._decoder.channels
         if not MIN_SAMPLE_RATE <= self.sample_rate <= MAX_SAMPLE_RATE:
+            self.close()
             raise AudioError(
                 f"{name} has {self.sample_rate} samples per second: "
                 f"{MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} are supported; resample it first"
             )
 
+    @cached_property
+    def num_samples(self) -> int:
+        """Samples per channel of what is known to be in the file, not decoded yet; 0 if unknown."""
+        return sum(self._lengths())
+
     def blocks(self) -> Iterator[Samples]:
         """Yield the rest of the file in ``[C, n]`` blocks of about one second.
 
         Raises:
-            AudioError: a block cannot be read, or contains samples that are not finite.
+            AudioError: a part of the file cannot be read, or contains samples that are not finite.
         """
         size = round(BLOCK_SECONDS * self.sample_rate)
         while (block := self.read(size)).shape[1]:
@@ -178,13 +193,12 @@ class AudioReader:
         """Read up to ``num_samples`` samples per channel, ``[C, n]``, without a check for NaN.
 
         Raises:
-            AudioError: the file cannot be read.
+            AudioError: a part of the file cannot be read.
         """
-        try:
-            block: Samples = self._file.read(num_samples, dtype="float32", always_2d=True).T
-        except soundfile.SoundFileError as error:
-            raise AudioError(f"{self._name} cannot be read to its end: {error}") from error
-        return block.mean(axis=0, keepdims=True) if self._mono else block
+        block = self._read(num_samples)
+        while block.shape[1] < num_samples and self._open_next():
+            block = np.concatenate((block, self._read(num_samples - block.shape[1])), axis=1)
+        return block
 
     def seek(self, sample: int) -> None:
         """Set the position of the next `read`, in samples from the beginning.
@@ -192,18 +206,131 @@ class AudioReader:
         Raises:
             AudioError: the file cannot be read from there.
         """
+        index, inner = 0, sample
+        if len(self._parts) > 1:
+            lengths = self._lengths()
+            while index < len(lengths) - 1 and inner >= lengths[index]:
+                inner -= lengths[index]
+                index += 1
+        if index != self._index:
+            self._open(index)
+        self._num_read = None if inner else 0  # positions after a seek may be inexact
         try:
-            self._file.seek(sample)
+            self._decoder.seek(inner)
         except soundfile.SoundFileError as error:
             message = f"{self._name} cannot be read from sample {sample}: {error}"
             raise AudioError(message) from error
 
+    def close(self) -> None:
+        """Close the decoder; the file itself stays open."""
+        self._decoder.close()
+
+    def _read(self, num_samples: int) -> Samples:
+        """Read from the part that is open."""
+        try:
+            block = self._decoder.read(num_samples)
+        except soundfile.SoundFileError as error:
+            self._open_otherwise(error)
+            block = self._decoder.read(num_samples)
+        if self._num_read is not None:
+            self._num_read += block.shape[1]
+            missing = self._expected - self._num_read
+            if block.shape[1] < num_samples and missing > TOLERATED_SECONDS * self.sample_rate:
+                raise self._damaged()
+        return block.mean(axis=0, keepdims=True) if self._mono else block
+
+    def _open_otherwise(self, error: soundfile.SoundFileError) -> None:
+        """Go on with FFmpeg's decoder where libsndfile's has failed."""
+        if self._num_read is None or len(self._parts) > 1:
+            raise self._damaged() from error
+        try:
+            decoder = MediaDecoder(self._file, self._name)
+        except MissingPackageError:
+            remedy = 'pip install "aecodec[media]", which may read more of it'
+            raise self._damaged(remedy) from error
+        except AudioError:
+            raise self._damaged() from error
+        facts = decoder.sample_rate, decoder.channels
+        if facts != (self._decoder.sample_rate, self._decoder.channels):
+            raise self._damaged() from error
+        self.close()
+        self._decoder = decoder
+        decoder.seek(self._num_read)
+
+    def _damaged(self, remedy: str = REPAIR) -> AudioError:
+        got, total = (self._num_read or 0) / self.sample_rate, self._expected / self.sample_rate
+        part = f" (file {self._index + 1} of those joined in it)" if self._index else ""
+        return AudioError(
+            f"{self._name}{part} is damaged: only {got:.2f} of {total:.2f} seconds can be read; "
+            f"{remedy}"
+        )
+
+    def _told(self) -> int:
+        """Samples of the part that is open; 0 if only decoding it can tell."""
+        return 0 if isinstance(self._decoder, MediaDecoder) else self._decoder.num_samples
+
+    def _open_next(self) -> bool:
+        """Go on with the next of the files that were joined, if there is one."""
+        if not self._searched:
+            self._searched = True
+            self._parts += later_parts_of(self._file)
+        if self._index + 1 == len(self._parts):
+            return False
+        self._open(self._index + 1)
+        return True
+
+    def _open(self, index: int) -> None:
+        self.close()
+        self._index = index
+        where = f"{self._name} is joined of {len(self._parts)} files, and number {index + 1}"
+        try:
+            decoder = self._decoder = _SndfileDecoder(self._parts[index])
+        except soundfile.SoundFileError as error:
+            raise AudioError(f"{where} cannot be read: divide it, or repair it first") from error
+        self._num_read, self._expected = 0, self._told()
+        channels = 1 if self._mono else decoder.channels
+        if (decoder.sample_rate, channels) != (self.sample_rate, self.channels):
+            raise AudioError(
+                f"{where} has {decoder.channels} channels at {decoder.sample_rate} Hz, not "
+                f"{self.channels} at {self.sample_rate}: code them apart, or convert it first"
+            )
+
+    def _lengths(self) -> list[int]:
+        """Samples in each part."""
+        if len(self._parts) == 1:
+            return [self._decoder.num_samples]
+        lengths = []
+        for part in self._parts:
+            try:
+                decoder = _SndfileDecoder(part)
+            except soundfile.SoundFileError:  # `_open` says so
+                lengths.append(0)
+                continue
+            lengths.append(decoder.num_samples)
+            decoder.close()
+        return lengths
+
+
+def _open_first(file: Readable, name: str) -> tuple[list[Readable], _Decoder]:
+    """What to read one after the other, with a decoder for the first of it."""
+    for find in (parts_of, hidden_parts_of):
+        parts = find(file)
+        with suppress(soundfile.SoundFileError):
+            if parts:
+                return parts, _SndfileDecoder(parts[0])
+    try:
+        return [file], MediaDecoder(file, name)
+    except MissingPackageError as error:
+        raise AudioError(
+            f"{name} is not audio that libsndfile reads (wav, flac, mp3, ogg, ...); {error}"
+        ) from error
+
 
 @contextmanager
 def open_audio(
-    source: Path | BinaryIO | FileSection, *, mono: bool = False, name: str | None = None
+    source: Path | Readable, *, mono: bool = False, name: str | None = None
 ) -> Iterator[AudioReader]:
-    """Open an audio file in any format that libsndfile reads.
+    """Open an audio file in any format that libsndfile reads, or FFmpeg with the extra ``media``.
 
     Args:
         source: path, or a seekable binary file.
@@ -233,20 +360,12 @@ def open_audio(
             raise AudioError(f"{name} is empty (0 bytes): check how it was written")
     with ExitStack() as stack:
         try:
-            handle = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
-            # Opened by file descriptor: libsndfile then recognises the format by content instead
-            # of the suffix (it reads ".raw" as headerless), and read errors are raised by its C
-            # code and not inside a Python callback.
-            readable = handle if isinstance(handle, FileSection) else handle.fileno()
-            file = stack.enter_context(soundfile.SoundFile(readable, closefd=False))
+            file = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
+            reader = AudioReader(file, name, mono)
         except OSError as error:
             raise AudioError(f"{name} cannot be opened: {error.strerror}") from error
-        except soundfile.SoundFileError as error:
-            raise AudioError(
-                f"{name} is not audio that libsndfile reads (wav, flac, mp3, ogg, ...): "
-                "convert it first"
-            ) from error
-        yield AudioReader(file, name, mono)
+        stack.callback(reader.close)
+        yield reader
 
 
 class AudioWriter:
