@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
@@ -14,6 +16,7 @@ import soundfile
 import soxr
 
 from codec.errors import AudioError, MissingPackageError
+from codec.io.checked import CheckedFile
 from codec.io.contents import hidden_parts_of, later_parts_of, parts_of
 from codec.io.media import MEDIA_SUFFIXES, REPAIR, TOLERATED_SECONDS, MediaDecoder
 from codec.io.views import FileView, Readable
@@ -37,6 +40,10 @@ FORMATS = {
     ".rf64": ("RF64", "PCM_16"),
     ".w64": ("W64", "PCM_16"),
 }
+# Formats whose headers have 32 bits for the size.
+SHORT_FORMATS = {".wav", ".aiff", ".aif", ".au"}
+MAX_SHORT_SIZE = 2**32 - 2**12
+BYTES_PER_SAMPLE, WAV_HEADER = 2, 44
 # Suffixes of audio files in folders; a file that is named explicitly may have any suffix.
 SUFFIXES = {*FORMATS, ".oga", ".aifc", ".snd", *MEDIA_SUFFIXES}
 
@@ -379,20 +386,73 @@ class AudioWriter:
         300
     """
 
-    def __init__(self, file: soundfile.SoundFile) -> None:
-        self._file = file
+    def __init__(self, file: soundfile.SoundFile, target: CheckedFile, suffix: str) -> None:
+        self._file, self._target, self._suffix = file, target, suffix
+        self._header = b""  # of an RF64 file
+        self.num_samples = 0
 
     def write(self, block: Samples) -> None:
         """Append samples ``[C, n]``; values beyond full scale are clipped.
 
         Raises:
-            AudioError: the samples cannot be written.
+            AudioError: the samples cannot be written, or the format cannot hold so many.
         """
+        self.num_samples += block.shape[1]
+        size = self.num_samples * len(block) * BYTES_PER_SAMPLE
+        if self._suffix in SHORT_FORMATS and size > MAX_SHORT_SIZE and not self._header:
+            self._widen()
         try:
             self._file.write(block.T.clip(-1.0, 1.0))
         except (AssertionError, soundfile.SoundFileError) as error:
             # soundfile signals a short write by a failed assertion.
-            raise AudioError("the output cannot be written: is the disk full?") from error
+            raise self._unwritable() from error
+
+    def close(self) -> None:
+        """Write what is held back.
+
+        Raises:
+            AudioError: it cannot be written.
+        """
+        try:
+            self._file.close()
+        except soundfile.SoundFileError as error:
+            raise self._unwritable() from error
+        if self._header:
+            size = self.num_samples * self._file.channels * BYTES_PER_SAMPLE
+            lengths = (len(self._header) + size - 8, size, self.num_samples)
+            fields = b"".join(length.to_bytes(8, "little") for length in lengths)
+            self._target.base = 0
+            self._target.seek(0)
+            self._target.write(self._header[:20] + fields + self._header[44:])
+        if self._target.error is not None:
+            raise self._unwritable() from self._target.error
+
+    def _widen(self) -> None:
+        """Make an RF64 file of a WAV file that is full: its header is longer."""
+        before = BYTES_PER_SAMPLE * self._file.channels * self._file.frames
+        facts = self._file.samplerate, self._file.channels
+        self._file.close()
+        header = io.BytesIO()
+        with soundfile.SoundFile(header, "w", *facts, format="RF64", subtype="PCM_16"):
+            pass
+        try:
+            if self._suffix != ".wav":
+                raise OSError
+            self._target.move(WAV_HEADER, header.tell() - WAV_HEADER)
+        except OSError as error:
+            raise AudioError(
+                f"a {self._suffix} file holds 4 GiB: write .w64, .rf64 or .flac"
+            ) from error
+        self._header = header.getvalue()
+        self._target.base = len(self._header) + before
+        self._target.seek(0)
+        self._file = soundfile.SoundFile(
+            self._target, "w", *facts, format="RAW", subtype="PCM_16", endian="LITTLE"
+        )
+
+    def _unwritable(self) -> AudioError:
+        reason = self._target.error.strerror if self._target.error else "is the disk full?"
+        return AudioError(f"the output cannot be written: {reason}; make room for it")
 
 
 @contextmanager
@@ -402,7 +462,7 @@ def create_audio(
     """Open an audio file for writing.
 
     Args:
-        target: binary file, opened for writing.
+        target: binary file, opened for writing; if it can be read, too, it is checked at the end.
         suffix: format by file suffix, one of `FORMATS`; lossless formats are written in 16 bits.
         sample_rate: sampling rate in Hz.
         channels: number of channels.
@@ -411,8 +471,8 @@ def create_audio(
         A writer for blocks ``[C, n]``.
 
     Raises:
-        AudioError: the suffix is unknown, or the format does not support the sampling rate or
-            the number of channels.
+        AudioError: the suffix is unknown, the format does not support the sampling rate or the
+            number of channels, or not all could be written.
 
     Example:
         >>> with open("a.flac", "wb") as file, create_audio(file, ".flac", 8_000, 2) as writer:
@@ -426,19 +486,38 @@ def create_audio(
             f"end the output's name in one of {', '.join(sorted(FORMATS))}"
         )
     container, subtype = FORMATS[suffix]
+    checked = CheckedFile(target.fileno())
     try:
         file = soundfile.SoundFile(
-            target.fileno(),
-            "w",
-            sample_rate,
-            channels,
-            format=container,
-            subtype=subtype,
-            closefd=False,
+            checked, "w", sample_rate, channels, format=container, subtype=subtype
         )
     except (soundfile.SoundFileError, ValueError) as error:
+        if checked.error is not None:
+            reason = checked.error.strerror
+            raise AudioError(f"the output cannot be written: {reason}; make room for it") from error
         raise AudioError(
             f"{suffix} cannot hold {channels} channels at {sample_rate} Hz: write .wav"
         ) from error
-    with file:
-        yield AudioWriter(file)
+    writer = AudioWriter(file, checked, suffix)
+    try:
+        yield writer
+    except BaseException:
+        with suppress(soundfile.SoundFileError):
+            file.close()
+        raise
+    writer.close()
+    if target.readable() and writer.num_samples:
+        _check_length(target, writer.num_samples)
+
+
+def _check_length(target: BinaryIO, num_samples: int) -> None:
+    os.lseek(target.fileno(), 0, os.SEEK_SET)
+    try:
+        with soundfile.SoundFile(target.fileno(), closefd=False) as file:
+            found = int(file.frames)
+    except soundfile.SoundFileError as error:
+        raise AudioError("the output cannot be read again: write another format") from error
+    if found != num_samples:
+        raise AudioError(
+            f"the output holds {found} samples, not {num_samples}: write another format"
+        )

@@ -161,14 +161,13 @@ class MediaDecoder:
             except av.error.InvalidDataError:
                 failed.append(float((packet.duration or 0) * (packet.time_base or 0)))
                 continue
-            if frames:
+            if frames:  # one at the beginning may be what is left of something that was cut
                 lost += sum(failed) if given or len(failed) > 1 else 0
                 failed = []
             for frame in frames:
                 given += frame.samples / frame.sample_rate
                 yield frame
-        # The first and the last packet of a recording may have been cut.
-        lost += sum(failed) if len(failed) > 1 else 0
+        lost += sum(failed)
         if lost > TOLERATED_SECONDS:
             raise AudioError(
                 f"{self._name} is damaged: only {given:.2f} of {given + lost:.2f} seconds can be "
