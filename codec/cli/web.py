@@ -16,6 +16,7 @@ import click
 from codec.cli.errors import clear_errors
 from codec.entropy.context_file import CONTEXT_FILE, load_context
 from codec.errors import CodecError, ModelError
+from codec.io.outputs import files_together
 from codec.model_folder import (
     DEFAULT_MODEL,
     GRAPHS,
@@ -125,13 +126,14 @@ def copy_page(files: Files, out: Path) -> None:
     """
     if out.exists():
         raise CodecError(f"{out} exists already: remove it, or give another folder")
-    for name, content in files.items():
-        path = out / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(content, bytes):
-            path.write_bytes(content)
-        else:
-            shutil.copyfile(content, path)
+    with files_together(out) as aside:
+        for name, content in files.items():
+            path = aside / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(content, bytes):
+                path.write_bytes(content)
+            else:
+                shutil.copyfile(content, path)
 
 
 def open_server(files: Files, port: int) -> ThreadingHTTPServer:

@@ -13,6 +13,9 @@ from typing import BinaryIO
 from codec.errors import CodecError
 from codec.io.pipes import PIPE, is_pipe, standard_output
 
+UNFINISHED = ".unfinished-"
+"""Names of files and folders that are being written begin with this."""
+
 
 @contextmanager
 def atomic_output(target: Path, *, force: bool, seekable: bool = False) -> Iterator[BinaryIO]:
@@ -40,7 +43,8 @@ def atomic_output(target: Path, *, force: bool, seekable: bool = False) -> Itera
         return
     check_writable(target, force=force)
     try:
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        # Not with the name of the target, which may be as long as names can be.
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=UNFINISHED)
     except OSError as error:
         raise CodecError(
             f"cannot write to {target.parent}: {error.strerror}; choose another place"
@@ -63,6 +67,39 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Write a whole file, replacing what is there."""
     with atomic_output(path, force=True) as file:
         file.write(data)
+
+
+@contextmanager
+def files_together(folder: Path) -> Iterator[Path]:
+    """An empty folder for files that replace those of ``folder`` when all are written.
+
+    If one of them cannot be written, ``folder`` stays as it is.
+
+    Args:
+        folder: created if missing.
+    """
+    is_new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(dir=folder, prefix=UNFINISHED))
+    try:
+        yield aside
+        written = [path for path in aside.rglob("*") if path.is_file()]
+        written.sort(key=lambda path: path.stat().st_mtime_ns)  # the order of writing
+        for path in written:
+            _sync(path)
+        for path in written:
+            target = folder / path.relative_to(aside)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        if is_new and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def check_writable(target: Path, *, force: bool) -> None:

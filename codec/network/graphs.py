@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from codec.config import CodecConfig
 from codec.entropy.context_file import CONTEXT_FILE
 from codec.errors import ModelError
-from codec.io.outputs import write_atomically
+from codec.io.outputs import files_together, write_atomically
 from codec.model_folder import (
     DECODER,
     ENCODER,
@@ -42,12 +42,13 @@ from codec.model_folder import (
     find_model,
     read_description,
     read_weights,
-    remove_graphs,
     stored_tensors,
 )
 from codec.network.layers import State
 from codec.network.model import Codec
 from codec.network.weights import load_codec
+
+MODEL_FILES = (WEIGHTS, "config.json", "card.md", CONTEXT_FILE)
 
 # Sizes during export, where no two dimensions may be equal by chance, or one.
 EXAMPLE_BATCH, EXAMPLE_FRAMES = 3, 5
@@ -133,13 +134,18 @@ def export_model(model: str | Path, out: str | Path) -> None:
     """
     source, target = find_model(model), Path(out)
     check_exportable(load_codec(source).config)
-    target.mkdir(parents=True, exist_ok=True)
-    if not target.samefile(source):
-        remove_graphs(target)
-        for name in (WEIGHTS, "config.json", "card.md", CONTEXT_FILE):
+    if target.exists() and target.samefile(source):
+        write_graphs(target)
+        return
+    with files_together(target) as aside:
+        for name in MODEL_FILES:
             if (source / name).exists():
-                shutil.copyfile(source / name, target / name)
-    write_graphs(target)
+                shutil.copyfile(source / name, aside / name)
+        _write_graphs(source, aside)
+        # What the other model had, and this one has not, is not to be taken for its own.
+        obsolete = [name for name in MODEL_FILES if not (aside / name).exists()]
+    for name in obsolete:
+        (target / name).unlink(missing_ok=True)
 
 
 def check_exportable(config: CodecConfig) -> None:
@@ -163,17 +169,22 @@ def write_graphs(folder: Path) -> None:
     Raises:
         ModelError: the model is damaged or cannot be exported.
     """
+    with files_together(folder) as aside:
+        _write_graphs(folder, aside)
+
+
+def _write_graphs(folder: Path, out: Path) -> None:
+    """Write the graphs of a model folder to another one."""
     codec = load_codec(folder)
     check_exportable(codec.config)
     description = read_description(folder)
     stored = stored_tensors(read_weights(folder, description))
-    remove_graphs(folder)
     vectors = json.dumps(compute_test_vectors(codec)).encode() + b"\n"
-    write_atomically(folder / TEST_VECTORS, vectors)
+    write_atomically(out / TEST_VECTORS, vectors)
     sides: dict[str, Any] = {}
     for side, file in (("encoder", ENCODER), ("decoder", DECODER)):
         data = _with_weights(export_step(codec.config, side), stored)
-        write_atomically(folder / file, data)
+        write_atomically(out / file, data)
         initial = flatten(getattr(codec, side).init_state(1))
         sides[side] = {
             "file": file,
@@ -186,7 +197,7 @@ def write_graphs(folder: Path) -> None:
         "weights_sha256": description["weights_sha256"],
         **sides,
     }
-    write_atomically(folder / GRAPHS, json.dumps(graphs, indent=2).encode() + b"\n")
+    write_atomically(out / GRAPHS, json.dumps(graphs, indent=2).encode() + b"\n")
 
 
 def _describe(initial: Tensor) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from codec.config import CodecConfig
 from codec.errors import ModelError
-from codec.io.outputs import write_atomically
+from codec.io.outputs import files_together, write_atomically
 from codec.model_folder import (
     DEFAULT_MODEL,
     FOLDER_FORMAT,
@@ -89,7 +89,6 @@ def save_codec(
         True
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     kind = torch.float16 if half else torch.float32
     tensors = {
         key: value.detach().cpu().to(kind).contiguous() for key, value in codec.state_dict().items()
@@ -103,11 +102,13 @@ def save_codec(
         "delay": codec.delay,
         "codec": codec.config.to_dict(),
     }
+    with files_together(folder) as aside:
+        write_atomically(aside / WEIGHTS, data)
+        config = json.dumps(description, indent=2) + "\n"
+        write_atomically(aside / "config.json", config.encode())
+        if card:
+            write_atomically(aside / "card.md", card.encode())
     remove_graphs(folder)
-    write_atomically(folder / WEIGHTS, data)
-    write_atomically(folder / "config.json", (json.dumps(description, indent=2) + "\n").encode())
-    if card:
-        write_atomically(folder / "card.md", card.encode())
 
 
 def fingerprint(config: CodecConfig, delay: int, tensors: dict[str, Tensor]) -> bytes:
