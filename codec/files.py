@@ -76,7 +76,8 @@ def encode_file(
     """Encode an audio file to a ``.codes`` file.
 
     Args:
-        source: any file that libsndfile reads; ``-`` is standard input.
+        source: any file that libsndfile reads, or FFmpeg with the extra ``media``; ``-`` is
+            standard input.
         target: the stream; ``-`` is standard output. A file appears by rename when complete.
         model: an engine, a `Codec`, the name of a packaged model or a model folder.
         bitrate: target in bits per second and channel; the model's highest if None.

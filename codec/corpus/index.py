@@ -1,7 +1,7 @@
 """Index the audio in a folder: list every clip with its length and class, without decoding.
 
-A clip is a file that libsndfile reads, or a member of a tar shard in WebDataset format, read in
-place (members with other suffixes, such as ``key.json``, are ignored). Needs no torch.
+A clip is an audio file, or a member of a tar shard in WebDataset format, read in place (members with
+other suffixes, such as ``key.json``, are ignored). Needs no torch.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from codec.io.views import FileView
 
 logger = logging.getLogger(__name__)
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 SHARD_SUFFIX = ".tar"
 # Reading headers waits for the disk, not for the processor, so use more threads than cores.
 THREADS = 16
@@ -45,7 +45,7 @@ class Clip:
         member: name within the shard; empty for a file.
         offset: position of the audio data within the shard in bytes; None for a file.
         size: size of the audio data in bytes.
-        num_samples: samples per channel according to the file header.
+        num_samples: samples per channel, as far as they can be counted without decoding.
         sample_rate: sampling rate in Hz.
         channels: number of channels.
         sound_class: class of the recording: the first subfolder that contains it or, at the top

@@ -223,7 +223,7 @@ def au_parts(data: Searched, begin: int) -> list[Readable]:
     while data.at(begin, 4) == AU:
         start, claimed = (int.from_bytes(data.at(begin + place, 4)) for place in (4, 8))
         end = begin + start + claimed
-        if data.size - end <= SHORT or data.at(end, 8).startswith(TAGS):
+        if 0 <= data.size - end <= SHORT or data.at(end, 8).startswith(TAGS):
             end = data.size
         elif data.at(end, 4) != AU:
             parts.append(data.view(begin, data.size, {begin + 8: b"\xff" * 4}))  # unknown
