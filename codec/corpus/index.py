@@ -1,7 +1,7 @@
 """Index the audio in a folder: list every clip with its length and class, without decoding.
 
-A clip is an audio file, or a member of a tar shard in WebDataset format, read in place (members with
-other suffixes, such as ``key.json``, are ignored). Needs no torch.
+A clip is an audio file, or a member of a tar shard in WebDataset format, read in place (members
+with other suffixes, such as ``key.json``, are ignored). Needs no torch.
 """
 
 from __future__ import annotations

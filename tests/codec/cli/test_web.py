@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import re
+import resource
 import socket
 import threading
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from codec.cli import main
-from codec.cli.web import ADDRESS, MODELS, PAGE, open_server, page_files
+from codec.cli.web import ADDRESS, MODELS, PAGE, copy_page, open_server, page_files
 from codec.model_folder import (
     DEFAULT_MODEL,
     find_model,
@@ -97,6 +98,18 @@ def test_the_page_becomes_a_folder(tmp_path: Path) -> None:
     assert (
         again.stderr.strip() == f"aecodec: {out} exists already: remove it, or give another folder"
     )
+
+
+def test_a_full_disk_leaves_no_half_of_a_page(tmp_path: Path) -> None:
+    (tmp_path / "model").write_bytes(bytes(5_000))
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, unlimited[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            copy_page({"index.html": b"page", "models/a": tmp_path / "model"}, tmp_path / "site")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_a_port_that_is_taken_gives_one_line() -> None:

@@ -179,7 +179,7 @@ def test_a_second_scan_opens_only_what_is_new_changed_or_faulty(
         lambda text: "",
         lambda text: "[]",
         lambda text: '{"version": 1}',
-        lambda text: text.replace('"version": 1', '"version": 0'),
+        lambda text: text.replace('"version": 2', '"version": 1'),
         lambda text: text.replace("/data", "/other"),
         lambda text: text.replace("10007", '"10007"'),
         lambda text: text.replace("10007", "10007, 1"),

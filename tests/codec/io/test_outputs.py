@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from codec.errors import CodecError
-from codec.io.outputs import atomic_output, check_apart, write_atomically
+from codec.io.outputs import atomic_output, check_apart, files_together, write_atomically
 from tests.conftest import REPOSITORY
 
 
@@ -89,3 +90,32 @@ def test_an_output_must_not_be_its_own_input(tmp_path: Path) -> None:
     with pytest.raises(CodecError, match="is the input itself"):
         check_apart(tmp_path / "a", tmp_path / "b")
     check_apart(tmp_path / "a", tmp_path / "c")
+
+
+def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path: Path) -> None:
+    for name in ("a" * 255, "あ" * 85, "b" * 246):
+        write_atomically(tmp_path / name, b"new")
+        write_atomically(tmp_path / name, b"newer")
+        assert (tmp_path / name).read_bytes() == b"newer"
+
+
+def test_files_appear_together_or_leave_those_before_as_they_are(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    with files_together(folder) as aside:
+        (aside / "inner").mkdir()
+        for name in ("a", "inner/b"):
+            (aside / name).write_bytes(b"old")
+        assert not (folder / "a").exists()
+    (folder / "other").write_bytes(b"not ours")
+    with pytest.raises(OSError, match="No space left"), files_together(folder) as aside:
+        (aside / "a").write_bytes(b"new")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    files = {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert files == {"a": b"old", "b": b"old", "other": b"not ours"}
+    assert {path.name for path in folder.iterdir()} == {"a", "inner", "other"}
+
+
+def test_a_folder_whose_files_cannot_be_written_is_not_left_behind(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), files_together(tmp_path / "new"):
+        raise KeyboardInterrupt
+    assert not (tmp_path / "new").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -113,3 +114,32 @@ def test_weights_in_full_precision_are_used_as_they_are(lapped: Codec, tmp_path:
     audio = sound(2_000)
     codes = base.encode(OnnxEngine(tmp_path), audio)
     assert (codes == base.encode(OnnxEngine(folder_with_graphs(lapped)), audio)).mean() > 0.999
+
+
+def test_a_full_disk_leaves_the_model_that_was_to_be_replaced(
+    lapped: Codec, ladder: Codec, tmp_path: Path
+) -> None:
+    def files(folder: Path) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    source, target = tmp_path / "source", tmp_path / "target"
+    save_codec(ladder, source, name="new")
+    save_codec(lapped, target, name="old")
+    write_graphs(target)
+    before = files(target)
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for room in (0, 2_000, len(before["decoder.onnx"]) - 1):
+        for replace in (
+            lambda: export_model(source, target),
+            lambda: write_graphs(target),
+            lambda: save_codec(ladder, target, name="new"),
+        ):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (room, unlimited[1]))
+            try:
+                with pytest.raises(OSError, match="File too large"):
+                    replace()
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+            assert files(target) == before
+    export_model(source, target)
+    assert OnnxEngine(target).info.fingerprint == ladder.fingerprint
