@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -21,7 +22,6 @@ from codec.corpus.clips import read_clip
 from codec.corpus.index import index_files
 from codec.errors import AudioError
 from codec.io.audio import FORMATS, Samples, create_audio, open_audio
-from codec.io.media import MediaDecoder
 from codec.io.views import FileView
 
 RATE, LENGTH = 24_000, 30_000
@@ -126,9 +126,9 @@ def test_all_files_that_are_joined_to_one_are_read(tmp_path: Path, kind: str, su
     parts = [soundfile.read(io.BytesIO(part), dtype="float32")[0] for part in (one, other, one)]
     whole = np.concatenate(parts)
     with open_audio(tmp_path / "a.bin") as reader:
-        assert np.array_equal(reader.read(3 * LENGTH)[0], whole)
+        np.testing.assert_allclose(reader.read(3 * LENGTH)[0], whole, atol=1e-6)
         reader.seek(0)
-        assert np.array_equal(reader.read(LENGTH)[0], whole[:LENGTH])
+        np.testing.assert_allclose(reader.read(LENGTH)[0], whole[:LENGTH], atol=1e-6)
 
 
 def test_joined_files_of_other_rates_or_channels_are_refused_by_name(tmp_path: Path) -> None:
@@ -230,32 +230,30 @@ def test_a_damaged_file_is_refused_with_the_seconds_that_were_read(tmp_path: Pat
         num_read(data, tmp_path)
 
 
-def media(name: str, container: str, encoder: str, path: Path, *, picture: bool = False) -> Path:
-    av = pytest.importorskip("av")
-    with av.open(str(path / name), "w", format=container) as out:
+def media(path: Path, container: str, *, sound: bool = True, picture: bool = False) -> Path:
+    """A file that PyAV writes, with `NOISE` in AAC and one picture."""
+    with av.open(str(path), "w", format=container) as out:
         if picture:
-            video = out.add_stream("mpeg4", rate=25)
-            video.width = video.height = video_size = 64
-            video.pix_fmt = "yuv420p"
-            image = av.VideoFrame(video_size, video_size, "yuv420p")
-            out.mux(video.encode(image))
-            out.mux(video.encode(None))
-        stream = out.add_stream(encoder, rate=RATE, layout="mono")
-        samples = av.AudioFrame.from_ndarray(NOISE.astype(np.float32)[None], "fltp", "mono")
-        samples.sample_rate = RATE
-        for frame in (samples, None):
-            out.mux(stream.encode(frame))
-    return path / name
+            video = out.add_stream("mpeg4", rate=25, width=64, height=64, pix_fmt="yuv420p")
+        if sound:
+            audio = out.add_stream("aac", rate=RATE, layout="mono")
+            samples = av.AudioFrame.from_ndarray(NOISE.astype(np.float32)[None], "fltp", "mono")
+            samples.sample_rate = RATE
+            out.mux([*audio.encode(samples), *audio.encode(None)])
+        if picture:
+            image = av.VideoFrame(64, 64, "yuv420p")
+            image.pts = 0
+            out.mux([*video.encode(image), *video.encode(None)])
+    return path
 
 
 @pytest.mark.parametrize(
-    ("name", "container", "encoder"),
-    [("a.m4a", "ipod", "aac"), ("a.aac", "adts", "aac"), ("a.wma", "asf", "wmav2")],
+    ("name", "container"), [("a.m4a", "ipod"), ("a.aac", "adts"), ("a.mka", "matroska")]
 )
 def test_what_libsndfile_does_not_read_is_read_through_pyav(
-    tmp_path: Path, name: str, container: str, encoder: str
+    tmp_path: Path, name: str, container: str
 ) -> None:
-    path = media(name, container, encoder, tmp_path)
+    path = media(tmp_path / name, container)
     with open_audio(path) as reader:
         whole = np.concatenate([*reader.blocks()], axis=1)
         assert (reader.sample_rate, reader.channels) == (RATE, 1)
@@ -270,15 +268,9 @@ def test_what_libsndfile_does_not_read_is_read_through_pyav(
 
 
 def test_the_sound_of_a_video_is_read_and_a_video_without_sound_is_refused(tmp_path: Path) -> None:
-    with open_audio(media("a.mp4", "mp4", "aac", tmp_path, picture=True)) as reader:
+    with open_audio(media(tmp_path / "a.mp4", "mp4", picture=True)) as reader:
         assert abs(reader.read(2 * LENGTH).shape[1] - LENGTH) <= 0.1 * RATE
-    av = pytest.importorskip("av")
-    with av.open(str(tmp_path / "b.mp4"), "w") as out:
-        video = out.add_stream("mpeg4", rate=25)
-        video.width = video.height = 64
-        video.pix_fmt = "yuv420p"
-        out.mux(video.encode(av.VideoFrame(64, 64, "yuv420p")))
-        out.mux(video.encode(None))
+    media(tmp_path / "b.mp4", "mp4", sound=False, picture=True)
     with pytest.raises(AudioError, match="has no audio stream"), open_audio(tmp_path / "b.mp4"):
         pass
 
@@ -304,7 +296,6 @@ def test_without_pyav_the_error_names_the_extra(
     data = put(coded("FLAC", samples=np.resize(NOISE, 60_000)), 60_000, bytes(200))
     with pytest.raises(AudioError, match=r"of 2\.50 seconds.*aecodec\[media\]"):
         num_read(data, tmp_path)
-    assert MediaDecoder.__doc__
 
 
 @contextmanager
