@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
@@ -25,10 +25,10 @@ from codec.io.audio import FORMATS, Samples, create_audio, open_audio
 from codec.io.views import FileView
 
 RATE, LENGTH = 24_000, 30_000
-NOISE = np.random.default_rng(0).normal(0, 0.1, LENGTH)
+NOISE = np.random.default_rng(0).normal(0, 0.1, LENGTH).astype(np.float32)
 
 
-def coded(kind: str, subtype: str = "PCM_16", samples: Samples = NOISE, **options: float) -> bytes:
+def coded(kind: str, subtype: str = "PCM_16", samples: Samples = NOISE, **options: Any) -> bytes:
     file = io.BytesIO()
     with soundfile.SoundFile(file, "w", RATE, 1, subtype, format=kind, **options) as writer:
         writer.write(samples)
@@ -181,7 +181,7 @@ def test_what_is_no_audio_in_an_mp3_file_costs_no_more_than_the_frame_it_hits(
 
 
 def test_an_mp3_file_of_variable_bitrate_is_read_to_its_end(tmp_path: Path) -> None:
-    loud, quiet = NOISE[:9_000], 0.001 * np.resize(NOISE, 60_000)
+    loud, quiet = NOISE[:9_000], np.float32(0.001) * np.resize(NOISE, 60_000)
     data = mp3(np.concatenate((loud, quiet, loud)), "VARIABLE", 0.3)
     assert num_read(data, tmp_path) >= 78_000
     with open_audio(tmp_path / "a.bin") as reader:
@@ -237,7 +237,7 @@ def media(path: Path, container: str, *, sound: bool = True, picture: bool = Fal
             video = out.add_stream("mpeg4", rate=25, width=64, height=64, pix_fmt="yuv420p")
         if sound:
             audio = out.add_stream("aac", rate=RATE, layout="mono")
-            samples = av.AudioFrame.from_ndarray(NOISE.astype(np.float32)[None], "fltp", "mono")
+            samples = av.AudioFrame.from_ndarray(NOISE[None], "fltp", "mono")
             samples.sample_rate = RATE
             out.mux([*audio.encode(samples), *audio.encode(None)])
         if picture:
@@ -312,7 +312,7 @@ def full_disk(size: int) -> Iterator[None]:
 def write(file: BinaryIO, suffix: str) -> None:
     with create_audio(file, suffix, RATE, 1) as writer:
         for begin, end in pairwise((0, 10_000, 20_001, LENGTH)):
-            writer.write(NOISE[None, begin:end].astype(np.float32))
+            writer.write(NOISE[None, begin:end])
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
