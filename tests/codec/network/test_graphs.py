@@ -125,21 +125,17 @@ def test_a_full_disk_leaves_the_model_that_was_to_be_replaced(
     source, target = tmp_path / "source", tmp_path / "target"
     save_codec(ladder, source, name="new")
     save_codec(lapped, target, name="old")
-    write_graphs(target)
+    (target / "graphs.json").write_bytes(b"of the old model")
     before = files(target)
     unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
-    for room in (0, 2_000, len(before["decoder.onnx"]) - 1):
-        for replace in (
-            lambda: export_model(source, target),
-            lambda: write_graphs(target),
-            lambda: save_codec(ladder, target, name="new"),
-        ):
-            resource.setrlimit(resource.RLIMIT_FSIZE, (room, unlimited[1]))
-            try:
-                with pytest.raises(OSError, match="File too large"):
-                    replace()
-            finally:
-                resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
-            assert files(target) == before
-    export_model(source, target)
-    assert OnnxEngine(target).info.fingerprint == ladder.fingerprint
+    for replace in (
+        lambda: export_model(source, target),
+        lambda: save_codec(ladder, target, name="new"),
+    ):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, unlimited[1]))
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                replace()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+        assert files(target) == before
