@@ -38,7 +38,7 @@ def test_a_folder_gives_its_recordings_and_what_is_wrong_with_the_others(hostile
         assert BAD[error.id] in error.reason
     assert found.hours * 3600 == pytest.approx(sum(n / rate for _, n, rate, _ in GOOD.values()))
     paths = {recording.id: recording.path for recording in found.recordings}
-    assert paths["shard.tar/a/k1.wav"] == str(hostile / "shard.tar/a/k1.wav")
+    assert paths["shard.tar/a/k1.wav"] == "shard.tar/a/k1.wav"
 
 
 def test_several_sources_have_ids_relative_to_their_common_folder(two: Path) -> None:
