@@ -250,7 +250,7 @@ def clip_digest(folder: Path, clip: Clip) -> str:
     Example:
         >>> _ = Path("owl.wav").write_bytes(b"RIFF")
         >>> clip_digest(Path("."), Clip("owl.wav", "", None, 4, 8_000, 8_000, 1, "owl"))[:8]
-        '4f45a5ac'
+        'a40ff3d5'
     """
     with (folder / clip.path).open("rb", buffering=0) as file:
         source = file if clip.offset is None else FileSection(file, clip.offset, clip.size)
@@ -413,9 +413,13 @@ def _measure(folder: Path, clip: Clip) -> Clip | str:
         return fault(clip.name, error)
     if not clip.num_samples:
         return f"{clip.name} contains no samples"
-    if clip.seconds > clip.size / MIN_BYTES_PER_SECOND:
+    if _claims_too_much(clip):
         return f"{clip.name} is too small for the {clip.num_samples} samples that its header claims"
     return clip
+
+
+def _claims_too_much(clip: Clip) -> bool:
+    return clip.num_samples * MIN_BYTES_PER_SECOND > clip.size * clip.sample_rate
 
 
 def _place(path: str, member: str) -> PurePosixPath:
@@ -447,7 +451,7 @@ def _read_cache(cache: Path, folder: Path) -> dict[_File, list[Clip]]:
             numbers += [] if clip.offset is None else [clip.offset]
             if not all(isinstance(number, int) and number > 0 for number in numbers):
                 return {}
-            if (clip.offset or 0) + clip.size > file.size:
+            if (clip.offset or 0) + clip.size > file.size or _claims_too_much(clip):
                 return {}
         return found
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
