@@ -228,6 +228,7 @@ class Tokens:
         Raises:
             FormatError: the row contradicts itself or ``kind``.
         """
+        given = row.get("id", "")
         try:
             row = {**row}
             number, path, rate = (row.pop(key) for key in ("id", "path", "sample_rate"))
@@ -251,9 +252,7 @@ class Tokens:
                 raise ValueError(f"{num_frames} frames are not {tokens.duration_seconds} seconds")
         except (LookupError, TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
             reason = f"no column {error}" if isinstance(error, KeyError) else str(error)
-            raise FormatError(
-                f"{name} has a damaged row {row.get('id', '')!r:.100}: {reason:.200}"
-            ) from error
+            raise FormatError(f"{name} has a damaged row {given!r:.100}: {reason:.200}") from error
         return tokens
 
     def write_stream(self, file: Any) -> None:
@@ -724,15 +723,16 @@ def _read_stream(stream: StoredStream, path: Path, name: str) -> Tokens:
     decoder = PayloadDecoder(header, context_for(header))
     seconds = header.frames_per_packet * header.hop_length / header.sample_rate
     most = max(1, int(TOGETHER_SECONDS / seconds))
-    pieces = [
-        codes[0].T.astype(np.uint16)
-        for batch in stream.batches
-        for item in together(batch, most)
-        if not isinstance(item, Gap)
-        for codes in decoder.decode(item)
-        if codes is not None
-    ]
-    if damage := summary.damage():
+    pieces: list[Frames] = []
+    skipped = 0  # bytes between packets, even if no packet is missing
+    for item in (item for batch in stream.batches for item in together(batch, most)):
+        if isinstance(item, Gap):
+            skipped += item.num_bytes
+        else:
+            decoded = (codes for codes in decoder.decode(item) if codes is not None)
+            pieces += [codes[0].T.astype(np.uint16) for codes in decoded]
+    damage = summary.damage() or (f"{skipped} bytes are no packets" if skipped else None)
+    if damage:
         raise FormatError(f"{path} is damaged: {damage}")
     kind = TokenFormat(
         "",

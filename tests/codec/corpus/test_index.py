@@ -189,7 +189,7 @@ def test_a_second_scan_opens_only_what_is_new_changed_or_faulty(
         lambda text: text.replace('"speech_a.wav"', "null"),
         lambda text: text.replace('"a/k1.wav"', "7"),
         lambda text: text.replace("10007", str(10**30)),
-        lambda text: text.replace("1536,", f"{10**30},"),
+        lambda text: text.replace('"a/k1.wav", ', f'"a/k1.wav", {10**30}'),
         lambda text: text + "\udcff",
     ],
 )
