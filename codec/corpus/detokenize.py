@@ -66,24 +66,6 @@ def detokenize(
     source, out = Path(source), Path(out)
     if out.exists() and not out.is_dir():
         raise CodecError(f"{out} is a file: give a folder to --out")
-    rows = read_each(source)
-    early: list[tuple[str, Tokens | CodecError]] = []
-    for row in rows:
-        early.append(row)
-        if isinstance(row[1], Tokens):
-            break
-    if not early:
-        return 0
-    first = early[-1][1]
-    if isinstance(first, CodecError):  # nothing can be read
-        raise first
-    fingerprint = bytes.fromhex(first.kind.fingerprint)
-    engine = engine_for(fingerprint) if model is None else as_engine(model)
-    if engine.info.fingerprint != fingerprint:
-        raise ModelError(
-            f"the tokens were made with model {fingerprint.hex()}, this one is "
-            f"{engine.info.fingerprint.hex()}: give the right folder with --model"
-        )
     failures = 0
     name_of = FileNames(suffix)
 
@@ -93,8 +75,30 @@ def detokenize(
         if report is not None:
             report(number, reason)
 
+    rows = read_each(source)
+    first: Tokens | None = None
+    faults: list[tuple[str, CodecError]] = []
+    for name, row in rows:
+        if isinstance(row, Tokens):
+            first = row
+            break
+        faults.append((name, row))
+    if first is None and len(faults) == 1:
+        raise faults[0][1]
+    for name, error in faults:
+        note(name, str(error))
+    if first is None:
+        return failures
+    fingerprint = bytes.fromhex(first.kind.fingerprint)
+    engine = engine_for(fingerprint) if model is None else as_engine(model)
+    if engine.info.fingerprint != fingerprint:
+        raise ModelError(
+            f"the tokens were made with model {fingerprint.hex()}, this one is "
+            f"{engine.info.fingerprint.hex()}: give the right folder with --model"
+        )
+
     def jobs() -> Iterator[tuple[Tokens, Path]]:
-        for name, tokens in itertools.chain(early, rows):
+        for name, tokens in itertools.chain([("", first)], rows):
             if isinstance(tokens, Tokens):
                 yield tokens, out / f"{name_of(tokens.id)}{suffix}"
             else:
