@@ -34,11 +34,8 @@ SHARD_SUFFIX = ".tar"
 THREADS = 16
 # No format needs fewer bytes, even for silence: a header that claims a longer duration is wrong.
 MIN_BYTES_PER_SECOND = 5
-# What tarfile and NumPy raise for archives that are damaged or forged.
-ARCHIVE_FAULTS = (
-    *(OSError, tarfile.TarError, ValueError, EOFError),
-    *(OverflowError, MemoryError, RecursionError),
-)
+# What tarfile raises for archives that are damaged or forged.
+ARCHIVE_FAULTS = (OSError, tarfile.TarError, ValueError, OverflowError, MemoryError, RecursionError)
 
 
 @dataclass(frozen=True)

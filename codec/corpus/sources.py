@@ -290,7 +290,7 @@ def _parquet_rows(manifest: Path, where: str) -> Iterator[tuple[str, dict[str, A
     count, held = 0, 0
     try:
         with pa.parquet.ParquetFile(manifest) as file:
-            for batch in read_batches(file, size, where):
+            for batch in read_batches(file, manifest, where):
                 held += batch.nbytes + 64 * batch.num_rows  # all rows are kept
                 if held > most_bytes(size):
                     raise FormatError(

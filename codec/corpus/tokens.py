@@ -644,7 +644,7 @@ def _read_parquet(path: Path) -> Iterator[Tokens | CodecError]:
         with pa.parquet.ParquetFile(path, page_checksum_verification=True) as file:
             metadata = file.schema_arrow.metadata or {}
             kind = TokenFormat.from_dict(_json(metadata.get(b"aecodec", b"null")), str(path))
-            for batch in read_batches(file, path.stat().st_size, str(path)):
+            for batch in read_batches(file, path, str(path)):
                 codes = batch["codes"]
                 for number, row in enumerate(batch.drop_columns("codes").to_pylist()):
                     flat = codes[number].values
@@ -681,7 +681,7 @@ def _read_webdataset(path: Path) -> Iterator[Tokens | CodecError]:
                 if data is None:
                     raise FormatError(f"{path} has a member {_short(member.name)} that {reason}")
                 if suffix == "npy":
-                    array_key, frames = key, np.load(io.BytesIO(data.read()), allow_pickle=False)
+                    array_key, frames = key, _array(data.read())
                     continue
                 facts = _json(data.read())
                 if not isinstance(facts, dict):
@@ -689,7 +689,7 @@ def _read_webdataset(path: Path) -> Iterator[Tokens | CodecError]:
                 kind = TokenFormat.from_dict(facts.pop("aecodec", None), str(path))
                 yield _row(kind, facts, frames, path)
     except ARCHIVE_FAULTS as error:
-        reason = str(error) or type(error).__name__
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise FormatError(f"{path} cannot be read as a shard of tokens: {reason}") from error
 
 
@@ -766,6 +766,13 @@ def _json(text: bytes) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
+
+
+def _array(data: bytes) -> npt.NDArray[Any]:
+    try:
+        return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    except Exception as error:  # of many kinds: the header is parsed as Python's source
+        raise ValueError(f"a .npy is damaged: {error}") from error
 
 
 def _short(name: str) -> str:
