@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+import reprlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -206,17 +207,19 @@ def _from_manifest(
         columns = [path_column] if path_column else [name for name in PATH_COLUMNS if name in row]
         column = columns[0] if columns else PATH_COLUMNS[0]
         if column not in row:
-            names = _short(", ".join(row))
+            names = shortened(", ".join(row))
             without.append((place, f"{place} has no column {column!r}, only {names}"))
             continue
         named = True
         path = row.pop(column)
         if not isinstance(path, str) or not path:
-            yield Unusable(_short(path), f"{place} has {_short(path)!r} where a path should be")
+            yield Unusable(
+                shortened(path), f"{place} has {shortened(path)!r} where a path should be"
+            )
         elif path.lower().endswith(SHARD_SUFFIX):
             yield Unusable(path, f"{path} is a shard in a manifest: give shards as sources")
         elif reason := _unfit(row):
-            yield Unusable(_short(row.get("id", path)), f"{place} has {reason}")
+            yield Unusable(shortened(row.get("id", path)), f"{place} has {reason}")
         else:
             rows.append((path, row))
     if without and not named:
@@ -250,9 +253,9 @@ def _unfit(columns: dict[str, Any]) -> str:
                 if size > MAX_ROW_BYTES:
                     raise ValueError(f"more text than {MAX_ROW_BYTES} bytes in a row")
         except UnicodeEncodeError:
-            return f"text that is not Unicode (a lone surrogate) in the column {_short(name)!r}"
+            return f"text that is not Unicode (a lone surrogate) in the column {shortened(name)!r}"
         except ValueError as error:
-            return f"{error} in the column {_short(name)!r}"
+            return f"{error} in the column {shortened(name)!r}"
     return ""
 
 
@@ -270,9 +273,9 @@ def _leaves(value: Any, depth: int = -1) -> Iterator[Any]:
         yield from _leaves(each, depth + 1)
 
 
-def _short(value: Any) -> str:
+def shortened(value: Any) -> str:
     """The beginning of something that may be long, for a message."""
-    text = value if isinstance(value, str) else repr(value)
+    text = value if isinstance(value, str) else reprlib.repr(value)
     return text if len(text) <= 100 else f"{text[:100]}..."
 
 
@@ -301,14 +304,14 @@ def _parquet_rows(manifest: Path, where: str) -> Iterator[tuple[str, dict[str, A
                     count += 1
                     place = f"row {count} of {where}"
                     if isinstance(row, Exception):
-                        reason = f"{place} cannot be read: {_short(str(row))}"
+                        reason = f"{place} cannot be read: {shortened(str(row))}"
                         yield place, Unusable(place, reason)
                     else:
                         yield place, row
     except FormatError as error:
         yield where, Unusable(where, str(error))
-    except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
+    except (OSError, ValueError, LookupError, OverflowError, pa.ArrowException) as error:
+        reason = (str(error).splitlines() or [repr(error)])[0]
         raise CodecError(f"{manifest} is not a Parquet file: {reason}") from error
 
 

@@ -21,7 +21,7 @@ from codec.bitrate import ceil_div
 from codec.corpus.extras import import_pyarrow
 from codec.corpus.index import ARCHIVE_FAULTS, member_fault
 from codec.corpus.parquet import read_batches
-from codec.corpus.sources import Recording
+from codec.corpus.sources import Recording, shortened
 from codec.engines.base import Codes, EngineInfo
 from codec.entropy.payload import PayloadDecoder
 from codec.errors import CodecError, FormatError
@@ -252,7 +252,9 @@ class Tokens:
                 raise ValueError(f"{num_frames} frames are not {tokens.duration_seconds} seconds")
         except (LookupError, TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
             reason = f"no column {error}" if isinstance(error, KeyError) else str(error)
-            raise FormatError(f"{name} has a damaged row {given!r:.100}: {reason:.200}") from error
+            raise FormatError(
+                f"{name} has a damaged row {shortened(given)!r}: {shortened(reason)}"
+            ) from error
         return tokens
 
     def write_stream(self, file: Any) -> None:
@@ -331,14 +333,14 @@ class FileNames:
 
 
 def _fitting(part: str) -> str:
-    data = part.encode(errors="surrogateescape")
+    data = part.encode(errors="replace")
     if len(data) <= MAX_NAME:
         return part
     return f"{data[: MAX_NAME - 17].decode(errors='ignore')}-{_digest(part)}"
 
 
 def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
+    return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:16]
 
 
 class ParquetLayout:
@@ -578,7 +580,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest = dict(json.loads(text))
         for file in (file for shard in manifest["shards"] for file in shard["files"]):
             if not is_shard_name(file["name"]):
-                raise ValueError(f"it names {file['name']!r:.100}, which it cannot hold")
+                raise ValueError(f"it names {shortened(file['name'])}, which it cannot hold")
             if not isinstance(file["sha256"], str):
                 raise TypeError("a hash is not a string")
     except (ValueError, LookupError, TypeError, RecursionError) as error:
@@ -646,20 +648,15 @@ def _read_parquet(path: Path) -> Iterator[Tokens | CodecError]:
             kind = TokenFormat.from_dict(_json(metadata.get(b"aecodec", b"null")), str(path))
             for batch in read_batches(file, path, str(path)):
                 codes = batch["codes"]
+                if not pa.types.is_list(codes.type):
+                    raise ValueError("its codes are not lists")
                 for number, row in enumerate(batch.drop_columns("codes").to_pylist()):
                     flat = codes[number].values
                     frames = () if flat is None else flat.to_numpy(zero_copy_only=False)
                     yield _row(kind, row, frames, path)
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        OverflowError,
-        AttributeError,
-        pa.ArrowException,
-    ) as e:
-        reason = str(e).splitlines()[0]
-        raise FormatError(f"{path} cannot be read as a shard of tokens: {reason}") from e
+    except (OSError, ValueError, LookupError, OverflowError, pa.ArrowException) as error:
+        reason = (str(error).splitlines() or [repr(error)])[0]
+        raise FormatError(f"{path} cannot be read as a shard of tokens: {reason}") from error
 
 
 def _read_webdataset(path: Path) -> Iterator[Tokens | CodecError]:
@@ -679,13 +676,15 @@ def _read_webdataset(path: Path) -> Iterator[Tokens | CodecError]:
                     reason = "comes without its .npy before it"
                 data = None if reason else archive.extractfile(member)
                 if data is None:
-                    raise FormatError(f"{path} has a member {_short(member.name)} that {reason}")
+                    raise FormatError(f"{path} has a member {shortened(member.name)} that {reason}")
                 if suffix == "npy":
                     array_key, frames = key, _array(data.read())
                     continue
                 facts = _json(data.read())
                 if not isinstance(facts, dict):
-                    raise FormatError(f"{path} has a member {_short(member.name)} that is no JSON")
+                    raise FormatError(
+                        f"{path} has a member {shortened(member.name)} that is no JSON"
+                    )
                 kind = TokenFormat.from_dict(facts.pop("aecodec", None), str(path))
                 yield _row(kind, facts, frames, path)
     except ARCHIVE_FAULTS as error:
@@ -773,7 +772,3 @@ def _array(data: bytes) -> npt.NDArray[Any]:
         return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
     except Exception as error:  # of many kinds: the header is parsed as Python's source
         raise ValueError(f"a .npy is damaged: {error}") from error
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 100 else f"{name[:100]}..."

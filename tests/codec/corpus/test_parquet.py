@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +28,9 @@ def read(path: Path) -> pa.Table:
 
 
 @pytest.mark.parametrize("options", [{}, {"compression": "zstd", "version": "1.0"}])
-def test_what_a_footer_claims_is_read_as_pyarrow_reads_it(tmp_path: Path, options: dict) -> None:
+def test_what_a_footer_claims_is_read_as_pyarrow_reads_it(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
     path = tmp_path / "a.parquet"
     pa.parquet.write_table(table(), path, row_group_size=300, **options)
     assert read(path).equals(table())

@@ -173,7 +173,7 @@ def nested(levels: int) -> str:
         (b'"path": "a\\u0000.wav"', "cannot be opened: embedded null byte"),
         (b'"path": "\\ud800.wav"', "cannot be opened"),
         (b'"path": "/dev/zero"', "is not a regular file"),
-        (b'"path": %s' % nested(200).encode(), "where a path should be"),
+        (b'"path": %s' % nested(900).encode(), "where a path should be"),
         (b'"path": null', "where a path should be"),
     ],
 )
