@@ -248,6 +248,8 @@ def read_graph(folder: Path, description: dict[str, Any]) -> Path:
 
 
 def _read(path: Path) -> bytes:
+    if path.exists() and not path.is_file():  # a device or pipe may never end
+        raise ModelError(f"{path} is not a regular file: copy the folder again")
     try:
         return path.read_bytes()
     except OSError as error:

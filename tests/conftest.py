@@ -203,10 +203,10 @@ def training_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def wav(num_samples: int, rate: int = 24_000, channels: int = 1) -> bytes:
+def wav(num_samples: int, rate: int = 24_000, channels: int = 1, seed: int = 0) -> bytes:
     """A file of `sound`."""
     file = io.BytesIO()
-    soundfile.write(file, sound(num_samples, channels).T, rate, format="WAV")
+    soundfile.write(file, sound(num_samples, channels, seed).T, rate, format="WAV")
     return file.getvalue()
 
 

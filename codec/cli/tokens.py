@@ -67,8 +67,8 @@ def tokenize(
     """
     with clear_errors():
         from codec.corpus.ray_data import Cluster
-        from codec.corpus.tokenize import ERRORS
         from codec.corpus.tokenize import tokenize as code
+        from codec.corpus.tokens import ERRORS
         from codec.registry import load_engine
 
         if address is not None and (Path(address).exists() and address):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 
 from codec.bitrate import ceil_div
-from codec.corpus.index import Clip, open_clip
+from codec.corpus.index import Clip, clip_digest, fault, open_clip
+from codec.corpus.sources import readable
 from codec.corpus.tokens import Frames
 from codec.corpus.workers import one_thread
 from codec.engines.base import Engine, encode_block
@@ -28,6 +29,7 @@ class Coded:
         num_samples: samples of the recording per channel, as many as were read.
         sample_rate: sampling rate of the recording in Hz.
         reason: why it could not be coded, in one line; empty if it was.
+        digest: SHA-256 of its file or member, in hexadecimal digits; empty if not known.
 
     Example:
         >>> Coded(np.zeros((50, 12), np.uint16), 44_100, 44_100).reason
@@ -38,6 +40,7 @@ class Coded:
     num_samples: int
     sample_rate: int
     reason: str = ""
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,18 +78,20 @@ def code_task(num_codebooks: int, engine: Engine, task: Task) -> list[Coded]:
 
 
 def _code_clip(engine: Engine, num_codebooks: int, folder: Path, clip: Clip) -> Coded:
+    digest = ""
     try:
+        # Before it is coded: if it changes meanwhile, the next run codes it again.
+        digest = clip_digest(folder, clip)
         with open_clip(folder, clip, mono=True) as reader:
-            return code_audio(engine, num_codebooks, reader)
-    except AudioError as error:
-        return uncodable(num_codebooks, str(error))
-    except OSError as error:  # a disk that fails while a file is read
-        return uncodable(num_codebooks, f"{clip.name} cannot be read: {error.strerror or error}")
+            coded = code_audio(engine, num_codebooks, reader)
+    except Exception as error:  # no recording may end the corpus
+        coded = uncodable(num_codebooks, fault(clip.name, error))
+    return replace(coded, digest=digest)
 
 
 def uncodable(num_codebooks: int, reason: str) -> Coded:
     """What becomes of a recording that cannot be read."""
-    return Coded(np.zeros((0, num_codebooks), np.uint16), 0, 0, " ".join(reason.split()))
+    return Coded(np.zeros((0, num_codebooks), np.uint16), 0, 0, readable(reason))
 
 
 def code_audio(engine: Engine, num_codebooks: int, reader: AudioReader) -> Coded:

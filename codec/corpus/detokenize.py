@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from codec.corpus.tokens import FileNames, Tokens, read_tokens
+from codec.corpus.index import fault
+from codec.corpus.tokens import FileNames, Tokens, read_each
 from codec.corpus.workers import in_order
 from codec.engines.base import Engine
 from codec.errors import CodecError, ModelError
@@ -17,7 +18,8 @@ from codec.io.outputs import check_writable
 from codec.registry import Model, as_engine, engine_for
 
 Report = Callable[[str, str], None]
-"""Called with the id of a recording, and the reason why it failed; empty if it did not."""
+"""Called with the id of a recording, or the name of a shard, and the reason why it failed; empty if
+it did not."""
 
 
 def detokenize(
@@ -32,7 +34,8 @@ def detokenize(
 ) -> int:
     """Decode all recordings in a folder of tokens, one of its shards or a ``.codes`` file.
 
-    Each becomes the audio file that `codec.decode_file` makes of its stream, under its id.
+    Each becomes the audio file that `codec.decode_file` makes of its stream, under its id. What
+    cannot be read or decoded is reported and ends nothing.
 
     Args:
         source: see `codec.corpus.tokens.read_tokens`.
@@ -44,10 +47,10 @@ def detokenize(
         report: called for every recording.
 
     Returns:
-        How many recordings failed.
+        How many recordings failed; a shard that cannot be read to its end counts once.
 
     Raises:
-        CodecError: the tokens cannot be read, or were made with another model.
+        CodecError: no tokens can be read, or they were made with another model.
 
     Example:
         >>> import soundfile
@@ -63,10 +66,29 @@ def detokenize(
     source, out = Path(source), Path(out)
     if out.exists() and not out.is_dir():
         raise CodecError(f"{out} is a file: give a folder to --out")
-    rows = read_tokens(source)
-    first = next(rows, None)
+    failures = 0
+    name_of = FileNames(suffix)
+
+    def note(number: str, reason: str) -> None:
+        nonlocal failures
+        failures += bool(reason)
+        if report is not None:
+            report(number, reason)
+
+    rows = read_each(source)
+    first: Tokens | None = None
+    faults: list[tuple[str, CodecError]] = []
+    for name, row in rows:
+        if isinstance(row, Tokens):
+            first = row
+            break
+        faults.append((name, row))
+    if first is None and len(faults) == 1:
+        raise faults[0][1]
+    for name, error in faults:
+        note(name, str(error))
     if first is None:
-        return 0
+        return failures
     fingerprint = bytes.fromhex(first.kind.fingerprint)
     engine = engine_for(fingerprint) if model is None else as_engine(model)
     if engine.info.fingerprint != fingerprint:
@@ -74,17 +96,16 @@ def detokenize(
             f"the tokens were made with model {fingerprint.hex()}, this one is "
             f"{engine.info.fingerprint.hex()}: give the right folder with --model"
         )
-    failures = 0
-    names = FileNames()
 
     def jobs() -> Iterator[tuple[Tokens, Path]]:
-        for tokens in itertools.chain((first,), rows):
-            yield tokens, out / f"{names(tokens.id)}{suffix}"
+        for name, tokens in itertools.chain([("", first)], rows):
+            if isinstance(tokens, Tokens):
+                yield tokens, out / f"{name_of(tokens.id)}{suffix}"
+            else:
+                note(name, str(tokens))
 
     for number, reason in in_order(engine, partial(_decode, force), jobs(), workers):
-        failures += bool(reason)
-        if report is not None:
-            report(number, reason)
+        note(number, reason)
     return failures
 
 
@@ -101,4 +122,6 @@ def _decode(force: bool, engine: Engine, job: tuple[Tokens, Path]) -> tuple[str,
         return tokens.id, str(error)
     except OSError as error:
         return tokens.id, f"{target} cannot be written: {error.strerror or error}"
+    except Exception as error:  # no recording may end the work
+        return tokens.id, fault(tokens.id, error)
     return tokens.id, ""

@@ -7,6 +7,7 @@ with other suffixes, such as ``key.json``, are ignored). Needs no torch.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import logging
 import os
@@ -34,6 +35,8 @@ SHARD_SUFFIX = ".tar"
 THREADS = 16
 # No format needs fewer bytes, even for silence: a header that claims a longer duration is wrong.
 MIN_BYTES_PER_SECOND = 5
+# What tarfile raises for archives that are damaged or forged.
+ARCHIVE_FAULTS = (OSError, tarfile.TarError, ValueError, OverflowError, MemoryError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -235,13 +238,55 @@ def open_clip(folder: Path, clip: Clip, *, mono: bool = False) -> Iterator[Audio
             yield reader
 
 
+def clip_digest(folder: Path, clip: Clip) -> str:
+    """SHA-256 of the bytes of a clip, in hexadecimal digits.
+
+    Args:
+        folder: the folder that was indexed.
+        clip: a clip of that index.
+
+    Raises:
+        OSError: the clip cannot be read.
+
+    Example:
+        >>> _ = Path("owl.wav").write_bytes(b"RIFF")
+        >>> clip_digest(Path("."), Clip("owl.wav", "", None, 4, 8_000, 8_000, 1, "owl"))[:8]
+        'a40ff3d5'
+    """
+    with (folder / clip.path).open("rb", buffering=0) as file:
+        source = file if clip.offset is None else FileSection(file, clip.offset, clip.size)
+        return hashlib.file_digest(source, "sha256").hexdigest()
+
+
+def fault(name: str, error: Exception) -> str:
+    """Why a recording cannot be used, in one line.
+
+    Args:
+        name: of the recording.
+        error: what reading it raised.
+
+    Example:
+        >>> fault("owl.wav", ValueError("embedded null byte")), fault("owl.wav", MemoryError())
+        ('owl.wav cannot be read: embedded null byte', 'owl.wav cannot be read: MemoryError')
+    """
+    if isinstance(error, AudioError):  # it names the recording
+        return " ".join(str(error).split())
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return " ".join(f"{name} cannot be read: {reason or type(error).__name__}".split())
+
+
 def _index(folder: Path, files: list[_File], skipped: dict[str, str], cache: Path | None) -> Index:
     remembered = _read_cache(cache, folder) if cache else {}
     known = {file: clips for file in files if (clips := remembered.get(file)) is not None}
     fresh: dict[_File, list[Clip]] = {file: [] for file in files if file not in known}
     faulty: set[str] = set()
 
-    candidates = [(file, clip) for file in fresh for clip in _candidates(folder, file, skipped)]
+    candidates: list[tuple[_File, Clip]] = []
+    for file in fresh:
+        before = len(skipped)
+        candidates += [(file, clip) for clip in _candidates(folder, file, skipped)]
+        if len(skipped) > before:  # perhaps a member only
+            faulty.add(file.path)
     with ThreadPoolExecutor(THREADS) as pool:
         measured = pool.map(lambda candidate: _measure(folder, candidate[1]), candidates)
         progress = tqdm(
@@ -271,6 +316,9 @@ def _file(folder: Path, relative: str, skipped: dict[str, str]) -> _File | None:
         status = (folder / relative).stat()
     except OSError as error:  # missing, a dangling link, or deleted meanwhile
         skipped[relative] = f"{relative} cannot be opened: {error.strerror}"
+        return None
+    except ValueError as error:  # no name of a file, as with a NUL in it
+        skipped[relative] = f"{relative} cannot be opened: {error}"
         return None
     if not stat.S_ISREG(status.st_mode):
         skipped[relative] = f"{relative} is not a regular file"
@@ -307,25 +355,49 @@ def _candidates(folder: Path, file: _File, skipped: dict[str, str]) -> list[Clip
     if not file.path.lower().endswith(SHARD_SUFFIX):
         sound_class = _class_of(folder, _place(file.path, ""))
         return [Clip(file.path, "", None, file.size, 0, 0, 0, sound_class)]
-    members = []
+    members: list[Clip] = []
     try:
         with tarfile.open(folder / file.path, "r:") as shard:
+            last = -1
             for member in shard:
-                suffix = PurePosixPath(member.name).suffix.lower()
-                if not member.isreg() or member.issparse() or suffix not in SUFFIXES:
+                if member.offset <= last:  # forged: it would be read forever
+                    raise tarfile.ReadError("its members overlap")
+                last = member.offset
+                if PurePosixPath(member.name).suffix.lower() not in SUFFIXES or member.isdir():
                     continue
                 sound_class = _class_of(folder, _place(file.path, member.name))
                 place = (member.name, member.offset_data, member.size)
                 clip = Clip(file.path, *place, 0, 0, 0, sound_class)
-                if member.offset_data + member.size > file.size:
-                    skipped[clip.name] = f"{clip.name} is cut short: its shard is truncated"
+                if reason := member_fault(member, file.size):
+                    skipped[clip.name] = f"{clip.name} {reason}"
                 else:
                     members.append(clip)
-    except (OSError, tarfile.TarError) as error:
+    except ARCHIVE_FAULTS as error:
         # Members found before the fault remain usable.
-        reason = error.strerror if isinstance(error, OSError) else error
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        reason = reason or type(error).__name__
         skipped[file.path] = f"{file.path} cannot be read to its end: {reason}"
     return members
+
+
+def member_fault(member: tarfile.TarInfo, size: int) -> str:
+    """Why a member of an archive is not read; empty if it is.
+
+    Only files that the archive stores as they are, so that none is longer than the archive.
+
+    Args:
+        member: the member.
+        size: size of the archive in bytes.
+    """
+    if member.issym() or member.islnk():
+        return "is a link in an archive: store the file itself"
+    if not member.isreg():
+        return "is not a regular file"
+    if member.issparse():
+        return "is a sparse member of an archive: store it without --sparse"
+    if not 0 <= member.size <= size - member.offset_data:
+        return "is cut short: its shard is truncated"
+    return ""
 
 
 def _measure(folder: Path, clip: Clip) -> Clip | str:
@@ -338,15 +410,17 @@ def _measure(folder: Path, clip: Clip) -> Clip | str:
                 sample_rate=reader.sample_rate,
                 channels=reader.channels,
             )
-    except AudioError as error:
-        return str(error)
-    except OSError as error:
-        return f"{clip.name} cannot be opened: {error.strerror}"
+    except Exception as error:  # no file may end the search for others
+        return fault(clip.name, error)
     if not clip.num_samples:
         return f"{clip.name} contains no samples"
-    if clip.seconds > clip.size / MIN_BYTES_PER_SECOND:
+    if _claims_too_much(clip):
         return f"{clip.name} is too small for the {clip.num_samples} samples that its header claims"
     return clip
+
+
+def _claims_too_much(clip: Clip) -> bool:
+    return clip.num_samples * MIN_BYTES_PER_SECOND > clip.size * clip.sample_rate
 
 
 def _place(path: str, member: str) -> PurePosixPath:
@@ -365,7 +439,7 @@ def _read_cache(cache: Path, folder: Path) -> dict[_File, list[Clip]]:
     """Clips stored by an earlier scan; empty if the cache is missing, damaged or foreign."""
     try:
         stored: Any = json.loads(cache.read_text("utf-8"))
-        if stored["version"] != CACHE_VERSION or stored["folder"] != str(folder.resolve()):
+        if stored["version"] != CACHE_VERSION or stored["folder"] != _digest_of(folder):
             return {}
         found: dict[_File, list[Clip]] = {}
         for path, size, mtime_ns, clips in stored["files"]:
@@ -373,13 +447,15 @@ def _read_cache(cache: Path, folder: Path) -> dict[_File, list[Clip]]:
                 Clip(path, *facts, sound_class=_class_of(folder, _place(path, facts[0])))  # type: ignore[misc]
                 for facts in clips
             ]
-        for clip in (clip for clips in found.values() for clip in clips):
+        for file, clip in ((file, clip) for file, clips in found.items() for clip in clips):
             numbers = [clip.size, clip.num_samples, clip.sample_rate, clip.channels]
             numbers += [] if clip.offset is None else [clip.offset]
             if not all(isinstance(number, int) and number > 0 for number in numbers):
                 return {}
+            if (clip.offset or 0) + clip.size > file.size or _claims_too_much(clip):
+                return {}
         return found
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return {}
 
 
@@ -388,6 +464,11 @@ def _write_cache(cache: Path, folder: Path, found: dict[_File, list[Clip]]) -> N
         [*dataclasses.astuple(file), [list(dataclasses.astuple(clip)[1:-1]) for clip in clips]]
         for file, clips in found.items()
     ]
-    content = {"version": CACHE_VERSION, "folder": str(folder.resolve()), "files": files}
+    content = {"version": CACHE_VERSION, "folder": _digest_of(folder), "files": files}
     cache.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(cache, json.dumps(content).encode())
+
+
+def _digest_of(folder: Path) -> str:
+    """Stands for the path of a folder, which is nobody's business but its owner's."""
+    return hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()

@@ -145,6 +145,7 @@ class Worker:
         """Clips (a table) -> a row of codes for each."""
         pa = import_pyarrow()
         rows = block.to_pylist()
+        rows = [{name: _from_bytes(value) for name, value in row.items()} for row in rows]
         clips = tuple((row.pop("folder"), Clip(**row)) for row in rows)
         with one_thread():
             coded = self._work(self._engine, Task(0, (), clips))
@@ -155,6 +156,7 @@ class Worker:
                 "num_samples": [each.num_samples for each in coded],
                 "sample_rate": [each.sample_rate for each in coded],
                 "reason": [each.reason for each in coded],
+                "digest": [each.digest for each in coded],
             }
         )
 
@@ -163,9 +165,9 @@ def _blocks(tasks: Sequence[Task], seconds: float) -> list[Any]:
     """Tables of clips that last about that long, or one longer clip."""
     pa = import_pyarrow()
     schema = pa.schema(
-        {"folder": pa.string()}
+        {"folder": pa.binary()}
         | {
-            name: pa.int64() if name in NUMBERS else pa.string()
+            name: pa.int64() if name in NUMBERS else pa.binary()
             for name in Clip.__dataclass_fields__
         }
     )
@@ -175,9 +177,19 @@ def _blocks(tasks: Sequence[Task], seconds: float) -> list[Any]:
         if blocks[-1] and length + clip.seconds > seconds:
             blocks.append([])
             length = 0.0
-        blocks[-1].append({"folder": folder} | asdict(clip))
+        row = {"folder": folder} | asdict(clip)
+        blocks[-1].append({name: _to_bytes(value) for name, value in row.items()})
         length += clip.seconds
     return [pa.Table.from_pylist(block, schema) for block in blocks]
+
+
+# Names of files need not be UTF-8, which Arrow's strings must be.
+def _to_bytes(value: Any) -> Any:
+    return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
+
+
+def _from_bytes(value: Any) -> Any:
+    return value.decode("utf-8", "surrogatepass") if isinstance(value, bytes) else value
 
 
 NUMBERS = {"offset", "size", "num_samples", "sample_rate", "channels"}
@@ -189,4 +201,5 @@ def _rows(dataset: Any) -> Iterator[Coded]:
         for number, row in enumerate(table.drop_columns("codes").to_pylist()):
             flat = codes[number].values.to_numpy(zero_copy_only=False).astype(np.uint16)
             frames = flat.reshape(-1, row["num_codebooks"])
-            yield Coded(frames, row["num_samples"], row["sample_rate"], row["reason"])
+            facts = (row[name] for name in ("num_samples", "sample_rate", "reason", "digest"))
+            yield Coded(frames, *facts)

@@ -3,6 +3,10 @@
 The recordings are divided into shards by their duration before any is decoded, so the shards do not
 depend on who does the work. A shard appears under its name when it is complete, and a note of its
 hash after it. So an interrupted run repeats the shards without a note and no others.
+
+A note also has a digest of the sizes and times of all recordings of its shard, and one of their
+contents. If the first is as before, nothing has changed; otherwise, as after copying a corpus, the
+contents are read, and only a shard with others is written again.
 """
 
 from __future__ import annotations
@@ -10,9 +14,10 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import shutil
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -20,9 +25,12 @@ from typing import Any
 
 from codec.bitrate import Bitrate
 from codec.corpus.coding import Coded, Task, Work, code_audio, code_task, uncodable
+from codec.corpus.index import clip_digest, fault
 from codec.corpus.ray_data import Cluster
 from codec.corpus.sources import Recording, Sources, Unusable, find_recordings
 from codec.corpus.tokens import (
+    CARD,
+    ERRORS,
     FORMAT,
     LAYOUTS,
     MANIFEST,
@@ -30,7 +38,9 @@ from codec.corpus.tokens import (
     Layout,
     TokenFormat,
     Tokens,
+    check_regular,
     file_digest,
+    is_shard_name,
     read_manifest,
 )
 from codec.corpus.workers import in_order
@@ -41,8 +51,6 @@ from codec.io.outputs import write_atomically
 from codec.model_folder import DEFAULT_MODEL
 from codec.registry import Model, as_engine
 
-ERRORS = "errors.jsonl"
-CARD = "dataset_card.md"
 SHARD_HOURS = 10.0
 """Audio in a shard: about 30 MB at 6 kbit/s."""
 TASK_SECONDS = 60.0
@@ -160,10 +168,10 @@ class Tokenizer:
         try:
             with open_audio(path, mono=True) as reader:
                 return code_audio(self.engine, self.kind.num_codebooks, reader)
-        except AudioError as error:
+        except Exception as error:  # no recording may end a pipeline that keeps errors
             if self._errors != "keep":
-                raise
-            return uncodable(self.kind.num_codebooks, str(error))
+                raise AudioError(fault(str(path), error)) from error
+            return uncodable(self.kind.num_codebooks, fault(str(path), error))
 
 
 def tokenize(
@@ -184,7 +192,8 @@ def tokenize(
     """Code all recordings of some sources into a folder of tokens.
 
     Recordings are mixed down to mono. What cannot be read is listed in ``errors.jsonl``. The same
-    call again continues where the last one was interrupted.
+    call again continues where the last one was interrupted, and writes those shards again whose
+    recordings have changed.
 
     Args:
         sources: see `codec.corpus.sources.find_recordings`.
@@ -236,7 +245,8 @@ def tokenize(
     writer = LAYOUTS[layout](kind, found.recordings)
     shards = _divide(found.recordings, shard_hours * 3600)
     folder.begin(_job(kind, layout, shards))
-    unfinished = [number for number in range(len(shards)) if not folder.is_finished(number)]
+    states = [_State.of(shard) for shard in shards]
+    unfinished = [n for n, state in enumerate(states) if not folder.is_finished(n, state)]
 
     tasks = [task for number in unfinished for task in _tasks(number, shards[number])]
     work = partial(code_task, kind.num_codebooks)
@@ -250,11 +260,13 @@ def tokenize(
                 coded |= zip(task.positions, outcomes, strict=True)
                 errors.add(shards[number], task, outcomes)
             rows = [_tokens(kind, shards[number][n], coded[n]) for n in sorted(coded)]
+            digests = [coded[n].digest for n in sorted(coded)]
             folder.add(
                 number,
                 writer,
                 [row for row in rows if isinstance(row, Tokens)],
                 [row for row in rows if isinstance(row, Unusable)],
+                {"times": states[number].times, "contents": _digest(digests)},
             )
     finally:
         write_atomically(folder.out / ERRORS, errors.lines())
@@ -331,14 +343,58 @@ def _tokens(kind: TokenFormat, recording: Recording, coded: Coded) -> Tokens | U
 
 
 def _job(kind: TokenFormat, layout: str, shards: Sequence[Sequence[Recording]]) -> str:
-    """Digest of all that determines the shards."""
+    """Digest of all that determines the shards, but for the contents of the recordings."""
     digest = hashlib.sha256(json.dumps([FORMAT, layout, asdict(kind)]).encode())
     for shard in shards:
         for recording in shard:
-            facts = [recording.id, recording.path, asdict(recording.clip), recording.columns]
+            clip = recording.clip
+            where = [clip.offset, clip.size, clip.num_samples, clip.sample_rate, clip.channels]
+            facts = [recording.id, recording.path, where, recording.columns]
             digest.update(json.dumps(facts, default=repr).encode())
         digest.update(b"\n")
     return digest.hexdigest()
+
+
+def _digest(facts: Sequence[Any]) -> str:
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class _State:
+    """The state of the recordings of a shard.
+
+    Attributes:
+        recordings: the recordings.
+        times: digest of the sizes and times of their files.
+    """
+
+    recordings: Sequence[Recording]
+    times: str
+
+    @classmethod
+    def of(cls, recordings: Sequence[Recording]) -> _State:
+        """The state of now."""
+        paths = [Path(recording.folder, recording.clip.path) for recording in recordings]
+        times = {path: cls._times(path) for path in dict.fromkeys(paths)}
+        return cls(recordings, _digest([times[path] for path in paths]))
+
+    @staticmethod
+    def _times(path: Path) -> list[int]:
+        try:
+            status = path.stat()
+        except OSError:  # it has gone, which is found when it is read
+            return []
+        return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+    def contents(self) -> str:
+        """Digest of all contents, as of the digests of what is coded."""
+        digests = []
+        for recording in self.recordings:
+            try:
+                digests.append(clip_digest(Path(recording.folder), recording.clip))
+            except OSError:
+                digests.append("")
+        return _digest(digests)
 
 
 class _Errors:
@@ -378,21 +434,24 @@ class _Folder:
     def __init__(self, out: Path) -> None:
         self.out, self.progress = out, out / PROGRESS
         self._notes: dict[int, dict[str, Any]] = {}
+        self._outdated: dict[int, dict[str, Any]] = {}
         self._job = ""
 
     def prepare(self, *, force: bool) -> None:
         """Make sure that the folder is ours."""
         if self.out.exists() and not self.out.is_dir():
             raise CodecError(f"{self.out} is a file: give a folder to --out")
+        if self.progress.is_symlink():
+            raise CodecError(f"{self.progress} is a link: give another folder to --out")
         ours = (self.out / MANIFEST).exists() or self.progress.exists()
         if not ours and self.out.exists() and any(self.out.iterdir()):
             raise CodecError(f"{self.out} holds other files: give an empty or new folder to --out")
         if force and ours:
             self._load()
-            for name in [file["name"] for note in self._notes.values() for file in note["files"]]:
-                (self.out / name).unlink(missing_ok=True)
+            for note in self._notes.values():
+                self._remove(_names(note))
             (self.out / MANIFEST).unlink(missing_ok=True)
-            shutil.rmtree(self.progress, ignore_errors=True)
+            self._forget()
             self._notes, self._job = {}, ""
 
     def begin(self, job: str) -> None:
@@ -400,7 +459,7 @@ class _Folder:
         self._load()
         if self._job not in ("", job):
             if (self.out / MANIFEST).exists():
-                shutil.rmtree(self.progress, ignore_errors=True)
+                self._forget()
             raise CodecError(
                 f"{self.out} holds tokens of other recordings, or made with other settings: give "
                 "another --out, or --force to start again"
@@ -411,24 +470,56 @@ class _Folder:
 
     def _load(self) -> None:
         """Read the notes of an earlier run."""
+        notes: dict[int, Any] = {}
         if (self.out / MANIFEST).exists():
             manifest = read_manifest(self.out)
             self._job = str(manifest.get("job"))
-            self._notes = dict(enumerate(manifest["shards"]))
+            notes = dict(enumerate(manifest["shards"]))
         job = _read_json(self.progress / "job.json")
-        self._job = job.get("job", self._job)
+        self._job = str(job.get("job", self._job))
         for path in self.progress.glob("shard-*.json"):
-            if "files" in (note := _read_json(path)):
-                self._notes[int(path.stem.removeprefix("shard-"))] = note
+            if match := re.fullmatch(r"shard-(\d{5,})\.json", path.name):
+                notes[int(match[1])] = _read_json(path)
+        self._notes = {number: note for number, note in notes.items() if _is_note(note)}
 
-    def is_finished(self, number: int) -> bool:
-        """Whether a shard is there, unchanged."""
-        note = self._notes.get(number, {"files": [{"name": "", "sha256": ""}]})
-        paths = [(self.out / file["name"], file["sha256"]) for file in note["files"]]
-        finished = all(path.is_file() and file_digest(path) == digest for path, digest in paths)
-        if not finished:
-            self._notes.pop(number, None)
-        return finished
+    def _remove(self, names: Iterable[str]) -> None:
+        """Delete files of tokens; a note can name no others."""
+        for name in names:
+            path = self.out / name
+            inside = path.parent.resolve().is_relative_to(self.out.resolve())
+            if is_shard_name(name) and inside and path.is_file() and not path.is_symlink():
+                path.unlink()
+
+    def _forget(self) -> None:
+        """Remove the notes, and their folder if it holds nothing else."""
+        ours = r"\.?(job|shard-\d{5,}|index-\d+)\.json(\.\w{8,})?"
+        for path in self.progress.glob("*"):
+            if re.fullmatch(ours, path.name) and not path.is_dir():
+                path.unlink()
+        with suppress(OSError):
+            self.progress.rmdir()
+
+    def is_finished(self, number: int, state: _State) -> bool:
+        """Whether a shard is there, unchanged, and its recordings are still the same."""
+        if (note := self._notes.get(number)) is None:
+            return False
+        if self._is_whole(note) and (
+            note["times"] == state.times or note["contents"] == state.contents()
+        ):
+            note["times"] = state.times
+            return True
+        self._outdated[number] = self._notes.pop(number)
+        return False
+
+    def _is_whole(self, note: dict[str, Any]) -> bool:
+        for file in note["files"]:
+            try:
+                check_regular(self.out / file["name"], self.out)
+                if file_digest(self.out / file["name"]) != file["sha256"]:
+                    return False
+            except CodecError:
+                return False
+        return True
 
     def errors(self) -> list[Unusable]:
         """What failed in the shards that are finished."""
@@ -436,10 +527,17 @@ class _Folder:
         return [Unusable(**error) for note in notes for error in note["errors"]]
 
     def add(
-        self, number: int, writer: Layout, rows: Sequence[Tokens], failed: Sequence[Unusable]
+        self,
+        number: int,
+        writer: Layout,
+        rows: Sequence[Tokens],
+        failed: Sequence[Unusable],
+        state: dict[str, str],
     ) -> None:
-        """Write a shard, then the note that it is finished."""
+        """Write a shard, then the note that it is finished; ``state`` is that of its recordings."""
         names = writer.write(self.out, number, rows)
+        if number in self._outdated:
+            self._remove({*_names(self._outdated.pop(number))} - {*names})
         self._notes[number] = note = {
             "files": [
                 {
@@ -453,7 +551,7 @@ class _Folder:
             "num_frames": sum(len(row.frames) for row in rows),
             "seconds": sum(row.duration_seconds for row in rows),
             "errors": [asdict(error) for error in failed],
-        }
+        } | state
         path = self.progress / f"shard-{number:05}.json"
         write_atomically(path, json.dumps(note).encode())
 
@@ -472,16 +570,17 @@ class _Folder:
         self._remove_leftovers()
         write_atomically(self.out / CARD, card(manifest).encode())
         write_atomically(self.out / MANIFEST, json.dumps(manifest, indent=1).encode() + b"\n")
-        shutil.rmtree(self.progress)
+        self._forget()
         return manifest
 
     def _remove_leftovers(self) -> None:
         """Remove the hidden files in which a run that was killed was writing."""
-        notes = self._notes.values()
-        names = {MANIFEST, ERRORS, CARD} | {f["name"] for note in notes for f in note["files"]}
+        names = {MANIFEST, ERRORS, CARD}.union(*map(_names, self._notes.values()))
         for path in self.out.rglob(".*.*"):
-            written = path.with_name(path.name[1:].rpartition(".")[0])
-            if written.relative_to(self.out).as_posix() in names:
+            match = re.fullmatch(r"\.(.+)\.\w{8,}", path.name)
+            if match is None or path.is_symlink() or not path.is_file():
+                continue
+            if path.with_name(match[1]).relative_to(self.out).as_posix() in names:
                 path.unlink()
 
 
@@ -541,6 +640,28 @@ Describe here where the recordings come from, and their licence.
 def _read_json(path: Path) -> dict[str, Any]:
     """A note, or nothing if it was never written."""
     try:
+        check_regular(path)
         return dict(json.loads(path.read_bytes()))
-    except (OSError, ValueError):
+    except (CodecError, OSError, ValueError, TypeError, RecursionError):
         return {}
+
+
+def _names(note: dict[str, Any]) -> list[str]:
+    """Names of the files of a shard."""
+    return [file["name"] for file in note["files"]]
+
+
+def _is_note(note: Any) -> bool:
+    """Whether this is what `_Folder.add` writes: anybody may have changed it."""
+    try:
+        return (
+            all(is_shard_name(file["name"]) for file in note["files"])
+            and all(isinstance(file["sha256"], str) for file in note["files"])
+            and all(isinstance(note[key], str) for key in ("times", "contents"))
+            and all(type(note[key]) is int for key in ("num_recordings", "num_frames"))
+            and isinstance(note["seconds"], int | float)
+            and all({*error} == {"id", "reason"} for error in note["errors"])
+            and all(isinstance(each, str) for error in note["errors"] for each in error.values())
+        )
+    except (LookupError, TypeError, AttributeError):
+        return False

@@ -6,6 +6,7 @@ import hashlib
 import io
 import itertools
 import json
+import re
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,22 +19,28 @@ import numpy.typing as npt
 
 from codec.bitrate import ceil_div
 from codec.corpus.extras import import_pyarrow
-from codec.corpus.sources import Recording
+from codec.corpus.index import ARCHIVE_FAULTS, member_fault
+from codec.corpus.parquet import read_batches
+from codec.corpus.sources import Recording, shortened
 from codec.engines.base import Codes, EngineInfo
 from codec.entropy.payload import PayloadDecoder
 from codec.errors import CodecError, FormatError
-from codec.files import packet_length
-from codec.format.container import Header, Packet, PacketWriter
+from codec.files import TOGETHER_SECONDS, packet_length
+from codec.format.container import Gap, Header, Packet, PacketWriter
 from codec.format.payload import pack_codes
-from codec.format.reading import open_codes, read_batches, read_header
-from codec.format.summary import StreamSummary
+from codec.format.reading import StoredStream, open_codes, read_streams, together
 from codec.io.audio import SUFFIXES
 from codec.io.outputs import atomic_output
+from codec.io.pipes import PIPE
 from codec.registry import context_for
 
 FORMAT = 1
 """Version of the shards and of their manifest."""
-MANIFEST = "manifest.json"
+MANIFEST, ERRORS, CARD = "manifest.json", "errors.jsonl", "dataset_card.md"
+PROGRESS = ".tokenize"
+"""Folder in the output that remembers what is done, until all is."""
+MAX_FACTS = 2**24
+"""Size in bytes of the ``.json`` of a recording."""
 ROW_GROUP_SECONDS = 3600.0
 """Audio in a row group of Parquet: about 3 MB of codes at 6 kbit/s."""
 
@@ -154,7 +161,7 @@ class Tokens:
     Attributes:
         kind: what it has in common with the others.
         id: name of the recording.
-        path: where its audio was.
+        path: where its audio was, relative to the common folder of all sources.
         frames: ``[T, K]`` uint16, frame by frame.
         original_samples: samples of the recording per channel.
         original_sample_rate: sampling rate of the recording in Hz.
@@ -221,11 +228,16 @@ class Tokens:
         Raises:
             FormatError: the row contradicts itself or ``kind``.
         """
+        given = row.get("id", "")
         try:
             row = {**row}
             number, path, rate = (row.pop(key) for key in ("id", "path", "sample_rate"))
             num_frames, num_codebooks = row.pop("num_frames"), row.pop("num_codebooks")
-            original = round(row.pop("duration_seconds") * rate)
+            seconds = row.pop("duration_seconds")
+            # Text times a number would be a very long text.
+            if not all(type(each) is int for each in (rate, num_frames, num_codebooks)):
+                raise TypeError("a sampling rate or a number of frames or codebooks is no integer")
+            original = round(float(seconds) * rate)
             fingerprint, _ = row.pop("fingerprint"), row.pop("model")
             flat = np.asarray(frames)
             if flat.dtype.kind not in "ui" or not flat.size == num_frames * num_codebooks:
@@ -235,13 +247,13 @@ class Tokens:
             if flat.size and not 0 <= int(flat.min()) <= int(flat.max()) < kind.codebook_size:
                 raise ValueError(f"a code is not below {kind.codebook_size}")
             shaped = flat.astype(np.uint16).reshape(num_frames, num_codebooks)
-            tokens = cls(kind, str(number), str(path), shaped, original, int(rate), row)
+            tokens = cls(kind, str(number), str(path), shaped, original, rate, row)
             if ceil_div(tokens.num_samples, kind.hop_length) != num_frames:
                 raise ValueError(f"{num_frames} frames are not {tokens.duration_seconds} seconds")
         except (LookupError, TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
             reason = f"no column {error}" if isinstance(error, KeyError) else str(error)
             raise FormatError(
-                f"{name} has a damaged row {row.get('id', '')!r}: {reason}"
+                f"{name} has a damaged row {shortened(given)!r}: {shortened(reason)}"
             ) from error
         return tokens
 
@@ -274,30 +286,61 @@ COLUMNS = (
 SAFE = {name: f"source_{name}" for name in COLUMNS}
 
 
+# Names of our own files are not those of folders.
+RESERVED = {MANIFEST, ERRORS, CARD}
+MAX_NAME, MAX_FOLDERS = 220, 1000
+"""Bytes in a name, so that suffixes fit into 255, and in the names of all folders before it."""
+
+
 class FileNames:
     """Names of files for ids, without suffix: inside the folder, without dots, each one once.
 
+    Names of folders keep their dots, but none is hidden or named like a file. What is too long for
+    a file system ends in a digest.
+
+    Args:
+        *suffixes: what the names are to end in.
+
     Example:
-        >>> name = FileNames()
-        >>> name("a/b.c.wav"), name("a/b.c.flac"), name("../../b")
-        ('a/b_c', 'a/b_c_flac', '_/_/b')
+        >>> name = FileNames(".codes")
+        >>> name("a/b.c.wav"), name("a/b.c.flac"), name("../../b"), name("a.codes/.b/c.wav")
+        ('a/b_c', 'a/b_c_flac', '_/_/b', 'a_codes/_b/c')
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *suffixes: str) -> None:
+        self._suffixes = suffixes
         self._taken: set[str] = set()
 
     def __call__(self, number: str) -> str:
         """The name for an id that was not asked for before."""
         parts = number.replace("\\", "/").replace("\0", "_").split("/")
         parts = [part.replace("..", "_") for part in parts if part not in ("", ".")] or ["_"]
-        folder, last = "/".join(parts[:-1]), PurePosixPath(parts[-1])
+        folder = "/".join(_fitting(self._folder(part)) for part in parts[:-1])
+        if len(folder.encode(errors="replace")) > MAX_FOLDERS:
+            folder = _digest(folder)
+        last = PurePosixPath(parts[-1])
         short = last.stem if last.suffix.lower() in SUFFIXES else last.name
-        plain = [each.replace(".", "_") for each in (short, last.name)]
+        plain = [_fitting(each.replace(".", "_")) for each in (short, last.name)]
         names = [f"{folder}/{each}" if folder else each for each in plain]
         numbered = (f"{names[-1]}-{count}" for count in itertools.count(2))
         name = next(each for each in itertools.chain(names, numbered) if each not in self._taken)
         self._taken.add(name)
         return name
+
+    def _folder(self, part: str) -> str:
+        clashes = part in RESERVED or part.lower().endswith(self._suffixes)
+        return part.replace(".", "_", -1 if clashes else 1) if clashes or part[0] == "." else part
+
+
+def _fitting(part: str) -> str:
+    data = part.encode(errors="replace")
+    if len(data) <= MAX_NAME:
+        return part
+    return f"{data[: MAX_NAME - 17].decode(errors='ignore')}-{_digest(part)}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:16]
 
 
 class ParquetLayout:
@@ -374,7 +417,7 @@ class WebDatasetLayout:
     """
 
     def __init__(self, kind: TokenFormat, recordings: Sequence[Recording]) -> None:
-        name = FileNames()
+        name = FileNames(".npy", ".json")
         self._keys = {recording.id: name(recording.id) for recording in recordings}
 
     def write(self, out: Path, shard: int, rows: Sequence[Tokens]) -> list[str]:
@@ -405,7 +448,7 @@ class CodesLayout:
     """
 
     def __init__(self, kind: TokenFormat, recordings: Sequence[Recording]) -> None:
-        name = FileNames()
+        name = FileNames(".codes")
         self._names = {recording.id: f"{name(recording.id)}.codes" for recording in recordings}
 
     def write(self, out: Path, shard: int, rows: Sequence[Tokens]) -> list[str]:
@@ -439,6 +482,7 @@ def read_tokens(path: str | Path) -> Iterator[Tokens]:
     Raises:
         FormatError: a shard is damaged, of another version, or not one of aecodec's.
         CodecError: nothing is there, or the folder is not finished.
+        ModelError: a ``.codes`` file needs the context model of a model that is not packaged.
 
     Example:
         >>> import soundfile
@@ -450,34 +494,96 @@ def read_tokens(path: str | Path) -> Iterator[Tokens]:
         ...     print(tokens.id, tokens.frames.shape, tokens.codes.shape, tokens.num_samples)
         owl.wav (50, 20) (1, 20, 50) 24000
     """
+    for _, tokens in read_each(path):
+        if isinstance(tokens, CodecError):
+            raise tokens
+        yield tokens
+
+
+def read_each(path: str | Path) -> Iterator[tuple[str, Tokens | CodecError]]:
+    """`read_tokens`, but what cannot be read takes the place of a recording and ends nothing.
+
+    Args:
+        path: see `read_tokens`.
+
+    Yields:
+        The name of a shard, and the tokens of a recording in it, or what is wrong with it.
+
+    Raises:
+        CodecError: nothing is there, or the folder is not finished.
+    """
     path = Path(path)
     if not path.is_dir():
+        if path != PIPE:
+            check_regular(path)
         yield from _read_shard(path, path.name)
         return
     for name, digest in _shard_names(path):
-        if digest is not None and (found := file_digest(path / name)) != digest:
-            raise FormatError(
-                f"{path / name} is damaged: its SHA-256 is {found[:16]}, the manifest says "
-                f"{digest[:16]}; copy it again, or delete {MANIFEST} to read it as it is"
-            )
-        yield from _read_shard(path / name, name)
+        shard = path / name
+        try:
+            check_regular(shard, path)
+            if digest is not None and (found := file_digest(shard)) != digest:
+                raise FormatError(
+                    f"{shard} is damaged: its SHA-256 is {found[:16]}, the manifest says "
+                    f"{digest[:16]}; copy it again, or delete {MANIFEST} to read it as it is"
+                )
+        except CodecError as error:
+            yield name, error
+        else:
+            yield from _read_shard(shard, name)
+
+
+def check_regular(path: Path, folder: Path | None = None) -> None:
+    """Check that a path is that of a regular file: devices and pipes may never end.
+
+    Args:
+        path: the path.
+        folder: where the file must be, for a name that comes from a file.
+
+    Raises:
+        CodecError: it is something else, elsewhere, or nothing.
+    """
+    if not path.exists():
+        raise CodecError(f"{path} cannot be opened: there is no such file; check the path")
+    if not path.is_file():
+        raise CodecError(f"{path} is not a regular file: give files that aecodec tokenize wrote")
+    if folder is not None and not path.resolve().is_relative_to(folder.resolve()):
+        raise CodecError(f"{path} is a link out of {folder}: copy the file itself into it")
+
+
+def is_shard_name(name: object) -> bool:
+    """Whether this is the name of a file that ``aecodec tokenize`` writes, inside its folder.
+
+    Example:
+        >>> [is_shard_name(name) for name in ("tokens-00000.tar", "a/b.codes", "../b.codes")]
+        [True, True, False]
+    """
+    if not isinstance(name, str) or "\0" in name:
+        return False
+    inside = all(part not in ("", ".", "..", PROGRESS) for part in re.split(r"[/\\]", name))
+    return (
+        inside and re.fullmatch(r"tokens-\d{5,}\.(parquet|tar)|.*\.codes", name, re.S) is not None
+    )
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a folder of tokens.
 
     Raises:
-        FormatError: it is damaged or of another version.
+        FormatError: it is damaged, of another version, or names files that are none of tokens.
         OSError: there is none.
     """
     path = folder / MANIFEST
+    check_regular(path)
     text = path.read_bytes()
     try:
         manifest = dict(json.loads(text))
-        shards = [(file["name"], file["sha256"]) for s in manifest["shards"] for file in s["files"]]
-        if not all(isinstance(each, str) for pair in shards for each in pair):
-            raise TypeError("a name or hash is not a string")
-    except (ValueError, LookupError, TypeError) as error:
+        for file in (file for shard in manifest["shards"] for file in shard["files"]):
+            if not is_shard_name(file["name"]):
+                raise ValueError(f"it names {shortened(file['name'])}, which it cannot hold")
+            if not isinstance(file["sha256"], str):
+                raise TypeError("a hash is not a string")
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise FormatError(f"{path} is not a manifest of tokens: {error!r}") from error
     TokenFormat.from_dict(manifest, str(path))
     return manifest
@@ -498,7 +604,7 @@ def file_digest(path: Path) -> str:
 
 def _shard_names(folder: Path) -> list[tuple[str, str | None]]:
     """Names of the shards of a folder with their hashes, which only a manifest knows."""
-    if (folder / MANIFEST).is_file():
+    if (folder / MANIFEST).exists():
         return [
             (file["name"], file["sha256"])
             for shard in read_manifest(folder)["shards"]
@@ -507,83 +613,126 @@ def _shard_names(folder: Path) -> list[tuple[str, str | None]]:
     if (folder / PROGRESS).exists():
         raise CodecError(f"{folder} is not finished: run the same aecodec tokenize again")
     for pattern in ("*.parquet", "*.tar", "**/*.codes"):
-        if names := sorted(path.relative_to(folder).as_posix() for path in folder.glob(pattern)):
+        found = (path for path in folder.glob(pattern) if not path.is_dir())
+        if names := sorted(path.relative_to(folder).as_posix() for path in found):
             return [(name, None) for name in names]
     raise CodecError(f"{folder} holds no tokens: give a folder that aecodec tokenize wrote")
 
 
-PROGRESS = ".tokenize"
-"""Folder in the output that remembers what is done, until all is."""
-
-
-def _read_shard(path: Path, name: str) -> Iterator[Tokens]:
+def _read_shard(path: Path, name: str) -> Iterator[tuple[str, Tokens | CodecError]]:
     if path.suffix == ".parquet":
-        yield from _read_parquet(path)
+        rows = _read_parquet(path)
     elif path.suffix == ".tar":
-        yield from _read_webdataset(path)
+        rows = _read_webdataset(path)
     else:
-        yield _read_stream(path, name)
+        rows = _read_streams(path, name)
+    try:
+        for row in rows:
+            yield name, row
+    except CodecError as error:
+        yield name, error
 
 
-def _read_parquet(path: Path) -> Iterator[Tokens]:
+def _row(kind: TokenFormat, facts: Any, frames: Any, path: Path) -> Tokens | CodecError:
+    try:
+        return Tokens.from_row(kind, facts, frames, str(path))
+    except FormatError as error:
+        return error
+
+
+def _read_parquet(path: Path) -> Iterator[Tokens | CodecError]:
     pa = import_pyarrow()
     try:
         with pa.parquet.ParquetFile(path, page_checksum_verification=True) as file:
             metadata = file.schema_arrow.metadata or {}
             kind = TokenFormat.from_dict(_json(metadata.get(b"aecodec", b"null")), str(path))
-            for group in range(file.num_row_groups):
-                table = file.read_row_group(group)
-                codes = table["codes"].combine_chunks()
-                for number, row in enumerate(table.drop_columns("codes").to_pylist()):
+            for batch in read_batches(file, path, str(path)):
+                codes = batch["codes"]
+                if not pa.types.is_list(codes.type):
+                    raise ValueError("its codes are not lists")
+                for number, row in enumerate(batch.drop_columns("codes").to_pylist()):
                     flat = codes[number].values
                     frames = () if flat is None else flat.to_numpy(zero_copy_only=False)
-                    yield Tokens.from_row(kind, row, frames, str(path))
-    except (OSError, KeyError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
+                    yield _row(kind, row, frames, path)
+    except (OSError, ValueError, LookupError, OverflowError, pa.ArrowException) as error:
+        reason = (str(error).splitlines() or [repr(error)])[0]
         raise FormatError(f"{path} cannot be read as a shard of tokens: {reason}") from error
 
 
-def _read_webdataset(path: Path) -> Iterator[Tokens]:
+def _read_webdataset(path: Path) -> Iterator[Tokens | CodecError]:
     array_key, frames = "", np.zeros(0)
+    size, last = path.stat().st_size, -1
     try:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
-                data = archive.extractfile(member)
-                if data is None:
-                    raise FormatError(f"{path} has a member {member.name} that is no file")
+                reason = member_fault(member, size)
+                if member.offset <= last:  # forged: it would be read forever
+                    reason = "overlaps the one before"
+                last = member.offset
                 key, _, suffix = member.name.rpartition(".")
+                if suffix != "npy" and member.size > MAX_FACTS:
+                    reason = f"has {member.size} bytes: {MAX_FACTS} are the most"
+                elif suffix != "npy" and key != array_key:
+                    reason = "comes without its .npy before it"
+                data = None if reason else archive.extractfile(member)
+                if data is None:
+                    raise FormatError(f"{path} has a member {shortened(member.name)} that {reason}")
                 if suffix == "npy":
-                    array_key, frames = key, np.load(io.BytesIO(data.read()), allow_pickle=False)
+                    array_key, frames = key, _array(data.read())
                     continue
-                if key != array_key:
-                    raise FormatError(f"{path} has {member.name} without its .npy before it")
                 facts = _json(data.read())
+                if not isinstance(facts, dict):
+                    raise FormatError(
+                        f"{path} has a member {shortened(member.name)} that is no JSON"
+                    )
                 kind = TokenFormat.from_dict(facts.pop("aecodec", None), str(path))
-                yield Tokens.from_row(kind, facts, frames, str(path))
-    except (OSError, ValueError, AttributeError, tarfile.TarError) as error:
-        raise FormatError(f"{path} cannot be read as a shard of tokens: {error}") from error
+                yield _row(kind, facts, frames, path)
+    except ARCHIVE_FAULTS as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise FormatError(f"{path} cannot be read as a shard of tokens: {reason}") from error
 
 
-def _read_stream(path: Path, name: str) -> Tokens:
+def _read_streams(path: Path, name: str) -> Iterator[Tokens | CodecError]:
+    """The streams of a file, which are several if files were joined."""
+    own = name.removesuffix(".codes")
     with open_codes(path) as file:
-        header = read_header(file)
-        if header.variable:
-            raise FormatError(
-                f"{path} has a variable number of codes per frame: encode it again with --cbr"
-            )
-        if header.skip:
-            raise FormatError(f"{path} is a cut: decode it, and encode what comes out")
-        summary, decoder = StreamSummary(header), PayloadDecoder(header, context_for(header))
-        pieces = [
-            codes
-            for batch in read_batches(file, summary)
-            for codes in decoder.decode([item for item in batch if isinstance(item, Packet)])
-            if codes is not None
-        ]
-    if damage := summary.damage():
-        raise FormatError(f"{path} is damaged: {damage}")
+        for number, stream in enumerate(read_streams(file), 1):
+            try:
+                yield _read_stream(stream, path, own if number == 1 else f"{own}-{number}")
+            except CodecError as error:
+                yield error
+                stream.read_on()
+
+
+def _read_stream(stream: StoredStream, path: Path, name: str) -> Tokens:
+    header, summary = stream.header, stream.summary
+    if header.variable:
+        raise FormatError(
+            f"{path} has a variable number of codes per frame: encode it again with --cbr"
+        )
+    if header.skip:
+        raise FormatError(f"{path} is a cut: decode it, and encode what comes out")
+    if header.dtx:
+        raise FormatError(
+            f"{path} leaves out silence, whose frames have few codes or none: decode it, and "
+            "encode what comes out"
+        )
     if header.channels != 1:
         raise FormatError(f"{path} has {header.channels} channels: tokens are of mono audio")
+    decoder = PayloadDecoder(header, context_for(header))
+    seconds = header.frames_per_packet * header.hop_length / header.sample_rate
+    most = max(1, int(TOGETHER_SECONDS / seconds))
+    pieces: list[Frames] = []
+    skipped = 0  # bytes between packets, even if no packet is missing
+    for item in (item for batch in stream.batches for item in together(batch, most)):
+        if isinstance(item, Gap):
+            skipped += item.num_bytes
+        else:
+            decoded = (codes for codes in decoder.decode(item) if codes is not None)
+            pieces += [codes[0].T.astype(np.uint16) for codes in decoded]
+    damage = summary.damage() or (f"{skipped} bytes are no packets" if skipped else None)
+    if damage:
+        raise FormatError(f"{path} is damaged: {damage}")
     kind = TokenFormat(
         "",
         header.fingerprint.hex(),
@@ -592,10 +741,9 @@ def _read_stream(path: Path, name: str) -> Tokens:
         header.num_codebooks,
         2**header.bits_per_code,
     )
-    frames = np.concatenate(pieces, axis=2)[0].T.astype(np.uint16)
     rate, num_samples = header.original_sample_rate, summary.num_samples
     assert num_samples is not None  # else it is damaged
-    return Tokens(kind, name.removesuffix(".codes"), str(path), frames, num_samples, rate)
+    return Tokens(kind, name, str(path), np.concatenate(pieces), num_samples, rate)
 
 
 def _row_groups(rows: Sequence[Tokens]) -> Iterator[Sequence[Tokens]]:
@@ -615,5 +763,12 @@ def _row_groups(rows: Sequence[Tokens]) -> Iterator[Sequence[Tokens]]:
 def _json(text: bytes) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
+
+
+def _array(data: bytes) -> npt.NDArray[Any]:
+    try:
+        return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    except Exception as error:  # of many kinds: the header is parsed as Python's source
+        raise ValueError(f"a .npy is damaged: {error}") from error

@@ -21,7 +21,7 @@ from typing import Generic, TypeVar
 from tqdm import tqdm
 
 from codec.corpus.clips import clip_length, read_clip
-from codec.corpus.index import Clip, scan
+from codec.corpus.index import Clip, fault, scan
 from codec.engines.base import Engine
 from codec.errors import AudioError, CodecError
 from codec.io.audio import Samples
@@ -118,8 +118,8 @@ class _Task(Generic[Result]):
         end = min(max(1, round(self.seconds * rate)), clip_length(clip, rate))
         try:
             audio = read_clip(self.folder, clip, rate, 0, end)
-        except AudioError as error:
-            return _Unreadable(str(error))
+        except Exception as error:  # no recording may end the work on others
+            return _Unreadable(fault(clip.name, error))
         return self.work(engine, audio)
 
 

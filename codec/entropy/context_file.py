@@ -98,6 +98,8 @@ def load_context(folder: Path, fingerprint: bytes) -> ContextModel | None:
     path = folder / CONTEXT_FILE
     if not path.exists():
         return None
+    if not path.is_file():  # a device or pipe may never end
+        raise ModelError(f"{path} is not a regular file: copy the folder again")
     data = path.read_bytes()
     try:
         tensors = {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 
 from codec.engines.torch import TorchEngine
+from codec.entropy.context_file import load_context
 from codec.errors import FormatError, ModelError
 from codec.network.model import Codec
 from codec.registry import as_engine, check_model, codec_for, load_engine
@@ -63,3 +66,20 @@ def test_a_header_that_contradicts_its_model_is_refused() -> None:
     for changes in forged:
         with pytest.raises(FormatError, match="contradicts the model"):
             check_model(engine, dataclasses.replace(header, **changes))
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "context.safetensors"])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_files_of_a_model_that_would_never_end_are_not_read(
+    model_folder: Path, tmp_path: Path, name: str, kind: str
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder, folder)
+    (folder / name).unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(folder / name)
+    else:
+        (folder / name).symlink_to("/dev/zero")
+    with pytest.raises(ModelError, match="not a regular file"):
+        load_engine(folder, "torch")
+        load_context(folder, bytes(16))

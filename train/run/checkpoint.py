@@ -47,8 +47,9 @@ def save_checkpoint(state: TrainState, folder: Path, keep: int) -> None:
 
 
 def find_checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints in a folder, newest first."""
-    return sorted(folder.glob("step_*.safetensors"), reverse=True)
+    """Checkpoints in a folder, newest first; files of other names are left alone."""
+    found = (each for each in folder.glob("step_*.safetensors") if each.is_file())
+    return sorted((each for each in found if each.stem[5:].isdecimal()), reverse=True)
 
 
 def load_newest(state: TrainState, found: list[Path]) -> None:

@@ -8,6 +8,7 @@ import logging
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 import soundfile
 
 from codec.corpus import index as index_module
-from codec.corpus.index import Index, open_clip, scan
+from codec.corpus.index import Index, index_files, index_folder, open_clip, scan
 from codec.errors import AudioError
 from codec.io.audio import open_audio
 from tests.conftest import sound, wav
@@ -178,13 +179,17 @@ def test_a_second_scan_opens_only_what_is_new_changed_or_faulty(
         lambda text: text[: len(text) // 2],
         lambda text: "",
         lambda text: "[]",
-        lambda text: '{"version": 1}',
+        lambda text: '{"version": 2}',
+        lambda text: "[" * 100_000,
         lambda text: text.replace('"version": 2', '"version": 1'),
-        lambda text: text.replace("/data", "/other"),
+        lambda text: text.replace('"folder": "', '"folder": "0'),
         lambda text: text.replace("10007", '"10007"'),
         lambda text: text.replace("10007", "10007, 1"),
         lambda text: text.replace("10007", "-10007"),
         lambda text: text.replace('"speech_a.wav"', "null"),
+        lambda text: text.replace('"a/k1.wav"', "7"),
+        lambda text: text.replace("10007", str(10**30)),
+        lambda text: text.replace('"a/k1.wav", ', f'"a/k1.wav", {10**30}'),
         lambda text: text + "\udcff",
     ],
 )
@@ -197,6 +202,79 @@ def test_a_damaged_or_foreign_cache_is_replaced(
     cache.write_bytes(damage(text).encode("utf-8", "surrogateescape"))  # type: ignore[operator]
     assert scan(hostile, cache) == index
     assert json.loads(cache.read_text()) == json.loads(text)
+
+
+def test_links_and_sparse_members_of_archives_are_named_by_every_scan(tmp_path: Path) -> None:
+    """A sparse member of ten kilobytes may stand for gigabytes of silence."""
+    with tarfile.open(tmp_path / "in.tar", "w") as archive:
+        for name, kind in (
+            *(("link.wav", tarfile.SYMTYPE), ("twin.wav", tarfile.LNKTYPE)),
+            *(("pipe.wav", tarfile.FIFOTYPE), ("folder.wav", tarfile.DIRTYPE)),
+        ):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "good.wav"
+            archive.addfile(member)
+        sparse = tarfile.TarInfo("sparse.wav")
+        data = b"0\n".ljust(512, b"\0")
+        sparse.size = len(data)
+        sparse.pax_headers = {
+            **{"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "sparse.wav"},
+            "GNU.sparse.realsize": str(2**31),
+        }
+        archive.addfile(sparse, io.BytesIO(data))
+        member = tarfile.TarInfo("good.wav")
+        member.size = len(data := wav(100))
+        archive.addfile(member, io.BytesIO(data))
+    cache = tmp_path / "cache" / "index.json"
+    for _ in range(2):
+        index = index_folder(tmp_path, cache)
+        assert [clip.name for clip in index.clips] == ["in.tar/good.wav"]
+        assert index.skipped == {
+            "in.tar/link.wav": "in.tar/link.wav is a link in an archive: store the file itself",
+            "in.tar/twin.wav": "in.tar/twin.wav is a link in an archive: store the file itself",
+            "in.tar/pipe.wav": "in.tar/pipe.wav is not a regular file",
+            "in.tar/sparse.wav": "in.tar/sparse.wav is a sparse member of an archive: "
+            "store it without --sparse",
+        }
+
+
+def forged_archive(kind: str) -> bytes:
+    """An archive after which `tarfile` stumbles in an unusual way."""
+    member = tarfile.TarInfo("a.wav")
+    if kind == "deep":  # one extended header after the other
+        header = tarfile.TarInfo("x")
+        header.type, header.size = tarfile.XHDTYPE, 0
+        return header.tobuf() * 5_000
+    if kind == "endless":  # of negative size: the next member is the same one
+        member.size = -512
+    elif kind == "huge":
+        member.size = 2**62
+    else:
+        member.type, member.size = tarfile.XHDTYPE, 2**60
+    return member.tobuf(tarfile.GNU_FORMAT) + bytes(1024)
+
+
+@pytest.mark.parametrize("kind", ["deep", "endless", "huge", "header"])
+def test_a_forged_archive_has_a_line_and_the_others_are_found(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "bad.tar").write_bytes(forged_archive(kind))
+    (tmp_path / "good.wav").write_bytes(wav(100))
+    index = index_folder(tmp_path)
+    assert [clip.name for clip in index.clips] == ["good.wav"]
+    assert index.skipped.keys() <= {"bad.tar", "bad.tar/a.wav"} and index.skipped
+    assert not any("\n" in line for line in index.skipped.values())
+
+
+@pytest.mark.parametrize("name", ["a\0.wav", "\ud800.wav", "/dev/zero", "a" * 300, "a/" * 3_000])
+def test_names_of_no_file_are_listed(tmp_path: Path, name: str) -> None:
+    (tmp_path / "good.wav").write_bytes(wav(100))
+    index = index_files(tmp_path, [name, "good.wav"])
+    assert [clip.name for clip in index.clips] == ["good.wav"]
+    assert list(index.skipped) == [name] and index.skipped[name].startswith(name)
+
+
+def test_the_cache_does_not_tell_where_the_corpus_is(hostile: Path, tmp_path: Path) -> None:
+    scan(hostile, tmp_path / "index.json")
+    assert str(hostile.parent) not in (tmp_path / "index.json").read_text()
 
 
 @pytest.mark.parametrize("name", ["codec.corpus.index", "codec.corpus.clips", "train.data.crops"])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from codec.corpus import sources
 from codec.corpus.sources import Sources, find_recordings
 from codec.errors import CodecError
 from tests.codec.corpus.test_index import BAD, GOOD
@@ -38,7 +40,7 @@ def test_a_folder_gives_its_recordings_and_what_is_wrong_with_the_others(hostile
         assert BAD[error.id] in error.reason
     assert found.hours * 3600 == pytest.approx(sum(n / rate for _, n, rate, _ in GOOD.values()))
     paths = {recording.id: recording.path for recording in found.recordings}
-    assert paths["shard.tar/a/k1.wav"] == str(hostile / "shard.tar/a/k1.wav")
+    assert paths["shard.tar/a/k1.wav"] == "shard.tar/a/k1.wav"
 
 
 def test_several_sources_have_ids_relative_to_their_common_folder(two: Path) -> None:
@@ -137,3 +139,118 @@ def test_a_cache_opens_known_files_no_more(two: Path, tmp_path: Path) -> None:
     os.utime(two / "a" / "x.wav", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     assert find_recordings([two / "a"], cache=cache) == first
     assert not find_recordings([two / "a"]).recordings
+
+
+def test_names_that_are_not_utf_8_are_written_as_in_addresses(two: Path) -> None:
+    (two / "a" / "x.wav").rename(two / "a" / os.fsdecode(b"caf\xe9.wav"))
+    (two / "a" / "bad\udce9.wav").write_text("no sound")
+    found = find_recordings([two])
+    assert ids(found)[0] == found.recordings[0].path == "a/caf%E9.wav"
+    assert [error.id for error in found.unusable] == ["a/bad%E9.wav"]
+    assert all(each.reason.isascii() for each in found.unusable)
+    row = json.dumps({"path": "a/caf\udce9.wav"})
+    (two / "m.jsonl").write_text(row)
+    assert ids(find_recordings([two / "m.jsonl"])) == ["a/caf%E9.wav"]
+
+
+def nested(levels: int) -> str:
+    return "[" * levels + "]" * levels
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (b'"x": %d' % 10**30, "line 2 of m.jsonl has an integer of more than 64 bits"),
+        (b'"x": [{"y": %d}]' % -(10**30), "an integer of more than 64 bits in the column 'x'"),
+        (b'"x": "\\ud800"', "text that is not Unicode (a lone surrogate) in the column 'x'"),
+        (b'"\\ud800": 1', "text that is not Unicode (a lone surrogate) in the column"),
+        (b'"id": "\\udc00"', "a lone surrogate"),
+        (b'"x": ' + nested(20).encode(), "more than 16 levels"),
+        (b'"x": ' + nested(100_000).encode(), "more than 16 levels"),
+        (b'"x": "%s"' % (b"y" * 2**20), "is longer than 1048576 bytes: shorten it"),
+        (b'"x": "\xe9"', "is not UTF-8"),
+        (b'"x": %s' % (b"9" * 5_000), "is not a JSON object"),
+        (b'"path": "a\\u0000.wav"', "cannot be opened: embedded null byte"),
+        (b'"path": "\\ud800.wav"', "cannot be opened"),
+        (b'"path": "/dev/zero"', "is not a regular file"),
+        (b'"path": %s' % nested(900).encode(), "where a path should be"),
+        (b'"path": null', "where a path should be"),
+    ],
+)
+def test_a_bad_row_of_a_manifest_is_a_line_and_the_others_are_found(
+    two: Path, row: bytes, reason: str
+) -> None:
+    lines = [b'{"path": "a/x.wav"}', b'{"path": "b/x.wav", ' + row + b"}", b'{"path": "b/x.wav"}']
+    (two / "m.jsonl").write_bytes(b"\n".join(lines))
+    found = find_recordings([two / "m.jsonl"])
+    assert ids(found) == ["a/x.wav", "b/x.wav"]
+    (error,) = found.unusable
+    assert reason in error.reason and "\n" not in error.reason and len(error.reason) < 400
+    (error.id + error.reason).encode()
+
+
+def test_rows_without_a_path_are_listed_if_others_have_one(two: Path) -> None:
+    (two / "m.jsonl").write_text('{"x": 1}\n{"path": "a/x.wav"}')
+    found = find_recordings([two / "m.jsonl"])
+    assert ids(found) == ["a/x.wav"]
+    assert "line 1 of m.jsonl has no column 'path', only x" in found.unusable[0].reason
+
+
+def test_values_that_python_cannot_hold_cost_their_row(two: Path) -> None:
+    dates = pa.array([0, 10**15], pa.timestamp("s"))
+    table = pa.table({"path": ["a/x.wav", "b/x.wav"], "when": dates})
+    pa.parquet.write_table(table, two / "m.parquet")
+    found = find_recordings([two / "m.parquet"])
+    assert [each.columns for each in found.recordings] == [{"when": datetime(1970, 1, 1)}]
+    assert "row 2 of m.parquet cannot be read" in found.unusable[0].reason
+
+
+def test_a_manifest_that_is_no_regular_file_is_refused(two: Path) -> None:
+    os.mkfifo(two / "m.jsonl")
+    with pytest.raises(CodecError, match="not a regular file"):
+        find_recordings([two / "m.jsonl"])
+
+
+@pytest.mark.parametrize("kind", ["values", "text", "list"])
+def test_a_manifest_that_is_a_bomb_has_a_line_with_the_limit(
+    two: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of some kilobytes; the limits are lowered so that the test stays small."""
+    for name in ("SOME_VALUES", "SOME_BYTES"):
+        monkeypatch.setattr(f"codec.corpus.parquet.{name}", 2**17)
+    count = 2_000
+    columns = {
+        "values": pa.array(["a/x.wav"] * 2**19),
+        "text": pa.array(["a/x.wav"] * count),
+        "list": pa.array(["a/x.wav"]),
+    }
+    more = {
+        "values": pa.nulls(2**19),
+        "text": pa.array(["y" * 10_000] * count),
+        "list": pa.array([[0] * 2**19]),
+    }
+    table = pa.table({"path": columns[kind], "x": more[kind]})
+    pa.parquet.write_table(table, two / "m.parquet", compression="zstd")
+    size = (two / "m.parquet").stat().st_size
+    assert size < 5_000
+    found = find_recordings([two / "m.parquet"])
+    (error,) = {each.reason for each in found.unusable}
+    assert "m.parquet" in error and str(size) in error and "\n" not in error
+
+
+def test_messages_do_not_tell_where_the_corpus_is(two: Path) -> None:
+    rows = ["{", '{"path": 1}', '{"path": "a/x.wav", "id": 1}', '{"path": "b/x.wav", "id": 1}']
+    (two / "m.jsonl").write_text("\n".join([*rows, '{"path": "gone.wav"}']))
+    found = find_recordings([two / "m.jsonl", two / "a"])
+    assert len(found.unusable) == 4
+    assert not any(str(two) in error.id + error.reason for error in found.unusable)
+    assert {recording.path for recording in found.recordings} == {"a/x.wav"}
+
+
+def test_text_of_a_row_is_limited(two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "MAX_ROW_BYTES", 100)
+    rows = [{"path": "a/x.wav", "text": "y" * 200}, {"path": "b/x.wav", "text": "y"}]
+    pa.parquet.write_table(pa.Table.from_pylist(rows), two / "m.parquet")
+    found = find_recordings([two / "m.parquet"])
+    assert ids(found) == ["b/x.wav"]
+    assert "more text than 100 bytes" in found.unusable[0].reason

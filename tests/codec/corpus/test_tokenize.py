@@ -24,7 +24,7 @@ import pyarrow.parquet
 import pytest
 import soundfile
 
-from codec.corpus import ray_data, tokens
+from codec.corpus import coding, ray_data, tokens
 from codec.corpus.coding import code_task
 from codec.corpus.detokenize import detokenize
 from codec.corpus.sources import find_recordings
@@ -33,7 +33,9 @@ from codec.corpus.tokens import FileNames, TokenFormat, Tokens, read_tokens
 from codec.engines.base import Engine, decode
 from codec.errors import AudioError, CodecError, ConfigError, FormatError
 from codec.files import decode_file, encode_file
+from codec.format.container import PacketWriter
 from codec.registry import load_engine
+from codec.stream import StreamEncoder
 from tests.codec.corpus.test_index import BAD, GOOD
 from tests.conftest import REPOSITORY, make_shard, sound, wav
 
@@ -460,13 +462,38 @@ def test_audio_comes_back_under_its_id(
 
 
 def test_names_of_files_stay_in_their_folder_and_are_unique() -> None:
-    name = FileNames()
+    name = FileNames(".codes")
     ids = ["a.wav", "a.flac", "a_flac", "../a", "/etc/a", "a", "", "x/../a.b", "a\\b", "."]
     names = [name(each) for each in ids]
     assert len(set(names)) == len(ids)
     for each in names:
         assert not each.startswith("/") and ".." not in each.split("/")
         assert "." not in each.rpartition("/")[2] and each.rpartition("/")[2]
+
+
+def test_names_of_files_fit_a_file_system_and_are_none_of_ours() -> None:
+    name = FileNames(".codes")
+    ids = [
+        *("x.wav", "x.codes/b.wav", "X.CODES/b.wav", ".tokenize/a.wav", "manifest.json/a.wav"),
+        *(
+            "a/errors.jsonl/b.wav",
+            ".a/.b/c.wav",
+            "é" * 300,
+            "é" * 300 + "!",
+            "a/" * 3_000 + "b.wav",
+        ),
+        *("v1.2/a.wav", "b" * 220 + ".wav"),
+    ]
+    names = [name(each) for each in ids]
+    assert len(set(names)) == len(ids)
+    for each in names:
+        *folders, last = each.split("/")
+        assert all(len(f"{part}.codes".encode()) < 236 for part in (*folders, last))
+        assert len(each.encode()) < 1_300
+        assert not any(folder.lower().endswith(".codes") for folder in folders)
+        assert not any(folder.startswith(".") for folder in folders)
+        assert not {*folders} & {"manifest.json", "errors.jsonl", "dataset_card.md", ".tokenize"}
+    assert names[-2:] == ["v1.2/a", "b" * 220]  # as ever
 
 
 def test_a_tokenizer_takes_batches_of_a_pipeline(
@@ -568,3 +595,479 @@ def test_a_format_of_a_later_version_is_refused() -> None:
     ):
         with pytest.raises(FormatError, match=message):
             TokenFormat.from_dict(facts, "x")
+
+
+# Nothing is stale.
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """Four recordings of the same length."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.wav").write_bytes(wav(2_000, seed=number))
+    make_shard(folder / "s.tar", {"k.wav": wav(2_000, seed=3)})
+    return folder
+
+
+ONE_EACH = 1e-6
+"""Hours in a shard: a recording."""
+
+
+def test_a_recording_that_was_replaced_gets_new_tokens(
+    small: Path, engine: Engine, layout: str, tmp_path: Path
+) -> None:
+    """Of the same size, length and time; the others are not coded again."""
+    options: dict[str, Any] = {"layout": layout, "shard_hours": ONE_EACH}
+    run(small, tmp_path / "out", engine, **options)
+    stamp = (small / "1.wav").stat()
+    (small / "1.wav").write_bytes(wav(2_000, seed=7))
+    os.utime(small / "1.wav", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    make_shard(small / "s.tar", {"k.wav": wav(2_000, seed=8)})
+    outcome = run(small, tmp_path / "out", engine, **options)
+    assert (outcome.num_written, outcome.num_shards) == (2, 4)
+    run(small, tmp_path / "fresh", engine, **options)
+    assert digests(tmp_path / "out") == digests(tmp_path / "fresh")
+
+
+def test_a_recording_that_was_replaced_while_work_was_interrupted_gets_new_tokens(
+    small: Path, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = coding.code_audio
+
+    def code(*arguments: Any) -> Any:
+        if len(list((tmp_path / "out").glob("tokens-*"))) == 2:
+            raise Killed
+        return real(*arguments)
+
+    monkeypatch.setattr(coding, "code_audio", code)
+    with pytest.raises(Killed):
+        run(small, tmp_path / "out", engine, shard_hours=ONE_EACH)
+    monkeypatch.undo()
+    (small / "0.wav").write_bytes(wav(2_000, seed=9))
+    assert run(small, tmp_path / "out", engine, shard_hours=ONE_EACH).num_written == 3
+    run(small, tmp_path / "fresh", engine, shard_hours=ONE_EACH)
+    assert digests(tmp_path / "out") == digests(tmp_path / "fresh")
+
+
+def test_a_corpus_that_was_copied_or_touched_is_not_coded_again(
+    small: Path, engine: Engine, tmp_path: Path
+) -> None:
+    run(small, tmp_path / "out", engine, shard_hours=ONE_EACH)
+    tokens_before = digests(tmp_path / "out")
+    shutil.copytree(small, tmp_path / "elsewhere", copy_function=shutil.copyfile)
+    for _ in range(2):
+        outcome = run(tmp_path / "elsewhere", tmp_path / "out", engine, shard_hours=ONE_EACH)
+        assert (outcome.num_written, outcome.num_recordings) == (0, 4)
+    after = digests(tmp_path / "out")
+    assert all(after[name] == tokens_before[name] for name in after if "tokens-" in name)
+
+
+def test_a_repaired_recording_is_coded_and_a_broken_one_leaves_nothing_behind(
+    small: Path, engine: Engine, layout: str, tmp_path: Path
+) -> None:
+    """Both with the header that they had."""
+    good, options = (small / "0.wav").read_bytes(), {"layout": layout, "shard_hours": ONE_EACH}
+
+    def break_it() -> None:
+        audio = sound(2_000)[0]
+        audio[5] = np.nan
+        soundfile.write(small / "0.wav", audio, 24_000, subtype="FLOAT")
+
+    break_it()
+    broken = (small / "0.wav").read_bytes()
+    soundfile.write(small / "0.wav", sound(2_000)[0], 24_000, subtype="FLOAT")
+    good = (small / "0.wav").read_bytes()
+    assert len(good) == len(broken)
+    found = []
+    for data in (broken, good, broken):
+        (small / "0.wav").write_bytes(data)
+        outcome = run(small, tmp_path / "out", engine, **options)
+        found.append((outcome.num_recordings, outcome.num_errors))
+        names = {file.name for file in (tmp_path / "out").rglob("*.codes")}
+        assert layout != "codes" or ("0.codes" in names) == (data == good)
+    assert found == [(3, 1), (4, 0), (3, 1)]
+
+
+# One recording does not end the others.
+
+
+@pytest.fixture
+def awkward(tmp_path: Path) -> tuple[Path, set[str]]:
+    """A corpus with names that were too much for some stage, and the ids of its recordings."""
+    folder, long = tmp_path / "awkward", "y" * 300 + ".wav"
+    names = {
+        *("x.wav", "x.codes/b.wav", "x.npy/b.wav", ".tokenize/a.wav", "manifest.json/a.wav"),
+        *(".errors.jsonl.dddddddd/a.wav", "errors.jsonl/a.wav", "tokens-00000.parquet/a.wav"),
+        *("new\nline.wav", "back\\slash.wav", " .wav", "a" * 250 + ".wav", "-.wav"),
+    }
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(wav(100))
+    (folder / os.fsdecode(b"caf\xe9.wav")).write_bytes(wav(100))
+    make_shard(folder / "s.tar", {long: wav(100), "caf\udce9.wav": wav(100)})
+    return folder, {*names, "caf%E9.wav", f"s.tar/{long}", "s.tar/caf%E9.wav"}
+
+
+def test_no_name_ends_a_corpus_and_every_recording_comes_back(
+    awkward: tuple[Path, set[str]], engine: Engine, layout: str, tmp_path: Path
+) -> None:
+    folder, names = awkward
+    out = tmp_path / "out"
+    outcome = run(folder, out, engine, layout=layout)
+    assert (outcome.num_recordings, outcome.num_errors) == (len(names), 0)
+    read = list(read_tokens(out))
+    assert len(read) == len(names)
+    assert layout == "codes" or {row.id for row in read} == names
+    before = digests(out)
+    assert run(folder, out, engine, layout=layout).num_written == 0
+    assert digests(out) == before
+    assert detokenize(out, tmp_path / "back", model=engine) == 0
+    assert len([*(tmp_path / "back").rglob("*.wav")]) == len(names)
+
+
+def test_what_cannot_be_coded_is_a_line_whatever_it_raises(
+    small: Path, engine: Engine, layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (small / "1.wav").rename(small / os.fsdecode(b"caf\xe9.wav"))
+    errors = iter(
+        [MemoryError(), RuntimeError("two\nlines"), ValueError("\ud800"), OSError(5, "I/O")]
+    )
+
+    def fail(*arguments: Any) -> Any:
+        raise next(errors)
+
+    monkeypatch.setattr(coding, "code_audio", fail)
+    outcome = run(small, tmp_path / "out", engine, layout=layout, shard_hours=1.0)
+    assert (outcome.num_recordings, outcome.num_errors) == (0, 4)
+    lines = (tmp_path / "out" / "errors.jsonl").read_bytes().decode().splitlines()
+    reasons = {error["id"]: error["reason"] for error in map(json.loads, lines)}
+    assert reasons == {
+        "0.wav": "0.wav cannot be read: MemoryError",
+        "2.wav": "2.wav cannot be read: two lines",
+        "caf%E9.wav": "caf%E9.wav cannot be read: ?",
+        "s.tar/k.wav": "s.tar/k.wav cannot be read: I/O",
+    }
+
+
+def test_two_workers_and_a_cluster_code_files_of_any_name(
+    awkward: tuple[Path, set[str]], engine: Engine, tmp_path: Path
+) -> None:
+    folder, names = awkward
+    (folder / os.fsdecode(b"bad\xe9.wav")).write_bytes(wav(100))
+    found = find_recordings([folder])
+    (folder / os.fsdecode(b"bad\xe9.wav")).write_text("no sound")
+    tasks = list(_tasks(0, found.recordings))
+    work = partial(code_task, 4)
+    worker = ray_data.Worker(engine.to("cpu"), work)  # type: ignore[attr-defined]
+
+    class Blocks:
+        def iter_batches(self, **options: Any) -> Iterator[Any]:
+            return map(worker, ray_data._blocks(tasks, seconds=0.01))
+
+    rows = list(ray_data._rows(Blocks()))
+    assert len(rows) == len(names) + 1
+    assert [row.reason.partition(" ")[0] for row in rows if row.reason] == ["bad%E9.wav"]
+    assert all(len(row.digest) == 64 for row in rows)
+    outcome = run(folder, tmp_path / "out", engine, workers=2)
+    assert (outcome.num_recordings, outcome.num_errors) == (len(names), 1)
+
+
+def test_a_step_of_a_pipeline_keeps_all_errors(engine: Engine) -> None:
+    names = ["a\0b.wav", "\ud800.wav", "a" * 300]
+    kept = Tokenizer(engine, errors="keep")({"path": names})
+    assert all(kept["error"]) and not any("\n" in reason for reason in kept["error"])
+    with pytest.raises(AudioError, match="check the path"):
+        Tokenizer(engine)({"path": names})
+
+
+def test_paths_are_relative_to_the_corpus(small: Path, engine: Engine, tmp_path: Path) -> None:
+    rows = [{"path": str(small / "0.wav"), "id": "first"}, {"path": "small/1.wav"}]
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text("\n".join(map(json.dumps, rows)))
+    run(small, tmp_path / "a", engine)
+    tokenize([manifest], tmp_path / "b", model=engine)
+    assert [row.path for row in read_tokens(tmp_path / "a")] == [
+        *("0.wav", "1.wav", "2.wav", "s.tar/k.wav")
+    ]
+    assert [row.path for row in read_tokens(tmp_path / "b")] == ["small/0.wav", "small/1.wav"]
+    for path in [*(tmp_path / "a").iterdir(), *(tmp_path / "b").iterdir()]:
+        assert str(tmp_path).encode() not in path.read_bytes()
+
+
+# Streams.
+
+
+def encoded(folder: Path, name: str, seed: int, engine: Engine) -> bytes:
+    (folder / "in.wav").write_bytes(wav(3_000, seed=seed))
+    encode_file(folder / "in.wav", folder / name, model=engine, force=True)
+    return (folder / name).read_bytes()
+
+
+def test_all_streams_of_a_file_are_read(engine: Engine, tmp_path: Path) -> None:
+    parts = [encoded(tmp_path, f"{seed}.codes", seed, engine) for seed in range(3)]
+    (tmp_path / "joined").mkdir()
+    joined = tmp_path / "joined" / "all.codes"
+    joined.write_bytes(b"".join(parts))
+    read = list(read_tokens(joined))
+    assert [row.id for row in read] == ["all", "all-2", "all-3"]
+    for number, row in enumerate(read):
+        (expected,) = read_tokens(tmp_path / f"{number}.codes")
+        assert _same(row, expected)
+    assert detokenize(joined, tmp_path / "out", model=engine) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        *("all-2.wav", "all-3.wav", "all.wav")
+    ]
+    damaged = bytearray(b"".join(parts))
+    damaged[-len(parts[2]) // 2] ^= 1
+    joined.write_bytes(damaged)
+    with pytest.raises(FormatError, match="is damaged"):
+        list(read_tokens(joined))
+    reports: list[tuple[str, str]] = []
+    again = detokenize(
+        joined.parent,
+        tmp_path / "again",
+        model=engine,
+        report=lambda *report: reports.append(report),
+    )
+    assert again == 1 and [name for name, reason in reports if reason] == ["all.codes"]
+    assert sorted(path.name for path in (tmp_path / "again").iterdir()) == ["all-2.wav", "all.wav"]
+
+
+def test_streams_without_silence_are_refused_in_one_line_each(
+    engine: Engine, tmp_path: Path
+) -> None:
+    """Most of their frames have no codes, or few."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a", "c"):
+        encoder = StreamEncoder(engine, dtx=True)
+        with (folder / f"{name}.codes").open("wb") as file:
+            writer = PacketWriter(file, encoder.header)
+            audio = np.concatenate((sound(8_000), np.zeros((1, 8_000), np.float32)), axis=1)
+            for packet in [*encoder.push(audio), *encoder.finish()]:
+                writer.write(packet)
+    encoded(folder, "b.codes", 0, engine)
+    with pytest.raises(FormatError, match="leaves out silence"):
+        list(read_tokens(folder / "a.codes"))
+    reports: list[tuple[str, str]] = []
+    failures = detokenize(
+        folder, tmp_path / "out", model=engine, report=lambda *report: reports.append(report)
+    )
+    assert failures == 2
+    assert [name for name, reason in reports if "leaves out silence" in reason] == [
+        *("a.codes", "c.codes")
+    ]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.wav"]
+
+
+# Nothing foreign is read or deleted.
+
+FOREIGN = ("../precious.txt", "precious.txt", "../precious.codes", "sub/../../precious.codes")
+
+
+def name_in_manifest(folder: Path, name: str) -> None:
+    """Let the manifest of a folder of tokens name another file, with its hash."""
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_bytes())
+    named = folder / name
+    sha = hashlib.sha256(named.read_bytes()).hexdigest() if named.is_file() else "0" * 64
+    manifest["shards"][0]["files"].append({"name": name, "bytes": 8, "sha256": sha})
+    path.write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("name", [*FOREIGN, "absolute", "link.codes", "away/precious.codes"])
+def test_force_deletes_nothing_that_it_did_not_make(
+    small: Path, engine: Engine, tmp_path: Path, name: str
+) -> None:
+    out = tmp_path / "out"
+    run(small, out, engine)
+    (out / "sub").mkdir()
+    precious = [tmp_path / "precious.codes", tmp_path / "precious.txt", out / "precious.txt"]
+    for path in precious:
+        path.write_text("precious")
+    (out / "link.codes").symlink_to(precious[0])
+    (out / "away").symlink_to(tmp_path)
+    if name == "absolute":
+        name = str(precious[0])
+    name_in_manifest(out, name)
+    (out / ".tokenize").mkdir()
+    for path in (out / ".tokenize" / "mine.txt", out / ".tokenize" / "shard-x.json"):
+        path.write_text("precious")
+        precious.append(path)
+    note = {"files": [{"name": name, "sha256": ""}], "errors": [{"wrong": 1}]}
+    (out / ".tokenize" / "shard-00007.json").write_text(json.dumps(note))
+    try:
+        run(small, out, engine, force=True)
+    except CodecError as error:
+        assert "which it cannot hold" in str(error) and "\n" not in str(error)
+    assert all(path.read_text() == "precious" for path in precious)
+    assert (out / "link.codes").is_symlink()
+
+
+def test_notes_are_not_read_or_deleted_through_a_link(
+    small: Path, engine: Engine, tmp_path: Path
+) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "job.json").write_text("{}")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".tokenize").symlink_to(tmp_path / "notes")
+    with pytest.raises(CodecError, match="is a link"):
+        run(small, tmp_path / "out", engine, force=True)
+    assert (tmp_path / "notes" / "job.json").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["/dev/zero", *FOREIGN, "link.codes", "zero.codes", "pipe.codes", "away/precious.codes"]
+)
+def test_a_manifest_that_names_what_is_no_file_of_tokens_costs_that_alone(
+    small: Path, engine: Engine, tmp_path: Path, name: str
+) -> None:
+    out = tmp_path / "out"
+    run(small, out, engine, layout="codes")
+    encoded(tmp_path, "precious.codes", 0, engine)
+    (out / "link.codes").symlink_to(tmp_path / "precious.codes")
+    (out / "zero.codes").symlink_to("/dev/zero")
+    (out / "away").symlink_to(tmp_path)
+    os.mkfifo(out / "pipe.codes")
+    name_in_manifest(out, name)
+    with pytest.raises(CodecError, match=r"cannot hold|is a link out of|not a regular file"):
+        list(read_tokens(out))
+    reports: list[str] = []
+    options: dict[str, Any] = {"report": lambda _, reason: reports.append(reason)}
+    if name in ("/dev/zero", *FOREIGN):
+        with pytest.raises(FormatError, match="cannot hold"):
+            detokenize(out, tmp_path / "back", model=engine, **options)
+        return
+    assert detokenize(out, tmp_path / "back", model=engine, **options) == 1
+    assert len([*(tmp_path / "back").rglob("*.wav")]) == 4
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "pipe.codes", "pipe.parquet", "gone.tar"])
+def test_what_is_no_regular_file_is_not_read(engine: Engine, tmp_path: Path, name: str) -> None:
+    for each in ("pipe.codes", "pipe.parquet"):
+        os.mkfifo(tmp_path / each)
+    for use in (lambda path: list(read_tokens(path)), lambda path: detokenize(path, tmp_path)):
+        with pytest.raises(CodecError, match=r"not a regular file|no such file"):
+            use(tmp_path / name)
+    assert os.path.lexists(tmp_path / name) or name == "gone.tar"
+
+
+def test_notes_and_manifests_of_others_are_no_traceback(
+    small: Path, engine: Engine, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    for note in ('{"files": [], "errors": [{"a": 1}]}', "[" * 100_000, '{"files": [1]}', "[1]"):
+        (out / ".tokenize").mkdir(parents=True)
+        (out / ".tokenize" / "shard-00000.json").write_text(note)
+        (out / ".tokenize" / "job.json").write_text(note)
+        assert run(small, out, engine).num_recordings == 4
+        shutil.rmtree(out)
+    out.mkdir()
+    for text in ("[" * 100_000, "[]", '{"shards": [{"files": [{}]}]}'):
+        (out / "manifest.json").write_text(text)
+        for use in (lambda: run(small, out, engine), lambda: list(read_tokens(out))):
+            with pytest.raises(FormatError, match="not a manifest of tokens"):
+                use()
+
+
+# Much from little.
+
+
+def test_archives_of_tokens_hold_no_links_and_nothing_longer_than_themselves(
+    small: Path, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(small, tmp_path / "out", engine, layout="webdataset")
+    with tarfile.open(next((tmp_path / "out").glob("*.tar"))) as archive:
+        good = [(member.name, archive.extractfile(member).read()) for member in archive]  # type: ignore[union-attr]
+    facts = json.loads(good[1][1])
+
+    def read(*members: tuple[tarfile.TarInfo, bytes]) -> None:
+        bad = tmp_path / "bad.tar"
+        with bad.open("wb") as file:
+            for member, data in members:
+                file.write(member.tobuf() + data.ljust(-(-len(data) // 512) * 512, b"\0"))
+            file.write(bytes(1024))
+        list(read_tokens(bad))
+
+    def member(name: str, data: bytes, **facts: Any) -> tuple[tarfile.TarInfo, bytes]:
+        info = tarfile.TarInfo(name)
+        info.size = len(data)
+        for key, value in facts.items():
+            setattr(info, key, value)
+        return info, data
+
+    array, text = member("0.npy", good[0][1]), member("0.json", good[1][1])
+    sparse = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(2**31)}
+    header = np.lib.format.magic(1, 0) + b"\x76\0"
+    shape = b"{'descr': '<u2', 'fortran_order': False, 'shape': (%d,), }" % 2**45
+    read(array, text)
+    for members, message in (
+        ([member("0.npy", b"0\n".ljust(512, b"\0"), pax_headers=sparse)], "a sparse member"),
+        ([member("0.npy", b"", type=tarfile.SYMTYPE, linkname="/etc/passwd")], "a link"),
+        ([member("0.npy", b"", type=tarfile.LNKTYPE, linkname="x")], "a link"),
+        ([member("0.npy", b"", type=tarfile.FIFOTYPE)], "not a regular file"),
+        ([member("0.npy", b"", size=2**33)], "cut short"),
+        ([member("0.npy", header + shape.ljust(117) + b"\n")], "cannot be read"),
+        ([text], r"0\.json that comes without its \.npy"),
+        ([array, member("0.json", b"[" * 100_000)], "no JSON"),
+        ([array, member("0.json", b"[]")], "no JSON"),
+        ([member("a" * 300 + ".npy", good[0][1]), text], "without its"),
+        *(
+            ([array, member("0.json", json.dumps(facts | wrong).encode())], "damaged row")
+            for wrong in (
+                {"num_frames": "a" * 9, "num_codebooks": 10**11},
+                {"duration_seconds": "a", "sample_rate": 10**11},
+                {"duration_seconds": 1e400},
+                {"sample_rate": 0},
+            )
+        ),
+    ):
+        with pytest.raises(FormatError, match=message) as caught:
+            read(*members)
+        assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
+    monkeypatch.setattr(tokens, "MAX_FACTS", 50)
+    with pytest.raises(FormatError, match="50 are the most"):
+        read(array, text)
+
+
+def test_a_shard_of_parquet_that_is_a_bomb_is_refused_with_the_limit(
+    small: Path, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(small, tmp_path / "out", engine)
+    (shard,) = (tmp_path / "out").glob("*.parquet")
+    table = pa.parquet.read_table(shard)[:1]
+    rows = list(read_tokens(shard))
+    monkeypatch.setattr("codec.corpus.parquet.SOME_VALUES", 2**16)
+    codes = pa.array([np.zeros(2**20, np.uint16)], table["codes"].type)
+    pa.parquet.write_table(table.set_column(2, "codes", codes), tmp_path / "bomb.parquet")
+    size = (tmp_path / "bomb.parquet").stat().st_size
+    assert size < 10_000
+    with pytest.raises(FormatError, match=rf"claims 1048576 values .* from {size} bytes") as caught:
+        list(read_tokens(tmp_path / "bomb.parquet"))
+    assert "\n" not in str(caught.value)
+    again = list(read_tokens(shard))
+    assert all(map(_same, rows, again)) and len(again) == len(rows) == 4
+
+
+def test_a_damaged_row_costs_its_recording_alone(
+    small: Path, engine: Engine, tmp_path: Path
+) -> None:
+    run(small, tmp_path / "out", engine)
+    (shard,) = (tmp_path / "out").glob("*.parquet")
+    table = pa.parquet.read_table(shard)
+    frames = table["num_frames"].to_pylist()
+    frames[1] += 1
+    column = pa.array(frames, pa.int32())
+    name = table.schema.names.index("num_frames")
+    pa.parquet.write_table(table.set_column(name, "num_frames", column), tmp_path / "bad.parquet")
+    reports: list[tuple[str, str]] = []
+    failures = detokenize(
+        tmp_path / "bad.parquet",
+        tmp_path / "back",
+        model=engine,
+        report=lambda *report: reports.append(report),
+    )
+    assert failures == 1 and "damaged row '1.wav'" in dict(reports)["bad.parquet"]
+    assert len([*(tmp_path / "back").rglob("*.wav")]) == 3

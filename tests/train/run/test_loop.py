@@ -718,3 +718,11 @@ def test_a_dry_run_describes_and_writes_nothing(training_folder: Path, tmp_path:
     for words in ("[optimizer]", "182,304", "36.5 M", "speech 0.00", "skipped", "250 ms"):
         assert words in run.output
     assert not out.exists()
+
+
+def test_only_files_named_like_checkpoints_are_loaded_and_removed(tmp_path: Path) -> None:
+    for name in ("step_000000002", "step_000000010", "step_mine", "step_000000003-copy"):
+        (tmp_path / f"{name}.safetensors").write_bytes(b"")
+    assert [path.stem for path in find_checkpoints(tmp_path)] == [
+        *("step_000000010", "step_000000002")
+    ]
