@@ -10,11 +10,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from codec.config import CodecConfig
 from codec.engines.base import Analysis, Codes, EngineInfo
-from codec.engines.memory import ask_for_huge_pages, give_back_memory
+from codec.engines.runtime import onnxruntime
 from codec.entropy.context import NO_CODE
 from codec.entropy.context_file import StoredContext
 from codec.entropy.search import CodeTables
@@ -32,9 +31,6 @@ from codec.model_folder import (
 
 QUANTIZER_WEIGHTS = ("codebook", "project.weight", "project.bias")
 """Those of a stage of a `codec.network.vq.ResidualVectorQuantizer`."""
-
-LIVE_CALLS = 3000
-"""Who calls a graph so often has a live stream: an hour in a file takes fewer calls."""
 
 Tensors: TypeAlias = tuple[npt.NDArray[Any], ...]
 """The state of a graph, each ``[C, ...]``."""
@@ -209,15 +205,10 @@ class _Graph:
         except Exception as error:  # onnxruntime's exceptions have no base class of their own
             reason = str(error).splitlines()[0]
             raise ModelError(f"onnxruntime cannot load {path}: {reason}") from error
-        give_back_memory()
         self._names = [each.name for each in self._session.get_inputs()]
-        self._num_calls = 0
 
     def __call__(self, first: npt.NDArray[Any], state: Tensors) -> tuple[Any, Tensors, list[Any]]:
         """The first output, the state, and further outputs."""
-        self._num_calls += 1
-        if self._num_calls == LIVE_CALLS:
-            ask_for_huge_pages()
         inputs = dict(zip(self._names, (first, *state), strict=True))
         output, *others = self._session.run(None, inputs)
         return output, tuple(others[: len(state)]), others[len(state) :]
