@@ -160,8 +160,21 @@ def test_what_needs_torch_names_the_extra_in_one_line(
     assert message in line and line.endswith('pip install "aecodec[torch]"')
 
 
-def test_the_tensor_interface_names_its_extra() -> None:
-    result = run_without_torch("import codec\ncodec.load_codec")
+@pytest.mark.parametrize("use", ["codec.load_codec()", "codec.Codec(None)", "load_codec('a')"])
+def test_the_tensor_interface_names_its_extra(use: str) -> None:
+    result = run_without_torch(f"import codec\nfrom codec import load_codec\n{use}")
     last = result.stderr.splitlines()[-1]
-    assert "MissingPackageError: codec.load_codec needs" in last
+    assert "MissingPackageError: codec." in last
     assert last.endswith('pip install "aecodec[torch]"')
+
+
+def test_the_public_names_are_there_without_torch() -> None:
+    script = """
+import codec
+before = {*codec.__all__, "__version__"} - {*dir(codec)}
+from codec import *
+assert hasattr(codec, "Codec") and not isinstance(None, Codec)
+assert before == set() and not hasattr(codec, "nothing")
+"""
+    result = run_without_torch(script)
+    assert result.returncode == 0, result.stderr
