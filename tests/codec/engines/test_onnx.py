@@ -62,11 +62,11 @@ def test_damaged_and_mismatched_graphs_are_refused(exported: Path) -> None:
         with pytest.raises(ModelError, match=message):
             OnnxEngine(exported).encode_step(sound(40), OnnxEngine(exported).init_encoder(1))
 
-    refused("belongs to other weights: run aecodec export", weights_sha256="00")
+    refused("belongs to other weights: run aecodec export", weights_sha256=64 * "0")
     refused("has format 3, this version reads 2", format=3)
-    refused("does not describe graphs: 'file'", encoder={})
+    refused("does not describe graphs: it has no 'sha256'", encoder={})
     outside = graphs["encoder"] | {"file": "../encoder.onnx"}
-    refused("lies elsewhere", encoder=outside)
+    refused("is no file in the folder", encoder=outside)
     path.write_text(json.dumps(graphs))
     (exported / "encoder.onnx").write_bytes(b"no graph")
     refused(r"encoder\.onnx is damaged: its SHA-256 is")
