@@ -12,7 +12,9 @@ from typing import Any
 from codec.errors import CodecError, ConfigError
 
 
-def whole(name: str, value: Any, low: int, high: int, error: type[CodecError] = ConfigError) -> int:
+def check_whole(
+    name: str, value: Any, low: int, high: int, error: type[CodecError] = ConfigError
+) -> int:
     """A whole number in a range; not a boolean, and no float, even if it is whole.
 
     Args:
@@ -26,7 +28,7 @@ def whole(name: str, value: Any, low: int, high: int, error: type[CodecError] = 
         ConfigError: or ``error``; the value is another one.
 
     Example:
-        >>> whole("effort", "high", 0, 3)
+        >>> check_whole("effort", "high", 0, 3)
         Traceback (most recent call last):
         codec.errors.ConfigError: effort is 'high': it must be a whole number from 0 to 3
     """
@@ -39,7 +41,7 @@ def whole(name: str, value: Any, low: int, high: int, error: type[CodecError] = 
     return number
 
 
-def number(name: str, value: Any, low: float, high: float) -> float:
+def check_number(name: str, value: Any, low: float, high: float) -> float:
     """A number in a range: an int, a float or a fraction.
 
     Args:
@@ -52,7 +54,7 @@ def number(name: str, value: Any, low: float, high: float) -> float:
         ConfigError: it is another one, or no finite number.
 
     Example:
-        >>> number("quality", float("nan"), 0, 10)
+        >>> check_number("quality", float("nan"), 0, 10)
         Traceback (most recent call last):
         codec.errors.ConfigError: quality is nan: it must be a number from 0 to 10
     """
@@ -62,7 +64,7 @@ def number(name: str, value: Any, low: float, high: float) -> float:
     return float(value)
 
 
-def path(name: str, value: Any) -> Path:
+def check_path(name: str, value: Any) -> Path:
     """A path that the system can look up, whether something is there or not.
 
     Args:
@@ -73,7 +75,7 @@ def path(name: str, value: Any) -> Path:
         CodecError: it is no path, or one that the system refuses: too long, or not to be entered.
 
     Example:
-        >>> path("source", 5)
+        >>> check_path("source", 5)
         Traceback (most recent call last):
         codec.errors.CodecError: source is 5: give a path
     """

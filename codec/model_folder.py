@@ -122,7 +122,10 @@ def read_description(folder: Path) -> dict[str, Any]:
         # Folders of earlier versions have the delay in the table "codec".
         delay = description.setdefault("delay", description["codec"].get("delay"))
         if not is_whole(delay, MAX_DELAY_SECONDS * config.sample_rate):
-            raise ValueError(f"delay is {delay!r}: it is at most {MAX_DELAY_SECONDS} seconds")
+            raise ValueError(
+                f"delay is {delay!r}: it is a whole number of samples, {MAX_DELAY_SECONDS} seconds "
+                "at most"
+            )
         if not isinstance(description["name"], str):
             raise TypeError("name is not a string")
         description["name"].encode()  # so that it can be shown

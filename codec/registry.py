@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from codec.arguments import whole
+from codec.arguments import check_whole
 from codec.engines.base import Engine
 from codec.engines.names import ENGINES, EngineName
 from codec.entropy.context import ContextModel
@@ -72,7 +72,7 @@ def load_engine(
         (24000, 480, 20)
     """
     check_engine(engine)
-    threads = whole("threads", threads, 1, MAX_THREADS)
+    threads = check_whole("threads", threads, 1, MAX_THREADS)
     if pretrained := pretrained_source(model):
         with optional_packages("models of other projects", "transformers"):
             from codec.engines.pretrained.families import load_pretrained
@@ -118,7 +118,7 @@ def as_engine(model: Model, engine: EngineName | None = None, *, threads: int = 
     """
     if isinstance(model, str | Path):
         check_engine(engine)
-        threads = whole("threads", threads, 1, MAX_THREADS)
+        threads = check_whole("threads", threads, 1, MAX_THREADS)
         if pretrained_source(model) or not is_packaged(model):
             return load_engine(model, engine, threads=threads)
         return _packaged_engine(find_model(model), engine, threads)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import BinaryIO
 
+from codec.arguments import check_whole
 from codec.errors import FormatError
 from codec.format.bitpack import packed_size
 
@@ -148,12 +149,16 @@ class Header:
             ("hop_length", 2**16),
             ("segments", MAX_SEGMENTS),
         ):
-            value = getattr(self, name)
+            value = check_whole(name, getattr(self, name), -(2**64), 2**64, FormatError)
+            object.__setattr__(self, name, value)
             if not 1 <= value <= high:
                 raise FormatError(f"header says {name} {value}: it must lie in 1..{high}")
-        if len(self.fingerprint) != 16:
+        object.__setattr__(
+            self, "skip", check_whole("skip", self.skip, -(2**64), 2**64, FormatError)
+        )
+        if not isinstance(self.fingerprint, bytes) or len(self.fingerprint) != 16:
             raise FormatError("a model fingerprint has 16 bytes")
-        if len(self.context) not in (0, len(_NO_CONTEXT)):
+        if not isinstance(self.context, bytes) or len(self.context) not in (0, len(_NO_CONTEXT)):
             raise FormatError(f"the identity of a context model has {len(_NO_CONTEXT)} bytes")
         if not 0 <= self.skip <= MAX_SKIP_SECONDS * self.original_sample_rate:
             raise FormatError(
