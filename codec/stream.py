@@ -161,9 +161,7 @@ class StreamEncoder:
         dtx: bool = False,
     ) -> None:
         channels = check_whole("channels", channels, 1, MAX_CHANNELS, FormatError)
-        frames_per_packet = check_whole(
-            "frames_per_packet", frames_per_packet, 1, 0xFFFF, FormatError
-        )
+        frames = check_whole("frames_per_packet", frames_per_packet, 1, 0xFFFF, FormatError)
         wait = check_whole("wait", wait, 0, 2**31)
         bitrate = None if bitrate is None else checked_bitrate(bitrate)
         self._engine = as_engine(model)
@@ -177,7 +175,7 @@ class StreamEncoder:
         num_codebooks = info.codebooks_for(bitrate)
         if not info.fingerprint:
             raise ModelError("this model has no fingerprint yet: save_codec() and load_codec() it")
-        if dtx and (chained or pauses or frames_per_packet > 1 or segments > 1):
+        if dtx and (chained or pauses or frames > 1 or segments > 1):
             raise ConfigError(
                 "only packets of one frame, not chained, without pauses and segments, leave out "
                 "silence: leave frames_per_packet, chained, pauses and segments as they are by "
@@ -187,7 +185,7 @@ class StreamEncoder:
             channels=channels,
             num_codebooks=info.num_codebooks if variable else num_codebooks,
             bits_per_code=info.bits_per_code,
-            frames_per_packet=frames_per_packet,
+            frames_per_packet=frames,
             sample_rate=info.sample_rate,
             original_sample_rate=(
                 info.sample_rate if original_sample_rate is None else original_sample_rate
