@@ -135,11 +135,12 @@ def checked_bitrate(bitrate: Any) -> Bitrate:
     """
     if isinstance(bitrate, str):
         raise ConfigError(f"bitrate {shown(bitrate)} is a string: give bits per second as 6000")
-    check_number("bitrate", bitrate, 0, 1e12)
-    exact: Bitrate = int(bitrate) if isinstance(bitrate, numbers.Integral) else Fraction(bitrate)
-    if exact <= 0:
-        raise ConfigError(f"bitrate {bitrate} is not positive: give bits per second as 6000")
-    return exact
+    value = check_number("bitrate", bitrate, 0, 1e12)
+    if value <= 0:
+        raise ConfigError(f"bitrate is {bitrate}: give bits per second as 6000")
+    if isinstance(bitrate, numbers.Integral):
+        return int(bitrate)
+    return bitrate if isinstance(bitrate, Fraction) else Fraction(value)
 
 
 def format_bitrate(bits_per_second: Fraction | float) -> str:

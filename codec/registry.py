@@ -117,8 +117,6 @@ def as_engine(model: Model, engine: EngineName | None = None, *, threads: int = 
         10
     """
     if isinstance(model, str | Path):
-        check_engine(engine)
-        threads = check_whole("threads", threads, 1, MAX_THREADS)
         if pretrained_source(model) or not is_packaged(model):
             return load_engine(model, engine, threads=threads)
         return _packaged_engine(find_model(model), engine, threads)
@@ -234,6 +232,8 @@ _packaged_lock = threading.Lock()
 
 
 def _packaged_engine(folder: Path, engine: EngineName | None, threads: int) -> Engine:
+    check_engine(engine)
+    threads = check_whole("threads", threads, 1, MAX_THREADS)
     with _packaged_lock:  # or threads that begin together would load one each
         return _load_packaged(folder, engine, threads)
 

@@ -1,4 +1,4 @@
-"""Every public function says in one line what is wrong with an argument, and takes NumPy's numbers."""
+"""Public functions say in one line what is wrong with an argument, and take NumPy's numbers."""
 
 from __future__ import annotations
 
