@@ -111,7 +111,7 @@ def test_a_description_with_any_other_value_is_refused_or_works(
         engine = load_engine(folder, "onnx")
         engine.init_encoder(1), engine.init_decoder(1)  # type: ignore[unused-ignore]
 
-    for what, changed in mutations(document):
+    for what, changed in [*mutations(document)][::2]:  # all of them take seconds
         path.write_text(json.dumps(changed))
         assert_clear(read, folder, what)
     for data in (b"", b"\xff", b"{", b"[]", NESTED, b'{"format": 1' + b"0" * 5000 + b"}"):
@@ -206,11 +206,11 @@ def test_a_context_model_that_is_damaged_or_forged_is_refused_or_works(folder: P
     begin, end = data.index(b'{"format'), data.index(b"}}", data.index(b'{"format')) + 2
     meta = json.loads(data[begin:end])
     forged = []
-    for _, changed in mutations(meta):
+    for _, changed in [*mutations(meta)][::2]:
         encoded = json.dumps(changed).encode()
         if len(encoded) <= end - begin:
             forged.append(data[:begin] + encoded.ljust(end - begin) + data[end:])
-    assert len(forged) > 200
+    assert len(forged) > 100
     for number, changed in enumerate((*forged, *damaged(data, 60, 1), *list(tables(data))[::7])):
         path.write_bytes(changed)
         if not assert_clear(lambda path: load_engine(path, "onnx").info.context, folder, number):
