@@ -47,7 +47,6 @@ from benchmarks.shared.resampling import resample
 from benchmarks.shared.tables import markdown_table
 from codec.engines.base import Engine, JoinsSessions
 from codec.engines.names import ENGINES
-from codec.engines.onnx import LIVE_CALLS
 from codec.errors import CodecError
 from codec.files import PACKET_SECONDS
 from codec.model_folder import DEFAULT_MODEL, find_model, has_graphs
@@ -57,8 +56,6 @@ from codec.stream import StreamDecoder, StreamEncoder
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PUSHES_MS = (20, 40, 100, 1000)
-SETTLE_SECONDS = 120
-"""Within these Linux moves the weights of live streams to huge pages (`codec.engines.memory`)."""
 DEFAULT_PEERS = ("opus", "encodec", "dac", "mimi", "snac")
 OURS = Aecodec.name
 
@@ -234,22 +231,17 @@ def _push_times(steps: list[float], push_seconds: float) -> dict[str, float]:
     }
 
 
-def engines(model: str, seconds: float, rounds: int, settle_seconds: float) -> dict[str, Any]:
+def engines(model: str, seconds: float, rounds: int) -> dict[str, Any]:
     """Milliseconds of a packet on every engine, engines in turn; without packing.
 
     Args:
         model: model of aecodec.
         seconds: duration of the audio.
         rounds: number of rounds, of which the best counts.
-        settle_seconds: time between a minute of live steps and measuring; 0 leaves both out.
     """
     threads = torch.get_num_threads()
     loaded = {name: load_engine(model, name, threads=threads) for name in ENGINES}
     info = loaded["torch"].info
-    if settle_seconds:
-        silence = np.zeros((1, info.hop_length), np.float32)
-        decode_blocks(loaded["onnx"], encode_blocks(loaded["onnx"], [silence] * LIVE_CALLS))
-        time.sleep(settle_seconds)
     rows = []
     for frames in (1, int(PACKET_SECONDS * info.frame_rate)):
         step = frames * info.hop_length
@@ -273,7 +265,7 @@ def engines(model: str, seconds: float, rounds: int, settle_seconds: float) -> d
                 "largest_difference": float(np.abs(sounds[0] - sounds[1]).max()),
             }
         )
-    return {"threads": threads, "settle_seconds": settle_seconds, "rows": rows}
+    return {"threads": threads, "rows": rows}
 
 
 def encode_blocks(engine: Engine, blocks: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -482,7 +474,6 @@ def measure(
     parts = ("first_packet", "offline", "streaming", "engines", "sessions")
     figures: dict[str, Any] = {part: [] for part in parts}
     seconds, neural_seconds, rounds = (6.0, 1.0, 1) if quick else (60.0, 3.0, 5)
-    settle = 0.0 if quick else SETTLE_SECONDS
     for count in threads:
         names = [name for name in peers if count == 1 or not find_contender(name).needs_weights]
         with fresh_process(count) as run:
@@ -492,7 +483,7 @@ def measure(
             figures["streaming"] += run(streaming, model, seconds)
             if has_graphs(find_model(model)):
                 report_progress(f"engines, {count} thread(s)")
-                figures["engines"].append(run(engines, model, min(seconds, 6.0), rounds, settle))
+                figures["engines"].append(run(engines, model, min(seconds, 6.0), rounds))
             report_progress(f"live sessions, {count} thread(s)")
             figures["sessions"].append(run(live_streams, model, 20 if quick else 1000))
             report_progress(f"whole clips, {count} thread(s)")
@@ -618,15 +609,9 @@ def _engines_section(results: list[dict[str, Any]]) -> str:
     for side in ("encode", "decode"):
         header += [f"{side}, ms: torch / onnx", "ratio"]
     header += ["same codes", "difference"]
-    before = ""
-    if seconds := max((result["settle_seconds"] for result in results), default=0):
-        before = (
-            f"Before, onnxruntime makes {LIVE_CALLS} steps of one frame, and {seconds:g} s pass, "
-            "in which Linux moves its weights to huge pages. "
-        )
     return (
         "One step of so many frames with PyTorch and with onnxruntime, in turn. "
-        f"{before}Difference: the largest between samples decoded from equal codes.\n\n"
+        "Difference: the largest between samples decoded from equal codes.\n\n"
         f"{markdown_table(header, rows)}"
     )
 

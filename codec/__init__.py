@@ -1,8 +1,8 @@
 """aecodec: a neural audio codec for speech and general audio at a few kilobits per second.
 
-The names below are the public interface. Those with more to import are imported when first used,
-so that ``import codec`` is quick; only `Codec`, `load_codec` and `save_codec` import PyTorch, which
-``pip install "aecodec[torch]"`` brings.
+The names below are the public interface. Each is imported when it is first used, so that
+``import codec`` is quick; only `Codec`, `load_codec` and `save_codec` import PyTorch, which
+``pip install "aecodec[torch]"`` brings. Without it they are there as well, and say so when called.
 """
 
 from __future__ import annotations
@@ -10,25 +10,23 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from codec.config import CodecConfig
-from codec.errors import (
-    AudioError,
-    CodecError,
-    ConfigError,
-    FormatError,
-    MissingPackageError,
-    ModelError,
-    StreamFinishedError,
-    optional_packages,
-)
-from codec.format.container import Gap, Header, Packet, PacketReader, PacketWriter
-
 if TYPE_CHECKING:
     from codec.calls.jitter import CallStatistics, JitterBuffer
+    from codec.config import CodecConfig
     from codec.edit import concat_files, cut_file, peel_file
     from codec.engines.base import Engine, EngineInfo
     from codec.entropy.redundancy import Redundancy
+    from codec.errors import (
+        AudioError,
+        CodecError,
+        ConfigError,
+        FormatError,
+        MissingPackageError,
+        ModelError,
+        StreamFinishedError,
+    )
     from codec.files import decode_file, encode_file
+    from codec.format.container import Gap, Header, Packet, PacketReader, PacketWriter
     from codec.network.model import Codec
     from codec.network.weights import load_codec, save_codec
     from codec.registry import codec_for, load_engine
@@ -69,15 +67,28 @@ __all__ = [
     "save_codec",
 ]
 
-_LAZY = {
+_MODULES = {
+    "AudioError": "codec.errors",
     "CallStatistics": "codec.calls.jitter",
     "Codec": "codec.network.model",
+    "CodecConfig": "codec.config",
+    "CodecError": "codec.errors",
+    "ConfigError": "codec.errors",
     "Engine": "codec.engines.base",
     "EngineInfo": "codec.engines.base",
+    "FormatError": "codec.errors",
+    "Gap": "codec.format.container",
+    "Header": "codec.format.container",
     "JitterBuffer": "codec.calls.jitter",
+    "MissingPackageError": "codec.errors",
+    "ModelError": "codec.errors",
+    "Packet": "codec.format.container",
+    "PacketReader": "codec.format.container",
+    "PacketWriter": "codec.format.container",
     "Redundancy": "codec.entropy.redundancy",
     "StreamDecoder": "codec.stream",
     "StreamEncoder": "codec.stream",
+    "StreamFinishedError": "codec.errors",
     "codec_for": "codec.registry",
     "concat_files": "codec.edit",
     "cut_file": "codec.edit",
@@ -91,7 +102,25 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
+    if name not in _MODULES:
         raise AttributeError(f"module 'codec' has no attribute {name!r}")
-    with optional_packages(f"codec.{name}", "torch"):
-        return getattr(importlib.import_module(_LAZY[name]), name)
+    from codec.errors import MissingPackageError, optional_packages
+
+    try:
+        with optional_packages(f"codec.{name}", "torch"):
+            return getattr(importlib.import_module(_MODULES[name]), name)
+    except MissingPackageError as error:
+        return _missing(name, error)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _missing(name: str, error: Exception) -> type:
+    """What stands for a class or function that cannot be imported: it raises when it is called."""
+
+    def __new__(cls: type, *_: Any, **__: Any) -> Any:
+        raise error
+
+    return type(name, (), {"__new__": __new__, "__doc__": str(error)})

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numbers
 import re
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from codec.arguments import check_number, shown
 from codec.errors import ConfigError
 
 Bitrate: TypeAlias = int | Fraction
@@ -89,6 +91,7 @@ class FrameRates:
             raise ConfigError(NO_CODES)
         if bitrate is None:
             return self.num_codebooks
+        bitrate = checked_bitrate(bitrate)
         lowest, highest = self.bitrates[0], self.bitrates[-1]
         if not lowest <= bitrate <= highest:
             steps = f"in steps of {format_bitrate(lowest)}"
@@ -118,6 +121,26 @@ def parse_bitrate(text: str) -> Fraction:
             f"bitrate {text!r} is not a positive number of bits per second: write 6000, 6k or 2.4k"
         )
     return bits
+
+
+def checked_bitrate(bitrate: Any) -> Bitrate:
+    """A bitrate as an exact number; NumPy's numbers and floats count.
+
+    Raises:
+        ConfigError: it is none, such as a string, or not positive.
+
+    Example:
+        >>> checked_bitrate(6e3)
+        Fraction(6000, 1)
+    """
+    if isinstance(bitrate, str):
+        raise ConfigError(f"bitrate {shown(bitrate)} is a string: give bits per second as 6000")
+    value = check_number("bitrate", bitrate, 0, 1e12)
+    if value <= 0:
+        raise ConfigError(f"bitrate is {bitrate}: give bits per second as 6000")
+    if isinstance(bitrate, numbers.Integral):
+        return int(bitrate)
+    return bitrate if isinstance(bitrate, Fraction) else Fraction(value)
 
 
 def format_bitrate(bits_per_second: Fraction | float) -> str:

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from codec.bitrate import Bitrate
+from codec.arguments import check_path, shown
+from codec.bitrate import Bitrate, checked_bitrate
 from codec.entropy.payload import PayloadDecoder, PayloadEncoder
 from codec.errors import CodecError, FormatError
 from codec.format.container import Coding, Header, Packet, PacketWriter
@@ -55,9 +56,9 @@ def cut_file(
         >>> soundfile.info("part.wav").frames / 24_000
         2.25
     """
-    source, target = Path(source), Path(target)
+    source, target = check_path("source", source), check_path("target", target)
     check_apart(source, target)
-    check_part(start, end)
+    start, end = check_part(start, end)
     with open_codes(source) as file, atomic_output(target, force=force) as out:
         before, found = 0, False  # samples of the streams that came before
         for stream in read_streams(file):
@@ -93,10 +94,13 @@ def concat_files(sources: Sequence[str | Path], target: str | Path, *, force: bo
         >>> soundfile.info("twice.wav").frames
         48000
     """
-    target = Path(target)
+    target = check_path("target", target)
+    if isinstance(sources, str | Path):
+        raise CodecError(f"sources is {shown(sources)}: give a list of paths")
+    sources = [check_path("source", source) for source in sources]
     first: Header | None = None
     with atomic_output(target, force=force) as out:
-        for source in map(Path, sources):
+        for source in sources:
             check_apart(source, target)
             with open_codes(source) as file, _about(source):
                 for stream in read_streams(file):
@@ -141,7 +145,8 @@ def peel_file(
         >>> Path("small.codes").read_bytes() == Path("direct.codes").read_bytes()
         True
     """
-    source, target = Path(source), Path(target)
+    source, target = check_path("source", source), check_path("target", target)
+    bitrate = checked_bitrate(bitrate)
     check_apart(source, target)
     with open_codes(source) as file, atomic_output(target, force=force) as out:
         for stream in read_streams(file):

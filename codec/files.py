@@ -14,7 +14,8 @@ from typing import BinaryIO, Literal
 
 import numpy as np
 
-from codec.bitrate import Bitrate, ceil_div
+from codec.arguments import check_path, check_whole, shown
+from codec.bitrate import Bitrate, ceil_div, checked_bitrate
 from codec.engines.base import Engine, EngineInfo
 from codec.engines.names import EngineName
 from codec.entropy.allocation import Allocator
@@ -50,6 +51,9 @@ MAX_SEGMENTS = 4
 TOGETHER_SECONDS = 64.0
 """Audio that is decoded side by side, or among which the bits are shared, all channels together. It
 lies in memory."""
+
+MIN_OUTPUT_RATE, MAX_OUTPUT_RATE = 1_000, 384_000
+"""Sampling rates of decoded files."""
 
 Progress = Callable[[float], None]
 """Called with the share that is done, from 0 to 1."""
@@ -110,7 +114,12 @@ def encode_file(
         >>> summary.num_frames, summary.num_bytes < 375  # silence takes less than 3 kbit/s
         (50, True)
     """
-    source, target = Path(source), Path(target)
+    source, target = check_path("source", source), check_path("target", target)
+    if frames_per_packet is not None:
+        frames_per_packet = check_whole("frames_per_packet", frames_per_packet, 1, 0xFFFF)
+    if target_bytes is not None:
+        target_bytes = check_whole("target_bytes", target_bytes, 1, 2**63)
+    bitrate = None if bitrate is None else checked_bitrate(bitrate)
     check_apart(source, target)
     with seekable_input(source) as readable, open_audio(readable, mono=mono) as reader:
         if reader.channels > MAX_CHANNELS:
@@ -272,9 +281,14 @@ def decode_file(
         >>> soundfile.info("part.wav").frames
         12000
     """
-    source, target = Path(source), Path(target)
+    source, target = check_path("source", source), check_path("target", target)
+    if sample_rate is not None and not (isinstance(sample_rate, str) and sample_rate == "model"):
+        sample_rate = check_whole("sample_rate", sample_rate, MIN_OUTPUT_RATE, MAX_OUTPUT_RATE)
+    if suffix is not None and not isinstance(suffix, str):
+        raise CodecError(f"suffix is {shown(suffix)}: give one such as '.wav'")
+    bitrate = None if bitrate is None else checked_bitrate(bitrate)
     check_apart(source, target)
-    check_part(start, end)
+    start, end = check_part(start, end)
     if suffix is None:
         suffix = ".wav" if is_pipe(target) else target.suffix.lower()
     with open_codes(source) as file:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import struct
 from dataclasses import dataclass
 from importlib import resources
@@ -34,9 +35,31 @@ FOLDER_FORMAT = 2
 GRAPHS_FORMAT = 2
 DEFAULT_MODEL = "speech24k"
 
+MAX_DELAY_SECONDS = 10
+MAX_STATE_SIZE = 2**24
+"""Values of a tensor of a state, for one channel."""
+MAX_DIMENSIONS = 8
+STATE_TYPES = ("float32", "float64", "int32", "int64", "bool")
+
+PACKAGED = Path(str(resources.files("codec") / "models"))
+"""The folder of the packaged models."""
+
 WEIGHTS = "weights.safetensors"
 GRAPHS, TEST_VECTORS = "graphs.json", "test_vectors.json"
 ENCODER, DECODER = "encoder.onnx", "decoder.onnx"
+
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, RecursionError, CodecError)
+"""What may be raised where a file of a model is not as it should be."""
+
+_KINDS = {
+    "F16": "float16",
+    "F32": "float32",
+    "I8": "int8",
+    "I32": "int32",
+    "U8": "uint8",
+    "U16": "uint16",
+}
+"""NumPy's names of the types of stored tensors."""
 
 
 def find_model(model: str | Path) -> Path:
@@ -51,21 +74,33 @@ def find_model(model: str | Path) -> Path:
     """
     if is_hub_model(model):
         return fetch_model(str(model))
-    packaged = Path(str(resources.files("codec") / "models"))
-    names = sorted(entry.name for entry in packaged.iterdir()) if packaged.is_dir() else []
-    folder = packaged / str(model) if str(model) in names else Path(model)
-    if not (folder / "config.json").is_file():
+    if not isinstance(model, str | Path):
+        raise ModelError(f"{model!r} is no model: give a name or a folder")
+    names = sorted(entry.name for entry in PACKAGED.iterdir()) if PACKAGED.is_dir() else []
+    folder = PACKAGED / str(model) if is_packaged(model) else Path(model)
+    try:
+        (folder / "config.json").stat()
+    except (OSError, ValueError) as error:  # a name may be too long, or none at all
         raise ModelError(
             f"no model {str(model)!r}: give a folder with config.json and weights.safetensors, "
             f"or one of {names}"
-        )
+        ) from error
     return folder
+
+
+def is_packaged(model: str | Path) -> bool:
+    """Whether this is the name of a packaged model.
+
+    Example:
+        >>> is_packaged("speech24k"), is_packaged("speech24k/..")
+        (True, False)
+    """
+    return str(model) in (entry.name for entry in PACKAGED.iterdir())
 
 
 def find_by_fingerprint(fingerprint: bytes) -> Path | None:
     """Folder of the packaged model with a fingerprint; None if there is none."""
-    packaged = Path(str(resources.files("codec") / "models"))
-    for folder in sorted(packaged.glob("*/")):
+    for folder in sorted(PACKAGED.glob("*/")):
         if read_description(folder)["fingerprint"] == fingerprint.hex():
             return folder
     return None
@@ -81,18 +116,23 @@ def read_description(folder: Path) -> dict[str, Any]:
     """
     path = folder / "config.json"
     try:
-        description = json.loads(path.read_text("utf-8"))
+        description = read_json(path)
         version = description["format"]
-        CodecConfig.from_dict(description["codec"])
+        config = CodecConfig.from_dict(description["codec"])
         # Folders of earlier versions have the delay in the table "codec".
-        description.setdefault("delay", description["codec"].get("delay"))
-        if not isinstance(description["delay"], int):
-            raise TypeError("delay is not a whole number")
-        for key in ("name", "fingerprint", "weights_sha256"):
-            if not isinstance(description[key], str):
-                raise TypeError(f"{key} is not a string")
-    except (OSError, ValueError, KeyError, TypeError, CodecError) as error:
-        raise ModelError(f"{path} is not a model description: {error}") from error
+        delay = description.setdefault("delay", description["codec"].get("delay"))
+        if not is_whole(delay, MAX_DELAY_SECONDS * config.sample_rate):
+            raise ValueError(
+                f"delay is {delay!r}: it is a whole number of samples, {MAX_DELAY_SECONDS} seconds "
+                "at most"
+            )
+        if not isinstance(description["name"], str):
+            raise TypeError("name is not a string")
+        description["name"].encode()  # so that it can be shown
+        check_hexadecimal(description, "fingerprint", 32)
+        check_hexadecimal(description, "weights_sha256", 64)
+    except UNREADABLE as error:
+        raise ModelError(f"{path} is not a model description: {reason_of(error)}") from error
     if version != FOLDER_FORMAT:
         older = isinstance(version, int) and version < FOLDER_FORMAT
         remedy = "train it again, or use aecodec 0.1" if older else "upgrade aecodec"
@@ -100,6 +140,37 @@ def read_description(folder: Path) -> dict[str, Any]:
             f"{path} has format {version}, this version reads {FOLDER_FORMAT}: {remedy}"
         )
     return dict(description)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Contents of a file with a JSON object.
+
+    Raises:
+        OSError, ValueError, RecursionError: see `UNREADABLE`.
+    """
+    content = json.loads(path.read_text("utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError("it is no JSON object")
+    return content
+
+
+def reason_of(error: Exception) -> str:
+    """Why a file cannot be read, in one line, from one of `UNREADABLE`."""
+    if isinstance(error, KeyError):
+        return f"it has no {error}"
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def is_whole(value: object, highest: int) -> bool:
+    """Whether a value from JSON is a whole number from 0 to ``highest``."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= highest
+
+
+def check_hexadecimal(description: dict[str, Any], key: str, digits: int) -> None:
+    """Raise a ValueError if a value is not a number of hexadecimal digits."""
+    value = description[key]
+    if not isinstance(value, str) or not re.fullmatch(f"[0-9a-f]{{{digits}}}", value):
+        raise ValueError(f"{key} is {value!r}: it has {digits} hexadecimal digits")
 
 
 def read_weights(folder: Path, description: dict[str, Any]) -> bytes:
@@ -151,7 +222,10 @@ def stored_tensors(weights: bytes) -> dict[str, StoredTensor]:
     Eight bytes of length, a table in JSON, then the values, little-endian.
 
     Args:
-        weights: contents of the file, or at least its table.
+        weights: contents of the file.
+
+    Raises:
+        ModelError: the file is damaged, or has tensors of another type than weights have.
 
     Example:
         >>> folder = find_model("speech24k")
@@ -159,20 +233,33 @@ def stored_tensors(weights: bytes) -> dict[str, StoredTensor]:
         >>> stored_tensors(data)["encoder.project.weight"].shape
         (256, 256)
     """
-    (size,) = struct.unpack_from("<Q", weights)
-    table = json.loads(weights[8 : 8 + size])
-    kinds = {"F16": "float16", "F32": "float32", "I8": "int8", "U8": "uint8", "U16": "uint16"}
-    kinds["I32"] = "int32"
-    return {
-        name: StoredTensor(
-            kind=kinds[entry["dtype"]],
-            shape=tuple(entry["shape"]),
-            offset=8 + size + entry["data_offsets"][0],
-            length=entry["data_offsets"][1] - entry["data_offsets"][0],
-        )
-        for name, entry in table.items()
-        if name != "__metadata__"
-    }
+    try:
+        (size,) = struct.unpack_from("<Q", weights)
+        table = json.loads(weights[8 : 8 + size])
+        if not isinstance(table, dict):
+            raise TypeError("it is no JSON object")
+        return {
+            name: _stored_tensor(entry, 8 + size, len(weights))
+            for name, entry in table.items()
+            if name != "__metadata__"
+        }
+    except (struct.error, *UNREADABLE) as error:
+        raise ModelError(
+            f"the table of the stored tensors is damaged: {reason_of(error)}; copy the model again"
+        ) from error
+
+
+def _stored_tensor(entry: dict[str, Any], begin: int, end: int) -> StoredTensor:
+    """A tensor of a file whose values lie between ``begin`` and ``end``."""
+    kind, shape = _KINDS[entry["dtype"]], entry["shape"]
+    first, last = entry["data_offsets"]
+    if len(shape) > MAX_DIMENSIONS or not all(
+        is_whole(each, end) for each in (*shape, first, last)
+    ):
+        raise ValueError("sizes and places are no whole numbers below the size of the file")
+    if begin + last > end or last - first != prod(shape) * np.dtype(kind).itemsize:
+        raise ValueError(f"a tensor of shape {shape} does not lie at {first} to {last}")
+    return StoredTensor(kind, tuple(shape), begin + first, last - first)
 
 
 def count_parameters(model: str | Path) -> int:
@@ -206,21 +293,38 @@ def read_graphs(folder: Path) -> dict[str, Any]:
     """
     path = folder / GRAPHS
     try:
-        description = json.loads(path.read_text("utf-8"))
+        description = read_json(path)
         version = description["format"]
+        check_hexadecimal(description, "weights_sha256", 64)
         for side in ("encoder", "decoder"):
-            for key in ("file", "sha256"):
-                if not isinstance(description[side][key], str):
-                    raise TypeError(f"{key} is not a string")
+            check_hexadecimal(description[side], "sha256", 64)
+            file = description[side]["file"]
+            # The name may become an address of a page, or of a copy of it.
+            if not re.fullmatch(r"[\w-][\w.-]*", file):
+                raise ValueError(f"{file!r} is no file in the folder")
             for state in description[side]["states"]:
-                _ = state["type"], [*state["shape"]], state["value"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path} does not describe graphs: {error}; run aecodec export") from error
+                _check_state(state)
+    except UNREADABLE as error:
+        raise ModelError(
+            f"{path} does not describe graphs: {reason_of(error)}; run aecodec export"
+        ) from error
     if version != GRAPHS_FORMAT:
         raise ModelError(
             f"{path} has format {version}, this version reads {GRAPHS_FORMAT}: run aecodec export"
         )
     return dict(description)
+
+
+def _check_state(state: dict[str, Any]) -> None:
+    """Raise a ValueError if a tensor of an initial state cannot be made."""
+    kind, shape, value = state["type"], state["shape"], state["value"]
+    if kind not in STATE_TYPES:
+        raise ValueError(f"a state is of type {kind!r}: give one of {STATE_TYPES}")
+    whole = len(shape) <= MAX_DIMENSIONS and all(is_whole(each, MAX_STATE_SIZE) for each in shape)
+    if not whole or prod(shape) > MAX_STATE_SIZE:
+        raise ValueError(f"a state has shape {shape}: it has {MAX_STATE_SIZE} values at most")
+    if not isinstance(value, int | float) or not abs(value) < 2**31:
+        raise ValueError(f"a state begins with {value!r}: give a number")
 
 
 def read_graph(folder: Path, description: dict[str, Any]) -> Path:
@@ -234,10 +338,6 @@ def read_graph(folder: Path, description: dict[str, Any]) -> Path:
         ModelError: the file is missing or damaged.
     """
     path = folder / str(description["file"])
-    if path.parent != folder:
-        raise ModelError(
-            f"{folder / GRAPHS} names {path}, which lies elsewhere: run aecodec export"
-        )
     digest = hashlib.sha256(_read(path)).hexdigest()
     if digest != description["sha256"]:
         raise ModelError(

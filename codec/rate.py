@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from codec.arguments import check_number
 from codec.engines.base import Engine, WeighsCodes
 from codec.entropy.allocation import ConstantQuality, Floats, gains, heard, threshold
 from codec.errors import CodecError, ModelError
@@ -57,8 +58,7 @@ class QualityScale:
         Raises:
             CodecError: it is out of this range.
         """
-        if not 0 <= quality <= HIGHEST_QUALITY:
-            raise CodecError(f"quality {quality:g} is out of range: give a number from 0 to 10")
+        quality = check_number("quality", quality, 0, HIGHEST_QUALITY)
         num_frames, count = self._worth.shape
         mean, price = 1 + (count - 1) * quality / HIGHEST_QUALITY, self._prices[0]
         return ConstantQuality(threshold(self._worth, self._prices, mean * num_frames * price))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from codec.arguments import check_whole
 from codec.engines.base import Engine
 from codec.engines.names import ENGINES, EngineName
 from codec.entropy.context import ContextModel
@@ -17,6 +20,7 @@ from codec.model_folder import (
     find_by_fingerprint,
     find_model,
     has_graphs,
+    is_packaged,
     read_description,
 )
 
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
 Model: TypeAlias = "Engine | Codec | str | Path"
 """Whatever names a model: an engine, a PyTorch model, a packaged name or a model folder."""
 
+
+MAX_THREADS = 1024
 
 PRETRAINED = ("encodec", "dac", "mimi", "snac")
 """Families of models of other projects."""
@@ -65,6 +71,8 @@ def load_engine(
         >>> engine.info.sample_rate, engine.info.hop_length, engine.info.num_codebooks
         (24000, 480, 20)
     """
+    check_engine(engine)
+    threads = check_whole("threads", threads, 1, MAX_THREADS)
     if pretrained := pretrained_source(model):
         with optional_packages("models of other projects", "transformers"):
             from codec.engines.pretrained.families import load_pretrained
@@ -79,8 +87,6 @@ def load_engine(
         from codec.engines.onnx import OnnxEngine
 
         return OnnxEngine(folder, threads)
-    if engine != "torch":
-        raise ModelError(f"no engine {engine!r}: give one of {list(ENGINES)}")
     with optional_packages("PyTorch's engine", "torch"):
         from codec.engines.torch import TorchEngine
         from codec.network.weights import load_codec
@@ -92,6 +98,10 @@ def load_engine(
 
 def as_engine(model: Model, engine: EngineName | None = None, *, threads: int = 1) -> Engine:
     """The engine that ``model`` is or names.
+
+    Packaged models are loaded once and shared by all sessions and threads, like those of
+    `codec_for`. The last four stay loaded until the process ends; whoever needs an engine that ends
+    with its sessions gives one of `load_engine`. A model folder, which may change, is loaded anew.
 
     Args:
         model: an engine, a PyTorch model, a packaged name or a model folder.
@@ -106,13 +116,20 @@ def as_engine(model: Model, engine: EngineName | None = None, *, threads: int = 
         >>> as_engine(load_codec()).info.bits_per_code
         10
     """
-    if isinstance(model, Engine):
-        return model
     if isinstance(model, str | Path):
-        return load_engine(model, engine, threads=threads)
-    from codec.engines.torch import TorchEngine
+        if pretrained_source(model) or not is_packaged(model):
+            return load_engine(model, engine, threads=threads)
+        return _packaged_engine(find_model(model), engine, threads)
+    if isinstance(model, Engine) and not isinstance(model, type):
+        return model
+    if (network := sys.modules.get("codec.network.model")) and isinstance(model, network.Codec):
+        from codec.engines.torch import TorchEngine
 
-    return TorchEngine(model)
+        return TorchEngine(model)
+    raise ModelError(
+        f"{type(model).__name__} is not a model: give an engine, a Codec, the name of a packaged "
+        "model or a model folder"
+    )
 
 
 def codec_for(header: Header, engine: EngineName | None = None, *, threads: int = 1) -> Engine:
@@ -180,7 +197,6 @@ def check_model(engine: Engine, header: Header) -> None:
         )
 
 
-@lru_cache(maxsize=4)
 def engine_for(fingerprint: bytes, engine: EngineName | None = None, threads: int = 1) -> Engine:
     """The packaged model with a fingerprint; loaded once per process.
 
@@ -203,4 +219,25 @@ def engine_for(fingerprint: bytes, engine: EngineName | None = None, threads: in
             f"the stream was made with model {fingerprint.hex()}, which is not packaged: "
             "give the right folder with --model"
         )
+    return _packaged_engine(folder, engine, threads)
+
+
+def check_engine(engine: object) -> None:
+    """Raise a ModelError for what is no name of an engine."""
+    if engine is not None and engine not in ENGINES:
+        raise ModelError(f"no engine {engine!r}: give one of {list(ENGINES)}")
+
+
+_packaged_lock = threading.Lock()
+
+
+def _packaged_engine(folder: Path, engine: EngineName | None, threads: int) -> Engine:
+    check_engine(engine)
+    threads = check_whole("threads", threads, 1, MAX_THREADS)
+    with _packaged_lock:  # or threads that begin together would load one each
+        return _load_packaged(folder, engine, threads)
+
+
+@lru_cache(maxsize=4)
+def _load_packaged(folder: Path, engine: EngineName | None, threads: int) -> Engine:
     return load_engine(folder, engine, threads=threads)

@@ -13,7 +13,8 @@ from typing import NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 
-from codec.bitrate import Bitrate
+from codec.arguments import check_whole, shown
+from codec.bitrate import Bitrate, checked_bitrate
 from codec.engines.base import Engine, State, WeighsCodes, encode_block
 from codec.entropy.allocation import (
     Allocator,
@@ -37,7 +38,15 @@ from codec.entropy.silence import (
     SilenceDetector,
 )
 from codec.errors import AudioError, ConfigError, FormatError, ModelError, StreamFinishedError
-from codec.format.container import CODED_FORMAT, END_SIZE, PLAIN_FORMAT, Coding, Header, Packet
+from codec.format.container import (
+    CODED_FORMAT,
+    END_SIZE,
+    MAX_CHANNELS,
+    PLAIN_FORMAT,
+    Coding,
+    Header,
+    Packet,
+)
 from codec.format.payload import Codes
 from codec.io.audio import Samples
 from codec.model_folder import DEFAULT_MODEL
@@ -151,6 +160,10 @@ class StreamEncoder:
         redundancy: Redundancy | None = None,
         dtx: bool = False,
     ) -> None:
+        channels = check_whole("channels", channels, 1, MAX_CHANNELS, FormatError)
+        frames = check_whole("frames_per_packet", frames_per_packet, 1, 0xFFFF, FormatError)
+        wait = check_whole("wait", wait, 0, 2**31)
+        bitrate = None if bitrate is None else checked_bitrate(bitrate)
         self._engine = as_engine(model)
         info = self._engine.info
         context = info.context if entropy_coding else None
@@ -162,7 +175,7 @@ class StreamEncoder:
         num_codebooks = info.codebooks_for(bitrate)
         if not info.fingerprint:
             raise ModelError("this model has no fingerprint yet: save_codec() and load_codec() it")
-        if dtx and (chained or pauses or frames_per_packet > 1 or segments > 1):
+        if dtx and (chained or pauses or frames > 1 or segments > 1):
             raise ConfigError(
                 "only packets of one frame, not chained, without pauses and segments, leave out "
                 "silence: leave frames_per_packet, chained, pauses and segments as they are by "
@@ -172,9 +185,11 @@ class StreamEncoder:
             channels=channels,
             num_codebooks=info.num_codebooks if variable else num_codebooks,
             bits_per_code=info.bits_per_code,
-            frames_per_packet=frames_per_packet,
+            frames_per_packet=frames,
             sample_rate=info.sample_rate,
-            original_sample_rate=original_sample_rate or info.sample_rate,
+            original_sample_rate=(
+                info.sample_rate if original_sample_rate is None else original_sample_rate
+            ),
             hop_length=info.hop_length,
             fingerprint=info.fingerprint,
             context=context.identity if context else b"",
@@ -221,6 +236,7 @@ class StreamEncoder:
 
     @bitrate.setter
     def bitrate(self, bitrate: Bitrate) -> None:
+        bitrate = checked_bitrate(bitrate)
         self._engine.info.codebooks_for(bitrate)
         if not isinstance(self._allocator, RateControl):
             raise ConfigError(
@@ -273,7 +289,10 @@ class StreamEncoder:
             StreamFinishedError: `finish` was called.
         """
         self._check_running()
-        block = np.asarray(samples)
+        try:
+            block = np.asarray(samples)
+        except (TypeError, ValueError) as error:
+            raise AudioError("samples are no array: give floats of shape [channels, n]") from error
         if block.dtype.kind != "f":
             raise AudioError(
                 f"samples are {block.dtype}: give floats in [-1, 1] (16-bit integers / 32768)"
@@ -304,7 +323,9 @@ class StreamEncoder:
             StreamFinishedError: `finish` was called before.
         """
         self._check_running()
-        num_samples = self._num_samples if num_samples is None else num_samples
+        if num_samples is None:
+            num_samples = self._num_samples
+        num_samples = check_whole("num_samples", num_samples, 0, 2**63, AudioError)
         if self.header.model_samples(num_samples) != self._num_samples:
             raise AudioError(
                 f"{num_samples} samples at {self.header.original_sample_rate} Hz are "
@@ -477,6 +498,9 @@ class StreamDecoder:
     def __init__(
         self, model: Model | None, header: Header, *, bitrate: Bitrate | None = None
     ) -> None:
+        if not isinstance(header, Header):
+            raise FormatError(f"header is {shown(header)}: give the header of the stream")
+        bitrate = None if bitrate is None else checked_bitrate(bitrate)
         if header.skip:
             raise FormatError("the stream is a cut of another one: decode it with decode_file")
         self._engine = codec_for(header) if model is None else as_engine(model)
@@ -567,8 +591,8 @@ class StreamDecoder:
             StreamFinishedError: the last packet was pushed, or `finish` was called.
         """
         self._check_running()
-        if num_packets < 0:
-            raise FormatError(f"{num_packets} packets cannot be lost: give 0 or more")
+        num_packets = check_whole("num_packets", num_packets, 0, 2**31, FormatError)
+        ahead = check_whole("ahead", ahead, 0, 2**31, FormatError)
         if num_packets:
             self._payloads.lost()
         pieces = [self._empty()]
@@ -662,8 +686,7 @@ class StreamDecoder:
 
 
 def _code_search(engine: Engine, effort: int) -> CodeSearch | None:
-    if not 0 <= effort < len(CANDIDATES):
-        raise ConfigError(f"effort {effort} is out of range: give 0 to {len(CANDIDATES) - 1}")
+    effort = check_whole("effort", effort, 0, len(CANDIDATES) - 1)
     if not effort:
         return None
     tables = engine.code_tables if isinstance(engine, WeighsCodes) else None

@@ -1,5 +1,19 @@
 """The ``aecodec`` command."""
 
-from codec.cli.app import main
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from codec.cli.app import main
 
 __all__ = ["main"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "main":
+        raise AttributeError(f"module 'codec.cli' has no attribute {name!r}")
+    # Not at once: `codec.cli.__main__` has something to do before.
+    from codec.cli.app import main
+
+    return main

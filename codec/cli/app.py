@@ -1,7 +1,7 @@
 """The command group, and where each command is found.
 
-Exit status: 0 = success, 1 = failure (one-line reason on stderr), 2 = wrong usage. Results go to
-stdout, everything else to stderr.
+Exit status: 0 = success, 1 = failure (one-line reason on stderr), 2 = wrong usage, 130 = Ctrl-C.
+Results go to stdout, everything else to stderr.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import importlib.util
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 import codec
-from codec.cli.errors import Failure
+from codec.cli.errors import Failure, Interrupted
 
 COMMANDS = {
     "encode": "codec.cli.coding:encode",
@@ -40,6 +41,8 @@ COMMANDS = {
 
 HOME = Path(codec.__file__).resolve().parent.parent
 
+_was_interrupted = False
+
 
 class CommandsByName(click.Group):
     """A group that imports its commands when they are used."""
@@ -57,6 +60,15 @@ class CommandsByName(click.Group):
         command: click.Command = getattr(importlib.import_module(module), function)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BaseException as error:
+            # Libraries that are being imported turn it into errors of their own.
+            if _was_interrupted or isinstance(error, KeyboardInterrupt):
+                raise Interrupted from None
+            raise
+
 
 @click.group(cls=CommandsByName, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(codec.__version__, prog_name="aecodec")
@@ -65,6 +77,13 @@ def main() -> None:
     # Ended by another program as by Ctrl-C: nothing is left half-written.
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
+
+
+def interrupt(*_: object) -> None:
+    """What Ctrl-C does while the command runs."""
+    global _was_interrupted
+    _was_interrupted = True
+    raise KeyboardInterrupt
 
 
 def _shadowed(package: str) -> str | None:

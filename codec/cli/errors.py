@@ -29,6 +29,15 @@ class WrongUse(Failure):
     exit_code = 2
 
 
+class Interrupted(Failure):
+    """Ended by Ctrl-C."""
+
+    exit_code = 130
+
+    def __init__(self) -> None:
+        super().__init__("interrupted")
+
+
 @contextmanager
 def clear_errors() -> Iterator[None]:
     """Turn expected errors into a `Failure` with one clear line."""

@@ -10,6 +10,7 @@ import click
 
 from codec.cli.errors import Failure, WrongUse, clear_errors
 from codec.errors import CodecError
+from codec.io.pipes import is_terminal
 
 
 def list_jobs(
@@ -73,7 +74,8 @@ def progress_bar(name: str) -> Iterator[Callable[[float], None]]:
     from tqdm import tqdm
 
     layout = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
-    with tqdm(total=1.0, desc=name, leave=False, disable=None, bar_format=layout) as bar:
+    hidden = not is_terminal()
+    with tqdm(total=1.0, desc=name, leave=False, disable=hidden, bar_format=layout) as bar:
 
         def progress(share: float) -> None:
             bar.n = share

@@ -26,7 +26,10 @@ THREADS = click.option(
 )
 
 
-class BitrateType(click.ParamType[Bitrate]):
+# `click.ParamType` takes a parameter from version 8.4 on only.
+
+
+class BitrateType(click.ParamType):  # type: ignore[type-arg]
     """``6000``, ``6k`` or ``2.4k``."""
 
     name = "bitrate"
@@ -38,7 +41,7 @@ class BitrateType(click.ParamType[Bitrate]):
             raise WrongUse(str(error)) from error
 
 
-class ByteSize(click.ParamType[int]):
+class ByteSize(click.ParamType):  # type: ignore[type-arg]
     """``5000``, ``250kB``, ``1MB`` or ``1.5M``, of 1000 or 1000000 bytes."""
 
     name = "size"
@@ -55,7 +58,7 @@ class ByteSize(click.ParamType[int]):
         return size
 
 
-class OutputRate(click.ParamType[int | Literal["model"]]):
+class OutputRate(click.ParamType):  # type: ignore[type-arg]
     """A number of samples per second, or ``model``."""
 
     name = "rate"
@@ -70,7 +73,7 @@ class OutputRate(click.ParamType[int | Literal["model"]]):
         return int(value)
 
 
-class Seconds(click.ParamType[float]):
+class Seconds(click.ParamType):  # type: ignore[type-arg]
     """``65.5``, ``1:05.5`` or ``1:01:05.5``."""
 
     name = "time"

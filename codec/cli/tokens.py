@@ -13,6 +13,7 @@ import click
 from codec.bitrate import Bitrate
 from codec.cli.errors import Failure, WrongUse, clear_errors
 from codec.cli.options import POSITIVE, BitrateType, output_suffix
+from codec.io.pipes import is_terminal
 from codec.model_folder import DEFAULT_MODEL
 
 LAYOUTS = click.Choice(["parquet", "webdataset", "codes"])
@@ -145,6 +146,7 @@ def hours_bar() -> Iterator[Callable[[float, float], None]]:
     from tqdm import tqdm
 
     layout = "{percentage:3.0f}%|{bar}| {n:.2f}/{total:.2f} hours [{desc}{remaining} left]"
+    hidden = not is_terminal()
     with ExitStack() as stack:
         bar: Any = None
         began = 0.0
@@ -154,7 +156,7 @@ def hours_bar() -> Iterator[Callable[[float, float], None]]:
             if bar is None:  # not before the recordings have been found, which has its own bar
                 began = time.monotonic()
                 bar = stack.enter_context(
-                    tqdm(total=total / 3600, leave=False, disable=None, bar_format=layout)
+                    tqdm(total=total / 3600, leave=False, disable=hidden, bar_format=layout)
                 )
             if done:
                 speed = done / 3600 / (time.monotonic() - began)

@@ -4,31 +4,59 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
+import threading
 import webbrowser
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
 from codec.cli.errors import clear_errors
-from codec.entropy.context_file import CONTEXT_FILE, load_context
-from codec.errors import CodecError, ModelError
+from codec.entropy.context_file import CONTEXT_FILE
+from codec.errors import CodecError
 from codec.io.outputs import files_together
 from codec.model_folder import (
     DEFAULT_MODEL,
     GRAPHS,
     WEIGHTS,
     find_model,
-    has_graphs,
-    read_description,
+    read_graph,
     read_graphs,
 )
+from codec.registry import load_engine
 
 PAGE = Path(__file__).parent.parent / "web"
 ADDRESS, PORT = "127.0.0.1", 8424
+HOSTS = (ADDRESS, "localhost")
+IDLE_SECONDS, LONGEST_SECONDS, MOST_CONNECTIONS = 10, 60, 64
+"""Time that a client may be silent, that one connection may take, and how many there may be."""
+
+HEADERS = {
+    "Content-Security-Policy": "; ".join(
+        (
+            "default-src 'none'",
+            "script-src 'self' 'wasm-unsafe-eval'",
+            "worker-src 'self'",
+            "connect-src 'self' blob:",
+            "style-src 'self'",
+            "img-src data:",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+        )
+    ),
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+"""What the page may do: run its own scripts and WebAssembly, and load its own files. The page of
+another site may neither show it nor use its files."""
+
 MODELS = "models.json"
 """File of the page that lists its models."""
 
@@ -82,7 +110,7 @@ def page_files(models: list[str]) -> Files:
         models: names or folders of the models that it offers, the first one by default.
 
     Raises:
-        ModelError: there is no such model, or it has no graphs.
+        ModelError: there is no such model, it has no graphs, or its files are damaged.
     """
     files: Files = {
         path.relative_to(PAGE).as_posix(): path for path in PAGE.rglob("*") if path.is_file()
@@ -90,25 +118,15 @@ def page_files(models: list[str]) -> Files:
     listed: dict[str, dict[str, Any]] = {}
     for model in models:
         folder = find_model(model)
-        description = read_description(folder)
-        if not has_graphs(folder):
-            raise ModelError(f"{folder} has no graphs: aecodec export {folder} {folder}")
-        graphs = read_graphs(folder)
-        names = [
-            "config.json",
-            GRAPHS,
-            WEIGHTS,
-            graphs["encoder"]["file"],
-            graphs["decoder"]["file"],
-        ]
-        fingerprint = description["fingerprint"]
-        context = load_context(folder, bytes.fromhex(fingerprint))
-        if context is not None:
-            names.append(CONTEXT_FILE)
+        info = load_engine(model, "onnx").info  # checks what is to be served
+        graphs, fingerprint, context = read_graphs(folder), info.fingerprint.hex(), info.context
         place = f"models/{fingerprint}/"  # the names of two models may be equal, or no addresses
+        names = ["config.json", GRAPHS, WEIGHTS] + ([CONTEXT_FILE] if context else [])
         files |= {place + name: folder / name for name in names}
+        for side in ("encoder", "decoder"):
+            files[place + graphs[side]["file"]] = read_graph(folder, graphs[side])
         listed[fingerprint] = {
-            "name": description["name"],
+            "name": info.name,
             "fingerprint": fingerprint,
             "folder": place,
             "bytes": (folder / WEIGHTS).stat().st_size,
@@ -119,7 +137,7 @@ def page_files(models: list[str]) -> Files:
 
 
 def copy_page(files: Files, out: Path) -> None:
-    """Write the page to a new folder.
+    """Write the page to a new folder, which appears when it is complete.
 
     Raises:
         CodecError: the folder exists.
@@ -136,39 +154,90 @@ def copy_page(files: Files, out: Path) -> None:
                 shutil.copyfile(content, path)
 
 
-def open_server(files: Files, port: int) -> ThreadingHTTPServer:
-    """A server of these files and of nothing else, on the loopback address.
+class Server(ThreadingHTTPServer):
+    """A server of some files and of nothing else, to this machine only.
 
     Args:
         files: see `page_files`.
         port: port to listen on; 0 for any free one.
+    """
+
+    def __init__(self, files: Files, port: int) -> None:
+        self.files = files
+        self._connections = threading.Semaphore(MOST_CONNECTIONS)
+        super().__init__((ADDRESS, port), _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._connections.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._connections.release()
+
+    def handle_error(self, *_: Any) -> None:
+        """Nothing: the terminal is for the user, who cannot mend what a browser does."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Server
+    timeout = IDLE_SECONDS
+
+    def handle(self) -> None:
+        """Answer one request. A client that sends or takes it too slowly is cut off."""
+        cut = threading.Timer(LONGEST_SECONDS, self._cut)
+        cut.daemon = True
+        cut.start()
+        try:
+            super().handle()
+        finally:
+            cut.cancel()
+
+    def do_GET(self) -> None:
+        # The name of another host that leads here belongs to a page of somebody else, which would
+        # read the files as its own (DNS rebinding). Ports differ where one is forwarded.
+        if urlsplit(f"//{self.headers.get('Host', '')}").hostname not in HOSTS:
+            self.send_error(HTTPStatus.MISDIRECTED_REQUEST)
+            return
+        name = self.path.partition("?")[0].removeprefix("/") or "index.html"
+        content = self.server.files.get(name)
+        if content is None:
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return
+        data = content if isinstance(content, bytes) else content.read_bytes()
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Type", TYPES.get(Path(name).suffix, "application/octet-stream"))
+        self.send_header("Content-Length", str(len(data)))
+        self.send_header("Cache-Control", "no-cache")  # another version may follow
+        self.end_headers()
+        with suppress(OSError):  # the page was closed while it was loading, or is too slow
+            self.wfile.write(data)
+
+    def end_headers(self) -> None:
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        super().end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing: the terminal is for the user."""
+
+    def _cut(self) -> None:
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+
+def open_server(files: Files, port: int) -> Server:
+    """A `Server`.
 
     Raises:
         CodecError: the port is taken.
     """
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            name = self.path.partition("?")[0].removeprefix("/") or "index.html"
-            content = files.get(name)
-            if content is None:
-                self.send_error(HTTPStatus.NOT_FOUND)
-                return
-            data = content if isinstance(content, bytes) else content.read_bytes()
-            kind = TYPES.get(Path(name).suffix, "application/octet-stream")
-            self.send_response(HTTPStatus.OK)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(data)))
-            self.send_header("Cache-Control", "no-cache")  # another version may follow
-            self.end_headers()
-            with suppress(ConnectionError):  # the page was closed while it was loading
-                self.wfile.write(data)
-
-        def log_message(self, *_: Any) -> None:
-            """Nothing: the terminal is for the user."""
-
     try:
-        return ThreadingHTTPServer((ADDRESS, port), Handler)
+        return Server(files, port)
     except OSError as error:
         raise CodecError(
             f"port {port} cannot be used ({error.strerror}): give another one with --port"

@@ -18,6 +18,7 @@ from codec.bitrate import ceil_div
 from codec.corpus.index import Clip, open_clip
 from codec.errors import AudioError
 from codec.io.audio import Samples
+from codec.io.pipes import stderr_is_apart
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +28,6 @@ FILTER_REACH = 128
 # Lengths in headers of compressed files are slightly inexact, and libsndfile seeks slightly too
 # far in the last page of a Vorbis file: accept a section that ends early by up to this much.
 TOLERATED_SECONDS = 0.1
-
-_stderr_lock = threading.Lock()
 
 
 def clip_length(clip: Clip, sample_rate: int) -> int:
@@ -107,16 +106,20 @@ def read_clip(
 
 @contextmanager
 def muted_stderr() -> Iterator[None]:
-    """Suppress output of C libraries on stderr.
+    """Suppress output of C libraries on stderr, where nothing else can be lost by it.
 
     libsndfile's MP3 decoder, mpg123, prints a warning after every seek and has no option to
-    disable it.
+    disable it. The warnings stay if Python itself writes to the same descriptor (see
+    `codec.io.pipes.keep_stderr_apart`) and other threads may do so in the meantime.
 
     Example:
         >>> with muted_stderr():
         ...     _ = os.write(2, b"not shown")
     """
-    with _stderr_lock, Path(os.devnull).open("wb") as nowhere:
+    if threading.active_count() > 1 and not stderr_is_apart():
+        yield
+        return
+    with Path(os.devnull).open("wb") as nowhere:
         try:
             stderr = os.dup(2)
         except OSError:  # stderr is closed: nothing to suppress

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from codec.errors import AudioError
 from codec.io.audio import SUFFIXES, AudioReader, open_audio
 from codec.io.outputs import write_atomically
+from codec.io.pipes import is_terminal
 from codec.io.views import FileView
 
 logger = logging.getLogger(__name__)
@@ -290,7 +291,12 @@ def _index(folder: Path, files: list[_File], skipped: dict[str, str], cache: Pat
     with ThreadPoolExecutor(THREADS) as pool:
         measured = pool.map(lambda candidate: _measure(folder, candidate[1]), candidates)
         progress = tqdm(
-            measured, "scanning audio", len(candidates), disable=None, leave=False, unit="file"
+            measured,
+            "scanning audio",
+            len(candidates),
+            disable=not is_terminal(),
+            leave=False,
+            unit="file",
         )
         for (file, clip), result in zip(candidates, progress):
             if isinstance(result, Clip):

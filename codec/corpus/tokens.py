@@ -258,7 +258,7 @@ class Tokens:
         return tokens
 
     def write_stream(self, file: Any) -> None:
-        """Write a ``.codes`` stream, the same as `codec.encode_file` writes."""
+        """Write the ``.codes`` stream of `codec.encode_file` without entropy coding."""
         header = self.kind.header(self.original_sample_rate)
         writer, step = PacketWriter(file, header), header.frames_per_packet
         full = self.num_samples // (step * self.kind.hop_length) * step

@@ -25,6 +25,7 @@ from codec.corpus.index import Clip, fault, scan
 from codec.engines.base import Engine
 from codec.errors import AudioError, CodecError
 from codec.io.audio import Samples
+from codec.io.pipes import is_terminal, keep_stderr_apart
 from codec.registry import Model, as_engine
 
 logger = logging.getLogger(__name__)
@@ -87,7 +88,14 @@ class Recordings:
         """
         task = _Task(self._folder, self._seconds, work)
         outcomes = in_order(as_engine(model), task, self._clips, min(processes, len(self._clips)))
-        bar = tqdm(outcomes, title, len(self._clips), disable=None, leave=False, unit="file")
+        bar = tqdm(
+            outcomes,
+            title,
+            len(self._clips),
+            disable=not is_terminal(),
+            leave=False,
+            unit="file",
+        )
         found = False
         for clip, outcome in zip(self._clips, bar, strict=True):
             if isinstance(outcome, _Unreadable):
@@ -204,6 +212,7 @@ def _start_worker(engine: Engine) -> None:
     global _engine
     _engine = engine
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which ends us
+    keep_stderr_apart()
     if torch := sys.modules.get("torch"):  # one thread each: the work is spread over processes
         torch.set_num_threads(1)
     threading.Thread(target=_follow_parent, daemon=True).start()

@@ -18,6 +18,7 @@ from codec.bitrate import FrameRates, ceil_div
 from codec.entropy.context import ContextModel
 from codec.entropy.context_file import StoredContext
 from codec.entropy.search import CodeTables
+from codec.errors import ModelError
 from codec.io.audio import Samples
 
 State: TypeAlias = Any
@@ -105,7 +106,16 @@ class EngineInfo(FrameRates):
             ModelError: its file is damaged, or about the codes of another model.
         """
         source = self.context_source
-        return source.model if isinstance(source, StoredContext) else source
+        context = source.model if isinstance(source, StoredContext) else source
+        if context is not None:
+            codes = context.shape.num_codebooks, context.shape.codebook_size
+            if codes != (self.num_codebooks, self.codebook_size):
+                raise ModelError(
+                    f"the context model is about {codes[0]} codebooks of {codes[1]} entries, the "
+                    f"model has {self.num_codebooks} of {self.codebook_size}: fit it again with "
+                    "aecodec fit-context"
+                )
+        return context
 
     @property
     def latency(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
@@ -10,11 +11,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from codec.config import CodecConfig
 from codec.engines.base import Analysis, Codes, EngineInfo
-from codec.engines.memory import ask_for_huge_pages, give_back_memory
+from codec.engines.runtime import onnxruntime
 from codec.entropy.context import NO_CODE
 from codec.entropy.context_file import StoredContext
 from codec.entropy.search import CodeTables
@@ -22,6 +22,7 @@ from codec.errors import ConfigError, ModelError
 from codec.io.audio import Samples
 from codec.model_folder import (
     GRAPHS,
+    WEIGHTS,
     find_model,
     read_description,
     read_graph,
@@ -32,9 +33,6 @@ from codec.model_folder import (
 
 QUANTIZER_WEIGHTS = ("codebook", "project.weight", "project.bias")
 """Those of a stage of a `codec.network.vq.ResidualVectorQuantizer`."""
-
-LIVE_CALLS = 3000
-"""Who calls a graph so often has a live stream: an hour in a file takes fewer calls."""
 
 Tensors: TypeAlias = tuple[npt.NDArray[Any], ...]
 """The state of a graph, each ``[C, ...]``."""
@@ -86,8 +84,9 @@ class OnnxEngine:
                 f"{self._folder / GRAPHS} belongs to other weights: run aecodec export"
             )
         read_weights(self._folder, description)  # checks them; onnxruntime reads them by itself
-        config = CodecConfig.from_dict(description["codec"])
-        self._latent_dim = config.latent_dim
+        self._config = config = CodecConfig.from_dict(description["codec"])
+        self._loaded: dict[str, _Graph] = {}
+        self._loading = threading.Lock()
         self.info = EngineInfo(
             name=description["name"],
             sample_rate=config.sample_rate,
@@ -117,21 +116,34 @@ class OnnxEngine:
     def analyze_step(self, audio: Samples, state: Tensors) -> tuple[Analysis, Tensors]:
         if not audio.shape[1]:
             none = np.zeros((len(audio), self.info.num_codebooks, 0), np.int64)
-            latent = np.zeros((len(audio), 0, self._latent_dim), np.float32)
+            latent = np.zeros((len(audio), 0, self._config.latent_dim), np.float32)
             return Analysis(none, none.astype(np.float32), latent), state
-        codes, state, (errors, latent) = self._encoder(audio, state)
-        return Analysis(codes, errors, latent), state
+        codes, state, more = self._encoder(audio, state)
+        if len(more) != 2:
+            raise ModelError(f"{self._folder} has graphs without an analysis: run aecodec export")
+        return Analysis(codes, *more), state
 
     @cached_property
     def code_tables(self) -> CodeTables | None:
         data = read_weights(self._folder, read_description(self._folder))
         stored = stored_tensors(data)
+        size, dim, latent = (
+            self.info.codebook_size,
+            self._config.codebook_dim,
+            self._config.latent_dim,
+        )
+        shapes = [(size, dim), (latent, dim), (latent,)]
         parts: list[list[npt.NDArray[np.float32]]] = []
         for number in range(self.info.num_codebooks):
-            names = (f"quantizer.stages.{number}.{each}" for each in QUANTIZER_WEIGHTS)
-            parts.append([stored[name].read(data) for name in names if name in stored])
-        if not all(len(each) == len(QUANTIZER_WEIGHTS) for each in parts):
-            return None
+            names = [f"quantizer.stages.{number}.{each}" for each in QUANTIZER_WEIGHTS]
+            if not all(name in stored for name in names):
+                return None
+            if [stored[name].shape for name in names] != shapes:
+                raise ModelError(
+                    f"{self._folder / WEIGHTS} does not fit its config.json: codebook {number} has "
+                    "another shape; copy the folder again"
+                )
+            parts.append([stored[name].read(data) for name in names])
         entries, maps, biases = (np.stack(each) for each in zip(*parts, strict=True))
         entries /= np.linalg.norm(entries, axis=-1, keepdims=True)
         return CodeTables(entries, maps.transpose(0, 2, 1), biases)
@@ -175,13 +187,25 @@ class OnnxEngine:
     def __reduce__(self) -> tuple[Any, ...]:
         return OnnxEngine, (self._folder, self._threads)
 
-    @cached_property
+    @property
     def _encoder(self) -> _Graph:
-        return _Graph(self._folder, self._graphs["encoder"], self._threads)
+        return self._loaded.get("encoder") or self._load("encoder")
 
-    @cached_property
+    @property
     def _decoder(self) -> _Graph:
-        return _Graph(self._folder, self._graphs["decoder"], self._threads)
+        return self._loaded.get("decoder") or self._load("decoder")
+
+    def _load(self, side: str) -> _Graph:
+        """Load a graph once, however many threads need it, and try it with one frame."""
+        info = self.info
+        audio, codes = np.zeros((1, info.hop_length), np.float32), self._no_codes(1, 1)
+        first, result = (audio, codes) if side == "encoder" else (codes, audio)
+        with self._loading:
+            if side not in self._loaded:
+                graph = _Graph(self._folder, self._graphs[side], self._threads)
+                graph.check(first, _initial(self._graphs[side], 1), result)
+                self._loaded[side] = graph
+            return self._loaded[side]
 
     def _decode(self, codes: Codes, state: DecoderState) -> tuple[Samples, DecoderState]:
         if not codes.shape[2]:  # a model without delay has nothing to flush
@@ -209,18 +233,36 @@ class _Graph:
         except Exception as error:  # onnxruntime's exceptions have no base class of their own
             reason = str(error).splitlines()[0]
             raise ModelError(f"onnxruntime cannot load {path}: {reason}") from error
-        give_back_memory()
+        self._path = path
         self._names = [each.name for each in self._session.get_inputs()]
-        self._num_calls = 0
 
     def __call__(self, first: npt.NDArray[Any], state: Tensors) -> tuple[Any, Tensors, list[Any]]:
         """The first output, the state, and further outputs."""
-        self._num_calls += 1
-        if self._num_calls == LIVE_CALLS:
-            ask_for_huge_pages()
         inputs = dict(zip(self._names, (first, *state), strict=True))
         output, *others = self._session.run(None, inputs)
         return output, tuple(others[: len(state)]), others[len(state) :]
+
+    def check(self, first: npt.NDArray[Any], state: Tensors, result: npt.NDArray[Any]) -> None:
+        """Take a step, and raise a ModelError if it does not give what it should.
+
+        Args:
+            first: first input.
+            state: state before the step; the one after it has the same types and shapes.
+            result: any values of the type and shape of the first output.
+        """
+        try:
+            output, after, _ = self(first, state)
+        except Exception as error:  # see above; and a ValueError for another number of inputs
+            reason = str(error).splitlines()[0]
+            raise ModelError(f"onnxruntime cannot run {self._path}: {reason}") from error
+        found, wanted = (
+            [(getattr(each, "dtype", None), np.shape(each)) for each in tensors]
+            for tensors in ((output, *after), (result, *state))
+        )
+        if found != wanted:
+            raise ModelError(
+                f"{self._path} does not fit config.json and {GRAPHS}: run aecodec export"
+            )
 
 
 def _initial(description: dict[str, Any], channels: int) -> Tensors:

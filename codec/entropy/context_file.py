@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import struct
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -18,12 +17,13 @@ import numpy.typing as npt
 from codec.entropy.context import ContextModel, ContextShape
 from codec.errors import ModelError
 from codec.io.outputs import write_atomically
-from codec.model_folder import stored_tensors
+from codec.model_folder import UNREADABLE, is_whole, reason_of, stored_tensors
 
 CONTEXT_FILE = "context.safetensors"
 """Name in a model folder."""
 
 FORMAT = 1
+LARGEST_SIZE, MOST_DILATIONS = 2**16, 64
 # "meta" is the shape and the model whose codes it is about, as JSON.
 _META = "meta"
 
@@ -100,8 +100,8 @@ def load_context(folder: Path, fingerprint: bytes) -> ContextModel | None:
         return None
     if not path.is_file():  # a device or pipe may never end
         raise ModelError(f"{path} is not a regular file: copy the folder again")
-    data = path.read_bytes()
     try:
+        data = path.read_bytes()
         tensors = {
             name: np.frombuffer(data, each.kind, math.prod(each.shape), each.offset).reshape(
                 each.shape
@@ -109,23 +109,36 @@ def load_context(folder: Path, fingerprint: bytes) -> ContextModel | None:
             for name, each in stored_tensors(data).items()
         }
         meta = json.loads(tensors.pop(_META).tobytes())
-        if meta["format"] != FORMAT:
-            raise ModelError(
-                f"{path} has format {meta['format']}, this version reads {FORMAT}: upgrade aecodec"
-            )
-        sizes = meta["shape"]
-        shape = ContextShape(**{**sizes, "dilations": tuple(sizes["dilations"])})
-        model = meta["model"]
-    except (struct.error, ValueError, KeyError, TypeError) as error:
+        version, model, sizes = meta["format"], meta["model"], meta["shape"]
+        shape = _shape(sizes)
+    except UNREADABLE as error:
         raise ModelError(
-            f"{path} is not a context model: {error}; copy the folder again"
+            f"{path} is not a context model: {reason_of(error)}; copy the folder again"
         ) from error
+    if version != FORMAT:
+        raise ModelError(
+            f"{path} has format {version!r}, this version reads {FORMAT}: upgrade aecodec"
+        )
     if model != fingerprint.hex():
         raise ModelError(
             f"{path} is about the codes of model {model}, this one is {fingerprint.hex()}: "
             "fit it again with aecodec fit-context"
         )
     return ContextModel(shape, tensors, hashlib.sha256(data).digest()[:8])
+
+
+def _shape(sizes: dict[str, Any]) -> ContextShape:
+    """The sizes in a file; a ValueError or TypeError if they are impossible."""
+    shape = ContextShape(**{**sizes, "dilations": tuple(sizes["dilations"])})
+    for name, value in dataclasses.asdict(shape).items():
+        for each in value if name == "dilations" else (value,):
+            if not is_whole(each, LARGEST_SIZE) or each < 1:
+                raise ValueError(f"{name} is {value!r}: sizes lie in 1 to {LARGEST_SIZE}")
+    if shape.codebook_size < 2 or shape.codebook_size & (shape.codebook_size - 1):
+        raise ValueError(f"codebook_size is {shape.codebook_size}: it is a power of two")
+    if len(shape.dilations) > MOST_DILATIONS:
+        raise ValueError(f"there are {len(shape.dilations)} dilations: {MOST_DILATIONS} at most")
+    return shape
 
 
 def _type(name: str) -> type[np.integer[Any]]:

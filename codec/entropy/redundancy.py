@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from codec.bitrate import Bitrate, ceil_div, format_bitrate
+from codec.arguments import check_number, check_whole
+from codec.bitrate import Bitrate, ceil_div
 from codec.entropy.context import NO_CODE
-from codec.errors import ConfigError
 
 MAX_FRAMES = 15
 """Most earlier frames in a packet."""
@@ -58,14 +58,9 @@ class Redundancy:
     bitrate: Bitrate
 
     def __post_init__(self) -> None:
-        if not 0 <= self.frames <= MAX_FRAMES:
-            raise ConfigError(
-                f"redundancy for {self.frames} frames: packets carry 0 to {MAX_FRAMES}"
-            )
-        if self.bitrate < 0:
-            raise ConfigError(
-                f"redundancy of {format_bitrate(self.bitrate)}: give 0 or more bits per second"
-            )
+        frames = check_whole("redundancy.frames", self.frames, 0, MAX_FRAMES)
+        object.__setattr__(self, "frames", frames)
+        check_number("redundancy.bitrate", self.bitrate, 0, 1e12)
 
     @classmethod
     def for_loss(cls, loss: float) -> Redundancy:
@@ -74,8 +69,7 @@ class Redundancy:
         Raises:
             ConfigError: ``loss`` is not a share.
         """
-        if not 0 <= loss <= 1:
-            raise ConfigError(f"a loss of {loss:g}: give a share of packets from 0 to 1")
+        loss = check_number("loss", loss, 0, 1)
         return next(cls(frames, bits) for most, frames, bits in _PRESETS if loss <= most)
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import BinaryIO
 
+from codec.arguments import check_whole
 from codec.errors import FormatError
 from codec.format.bitpack import packed_size
 
@@ -148,14 +149,15 @@ class Header:
             ("hop_length", 2**16),
             ("segments", MAX_SEGMENTS),
         ):
-            value = getattr(self, name)
-            if not 1 <= value <= high:
-                raise FormatError(f"header says {name} {value}: it must lie in 1..{high}")
-        if len(self.fingerprint) != 16:
+            value = check_whole(f"the header's {name}", getattr(self, name), 1, high, FormatError)
+            object.__setattr__(self, name, value)
+        skip = check_whole("the header's skip", self.skip, 0, 2**32 - 1, FormatError)
+        object.__setattr__(self, "skip", skip)
+        if not isinstance(self.fingerprint, bytes) or len(self.fingerprint) != 16:
             raise FormatError("a model fingerprint has 16 bytes")
-        if len(self.context) not in (0, len(_NO_CONTEXT)):
+        if not isinstance(self.context, bytes) or len(self.context) not in (0, len(_NO_CONTEXT)):
             raise FormatError(f"the identity of a context model has {len(_NO_CONTEXT)} bytes")
-        if not 0 <= self.skip <= MAX_SKIP_SECONDS * self.original_sample_rate:
+        if self.skip > MAX_SKIP_SECONDS * self.original_sample_rate:
             raise FormatError(
                 f"header says skip {self.skip}: it may be {MAX_SKIP_SECONDS} seconds at most"
             )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 
+from codec.arguments import check_number
 from codec.bitrate import ceil_div
 from codec.errors import CodecError
 from codec.format.container import Header
 
 PREROLL_SECONDS = 2.0
 """Audio before a part that is decoded for it and dropped: more than layers remember."""
+MAX_SECONDS = 1e9
+"""No recording is as long."""
 POSTROLL_SECONDS = 0.1
 """Audio after a part that is decoded for its last samples: more than the delay of a decoder."""
 
@@ -53,11 +56,18 @@ def frames_until(header: Header, last: int, rate: int) -> int:
     return ceil_div(last * header.sample_rate, rate * header.hop_length) + more
 
 
-def check_part(start: float, end: float | None) -> None:
-    """Raise a CodecError if nothing can lie between two times in seconds."""
+def check_part(start: float, end: float | None) -> tuple[float, float | None]:
+    """Two times in seconds, checked.
+
+    Raises:
+        CodecError: one of them is no time, or nothing can lie between them.
+    """
+    start = check_number("start", start, 0, MAX_SECONDS)
+    end = None if end is None else check_number("end", end, 0, MAX_SECONDS)
     if not 0 <= start < (math.inf if end is None else end):
         until = "the end" if end is None else f"{end:g}"
         raise CodecError(
             f"nothing lies between {start:g} and {until} seconds: give an earlier start or a later "
             "end"
         )
+    return start, end

@@ -1,4 +1,4 @@
-"""Codes to the bytes of a packet and back: the only place that knows the order of codes."""
+"""Plain codes to the bytes of a packet and back; `codec.entropy.payload` has entropy-coded ones."""
 
 from __future__ import annotations
 

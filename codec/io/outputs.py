@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from codec.errors import CodecError
-from codec.io.pipes import PIPE, is_pipe, standard_output
+from codec.io.pipes import PIPE, is_pipe, open_standard_files, standard_output
 
 UNFINISHED = ".unfinished-"
 """Names of files and folders that are being written begin with this."""
@@ -31,6 +32,7 @@ def atomic_output(target: Path, *, force: bool, seekable: bool = False) -> Itera
     Raises:
         CodecError: the target exists, is a folder, or its folder cannot be written to.
     """
+    open_standard_files()
     if is_pipe(target):
         with standard_output() if target == PIPE else target.open("wb") as pipe:
             if not seekable:
@@ -44,7 +46,7 @@ def atomic_output(target: Path, *, force: bool, seekable: bool = False) -> Itera
     check_writable(target, force=force)
     try:
         # Not with the name of the target, which may be as long as names can be.
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=UNFINISHED)
+        handle, temporary = _create(target.parent, UNFINISHED)
     except OSError as error:
         raise CodecError(
             f"cannot write to {target.parent}: {error.strerror}; choose another place"
@@ -54,13 +56,23 @@ def atomic_output(target: Path, *, force: bool, seekable: bool = False) -> Itera
             yield file
             file.flush()
             os.fsync(file.fileno())  # else a power cut may leave the new name on an empty file
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(target)
+        temporary.replace(target)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def _create(folder: Path, prefix: str) -> tuple[int, Path]:
+    """A new file with a random name, and the permissions that this process gives to any other.
+
+    `tempfile` gives it others, and the mask of the process can only be read by changing it, which
+    other threads would notice.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    while True:
+        path = folder / f"{prefix}{secrets.token_hex(4)}"
+        with suppress(FileExistsError):
+            return os.open(path, flags, 0o666), path
 
 
 def write_atomically(path: Path, data: bytes) -> None:

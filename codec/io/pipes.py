@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -14,6 +15,9 @@ from codec.errors import CodecError
 
 PIPE = Path("-")
 """Stands for standard input or output on the command line and in paths."""
+
+STDERR = 2
+"""Descriptor of standard error."""
 
 
 def is_pipe(path: Path) -> bool:
@@ -41,6 +45,40 @@ def standard_output() -> BinaryIO:
     if sys.stdout is None:
         raise CodecError("there is no standard output: name a file instead of '-'")
     return sys.stdout.buffer
+
+
+def is_terminal() -> bool:
+    """Whether standard error is a terminal, and progress bars are shown; services have none."""
+    return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
+
+
+def open_standard_files() -> None:
+    """Open the null device in place of standard input, output and error that are closed.
+
+    Otherwise the next files that are opened get their descriptors, and what libraries in C report
+    to standard error lands in an output.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+
+
+def keep_stderr_apart() -> None:
+    """Let Python write to standard error by a descriptor of its own, in a process of ours.
+
+    What libraries in C write there can then be suppressed without a loss of anything else.
+    """
+    if sys.stderr is not None and not stderr_is_apart():
+        encoding, errors = sys.stderr.encoding, sys.stderr.errors
+        sys.stderr = os.fdopen(os.dup(STDERR), "w", 1, encoding=encoding, errors=errors)
+
+
+def stderr_is_apart() -> bool:
+    """Whether Python writes to standard error by another descriptor than libraries in C."""
+    try:
+        return sys.stderr is None or sys.stderr.fileno() != STDERR
+    except (OSError, ValueError):  # it has no descriptor, or is closed
+        return True
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import soxr
 
+from codec.engines.runtime import onnxruntime  # before speechmos imports it
 from codec.io.audio import Samples
 from codec.quality.metrics import SILENCE, rms
 
@@ -147,8 +148,6 @@ def _plcmos() -> Any:
 
 def _on_one_thread(graph: str) -> Any:
     """A session on one thread: recordings are measured in several processes at a time."""
-    import onnxruntime
-
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

@@ -24,6 +24,7 @@ async function run(job) {
   const number = ++newest;
   const current = () => number === newest;
   showError(null);
+  $("cancel").hidden = true;
   $("result").setAttribute("aria-busy", "true");
   try {
     await job(current);
@@ -31,11 +32,22 @@ async function run(job) {
     if (!(error instanceof CodecError)) console.error(error);
     if (current()) showError(messageOf(error));
   } finally {
-    if (current()) {
-      showProgress(null);
-      $("result").removeAttribute("aria-busy");
-    }
+    if (current()) showIdle();
   }
+}
+
+function showIdle() {
+  showProgress(null);
+  $("cancel").hidden = true;
+  $("result").removeAttribute("aria-busy");
+}
+
+/** End the coding that is going on; what is shown stays. */
+function cancel() {
+  newest++;
+  worker.cancel();
+  showIdle();
+  $("status").textContent = "Cancelled";
 }
 
 async function begin() {
@@ -103,6 +115,7 @@ async function bytesOf(file) {
 /** Encode and decode the source, or decode it if it is a stream, and show the result. */
 async function code(current, limit = numCodebooks()) {
   const { name, bytes, channels, sampleRate } = source;
+  $("cancel").hidden = false;
   if (!bytes) {
     // A stream before may have had fewer codebooks than the model.
     const all = Number($("bitrate").max) === info.numCodebooks;
@@ -285,6 +298,7 @@ function showPosition() {
 const decimal = (value) =>
   value >= 100 ? Math.round(value).toLocaleString("en") : `${Number(value.toPrecision(3))}`;
 
+$("cancel").addEventListener("click", cancel);
 $("file").addEventListener("change", ({ target }) => {
   if (target.files.length) open(target.files[0]);
 });

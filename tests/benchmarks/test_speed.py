@@ -149,7 +149,6 @@ def test_a_quick_run_writes_figures_that_agree_with_each_other(tmp_path: Path) -
     (sessions,) = figures["sessions"]
     for side in ("encode", "decode", "both"):
         figure = sessions[side]
-        assert figure["sessions"] >= 1
         assert figure["median_ms"] <= figure["p999_ms"] <= sessions["frame_ms"] == 20
 
     (first,) = figures["first_packet"]

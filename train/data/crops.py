@@ -20,6 +20,7 @@ from codec.corpus.clips import clip_length, read_clip
 from codec.corpus.index import Index
 from codec.errors import AudioError, ConfigError
 from codec.io.audio import Samples
+from codec.io.pipes import is_terminal
 
 logger = logging.getLogger(__name__)
 
@@ -167,7 +168,8 @@ class Crops:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             numbers = range(len(self._clips))
             loaded = pool.map(load, numbers)
-            progress = tqdm(loaded, "reading audio", len(numbers), disable=None, leave=False)
+            hidden = not is_terminal()
+            progress = tqdm(loaded, "reading audio", len(numbers), disable=hidden, leave=False)
             self._lengths = np.array(list(progress))
 
 

@@ -7,6 +7,8 @@ import time
 
 from tqdm import tqdm
 
+from codec.io.pipes import is_terminal
+
 SECONDS_PER_LINE = 30.0
 SECONDS_PER_REDRAW = 1.0
 
@@ -26,7 +28,7 @@ class Progress:
         self._visible = visible
         layout = "{desc} {percentage:3.0f}%|{bar:20}|{postfix}"
         self._bar = tqdm(
-            total=100, desc="training", disable=None if visible else True, bar_format=layout
+            total=100, desc="training", disable=not (visible and is_terminal()), bar_format=layout
         )
 
     def update(self, step: int, seconds: float, progress: float, loss: float) -> None:

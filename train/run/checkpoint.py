@@ -17,8 +17,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from codec.arguments import check_number, check_whole, shown
 from codec.config import CodecConfig
-from codec.errors import ModelError
+from codec.errors import CodecError, ModelError
 from codec.io.outputs import write_atomically
 from train.run.explosion import ExplosionGuard
 from train.run.schedule import Monitor
@@ -80,7 +81,7 @@ def load_checkpoint(state: TrainState, path: Path) -> None:
     """
     try:
         with safetensors.safe_open(path, "pt") as file:
-            facts = json.loads(file.metadata()["facts"])
+            facts = _checked(json.loads(file.metadata()["facts"]))
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         for key, value in CodecConfig.from_dict(facts["model"]).to_dict().items():
             if value != (asked := state.codec.config.to_dict()[key]):
@@ -94,6 +95,8 @@ def load_checkpoint(state: TrainState, path: Path) -> None:
         state.codebooks.usage.copy_(tensors["usage"])
         _restore(state, facts)
     except (
+        AttributeError,
+        CodecError,
         OSError,
         safetensors.SafetensorError,
         RuntimeError,
@@ -101,7 +104,7 @@ def load_checkpoint(state: TrainState, path: Path) -> None:
         TypeError,
         ValueError,
     ) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{path} does not fit this recipe, or is damaged: {reason}") from error
 
 
@@ -118,6 +121,26 @@ def _facts(state: TrainState) -> dict[str, Any]:
         "pretrained_codebooks": state.codebooks.pretrained,
         "pretrained_discriminators": state.adversary is not None and state.adversary.pretrained,
     }
+
+
+def _checked(facts: Any) -> dict[str, Any]:
+    """The facts of a checkpoint, or an error if one of them is of another type."""
+    check_whole("step", facts["step"], 0, 2**53)
+    check_number("seconds", facts["seconds"], 0, 1e12)
+    for kind, name in ((Monitor, "monitor"), (ExplosionGuard, "guard")):
+        for key, value in dataclasses.asdict(kind(**facts[name])).items():
+            if key not in ("best", "typical_loss"):
+                check_whole(key, value, 0, 2**53)
+            elif value is not None:
+                check_number(key, value, -1e300, 1e300)
+    pairs = list(facts["means"].values())
+    numbers = [*facts["balancer"].values(), *(each for pair in pairs for each in pair)]
+    if any(type(each) not in (int, float) for each in numbers) or any(len(p) != 2 for p in pairs):
+        raise TypeError("its means are no numbers")
+    for key in ("pretrained_codebooks", "pretrained_discriminators"):
+        if not isinstance(facts[key], bool):
+            raise TypeError(f"{key} is {shown(facts[key])}: it must be true or false")
+    return dict(facts)
 
 
 def _restore(state: TrainState, facts: dict[str, Any]) -> None:

@@ -209,7 +209,8 @@ def measure(
         journal.show(codec, clips, state.step)
         codec.train()
         notes = [f"  note: {line}" for line in advice(journal.history, recipe.model, progress)]
-        tqdm.write("\n".join([summary(report, recipe.model), *notes]), file=sys.stderr)
+        if sys.stderr is not None:
+            tqdm.write("\n".join([summary(report, recipe.model), *notes]), file=sys.stderr)
         value = report.get(f"validation_{recipe.run.metric}", math.nan)
     value = trainer.fabric.broadcast(value)
     if math.isnan(value):

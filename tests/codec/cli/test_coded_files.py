@@ -157,7 +157,7 @@ def test_verify_names_what_is_damaged(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "status", "message"),
     [
-        (["-q", "11"], 1, "quality 11 is out of range: give a number from 0 to 10"),
+        (["-q", "11"], 1, "quality is 11.0: it must be a number from 0 to 10"),
         (["-q", "-0.1"], 1, "give a number from 0 to 10"),
         (["-q", "nan"], 1, "give a number from 0 to 10"),
         (["--target-size", "0"], 2, "give bytes as 5000, 250kB or 1MB"),

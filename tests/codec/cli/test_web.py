@@ -7,10 +7,12 @@ import hashlib
 import json
 import re
 import resource
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
-from http.client import HTTPConnection
+from contextlib import ExitStack, suppress
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,10 @@ from click.testing import CliRunner
 
 from codec.cli import main
 from codec.cli.web import ADDRESS, MODELS, PAGE, copy_page, open_server, page_files
+<<<<<<< HEAD
+=======
+from codec.errors import ModelError
+>>>>>>> wt-env
 from codec.model_folder import (
     DEFAULT_MODEL,
     find_model,
@@ -26,6 +32,14 @@ from codec.model_folder import (
 from tests.conftest import REPOSITORY
 
 VENDOR = PAGE / "vendor"
+
+
+@pytest.fixture
+def hostile_model(tmp_path: Path) -> Path:
+    """A copy of the packaged model, to be changed."""
+    folder = tmp_path / "models" / "hostile"
+    shutil.copytree(find_model(DEFAULT_MODEL), folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +83,91 @@ def test_the_page_and_its_model_are_served(connection: HTTPConnection) -> None:
 )
 def test_nothing_else_is_served(connection: HTTPConnection, path: str) -> None:
     assert get(connection, path)[0] == 404
+
+
+def test_the_files_are_for_pages_of_this_address_alone(connection: HTTPConnection) -> None:
+    """Not for another name that leads here (DNS rebinding), nor for another site that shows it."""
+    for host, status in (
+        ("localhost:80", 200),
+        ("127.0.0.1", 200),
+        ("evil.example", 421),
+        ("evil.example:8424", 421),
+        ("127.0.0.1.evil.example", 421),
+        ("", 421),
+    ):
+        connection.request("GET", "/", headers={"Host": host})
+        response = connection.getresponse()
+        response.read()
+        assert response.status == status, host
+        assert response.getheader("X-Content-Type-Options") == "nosniff"
+        assert response.getheader("Cross-Origin-Resource-Policy") == "same-origin"
+        policy = str(response.getheader("Content-Security-Policy"))
+        assert policy.startswith("default-src 'none'; script-src 'self' 'wasm-unsafe-eval';")
+
+
+def test_clients_that_say_nothing_or_are_many_do_not_keep_the_others_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("codec.cli.web.MOST_CONNECTIONS", 2)
+    monkeypatch.setattr("codec.cli.web.LONGEST_SECONDS", 0.2)
+    with ExitStack() as stack:
+        server = stack.enter_context(open_server({"index.html": b"page"}, port=0))
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        stack.callback(server.shutdown)
+        silent = [
+            stack.enter_context(socket.create_connection((ADDRESS, server.server_port)))
+            for _ in range(3)
+        ]
+        for client in silent:
+            client.sendall(b"GET /")
+            with suppress(ConnectionError):
+                assert client.recv(1) == b""  # cut off
+        connection = HTTPConnection(ADDRESS, server.server_port)
+        while True:  # until the threads of the others have ended
+            with suppress(OSError, HTTPException):
+                assert get(connection, "/")[2] == b"page"
+                break
+        connection.close()
+
+
+@pytest.mark.parametrize("file", ["../secret", "secret/..", "/etc/passwd", "..", "", "a\0b", "a/b"])
+def test_a_model_folder_gives_away_nothing_outside_of_it(
+    file: str, hostile_model: Path, tmp_path: Path
+) -> None:
+    (hostile_model.parent / "secret").write_text("secret")
+    path = hostile_model / "graphs.json"
+    graphs = json.loads(path.read_text())
+    digest = hashlib.sha256(b"secret").hexdigest()
+    path.write_text(
+        json.dumps(graphs | {"encoder": graphs["encoder"] | {"file": file, "sha256": digest}})
+    )
+    out = tmp_path / "site"
+    result = CliRunner().invoke(main, ["web", "--model", str(hostile_model), "--out", str(out)])
+    assert result.exit_code == 1 and "is no file in the folder" in result.stderr
+    assert not out.exists() and len(result.stderr.splitlines()) == 1
+
+
+def test_a_graph_of_a_model_folder_is_served_only_if_it_is_the_one_described(
+    hostile_model: Path,
+) -> None:
+    (hostile_model.parent / "secret").write_text("secret")
+    (hostile_model / "encoder.onnx").unlink()
+    (hostile_model / "encoder.onnx").symlink_to("../secret")
+    with pytest.raises(ModelError, match="is damaged: its SHA-256 is"):
+        page_files([str(hostile_model)])
+
+
+def test_a_fingerprint_of_a_model_folder_is_no_path(hostile_model: Path) -> None:
+    path = hostile_model / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"fingerprint": "../../../x"}))
+    with pytest.raises(ModelError, match="it has 32 hexadecimal digits"):
+        page_files([str(hostile_model)])
+
+
+def test_a_copy_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(OSError):
+        copy_page({"a": b"", "b": tmp_path / "missing"}, tmp_path / "site")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_every_address_in_the_page_is_there() -> None:

@@ -62,11 +62,11 @@ def test_damaged_and_mismatched_graphs_are_refused(exported: Path) -> None:
         with pytest.raises(ModelError, match=message):
             OnnxEngine(exported).encode_step(sound(40), OnnxEngine(exported).init_encoder(1))
 
-    refused("belongs to other weights: run aecodec export", weights_sha256="00")
+    refused("belongs to other weights: run aecodec export", weights_sha256=64 * "0")
     refused("has format 3, this version reads 2", format=3)
-    refused("does not describe graphs: 'file'", encoder={})
+    refused("does not describe graphs: it has no 'sha256'", encoder={})
     outside = graphs["encoder"] | {"file": "../encoder.onnx"}
-    refused("lies elsewhere", encoder=outside)
+    refused("is no file in the folder", encoder=outside)
     path.write_text(json.dumps(graphs))
     (exported / "encoder.onnx").write_bytes(b"no graph")
     refused(r"encoder\.onnx is damaged: its SHA-256 is")
@@ -160,8 +160,21 @@ def test_what_needs_torch_names_the_extra_in_one_line(
     assert message in line and line.endswith('pip install "aecodec[torch]"')
 
 
-def test_the_tensor_interface_names_its_extra() -> None:
-    result = run_without_torch("import codec\ncodec.load_codec")
+@pytest.mark.parametrize("use", ["codec.load_codec()", "codec.Codec(None)", "load_codec('a')"])
+def test_the_tensor_interface_names_its_extra(use: str) -> None:
+    result = run_without_torch(f"import codec\nfrom codec import load_codec\n{use}")
     last = result.stderr.splitlines()[-1]
-    assert "MissingPackageError: codec.load_codec needs" in last
+    assert "MissingPackageError: codec." in last
     assert last.endswith('pip install "aecodec[torch]"')
+
+
+def test_the_public_names_are_there_without_torch() -> None:
+    script = """
+import codec
+before = {*codec.__all__, "__version__"} - {*dir(codec)}
+from codec import *
+assert hasattr(codec, "Codec") and not isinstance(None, Codec)
+assert before == set() and not hasattr(codec, "nothing")
+"""
+    result = run_without_torch(script)
+    assert result.returncode == 0, result.stderr

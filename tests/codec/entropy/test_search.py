@@ -145,7 +145,7 @@ def test_effort_lowers_the_cost_of_a_stream(
 def test_effort_out_of_range_and_models_without_tables_are_refused(
     engine: TorchEngine, fsq: Codec
 ) -> None:
-    with pytest.raises(ConfigError, match="effort 4 is out of range: give 0 to 3"):
+    with pytest.raises(ConfigError, match="effort is 4: it must be a whole number from 0 to 3"):
         StreamEncoder(engine, effort=4)
     with pytest.raises(ConfigError, match="no codebooks to search"):
         StreamEncoder(TorchEngine(fsq, "small"), effort=1)

@@ -118,7 +118,7 @@ def test_damaged_and_mismatched_folders_are_refused(model_folder: Path, tmp_path
     description = json.loads((model_folder / "config.json").read_text())
     for name, change, message in (
         ("late", {"delay": 21}, "gives a delay of 21 samples, its layers have 20"),
-        ("undelayed", {"delay": "x"}, "delay is not a whole number"),
+        ("undelayed", {"delay": "x"}, "delay is 'x': it is a whole number of samples"),
         ("named", {"fingerprint": "00" * 16}, "names the model 0000"),
         ("newer", {"format": 3}, "has format 3, this version reads 2: upgrade"),
         ("older", {"format": 1}, "has format 1, this version reads 2: train it again"),
@@ -160,7 +160,7 @@ def test_a_folder_without_any_delay_is_refused(model_folder: Path, tmp_path: Pat
     values = json.loads((model_folder / "config.json").read_text())
     del values["delay"]
     (tmp_path / "config.json").write_text(json.dumps(values))
-    with pytest.raises(ModelError, match="is not a model description: delay is not"):
+    with pytest.raises(ModelError, match="is not a model description: delay is None"):
         read_description(tmp_path)
 
 

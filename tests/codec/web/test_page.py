@@ -103,8 +103,9 @@ class Page:
         """Drop a file, and wait for what follows."""
         self.evaluate(
             "(async () => { const files = new DataTransfer();"
-            f"const data = await fetch('data:;base64,{base64.b64encode(data).decode()}');"
-            f"files.items.add(new File([await data.blob()], {json.dumps(name)}));"
+            f"const data = Uint8Array.from(atob('{base64.b64encode(data).decode()}'),"
+            "(letter) => letter.charCodeAt(0));"
+            f"files.items.add(new File([data], {json.dumps(name)}));"
             "document.body.dispatchEvent(new DragEvent('drop',"
             "{ dataTransfer: files, bubbles: true, cancelable: true })); })()"
         )
@@ -312,6 +313,23 @@ def test_a_damaged_stream_gives_its_one_line_and_is_heard(page: Page, tmp_path: 
     page.drop(damaged.name, damaged.read_bytes())
     assert "it was cut short, and 2 packets are damaged or missing" in page.text("#damage")
     assert_plays(page, damaged)
+
+
+def test_decoding_can_be_cancelled_and_begun_again(page: Page, tmp_path: Path) -> None:
+    codes, long = tmp_path / "whole.codes", tmp_path / "long.codes"
+    encode_file(RECORDING, codes)
+    long.write_bytes(100 * codes.read_bytes())
+    page.evaluate(
+        "new MutationObserver((_, observer) => {"
+        "if (document.querySelector('#status').textContent.startsWith('Decoding'))"
+        "{ observer.disconnect(); document.querySelector('#cancel').click(); } })"
+        ".observe(document.querySelector('#status'), { childList: true })"
+    )
+    page.drop(long.name, long.read_bytes())
+    assert page.text("#status") == "Cancelled"
+    assert page.text("#error") == page.text("#cancel") == page.text("#result") == ""
+    page.drop(codes.name, codes.read_bytes())
+    assert_plays(page, codes)
 
 
 def test_what_cannot_be_used_gives_its_one_line(page: Page, tmp_path: Path) -> None:

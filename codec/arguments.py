@@ -1,0 +1,108 @@
+"""Checks of arguments: one line that names the value and what is allowed. NumPy's numbers count."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import operator
+import os
+from pathlib import Path
+from typing import Any
+
+from codec.errors import CodecError, ConfigError
+
+
+def check_whole(
+    name: str, value: Any, low: int, high: int, error: type[CodecError] = ConfigError
+) -> int:
+    """A whole number in a range; not a boolean, and no float, even if it is whole.
+
+    Args:
+        name: of the argument, for the message.
+        value: the argument.
+        low: smallest value allowed.
+        high: largest value allowed.
+        error: the error to raise.
+
+    Raises:
+        ConfigError: or ``error``; the value is another one.
+
+    Example:
+        >>> check_whole("effort", "high", 0, 3)
+        Traceback (most recent call last):
+        codec.errors.ConfigError: effort is 'high': it must be a whole number from 0 to 3
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = low - 1
+    if isinstance(value, bool) or not low <= number <= high:
+        raise error(f"{name} is {shown(value)}: it must be a whole number from {low} to {high}")
+    return number
+
+
+def check_number(name: str, value: Any, low: float, high: float) -> float:
+    """A number in a range: an int, a float or a fraction.
+
+    Args:
+        name: of the argument, for the message.
+        value: the argument.
+        low: smallest value allowed.
+        high: largest value allowed.
+
+    Raises:
+        ConfigError: it is another one, or no finite number.
+
+    Example:
+        >>> check_number("quality", float("nan"), 0, 10)
+        Traceback (most recent call last):
+        codec.errors.ConfigError: quality is nan: it must be a number from 0 to 10
+    """
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or not low <= value <= high or not math.isfinite(value):
+        raise ConfigError(f"{name} is {shown(value)}: it must be a number from {low:g} to {high:g}")
+    return float(value)
+
+
+def check_path(name: str, value: Any) -> Path:
+    """A path that the system can look up, whether something is there or not.
+
+    Args:
+        name: of the argument, for the message.
+        value: the argument.
+
+    Raises:
+        CodecError: it is no path, or one that the system refuses: too long, or not to be entered.
+
+    Example:
+        >>> check_path("source", 5)
+        Traceback (most recent call last):
+        codec.errors.CodecError: source is 5: give a path
+    """
+    if not isinstance(value, str | Path):
+        raise CodecError(f"{name} is {shown(value)}: give a path")
+    try:
+        os.lstat(value)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CodecError(
+            f"{shown(str(value))} cannot be used: {reason}; give another path"
+        ) from error
+    return Path(value)
+
+
+def shown(value: object) -> str:
+    """A value in a message: never more than a line, and never an error of its own.
+
+    Example:
+        >>> shown("6k"), len(shown("long" * 100))
+        ("'6k'", 60)
+    """
+    try:
+        text = repr(value)
+    except Exception:  # numbers of many digits, and whatever others define
+        text = f"a {type(value).__name__}"
+    text = " ".join(text.split())
+    return text if len(text) <= 60 else f"{text[:57]}..."

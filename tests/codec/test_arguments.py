@@ -1,0 +1,192 @@
+"""Public functions say in one line what is wrong with an argument, and take NumPy's numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from codec import (
+    CodecError,
+    Header,
+    Redundancy,
+    StreamDecoder,
+    StreamEncoder,
+    concat_files,
+    cut_file,
+    decode_file,
+    encode_file,
+    load_engine,
+    peel_file,
+)
+
+NO_NUMBERS: tuple[Any, ...] = ("6k", "", b"1", [1], {}, object(), float("nan"), 1j)
+NOT_WHOLE = (*NO_NUMBERS, 0.5, 2.0, True, -1, 2**70, -(10**5000), float("inf"))
+NOT_POSITIVE = (*NO_NUMBERS, 0, -1, float("inf"), -float("inf"), 10**5000)
+NO_TIMES = (*NO_NUMBERS, -1, float("inf"), 1e305, 10**5000, True)
+NO_PATHS = (None, 5, 0.5, b"a", [], object(), "a\0b", "q" * 300 + ".wav", "\ud800")
+NO_MODELS = (None, 5, b"a", [], object(), StreamEncoder, "a\0b", "q" * 300, "", "\ud800")
+NO_ENGINES = ("tflite", 5, [], object())
+
+HEADER = Header(
+    channels=1,
+    num_codebooks=20,
+    bits_per_code=10,
+    frames_per_packet=1,
+    sample_rate=24_000,
+    original_sample_rate=24_000,
+    hop_length=480,
+    fingerprint=bytes(16),
+)
+
+Use = tuple[str, tuple[Any, ...], Callable[[Any], object]]
+"""What is used, arguments that are wrong, and the use of one of them."""
+
+
+@pytest.fixture(scope="module")
+def coded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a recording and its stream."""
+    folder = tmp_path_factory.mktemp("coded")
+    soundfile.write(folder / "a.wav", np.sin(np.arange(2_400) / 9) / 9, 24_000)
+    encode_file(folder / "a.wav", folder / "a.codes")
+    return folder
+
+
+def options(
+    function: Callable[..., object], *given: Any, **wrong: tuple[Any, ...]
+) -> Iterator[Use]:
+    """The use of a function with one wrong option at a time."""
+    for name, values in wrong.items():
+        yield (
+            f"{function} {name}",
+            values,
+            lambda value, name=name: function(*given, **{name: value}),
+        )
+
+
+def file_uses(folder: Path) -> Iterator[Use]:
+    wav, codes, out, audio = (folder / each for each in ("a.wav", "a.codes", "out.codes", "b.wav"))
+    yield from options(
+        lambda *paths, **each: encode_file(*paths, force=True, **each),
+        *(wav, out),
+        bitrate=NOT_POSITIVE,
+        frames_per_packet=(*NOT_WHOLE, 0),
+        quality=(*NO_TIMES, 11),
+        target_bytes=(*NOT_WHOLE, 0),
+        effort=NOT_WHOLE,
+        engine=NO_ENGINES,
+        threads=(None, 0, *NOT_WHOLE),
+        model=NO_MODELS,
+    )
+    yield from options(
+        lambda *paths, **each: decode_file(*paths, force=True, **each),
+        *(codes, audio),
+        bitrate=NOT_POSITIVE,
+        sample_rate=(*NOT_WHOLE, 0, "original"),
+        start=(None, *NO_TIMES),
+        end=(*NO_TIMES, 0),
+        suffix=(5, "x", [], b".wav"),
+        engine=NO_ENGINES,
+        threads=(None, 0, *NOT_WHOLE),
+        model=NO_MODELS[1:],
+    )
+    yield from options(
+        lambda *paths, **each: cut_file(*paths, force=True, **each),
+        *(codes, out),
+        start=(None, *NO_TIMES),
+        end=(*NO_TIMES, 0),
+    )
+    yield from options(
+        lambda **each: peel_file(codes, out, force=True, **each), bitrate=(None, *NOT_POSITIVE)
+    )
+    yield "concat_files", (None, 5, "a"), lambda value: concat_files(value, out, force=True)
+    yield "encode_file source", NO_PATHS, lambda value: encode_file(value, out, force=True)
+    yield "encode_file target", NO_PATHS, lambda value: encode_file(wav, value, force=True)
+    yield "decode_file source", NO_PATHS, lambda value: decode_file(value, audio, force=True)
+    yield "cut_file source", NO_PATHS, lambda value: cut_file(value, out, force=True)
+    yield "concat_files source", NO_PATHS, lambda value: concat_files([value], out, force=True)
+
+
+def session_uses() -> Iterator[Use]:
+    yield from options(
+        StreamEncoder,
+        bitrate=NOT_POSITIVE,
+        channels=(None, 0, *NOT_WHOLE),
+        frames_per_packet=(None, 0, *NOT_WHOLE),
+        original_sample_rate=(0, *NOT_WHOLE),
+        wait=(None, *NOT_WHOLE),
+        effort=(None, *NOT_WHOLE),
+        segments=(None, 0, *NOT_WHOLE),
+        model=NO_MODELS,
+    )
+    encoder = StreamEncoder()
+    arrays = (None, 5, "a", [[1, 2]], [[0.5], [0.5, 1.0]], [0.5], np.zeros((2, 5), np.float32))
+    yield "StreamEncoder.push", arrays, encoder.push
+    yield "StreamEncoder.finish", NOT_WHOLE, encoder.finish
+    yield "StreamDecoder header", (None, 5, b""), lambda value: StreamDecoder(None, value)
+    yield from options(
+        lambda **each: StreamDecoder(None, encoder.header, **each), bitrate=NOT_POSITIVE
+    )
+    yield (
+        "StreamDecoder.lost",
+        (None, *NOT_WHOLE),
+        StreamDecoder(None, encoder.header).lost,
+    )
+    yield from options(
+        load_engine, model=NO_MODELS, engine=NO_ENGINES, threads=(None, 0, *NOT_WHOLE)
+    )
+    numbers = {field.name: (None, 0, *NOT_WHOLE) for field in dataclasses.fields(Header)[:7]}
+    yield from options(
+        lambda **each: dataclasses.replace(HEADER, **each), skip=(None, *NOT_WHOLE), **numbers
+    )
+    yield "Redundancy frames", (None, *NOT_WHOLE), lambda value: Redundancy(value, 1000)
+    yield "Redundancy bitrate", (None, *NO_TIMES), lambda value: Redundancy(1, value)
+
+
+def assert_refused(uses: Iterator[Use]) -> None:
+    for what, wrong, use in uses:
+        for value in wrong:
+            try:
+                use(value)
+            except CodecError as error:
+                assert len(str(error).splitlines()) == 1 and len(str(error)) < 1_000, what
+            except Exception as error:
+                raise AssertionError(f"{what}: {type(error).__name__}: {error}") from error
+            else:
+                raise AssertionError(f"{what} takes {value!r}"[:200])
+
+
+def test_wrong_arguments_of_files_give_one_line(coded: Path) -> None:
+    assert_refused(file_uses(coded))
+
+
+def test_wrong_arguments_of_sessions_give_one_line() -> None:
+    assert_refused(session_uses())
+
+
+def test_numbers_of_numpy_count(coded: Path) -> None:
+    wav, codes, out = coded / "a.wav", coded / "n.codes", coded / "n.wav"
+    for whole in (np.int64, np.uint16):
+        encode_file(wav, codes, bitrate=whole(3000), frames_per_packet=whole(5), force=True)
+        decode_file(codes, out, sample_rate=whole(8000), force=True)
+        assert soundfile.info(out).frames == 800
+    for number in (np.float32, np.float64, Fraction):
+        encode_file(wav, codes, quality=number(5), force=True)
+        decode_file(codes, out, start=number(0.0625), end=number(0.09375), force=True)
+        assert soundfile.info(out).frames == 750
+        StreamEncoder(bitrate=number(3000), variable=True)
+    header = StreamEncoder(channels=np.int32(2), original_sample_rate=np.int64(16_000)).header
+    assert Header.from_bytes(header.to_bytes()) == header
+
+
+def test_sessions_of_a_packaged_model_share_its_engine() -> None:
+    first, second = StreamEncoder(), StreamEncoder("speech24k")
+    decoder = StreamDecoder(None, first.header)
+    assert first._engine is second._engine is decoder._engine
+    assert load_engine() is not first._engine

@@ -1,0 +1,236 @@
+"""Model folders from strangers: whatever is in their files, one line says so, or they work."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import shutil
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from codec.config import CodecConfig
+from codec.engines.onnx import OnnxEngine
+from codec.entropy.context import ContextShape
+from codec.entropy.context_file import CONTEXT_FILE, save_context
+from codec.errors import CodecError
+from codec.model_folder import read_description, stored_tensors
+from codec.network.model import Codec
+from codec.network.weights import load_codec
+from codec.registry import load_engine
+from codec.stream import StreamDecoder, StreamEncoder
+from tests.codec.entropy.oracle import random_context
+from tests.conftest import sound
+from tests.engines import folder_with_graphs
+
+WRONG: tuple[Any, ...] = (
+    *(None, True, -1, 0, 3, 2**31, 10**30, 0.5, 1e300, float("nan"), float("inf")),
+    *("", "x", "../x", "\ud800", [], {}, [None], [-1], [10**9, 10**9], 20 * [1], {"a": 1}),
+)
+NESTED = b'{"a":' * 100_000
+
+
+@pytest.fixture(scope="module")
+def original(fine: Codec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with graphs and a context model."""
+    folder = tmp_path_factory.mktemp("original") / "model"
+    shutil.copytree(folder_with_graphs(fine), folder)
+    config, fingerprint = fine.config, bytes.fromhex(read_description(folder)["fingerprint"])
+    shape = ContextShape(config.num_codebooks, config.codebook_size, 3, width=8, hidden=5)
+    save_context(folder, shape, random_context(np.random.default_rng(0), shape, 5), fingerprint)
+    return folder
+
+
+@pytest.fixture
+def folder(original: Path, tmp_path: Path) -> Path:
+    """A copy that may be changed."""
+    return Path(shutil.copytree(original, tmp_path / "model"))
+
+
+def use_onnx(folder: Path) -> None:
+    """All that a stream needs of a model, search and entropy coding included."""
+    engine = load_engine(folder, "onnx")
+    engine.info.codebooks_for(None)
+    encoder = StreamEncoder(engine, effort=1, variable=engine.info.context is not None)
+    decoder = StreamDecoder(engine, encoder.header)
+    for packet in encoder.push(sound(engine.info.hop_length)) + encoder.finish():
+        decoder.push(packet)
+
+
+def assert_clear(use: Callable[[Path], object], folder: Path, what: object) -> bool:
+    """Whether a folder works; it may also be refused in one line."""
+    try:
+        use(folder)
+    except CodecError as error:
+        assert len(str(error).splitlines()) == 1, what
+        return False
+    except Exception as error:
+        raise AssertionError(f"{what}: {type(error).__name__}: {error}") from error
+    return True
+
+
+def mutations(document: Any) -> Iterator[tuple[str, Any]]:
+    """A JSON document with another value at one place, and without it, for each of its places."""
+
+    def places(node: Any, before: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+        yield before
+        if isinstance(node, dict | list):
+            for key in node if isinstance(node, dict) else range(len(node))[:2]:
+                yield from places(node[key], (*before, key))
+
+    for place in places(document, ()):
+        for value in (*WRONG, "deleted"):
+            changed = {"": copy.deepcopy(document)}
+            node: Any = changed
+            *way, last = ("", *place)
+            for key in way:
+                node = node[key]
+            if value == "deleted":
+                del node[last]
+            else:
+                node[last] = value
+            yield f"{place} = {value!r}", changed.get("")
+
+
+@pytest.mark.parametrize("name", ["config.json", "graphs.json"])
+def test_a_description_with_any_other_value_is_refused_or_works(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder / name
+    document = json.loads(path.read_text())
+    if name == "graphs.json":  # many alike
+        for side in ("encoder", "decoder"):
+            del document[side]["states"][2:]
+
+    def read(folder: Path) -> None:
+        engine = load_engine(folder, "onnx")
+        engine.init_encoder(1), engine.init_decoder(1)  # type: ignore[unused-ignore]
+
+    for what, changed in [*mutations(document)][::2]:  # all of them take seconds
+        path.write_text(json.dumps(changed))
+        assert_clear(read, folder, what)
+    for data in (b"", b"\xff", b"{", b"[]", NESTED, b'{"format": 1' + b"0" * 5000 + b"}"):
+        path.write_bytes(data)
+        assert not assert_clear(read, folder, data[:20])
+
+
+def test_sizes_that_do_not_fit_the_weights_are_refused_when_a_stream_begins(folder: Path) -> None:
+    path = folder / "config.json"
+    text = path.read_text()
+    for field, value in (
+        *(("sample_rate", 16_000), ("num_codebooks", 1), ("num_codebooks", 255)),
+        *(("codebook_size", 2), ("codebook_size", 2**16), ("codebook_dim", 1)),
+        *(("latent_dim", 1), ("strides", [4, 4]), ("strides", [8, 8])),
+    ):
+        description = json.loads(text)
+        description["codec"][field] = value
+        path.write_text(json.dumps(description))
+        assert_clear(use_onnx, folder, (field, value))
+        assert_clear(load_codec, folder, (field, value))
+
+
+def damaged(data: bytes, number: int, seed: int) -> Iterator[bytes]:
+    """Bytes that were cut, or changed at some places."""
+    rng = np.random.default_rng(seed)
+    for _ in range(number):
+        changed = bytearray(data)
+        for place in rng.integers(len(data), size=rng.integers(1, 4)):
+            changed[place] = rng.integers(256)
+        yield bytes(changed[: rng.integers(len(data))] if rng.random() < 0.3 else changed)
+
+
+def set_digest(folder: Path, name: str, data: bytes) -> None:
+    """Write a file of a model with its checksum, as a forger does."""
+    (folder / name).write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    for file in ("config.json", "graphs.json"):
+        description = json.loads((folder / file).read_text())
+        if name == "weights.safetensors":
+            description["weights_sha256"] = digest
+        for side in ("encoder", "decoder"):
+            if file == "graphs.json" and description[side]["file"] == name:
+                description[side]["sha256"] = digest
+        (folder / file).write_text(json.dumps(description))
+
+
+def tables(data: bytes) -> Iterator[bytes]:
+    """A file of stored tensors with another table."""
+    (size,) = struct.unpack_from("<Q", data)
+    table = json.loads(data[8 : 8 + size])
+    few = dict(list(table.items())[:2])
+    for _, changed in mutations(few):
+        encoded = json.dumps(changed).encode()
+        yield struct.pack("<Q", len(encoded)) + encoded + data[8 + size :]
+    for length in (0, 7, 2**63, 2**64 - 1, len(data)):
+        yield struct.pack("<Q", length) + data[8:]
+    yield struct.pack("<Q", len(NESTED)) + NESTED
+
+
+def test_weights_with_any_other_table_are_refused_or_work(folder: Path) -> None:
+    data = (folder / "weights.safetensors").read_bytes()
+    for changed in tables(data):
+        assert_clear(lambda _, changed=changed: stored_tensors(changed), folder, changed[:100])
+    for number, changed in enumerate((*damaged(data, 10, 0), *list(tables(data))[::40])):
+        set_digest(folder, "weights.safetensors", changed)
+        assert_clear(use_onnx, folder, number)
+        assert_clear(load_codec, folder, number)
+
+
+@pytest.mark.parametrize("name", ["encoder.onnx", "decoder.onnx"])
+def test_a_graph_that_is_cut_or_another_one_is_refused(name: str, folder: Path) -> None:
+    data = (folder / name).read_bytes()
+    other = (folder / ("decoder.onnx" if name == "encoder.onnx" else "encoder.onnx")).read_bytes()
+    for changed in (b"", data[:-1], data[: len(data) // 2], data[:100], bytes(100), other):
+        set_digest(folder, name, changed)
+        assert not assert_clear(use_onnx, folder, len(changed))
+
+
+@pytest.mark.parametrize("place", ["../eights.safetensor", "/eights.safetensors_"])
+def test_a_graph_loads_no_weights_from_outside_of_its_folder(place: str, folder: Path) -> None:
+    name = b"weights.safetensors"
+    (folder.parent / "eights.safetensor").write_bytes((folder / name.decode()).read_bytes())
+    data = (folder / "encoder.onnx").read_bytes()
+    assert name in data
+    set_digest(folder, "encoder.onnx", data.replace(name, place.encode()[: len(name)]))
+    assert not assert_clear(use_onnx, folder, place)
+
+
+def test_a_context_model_that_is_damaged_or_forged_is_refused_or_works(folder: Path) -> None:
+    path = folder / CONTEXT_FILE
+    data = path.read_bytes()
+    begin, end = data.index(b'{"format'), data.index(b"}}", data.index(b'{"format')) + 2
+    meta = json.loads(data[begin:end])
+    forged = []
+    for _, changed in [*mutations(meta)][::2]:
+        encoded = json.dumps(changed).encode()
+        if len(encoded) <= end - begin:
+            forged.append(data[:begin] + encoded.ljust(end - begin) + data[end:])
+    assert len(forged) > 100
+    for number, changed in enumerate((*forged, *damaged(data, 60, 1), *list(tables(data))[::7])):
+        path.write_bytes(changed)
+        if not assert_clear(lambda path: load_engine(path, "onnx").info.context, folder, number):
+            continue
+        assert_clear(use_onnx, folder, number)
+
+
+def test_a_context_model_of_other_codes_is_refused(folder: Path) -> None:
+    config = CodecConfig.from_dict(read_description(folder)["codec"])
+    shape = ContextShape(config.num_codebooks + 1, config.codebook_size, 3, width=8, hidden=5)
+    fingerprint = bytes.fromhex(read_description(folder)["fingerprint"])
+    save_context(folder, shape, random_context(np.random.default_rng(0), shape, 5), fingerprint)
+    with pytest.raises(CodecError, match="the context model is about"):
+        StreamEncoder(OnnxEngine(folder))
+
+
+def test_a_folder_of_links_as_the_hub_makes_them_works(original: Path, tmp_path: Path) -> None:
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "snapshot").mkdir()
+    for path in original.iterdir():
+        shutil.copy(path, tmp_path / "blobs" / f"blob-{path.name}")
+        (tmp_path / "snapshot" / path.name).symlink_to(f"../blobs/blob-{path.name}")
+    use_onnx(tmp_path / "snapshot")
