@@ -18,7 +18,7 @@ from codec.engines.memory import ask_for_huge_pages, give_back_memory
 from codec.entropy.context import NO_CODE
 from codec.entropy.context_file import StoredContext
 from codec.entropy.search import CodeTables
-from codec.errors import ConfigError, ModelError
+from codec.errors import ConfigError, ModelError, NotEnoughMemoryError
 from codec.io.audio import Samples
 from codec.model_folder import (
     GRAPHS,
@@ -32,6 +32,9 @@ from codec.model_folder import (
 
 QUANTIZER_WEIGHTS = ("codebook", "project.weight", "project.bias")
 """Those of a stage of a `codec.network.vq.ResidualVectorQuantizer`."""
+
+NO_MEMORY = ("allocate memory", "bad_alloc", "bad allocation")
+"""Parts of the messages of onnxruntime's exceptions where memory is not enough."""
 
 LIVE_CALLS = 3000
 """Who calls a graph so often has a live stream: an hour in a file takes fewer calls."""
@@ -201,7 +204,7 @@ class _Graph:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # errors, which are raised as well
+        options.log_severity_level = 4  # nothing: errors are raised as well
         try:
             self._session = onnxruntime.InferenceSession(
                 path, options, providers=["CPUExecutionProvider"]
@@ -219,7 +222,12 @@ class _Graph:
         if self._num_calls == LIVE_CALLS:
             ask_for_huge_pages()
         inputs = dict(zip(self._names, (first, *state), strict=True))
-        output, *others = self._session.run(None, inputs)
+        try:
+            output, *others = self._session.run(None, inputs)
+        except Exception as error:
+            if not any(each in str(error) for each in NO_MEMORY):
+                raise
+            raise NotEnoughMemoryError.of_step(len(first)) from error
         return output, tuple(others[: len(state)]), others[len(state) :]
 
 

@@ -557,7 +557,7 @@ class PacketReader:
                 self.interrupted = True
                 yield from self._gaps(None)
                 break
-            packet = self._packet_of(data) if data else None
+            packet = self._packet_of(data) if data[:1] not in (b"", MAGIC[:1]) else None
             if packet is None:
                 # Damaged: continue at the next byte that could start a packet.
                 start, position = position, self._next_start(position + 1)
