@@ -14,7 +14,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -111,7 +110,7 @@ def cases() -> list[Case]:
     def missing(header: Header, count: int, streams: int = 1) -> Callable[[Path], object]:
         return lambda path: write(path, header, [last(count)], streams)
 
-    # As few bytes as a packet of 104 channels may have, the most that fit one.
+    # Of 104 channels, the most whose packets may be so long.
     least = replace(long, channels=104).least_payload(long.frames_per_packet)
     seconds = [50 * n for n in range(6)]
     return [
@@ -122,8 +121,7 @@ def cases() -> list[Case]:
         Case("the same, 2 channels, the most", "decode", empty(2, 10)),
         Case("the same, 26 channels", "decode", empty(26, 1)),
         Case("the same, 104 channels", "decode", empty(104, 1)),
-        Case("as few bytes as are allowed, 26 channels", "decode", empty(26, 1, 91)),
-        Case("as few bytes as are allowed, 104 channels", "decode", empty(104, 1, least)),
+        Case("the same, 104 channels, as few bytes as allowed", "decode", empty(104, 1, least)),
         Case("1000 packets of 10 s without payload", "list", empty(1, 1000)),
         Case("the same, 104 channels", "list", empty(104, 1000)),
         Case("1000 packets of 10 s, 2 codebooks", "peel", empty(1, 1000, 0, 2)),
@@ -156,38 +154,33 @@ def silence(channels: int, rate: int) -> Callable[[Path], object]:
     return make
 
 
-def measure(command: Sequence[str], out: Path, limit: float) -> Cost:
+def measure(command: Sequence[str], out: Path, limit: int) -> Cost:
     """Run a program and see what it takes.
 
     Args:
         command: program and arguments.
         out: folder that it writes to, in which nothing else is; its working folder.
-        limit: seconds after which it is stopped.
+        limit: seconds of the processor after which it is stopped.
     """
-    stdout = out / "stdout"
-    with stdout.open("wb") as file:
+    command = ["bash", "-c", f'ulimit -t {limit}; exec "$@"', "bash", *command]
+    with (out / "stdout").open("wb") as stdout:
         process = subprocess.Popen(
             command,
             cwd=out,
-            stdout=file,
+            stdout=stdout,
             stderr=subprocess.DEVNULL,
             env=os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
         )
-    deadline, stopped = time.monotonic() + limit, False
-    while not (found := os.wait4(process.pid, os.WNOHANG))[0]:
-        time.sleep(0.01)
-        if time.monotonic() > deadline and not stopped:
-            process.kill()
-            stopped = True
-    _, status, usage = found
+    _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)  # it was waited for here
     size = sum(each.stat().st_size for each in out.iterdir())
     scale = 1 if sys.platform == "darwin" else 1024
     seconds = usage.ru_utime + usage.ru_stime
+    stopped = process.returncode < 0
     return Cost(None if stopped else process.returncode, size, scale * usage.ru_maxrss, seconds)
 
 
-def run(case: Case, limit: float) -> tuple[int, Cost]:
+def run(case: Case, limit: int) -> tuple[int, Cost]:
     """Bytes of the file of a case, and what its command costs."""
     with tempfile.TemporaryDirectory() as folder:
         file, out = Path(folder, "in.codes"), Path(folder, "out")
@@ -220,7 +213,7 @@ HEAD = """\
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--limit", type=float, default=120, help="seconds for each file")
+    parser.add_argument("--limit", type=int, default=120, help="seconds of the processor, each")
     arguments = parser.parse_args()
     print(HEAD)
     for case in cases():
