@@ -110,8 +110,7 @@ def cases() -> list[Case]:
     def missing(header: Header, count: int, streams: int = 1) -> Callable[[Path], object]:
         return lambda path: write(path, header, [last(count)], streams)
 
-    # Of 104 channels, the most whose packets may be so long.
-    least = replace(long, channels=104).least_payload(long.frames_per_packet)
+    least = replace(long, channels=26).least_payload(long.frames_per_packet)
     seconds = [50 * n for n in range(6)]
     return [
         Case("20 minutes of silence after comfort noise", "decode", noise(1, (0, 60_000))),
@@ -121,11 +120,11 @@ def cases() -> list[Case]:
         Case("the same, 2 channels, the most", "decode", empty(2, 10)),
         Case("the same, 26 channels", "decode", empty(26, 1)),
         Case("the same, 104 channels", "decode", empty(104, 1)),
-        Case("the same, 104 channels, as few bytes as allowed", "decode", empty(104, 1, least)),
-        Case("1000 packets of 10 s without payload", "list", empty(1, 1000)),
-        Case("the same, 104 channels", "list", empty(104, 1000)),
-        Case("1000 packets of 10 s, 2 codebooks", "peel", empty(1, 1000, 0, 2)),
-        Case("1000 packets of 10 s", "cut", empty(1, 1000)),
+        Case("as few bytes as are allowed, 26 channels", "decode", empty(26, 1, least)),
+        Case("100 packets of 10 s without payload", "list", empty(1, 100)),
+        Case("the same, 104 channels", "list", empty(104, 100)),
+        Case("100 packets of 10 s, 2 codebooks", "peel", empty(1, 100, 0, 2)),
+        Case("100 packets of 10 s", "cut", empty(1, 100)),
         Case("8 channels, all missing", "decode", missing(replace(plain, channels=8), 500)),
         Case("2.4 s of 8 channels missing", "decode", missing(replace(plain, channels=8), 120)),
         Case("a second missing in each stream", "decode", missing(plain, 50, 19)),
