@@ -210,7 +210,7 @@ def test_a_variable_stream_costs_what_its_transport_adds(engine: TorchEngine) ->
             engine, audio, variable=True, bitrate=3_200, frames_per_packet=20, overhead=overhead
         )
         spent = all_packets + sum(each + len(packet.payload) for packet in packets)
-        assert abs(8 * spent / 4 - 3_200) < 0.1 * 3_200, overhead
+        assert abs(8 * spent / 4 - 3_200) < 0.15 * 3_200, overhead
 
 
 @pytest.mark.parametrize("frames_per_packet", [5, 20])
