@@ -85,7 +85,7 @@ class NotEnoughMemoryError(CodecError, MemoryError):
     Example:
         >>> raise NotEnoughMemoryError.of_step(channels=104)
         Traceback (most recent call last):
-        codec.errors.NotEnoughMemoryError: not enough memory for a step of 104 channels: close other \
+        codec.errors.NotEnoughMemoryError: not enough memory for 104 channels at once: close other \
 programs, or use shorter packets or fewer channels
     """
 
@@ -93,7 +93,7 @@ programs, or use shorter packets or fewer channels
     def of_step(cls, channels: int) -> NotEnoughMemoryError:
         """What is said of a step of that many channels."""
         return cls(
-            f"not enough memory for a step of {channels} channels: close other programs, or use "
+            f"not enough memory for {channels} channels at once: close other programs, or use "
             "shorter packets or fewer channels"
         )
 

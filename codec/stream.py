@@ -206,16 +206,19 @@ class StreamEncoder:
         self._payloads = PayloadEncoder(self.header, context)
         self._bitrate = info.bitrate(num_codebooks) if bitrate is None else bitrate
         self._allocator = allocator if variable else None
+        # What a file adds is spent with each packet, what a transport adds lowers the target.
+        in_file = overhead == "file"
+        self._overhead = self.header.head_size if overhead == "file" else overhead
+        self._spent_overhead = self._overhead if in_file else 0
+        self._transport = 0.0 if in_file else self._overhead * self._bits_per_byte
         if variable and allocator is None:
-            self._allocator = RateControl(
-                float(self._bitrate), float(info.frame_rate), info.bits_per_code
-            )
+            target = float(self._bitrate) - self._transport
+            self._allocator = RateControl(target, float(info.frame_rate), info.bits_per_code)
         self._search = _code_search(self._engine, effort)
         self._context, self._wait = context, wait if variable and not dtx else 0
         self._waiting: deque[_Analyzed] = deque()
-        self._overhead = self.header.head_size if overhead == "file" else overhead
         self._check_reachable(self._bitrate)
-        if overhead == "file":
+        if in_file:
             self._spent(8 * (self.header.size + END_SIZE), np.zeros((channels, 0, 0), np.int64))
         self._state: State = self._engine.init_encoder(channels)
         self._remainder: Samples = np.zeros((channels, 0), np.float32)
@@ -242,8 +245,14 @@ class StreamEncoder:
                 "without an allocator"
             )
         self._check_reachable(bitrate)
-        self._allocator.change_target(float(bitrate))
+        self._allocator.change_target(float(bitrate) - self._transport)
         self._bitrate = bitrate
+
+    @property
+    def _bits_per_byte(self) -> float:
+        """Bits per second and channel that a byte in each packet takes."""
+        header = self.header
+        return 8 / header.seconds(header.frames_per_packet) / header.channels
 
     def _check_reachable(self, bitrate: Bitrate) -> None:
         """Refuse a target that packets exceed which have one code for each frame."""
@@ -254,7 +263,7 @@ class StreamEncoder:
         header = self.header
         codes = FIRST_RATIO * header.payload_size(header.frames_per_packet) / header.num_codebooks
         size = self._overhead + codes + (CHAINED_COST if header.chained else PACKET_COST)
-        lowest = ceil(8 * size / header.seconds(header.frames_per_packet) / header.channels)
+        lowest = ceil(size * self._bits_per_byte)
         if bitrate < lowest:
             raise ConfigError(
                 f"bitrate {format_bitrate(bitrate)} cannot be reached: {self._overhead} bytes of "
@@ -417,7 +426,7 @@ class StreamEncoder:
         payload, coding, redundant_bits = self._payload(codes)
         sequence = self._num_packets % self.header.sequence_count
         self._num_packets += 1
-        self._spent(8 * (self._overhead + len(payload)) - round(redundant_bits), codes)
+        self._spent(8 * (self._spent_overhead + len(payload)) - round(redundant_bits), codes)
         return Packet(sequence, codes.shape[2], payload, num_samples, coding)
 
     def _spent(self, bits: int, codes: Codes) -> None:

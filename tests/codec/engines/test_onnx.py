@@ -186,7 +186,7 @@ def test_a_lack_of_memory_is_said_in_one_line_and_the_session_goes_on(
     with monkeypatch.context() as patch:
         for message in ("Failed to allocate memory for requested buffer", "std::bad_alloc"):
             patch.setattr(engine._encoder, "_session", Full(f"[E] : 6 : in node\n{message} 9"))
-            with pytest.raises(NotEnoughMemoryError, match="for a step of 2 channels: close"):
+            with pytest.raises(NotEnoughMemoryError, match="for 2 channels at once: close"):
                 engine.encode_step(audio, state)
         patch.setattr(engine._encoder, "_session", Full("another failure"))
         with pytest.raises(Exception, match="another failure"):
