@@ -137,7 +137,7 @@ def cases() -> list[Case]:
 
 def write(path: Path, header: Header, packets: Sequence[Packet], streams: int = 1) -> None:
     """Write a file of equal streams."""
-    stream = b"".join(each.to_bytes() for each in (header, *packets))
+    stream = header.to_bytes() + b"".join(each.to_bytes() for each in packets)
     path.write_bytes(streams * stream)
 
 

