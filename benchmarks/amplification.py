@@ -60,7 +60,7 @@ class Cost:
     Attributes:
         status: exit status; None if it was stopped because it took too long.
         output: bytes of its output, on disk and on stdout.
-        memory: most bytes in memory.
+        memory: most bytes in memory; not less than this process has, which starts the command.
         seconds: of the processor.
     """
 

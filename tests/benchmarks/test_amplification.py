@@ -31,7 +31,7 @@ def test_forged_files_are_small_and_those_that_claim_most_are_refused(tmp_path: 
 def test_a_command_is_measured_and_stopped_when_it_takes_too_long(tmp_path: Path) -> None:
     script = "import sys; x = bytearray(60 << 20); print('a' * 99); sys.exit(3)"
     cost = measure([sys.executable, "-c", script], tmp_path, limit=60)
-    assert (cost.status, cost.output) == (3, 100) and 60 < cost.memory / 2**20 < 200
+    assert (cost.status, cost.output) == (3, 100) and cost.memory > 60 << 20
     endless = "while True: pass"
     assert measure([sys.executable, "-c", endless], tmp_path, limit=1).status is None
 
