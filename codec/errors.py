@@ -79,6 +79,25 @@ class StreamFinishedError(CodecError):
     """
 
 
+class NotEnoughMemoryError(CodecError, MemoryError):
+    """An engine got no memory for a step.
+
+    Example:
+        >>> raise NotEnoughMemoryError.of_step(channels=104)
+        Traceback (most recent call last):
+        codec.errors.NotEnoughMemoryError: not enough memory for 104 channels at once: close other \
+programs, or use shorter packets or fewer channels
+    """
+
+    @classmethod
+    def of_step(cls, channels: int) -> NotEnoughMemoryError:
+        """What is said of a step of that many channels."""
+        return cls(
+            f"not enough memory for {channels} channels at once: close other programs, or use "
+            "shorter packets or fewer channels"
+        )
+
+
 class MissingPackageError(CodecError, ImportError):
     """A part of this package needs others that ``pip install aecodec`` does not bring.
 

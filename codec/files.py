@@ -23,14 +23,21 @@ from codec.entropy.payload import CHAIN_SECONDS
 from codec.errors import CodecError, FormatError
 from codec.format.container import (
     MAX_CHANNELS,
-    MAX_PAYLOAD,
     Gap,
     Packet,
     PacketWriter,
-    max_variable_frame,
+    longest_packet,
+    max_variable_bits,
 )
 from codec.format.parts import PREROLL_SECONDS, check_part, first_packet, frames_until
-from codec.format.reading import StoredStream, open_codes, read_streams, together
+from codec.format.reading import (
+    TOGETHER_SECONDS,
+    StoredStream,
+    most_together,
+    open_codes,
+    read_streams,
+    together,
+)
 from codec.format.summary import StreamSummary
 from codec.io.audio import AudioReader, Resampler, Samples, create_audio, open_audio
 from codec.io.outputs import atomic_output, check_apart
@@ -47,10 +54,6 @@ SIDE_BY_SIDE = 16
 """Number of parts of a coded file that are decoded side by side, at least, if it is long enough."""
 MAX_SEGMENTS = 4
 """Most parts of a packet: the context begins anew in each, which costs bits."""
-
-TOGETHER_SECONDS = 64.0
-"""Audio that is decoded side by side, or among which the bits are shared, all channels together. It
-lies in memory."""
 
 MIN_OUTPUT_RATE, MAX_OUTPUT_RATE = 1_000, 384_000
 """Sampling rates of decoded files."""
@@ -158,6 +161,7 @@ def encode_file(
                 effort=effort,
                 pauses=bool(variable),
                 segments=num_segments(loaded.info, frames_per_packet, reader),
+                overhead="file",
             )
 
             def report(num_samples: int) -> None:
@@ -389,8 +393,7 @@ class _Decoding:
     def blocks(self, report: Callable[[StreamSummary], None]) -> Iterator[Samples]:
         """Samples ``[C, n]`` as they are decoded; ``report`` is called from time to time."""
         header, summary = self._stream.header, self._stream.summary
-        packet_seconds = header.frames_per_packet * header.hop_length / header.sample_rate
-        most = max(1, int(TOGETHER_SECONDS / packet_seconds / header.channels))
+        most = most_together(header)
         for batch in self._stream.batches:
             for item in together(self._needed(batch), most):
                 if isinstance(item, Gap):
@@ -465,6 +468,12 @@ def packet_length(
 ) -> int:
     """Frames of about `PACKET_SECONDS`, fewer if that many channels would not fit a packet.
 
+    Args:
+        info: of the model.
+        bitrate: of a constant bitrate, per channel.
+        channels: number of channels.
+        variable: whether the number of codes varies, with pauses.
+
     Example:
         >>> from codec import load_engine
         >>> packet_length(load_engine().info, bitrate=None, channels=1)
@@ -472,9 +481,8 @@ def packet_length(
     """
     bits = info.codebooks_for(bitrate) * info.bits_per_code
     if variable:
-        bits = 8 * max_variable_frame(info.num_codebooks)
-    longest = (8 * MAX_PAYLOAD - 8) // (channels * bits)
-    return max(1, min(int(PACKET_SECONDS * info.frame_rate), longest))
+        bits = max_variable_bits(info.num_codebooks, pauses=True)
+    return max(1, min(int(PACKET_SECONDS * info.frame_rate), longest_packet(bits, channels)))
 
 
 def num_frames_of(info: EngineInfo, reader: AudioReader) -> int | None:

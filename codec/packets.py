@@ -20,7 +20,8 @@ class PacketFacts:
     """A packet of a file, or a place where some are missing.
 
     Attributes:
-        seconds: when it begins.
+        seconds: when it begins in the audio of the file; below 0, or before the end of the stream
+            before it, if it only brings the decoder of a cut to its state.
         num_frames: number of frames; those that are missing in a gap.
         num_bytes: size in the file; bytes that were skipped in a gap.
         coding: ``"plain"`` or ``"coded"``, followed by ``" with earlier"`` if there are codes of
@@ -56,10 +57,10 @@ def list_packets(source: str | Path, model: Model | None = None) -> Iterator[Pac
         [(0.0, 100), (2.0, 25)]
     """
     with open_codes(Path(source)) as file:
-        seconds = 0.0
+        before = 0.0  # seconds of the streams that came before
         for stream in read_streams(file):
             header = stream.header
-            frame_seconds = header.hop_length / header.sample_rate
+            seconds = before - header.skip / header.original_sample_rate
             decoder: PayloadDecoder | None = None
             with suppress(ModelError):  # without the model, the codes stay unknown
                 decoder = PayloadDecoder(header, context_for(header, model))
@@ -75,7 +76,8 @@ def list_packets(source: str | Path, model: Model | None = None) -> Iterator[Pac
                             books = float((codes >= 0).sum(axis=1).mean())
                         coding = (item.coding or Coding.PLAIN).name.lower().replace("_", " ")
                         yield PacketFacts(seconds, frames, item.size, coding, books)
-                    seconds += frames * frame_seconds
+                    seconds += header.seconds(frames)
+            before += stream.summary.duration_seconds
 
 
 def _with_codes(

@@ -7,16 +7,18 @@ exactly one packet, so the bytes do not depend on how the audio was pushed.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple, cast
+from collections.abc import Callable, Sequence
+from math import ceil
+from typing import Literal, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from codec.arguments import check_whole, shown
-from codec.bitrate import Bitrate, checked_bitrate
+from codec.bitrate import Bitrate, checked_bitrate, format_bitrate
 from codec.engines.base import Engine, State, WeighsCodes, encode_block
 from codec.entropy.allocation import (
+    FIRST_RATIO,
     Allocator,
     Booleans,
     Frames,
@@ -32,7 +34,6 @@ from codec.entropy.search import CANDIDATES, CodeSearch, least_cost
 from codec.entropy.silence import (
     NOISE_CODES,
     NOISE_FRAMES,
-    NOISE_SECONDS,
     REFRESH_SECONDS,
     ComfortNoise,
     SilenceDetector,
@@ -48,6 +49,7 @@ from codec.format.container import (
     Packet,
 )
 from codec.format.payload import Codes
+from codec.format.reading import TOGETHER_SECONDS
 from codec.io.audio import Samples
 from codec.model_folder import DEFAULT_MODEL
 from codec.registry import Model, as_engine, check_model, codec_for
@@ -59,6 +61,10 @@ from codec.registry import Model, as_engine, check_model, codec_for
 # a step of the context model. Holding 0.8 of the latent would bring .05 of PESQ, and the mean with
 # the next frame's latent, for receivers that wait for it, .1 to .2. But graphs take codes.
 HOLD_SECONDS, FADE_SECONDS, FADE_IN_SECONDS = 0.02, 0.1, 0.02
+
+PACKET_COST, CHAINED_COST = 1.0, 0.25
+"""Bytes that a payload of a variable stream takes beside its codes: its end, the numbers of codes,
+and, if it is not chained, that the context model remembers nothing. Means over speech."""
 
 
 class _Analysis(NamedTuple):
@@ -105,8 +111,8 @@ class StreamEncoder:
             smaller. After a loss the decoder then waits for the next packet that does not, which
             comes within a second.
         variable: whether each frame gets as many codes as it needs, so that ``bitrate`` is the mean
-            of all bytes of the stream. Otherwise all frames have the same number, and ``bitrate``
-            is what they would take without entropy coding.
+            of all bytes, those of ``overhead`` included. Otherwise all frames have the same number,
+            and ``bitrate`` is what they would take without entropy coding.
         allocator: chooses the numbers of codes of a variable stream; a `RateControl` with
             ``bitrate`` as its target if None.
         wait: number of packets that a variable stream waits for before it writes one, so that the
@@ -122,13 +128,17 @@ class StreamEncoder:
         dtx: whether silence is left out (discontinuous transmission): every 0.4 s a packet of
             comfort noise describes it, and `push` returns nothing between them. Packets must be
             such that they could carry redundancy. `Packet.sequence` counts what is left out.
+        overhead: bytes that a packet of a variable stream costs beside its payload, as what carries
+            it says: with RTP, UDP and IP about 41. By default ``bitrate`` is that of the payloads
+            alone. ``"file"`` counts all bytes of a ``.codes`` file.
 
     Attributes:
         header: for the decoder, which needs it once, before the packets.
 
     Raises:
-        ConfigError: the bitrate is out of the model's range, the model has no codes or none to
-            search, or the packets are such that they cannot carry redundancy, or leave out silence.
+        ConfigError: the bitrate is out of the model's range, or less than a variable stream takes;
+            the model has no codes or none to search; the overhead is negative; or the packets are
+            such that they cannot carry redundancy, or leave out silence.
         FormatError: more channels or frames than a packet can hold.
         ModelError: the model was never saved, so a stream could not name it; or it has no context
             model, which chained and variable streams need.
@@ -159,6 +169,7 @@ class StreamEncoder:
         segments: int = 1,
         redundancy: Redundancy | None = None,
         dtx: bool = False,
+        overhead: int | Literal["file"] = 0,
     ) -> None:
         channels = check_whole("channels", channels, 1, MAX_CHANNELS, FormatError)
         frames = check_whole("frames_per_packet", frames_per_packet, 1, 0xFFFF, FormatError)
@@ -210,14 +221,20 @@ class StreamEncoder:
         self._payloads = PayloadEncoder(self.header, context)
         self._bitrate = info.bitrate(num_codebooks) if bitrate is None else bitrate
         self._allocator = allocator if variable else None
+        # What a file adds is spent with each packet, what a transport adds lowers the target.
+        in_file = overhead == "file"
+        self._overhead = self.header.head_size if overhead == "file" else overhead
+        self._spent_overhead = self._overhead if in_file else 0
+        self._transport = 0.0 if in_file else self._overhead * self._bits_per_byte
         if variable and allocator is None:
-            self._allocator = RateControl(
-                float(self._bitrate), float(info.frame_rate), info.bits_per_code
-            )
+            target = float(self._bitrate) - self._transport
+            self._allocator = RateControl(target, float(info.frame_rate), info.bits_per_code)
         self._search = _code_search(self._engine, effort)
         self._context, self._wait = context, wait if variable and not dtx else 0
         self._waiting: deque[_Analyzed] = deque()
-        self._spent(8 * (self.header.size + END_SIZE), np.zeros((channels, 0, 0), np.int64))
+        self._check_reachable(self._bitrate)
+        if in_file:
+            self._spent(8 * (self.header.size + END_SIZE), np.zeros((channels, 0, 0), np.int64))
         self._state: State = self._engine.init_encoder(channels)
         self._remainder: Samples = np.zeros((channels, 0), np.float32)
         self._num_samples = 0
@@ -229,8 +246,8 @@ class StreamEncoder:
         """Target in bits per second and channel; that of a variable stream may be changed.
 
         Raises:
-            ConfigError: on assignment, if it is out of the model's range, or the stream is not
-                variable, or has an allocator of its own.
+            ConfigError: on assignment, if it is out of the model's range, or less than the stream
+                takes, or the stream is not variable, or has an allocator of its own.
         """
         return self._bitrate
 
@@ -243,8 +260,32 @@ class StreamEncoder:
                 "only a variable stream changes its bitrate: start it with variable=True, and "
                 "without an allocator"
             )
-        self._allocator.change_target(float(bitrate))
+        self._check_reachable(bitrate)
+        self._allocator.change_target(float(bitrate) - self._transport)
         self._bitrate = bitrate
+
+    @property
+    def _bits_per_byte(self) -> float:
+        """Bits per second and channel that a byte in each packet takes."""
+        header = self.header
+        return 8 / header.seconds(header.frames_per_packet) / header.channels
+
+    def _check_reachable(self, bitrate: Bitrate) -> None:
+        """Refuse a target that packets exceed which have one code for each frame."""
+        if self._overhead < 0:
+            raise ConfigError(f"an overhead of {self._overhead} bytes: give 0 or more")
+        if not isinstance(self._allocator, RateControl):
+            return
+        header = self.header
+        codes = FIRST_RATIO * header.payload_size(header.frames_per_packet) / header.num_codebooks
+        size = self._overhead + codes + (CHAINED_COST if header.chained else PACKET_COST)
+        lowest = ceil(size * self._bits_per_byte)
+        if bitrate < lowest:
+            raise ConfigError(
+                f"bitrate {format_bitrate(bitrate)} cannot be reached: {self._overhead} bytes of "
+                f"overhead and a code for each frame take {format_bitrate(lowest)}, give at least "
+                "that, or more frames per packet"
+            )
 
     @property
     def redundancy(self) -> Redundancy | None:
@@ -406,7 +447,7 @@ class StreamEncoder:
         payload, coding, redundant_bits = self._payload(codes)
         sequence = self._num_packets % self.header.sequence_count
         self._num_packets += 1
-        self._spent(8 * (self.header.head_size + len(payload)) - round(redundant_bits), codes)
+        self._spent(8 * (self._spent_overhead + len(payload)) - round(redundant_bits), codes)
         return Packet(sequence, codes.shape[2], payload, num_samples, coding)
 
     def _spent(self, bits: int, codes: Codes) -> None:
@@ -478,7 +519,8 @@ class StreamDecoder:
         header: header of the stream.
         num_emitted: number of samples given out so far, per channel.
         num_recovered: number of lost packets whose frame came with a later one.
-        num_concealed: number of packets that were concealed.
+        num_concealed: number of packets that were concealed: those that were lost, and those of a
+            chained stream that cannot be decoded without them.
         num_silent: number of packets that were taken for silence that was not sent.
 
     Raises:
@@ -513,7 +555,10 @@ class StreamDecoder:
         self._num_codebooks = header.num_codebooks
         if bitrate is not None and bitrate < info.bitrate(header.num_codebooks):
             self._num_codebooks = info.codebooks_for(bitrate)
-        self._state: State = self._engine.init_decoder(header.channels)
+        self._groups = _channel_groups(header)
+        self._states: list[State] = [
+            self._engine.init_decoder(group.stop - group.start) for group in self._groups
+        ]
         self.num_recovered = self.num_concealed = self.num_silent = 0
         self._noise: ComfortNoise | None = None  # while the sender is silent
         self._noise_frames = 0  # of it, that may be played until it is told again
@@ -542,11 +587,8 @@ class StreamDecoder:
         """
         return np.concatenate((self._empty(), *self.push_each(packets)), axis=1)
 
-    def push_each(self, packets: Sequence[Packet]) -> Iterator[Samples]:
-        """The samples of `push_all` in pieces, one or two for each packet, as they are decoded.
-
-        Take all of them before anything else is done with the stream.
-        """
+    def push_each(self, packets: Sequence[Packet]) -> list[Samples]:
+        """The samples of `push_all` in pieces, one or two for each packet."""
         self._check_running()
         header = self.header
         for packet in packets:
@@ -557,6 +599,7 @@ class StreamDecoder:
                 )
             if (packet.coding is None) != (header.format == 1):
                 raise FormatError("the packet is of another format than the stream's header")
+        pieces = []
         for packet, codes in zip(packets, self._payloads.decode(packets), strict=True):
             self._check_running()
             if packet.num_samples is not None:
@@ -565,9 +608,11 @@ class StreamDecoder:
                 self._noise = None
                 if packet.coding == Coding.COMFORT_NOISE:
                     self._begin_silence(packet)
-                yield self._step(packet.num_frames, codes)
+                self.num_concealed += codes is None  # it depends on one that was lost
+                pieces.append(self._step(packet.num_frames, codes))
             if packet.num_samples is not None:
-                yield self.finish()
+                pieces.append(self.finish())
+        return pieces
 
     def lost(self, num_packets: int = 1, later: Packet | None = None, ahead: int = 0) -> Samples:
         """Conceal packets that did not arrive; the concealed audio fades out.
@@ -621,8 +666,8 @@ class StreamDecoder:
         self._check_running()
         self._finished = True
         # Not faded: after a loss the gain stays where it is, for nothing follows.
-        audio = self._engine.flush_step(self._state)[:, : self._engine.info.delay]
-        return self._emit(audio * np.float32(self._gain))
+        rest = np.concatenate([self._engine.flush_step(state) for state in self._states])
+        return self._emit(rest[:, : self._engine.info.delay] * np.float32(self._gain))
 
     @property
     def is_silent(self) -> bool:
@@ -632,18 +677,25 @@ class StreamDecoder:
     def _begin_silence(self, packet: Packet) -> None:
         self._noise = ComfortNoise(self._payloads.decode_noise(packet))
         self._noise.next()  # the packet's own frame, which is decoded as any other
-        self._noise_frames = round(NOISE_SECONDS * float(self._engine.info.frame_rate))
+        self._noise_frames = self.header.num_silent
 
     def _step(self, num_frames: int, codes: Codes | None) -> Samples:
         """Audio of the next frames; concealed without codes."""
+        engine = self._engine
         if codes is None:
-            audio, self._state = self._engine.conceal_step(num_frames, self._state)
+            audio = self._stepped(lambda _, state: engine.conceal_step(num_frames, state))
             return self._emit(self._faded_out(audio))
         kept = fill_pauses(codes) if self.header.pauses else codes
         kept = kept[:, : self._num_codebooks]
-        audio, self._state = self._engine.decode_step(kept, self._state)
+        audio = self._stepped(lambda group, state: engine.decode_step(kept[group], state))
         self._held = 0
         return self._emit(self._faded_in(audio))
+
+    def _stepped(self, step: Callable[[slice, State], tuple[Samples, State]]) -> Samples:
+        """Audio of a step that each group of channels takes."""
+        found = [step(*each) for each in zip(self._groups, self._states, strict=True)]
+        self._states = [state for _, state in found]
+        return np.concatenate([audio for audio, _ in found])
 
     def _faded_out(self, audio: Samples) -> Samples:
         """Concealed audio, which fades from the present gain to 0."""
@@ -683,6 +735,16 @@ class StreamDecoder:
     def _check_running(self) -> None:
         if self._finished:
             raise StreamFinishedError("this stream is finished: start a new StreamDecoder")
+
+
+def _channel_groups(header: Header) -> list[slice]:
+    """The channels that are decoded in one step, so that a packet takes not more than some memory.
+
+    All of them, unless they are very many, or the packets very long.
+    """
+    most = max(1, int(TOGETHER_SECONDS / header.seconds(header.frames_per_packet)))
+    starts = range(0, header.channels, most)
+    return [slice(start, min(start + most, header.channels)) for start in starts]
 
 
 def _code_search(engine: Engine, effort: int) -> CodeSearch | None:

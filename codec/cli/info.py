@@ -47,15 +47,14 @@ def info(paths: tuple[Path, ...], model: str | None, packets: bool, as_json: boo
         try:
             with clear_errors():
                 summary = summarize_file(path)
+                show(stream_facts(path, summary, names), as_json)
+                if packets:
+                    show_packets(path, model, as_json)
         except Failure as failure:
             failed = True
             click.echo(f"aecodec: {failure.about(path)}", err=True)
-            continue
-        with clear_errors():
-            show(stream_facts(path, summary, names), as_json)
-            if packets:
-                show_packets(path, model, as_json)
-        failed = failed or summary.damage() is not None
+        else:
+            failed = failed or summary.damage() is not None
     if failed:
         sys.exit(1)
 

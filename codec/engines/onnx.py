@@ -18,7 +18,7 @@ from codec.engines.runtime import onnxruntime
 from codec.entropy.context import NO_CODE
 from codec.entropy.context_file import StoredContext
 from codec.entropy.search import CodeTables
-from codec.errors import ConfigError, ModelError
+from codec.errors import ConfigError, ModelError, NotEnoughMemoryError
 from codec.io.audio import Samples
 from codec.model_folder import (
     GRAPHS,
@@ -33,6 +33,9 @@ from codec.model_folder import (
 
 QUANTIZER_WEIGHTS = ("codebook", "project.weight", "project.bias")
 """Those of a stage of a `codec.network.vq.ResidualVectorQuantizer`."""
+
+NO_MEMORY = ("allocate memory", "bad_alloc", "bad allocation")
+"""Parts of the messages of onnxruntime's exceptions where memory is not enough."""
 
 Tensors: TypeAlias = tuple[npt.NDArray[Any], ...]
 """The state of a graph, each ``[C, ...]``."""
@@ -225,7 +228,7 @@ class _Graph:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # errors, which are raised as well
+        options.log_severity_level = 4  # nothing: errors are raised as well
         try:
             self._session = onnxruntime.InferenceSession(
                 path, options, providers=["CPUExecutionProvider"]
@@ -239,7 +242,12 @@ class _Graph:
     def __call__(self, first: npt.NDArray[Any], state: Tensors) -> tuple[Any, Tensors, list[Any]]:
         """The first output, the state, and further outputs."""
         inputs = dict(zip(self._names, (first, *state), strict=True))
-        output, *others = self._session.run(None, inputs)
+        try:
+            output, *others = self._session.run(None, inputs)
+        except Exception as error:
+            if not any(each in str(error) for each in NO_MEMORY):
+                raise
+            raise NotEnoughMemoryError.of_step(len(first)) from error
         return output, tuple(others[: len(state)]), others[len(state) :]
 
     def check(self, first: npt.NDArray[Any], state: Tensors, result: npt.NDArray[Any]) -> None:
@@ -252,6 +260,8 @@ class _Graph:
         """
         try:
             output, after, _ = self(first, state)
+        except NotEnoughMemoryError:
+            raise
         except Exception as error:  # see above; and a ValueError for another number of inputs
             reason = str(error).splitlines()[0]
             raise ModelError(f"onnxruntime cannot run {self._path}: {reason}") from error

@@ -70,6 +70,8 @@ class PayloadEncoder:
             self._state, self._chained = state, 1
             return plain, Coding.PLAIN
         self._state, self._chained = state, 1 if begins else self._chained + 1
+        # A decoder reads zeros after the end, and refuses a file of too many frames in few bytes.
+        coded = coded.ljust(self._header.least_payload(codes.shape[2]), b"\0")
         return coded, Coding.CODED if begins else Coding.CHAINED
 
     def encode_with_earlier(self, codes: Codes, earlier: Codes) -> tuple[bytes, Coding, float]:

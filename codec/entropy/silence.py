@@ -28,9 +28,6 @@ HANGOVER_SECONDS = 0.2
 """Silence is sent for so long before it is left out: what fades away belongs to the speech."""
 REFRESH_SECONDS = 0.4
 """From one packet of comfort noise to the next."""
-NOISE_SECONDS = 1.0
-"""A decoder plays the noise of a packet for so long: two packets after it may be lost. Then the
-sender is gone, and the noise fades out."""
 RISE_DB = 6.0
 """Silence ends with a frame that is so much louder than the mean of it."""
 FOLLOWING = 0.05

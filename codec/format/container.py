@@ -19,6 +19,8 @@ from codec.errors import FormatError
 from codec.format.bitpack import packed_size
 
 MAGIC = b"AECD"
+START_OF_HEADER = rb"AECD|AEC?\Z|A\Z"
+"""A regular expression for the places where a header may start, at the end of bytes too."""
 PLAIN_FORMAT, CODED_FORMAT = 1, 2
 SYNC = 0xAE  # starts a packet of format 1
 SYNC_END = 0xAF  # starts the last one
@@ -33,6 +35,11 @@ MAX_SKIP_SECONDS = 60
 MAX_SEGMENTS = 8
 MAX_EARLIER = 512  # bytes per channel that codes of earlier frames may add to a payload
 MAX_NOISE = 1 + 512  # bytes per channel of a packet of comfort noise
+MAX_FRAMES_PER_BYTE = 128
+"""Frames of a channel that a byte of a packet may stand for, in the mean of a file."""
+NOISE_SECONDS = 1.0
+"""A decoder plays the noise of a packet of comfort noise for so long: two packets after it may be
+lost. Then the sender is gone, and the noise fades out."""
 
 _HEADER = struct.Struct("<4sBBBBBBHIII16s")
 _MORE = struct.Struct("<8sI")  # of a header of format 2
@@ -45,12 +52,25 @@ END_SIZE = _END.size
 """Bytes that the last packet has beside its head and its payload."""
 
 
-def max_variable_frame(num_codebooks: int) -> int:
-    """Most bytes of a frame and channel where the number of codes varies.
+def longest_packet(bits: int, channels: int) -> int:
+    """Most frames of a packet whose payload fits; `Header` refuses a packet of one more.
 
-    A code of two digits takes 32 bits at most, and the number of codes 16.
+    Args:
+        bits: most bits of a frame and channel: those of its plain codes, or `max_variable_bits`.
+        channels: number of channels.
+
+    Returns:
+        The number, in any format; 0 if not even one frame fits.
     """
-    return 4 * num_codebooks + 2
+    return 8 * (MAX_PAYLOAD - 1) // (channels * bits)
+
+
+def max_variable_bits(num_codebooks: int, *, pauses: bool = False) -> int:
+    """Most bits of a frame and channel where the number of codes varies.
+
+    A code of two digits takes 32 bits at most, the number of codes 16, and a pause 8.
+    """
+    return 32 * num_codebooks + 16 + 8 * pauses
 
 
 class Coding(enum.IntEnum):
@@ -205,6 +225,11 @@ class Header:
         return Fraction(self.sample_rate, self.hop_length) * bits
 
     @property
+    def num_silent(self) -> int:
+        """Most packets in a row that may be left out after one of comfort noise."""
+        return round(NOISE_SECONDS * self.sample_rate / self.hop_length) if self.dtx else 0
+
+    @property
     def can_have_earlier(self) -> bool:
         """Whether packets may also hold the first codes of earlier frames."""
         single = self.format == CODED_FORMAT and self.frames_per_packet == self.segments == 1
@@ -221,9 +246,17 @@ class Header:
         varies.
         """
         if self.variable:
-            most = max_variable_frame(self.num_codebooks) + self.pauses
-            return num_frames * self.channels * most
+            most = max_variable_bits(self.num_codebooks, pauses=self.pauses)
+            return num_frames * self.channels * most // 8
         return self.payload_size(num_frames)
+
+    def seconds(self, num_frames: int) -> float:
+        """Duration of that many frames."""
+        return num_frames * self.hop_length / self.sample_rate
+
+    def least_payload(self, num_frames: int) -> int:
+        """Fewest bytes in which encoders code ``num_frames`` frames: see `MAX_FRAMES_PER_BYTE`."""
+        return max(0, -(-num_frames * self.channels // MAX_FRAMES_PER_BYTE) - self.head_size)
 
     def model_samples(self, num_samples: int) -> int:
         """Number of samples at the model's rate for ``num_samples`` at the original rate."""
@@ -260,6 +293,15 @@ class Header:
     def size_of(cls, data: bytes) -> int:
         """Bytes of the header that begins with ``data``, of which five tell."""
         return cls.SIZE + (_MORE.size if data[4:5] and data[4] >> 4 == CODED_FORMAT else 0)
+
+    @classmethod
+    def starts(cls, data: bytes) -> bool:
+        """Whether ``data`` begins with a header whose checksum is right."""
+        end = cls.size_of(data) - _CRC.size
+        if data[: len(MAGIC)] != MAGIC or len(data) < end + _CRC.size:
+            return False
+        (crc,) = _CRC.unpack_from(data, end)
+        return zlib.crc32(data[:end]) == int(crc)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Header:
@@ -454,6 +496,7 @@ class PacketReader:
     Attributes:
         header: header of the stream.
         ended: whether the last packet of the stream was found.
+        interrupted: whether the header of another stream was found before it.
 
     Example:
         >>> header = Header(channels=1, num_codebooks=12, bits_per_code=10, frames_per_packet=1,
@@ -468,24 +511,29 @@ class PacketReader:
 
     def __init__(self, header: Header) -> None:
         self.header = header
-        self.ended = False
+        self.ended = self.interrupted = False
         self._plain = header.format == PLAIN_FORMAT
         self._buffer = bytearray()
         self._expected = 0  # sequence number of the next packet, not reduced
         starts = [sync for sync, (coding, _) in _KINDS.items() if (coding is None) == self._plain]
-        self._sync = re.compile(b"[" + re.escape(bytes(starts)) + b"]")
+        self._start = re.compile(b"[" + re.escape(bytes(starts)) + b"]|" + START_OF_HEADER)
         self._found_bytes = self._found_packets = 0
         self._skipped = 0
-        self._is_silent = False  # whether the last packet was one of comfort noise
+        self._silence = 0  # packets of silence that may be left out after the last one
         self._wasted = 0  # bytes checksummed in vain
         self._pushed = 0
 
     @property
     def rest(self) -> bytes:
-        """Bytes that were pushed and not used: after the last packet those that follow it."""
+        """Bytes that were pushed and not used: after the end of the stream those that follow it."""
         return bytes(self._buffer)
 
-    def push(self, data: bytes) -> Iterator[Packet | Gap]:
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing more is read: the stream has ended, or another one begins."""
+        return self.ended or self.interrupted
+
+    def push(self, data: bytes) -> list[Packet | Gap]:
         """Packets and gaps that are certain after these bytes; nothing after the last packet.
 
         Raises:
@@ -494,45 +542,53 @@ class PacketReader:
         """
         self._buffer += data
         self._pushed += len(data)
-        yield from self._scan(at_end=False)
+        return list(self._scan(at_end=False))
 
-    def finish(self) -> Iterator[Packet | Gap]:
+    def finish(self) -> list[Packet | Gap]:
         """Packets and gaps that are left when the bytes have ended."""
-        yield from self._scan(at_end=True)
-        if self._skipped and not self.ended:
-            yield self._gap(None)
+        return [*self._scan(at_end=True), *self._gaps(None)]
 
     def _scan(self, at_end: bool) -> Iterator[Packet | Gap]:
         position, buffer = 0, self._buffer
-        while not self.ended and len(buffer) - position >= self.header.head_size:
-            size = self._packet_size(position)
+        while not self.stopped and len(buffer) - position >= self.header.head_size:
+            size = self._size_at(position)
             if size and len(buffer) - position < size and not at_end:
                 break
-            packet = self._packet_at(position, size) if size else None
+            data = bytes(buffer[position : position + size])
+            if Header.starts(data):
+                self.interrupted = True
+                yield from self._gaps(None)
+                break
+            packet = self._packet_of(data) if data[:1] not in (b"", MAGIC[:1]) else None
             if packet is None:
                 # Damaged: continue at the next byte that could start a packet.
-                start, position = position, self._next_sync(position + 1)
+                start, position = position, self._next_start(position + 1)
                 self._skipped += position - start
                 continue
-            gap = self._gap(packet)
-            if gap.num_packets or gap.num_bytes:
-                yield gap
+            yield from self._gaps(packet)
             position += size
             self._expected += 1
             self._found_bytes += size
             self._found_packets += 1
-            self._is_silent = packet.coding == Coding.COMFORT_NOISE
+            has_noise = packet.coding == Coding.COMFORT_NOISE
+            self._silence = self.header.num_silent if has_noise else 0
             self.ended = packet.is_last
             yield packet
-        if at_end and not self.ended:
+        if at_end and not self.stopped:
             self._skipped += len(buffer) - position
             position = len(buffer)
         del buffer[:position]
 
-    def _next_sync(self, position: int) -> int:
-        """Where the next packet could start, at or after ``position``."""
-        found = self._sync.search(self._buffer, position)
+    def _next_start(self, position: int) -> int:
+        """Where the next packet or header could start, at or after ``position``."""
+        found = self._start.search(self._buffer, position)
         return found.start() if found else len(self._buffer)
+
+    def _size_at(self, position: int) -> int:
+        """Size of the packet or header that starts here, 0 if none can."""
+        if self._buffer.startswith(MAGIC, position):
+            return Header.size_of(bytes(self._buffer[position : position + 5]))
+        return self._packet_size(position)
 
     def _packet_size(self, position: int) -> int:
         """Size of the packet that starts here, 0 if none can."""
@@ -558,18 +614,21 @@ class PacketReader:
             return 0
         return header.head_size + size + (_END.size if is_last else 0)
 
-    def _packet_at(self, position: int, size: int) -> Packet | None:
+    def _packet_of(self, data: bytes) -> Packet | None:
         try:
-            packet = Packet.from_bytes(bytes(self._buffer[position : position + size]))
+            packet = Packet.from_bytes(data)
         except FormatError:
-            self._wasted += size
+            self._wasted += len(data)
             if self._wasted > 64 * self._pushed + 2**20:
                 raise FormatError("the stream is too damaged to find packets in it") from None
             return None
         return packet
 
-    def _gap(self, packet: Packet | None) -> Gap:
-        """What lies between the last good packet and this one (or the end of the bytes)."""
+    def _gaps(self, packet: Packet | None) -> Iterator[Gap]:
+        """What lies between the last good packet and this one (or the end of the stream).
+
+        After comfort noise, packets that left no trace are silence, as long as noise is played.
+        """
         header = self.header
         full = header.head_size + header.payload_size(header.frames_per_packet)
         if not self._plain and self._found_packets:
@@ -582,7 +641,10 @@ class PacketReader:
             count = header.sequence_count
             lost = (packet.sequence - self._expected) % count
             lost += count * max(0, round((self._skipped / full - lost) / count))
-        gap = Gap(lost, self._skipped, self._is_silent and not self._skipped)
-        self._skipped = 0
+        silence = min(lost, self._silence) if not self._skipped else 0
+        skipped, self._skipped = self._skipped, 0
         self._expected += lost
-        return gap
+        if silence:
+            yield Gap(silence, 0, is_silence=True)
+        if lost > silence or skipped:
+            yield Gap(lost - silence, skipped)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,14 +10,28 @@ from pathlib import Path
 from typing import BinaryIO
 
 from codec.errors import CodecError, FormatError
-from codec.format.container import MAGIC, Gap, Header, Packet, PacketReader
+from codec.format.container import (
+    MAX_FRAMES_PER_BYTE,
+    START_OF_HEADER,
+    Gap,
+    Header,
+    Packet,
+    PacketReader,
+)
 from codec.format.summary import StreamSummary
 from codec.io.pipes import PIPE, standard_input
 
 CHUNK_SIZE = 2**16
+TOGETHER_SECONDS = 64.0
+"""Audio that is decoded side by side, or among which the bits are shared, all channels together. It
+lies in memory."""
 # Concealment may last this many times as long as what arrived, and some seconds more.
 MAX_CONCEALED = 2
 MAX_CONCEALED_SECONDS = 10
+MAX_UNTRACED_SECONDS = 20
+"""The same for what left no bytes behind, in a whole file and all channels together."""
+MAX_SEARCH = 2**28
+"""Bytes among which the header of a stream is searched for."""
 
 
 def summarize_file(source: Path) -> StreamSummary:
@@ -44,7 +59,8 @@ class StoredStream:
     Attributes:
         header: its header.
         summary: counts what is read.
-        batches: its packets and gaps, by the pieces in which the file gives its bytes.
+        batches: its packets and gaps, as they are read. A batch has so few packets that they can
+            be decoded side by side.
     """
 
     header: Header
@@ -61,54 +77,127 @@ class StoredStream:
 def read_streams(file: BinaryIO) -> Iterator[StoredStream]:
     """The streams that a file or pipe holds, one after the other.
 
-    Each must be read to its end before the next one. Bytes after the last stream that are not a
-    stream are ignored.
+    What is left of a stream when the next one is asked for is not given any more. Bytes that belong
+    to no stream count as damage of the stream before them, or else of the first one.
 
     Raises:
-        FormatError: the file does not begin with a stream, or one is too damaged.
+        FormatError: the file holds no stream, or one is too damaged.
     """
-    source = _Source(file)
-    while True:
-        header = Header.from_bytes(source.read_header())
-        reader, summary = PacketReader(header), StreamSummary(header)
-        yield StoredStream(header, summary, _batches(source, reader, summary))
-        source.put_back(reader.rest)
-        if not reader.ended or source.peek(len(MAGIC)) != MAGIC:
-            return
+    source, claims = _Source(file), _Claims()
+    unread, problem = source.seek_header()
+    if source.header is None:
+        raise FormatError(problem)
+    while source.header is not None:
+        reader, summary = PacketReader(source.header), StreamSummary(source.header)
+        summary.count_unread(unread, problem)
+        unread = 0
+        stream = StoredStream(reader.header, summary, _batches(source, reader, summary, claims))
+        yield stream
+        stream.read_on()
 
 
 class _Source:
-    """A file or pipe that takes bytes back."""
+    """A file or pipe that takes bytes back.
+
+    Attributes:
+        header: the header that was found last; None if there is no more.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file, self._kept = file, b""
+        self._file, self._kept = file, bytearray()
+        self.header: Header | None = None
 
     def read1(self, size: int) -> bytes:
         """What is there, up to ``size`` bytes; nothing at the end."""
-        kept, self._kept = self._kept, b""
+        kept, self._kept = bytes(self._kept), bytearray()
         return kept or self._file.read1(size)  # type: ignore[attr-defined]
-
-    def peek(self, size: int) -> bytes:
-        """The next bytes, as many as ``size`` if the file has them."""
-        while len(self._kept) < size and (more := self._file.read(size - len(self._kept))):
-            self._kept += more
-        return self._kept[:size]
-
-    def read_header(self) -> bytes:
-        """The bytes of a header, or fewer at the end of the file."""
-        size = Header.size_of(self.peek(Header.SIZE))
-        head = self.peek(size)
-        self._kept = self._kept[size:]
-        return head
 
     def put_back(self, data: bytes) -> None:
         """Let bytes be read again."""
-        self._kept = data + self._kept
+        self._kept[:0] = data
+
+    def seek_header(self) -> tuple[int, str]:
+        """Find the next `header`, behind which reading goes on.
+
+        Returns:
+            The number of bytes before it, and why they are no header.
+        """
+        skipped, problem = 0, ""
+        while True:
+            head = self._peek_header()
+            try:
+                self.header = Header.from_bytes(head)
+            except FormatError as error:
+                self.header, problem = None, problem or str(error)
+            if self.header is not None or not head or skipped > MAX_SEARCH:
+                del self._kept[: self.header.size if self.header else 0]
+                return skipped, problem
+            skipped += self._skip()
+
+    def _peek_header(self) -> bytes:
+        """The bytes of a header, or fewer at the end of the file."""
+        return self._peek(Header.size_of(self._peek(Header.SIZE)))
+
+    def _peek(self, size: int) -> bytes:
+        """The next bytes, as many as ``size`` if the file has them."""
+        while len(self._kept) < size and (more := self._file.read(size - len(self._kept))):
+            self._kept += more
+        return bytes(self._kept[:size])
+
+    def _skip(self) -> int:
+        """Skip what is there up to the next place where a header may start, a byte at least."""
+        if len(self._kept) <= Header.SIZE:
+            self._kept += self._file.read1(CHUNK_SIZE)  # type: ignore[attr-defined]
+        found = _START.search(self._kept, 1)
+        end = found.start() if found else len(self._kept)
+        del self._kept[:end]
+        return end
+
+
+_START = re.compile(START_OF_HEADER)
+
+
+class _Claims:
+    """How much audio a file claims to hold, which a forged one claims without limit."""
+
+    def __init__(self) -> None:
+        self._num_bytes = self._num_frames = 0  # frames of each channel
+        self._arrived = self._untraced = 0.0  # seconds of each channel
+
+    def count(self, header: Header, item: Packet | Gap) -> None:
+        """Take a packet or gap into account.
+
+        Raises:
+            FormatError: it is too much for the bytes of the file.
+        """
+        if isinstance(item, Packet):
+            frames, size = item.num_frames * header.channels, item.size
+            self._arrived += header.seconds(frames)
+        else:
+            frames, size = item.num_packets * header.frames_per_packet, item.num_bytes
+            frames *= header.channels
+            if not item.is_silence:
+                untraced = max(0, frames - MAX_FRAMES_PER_BYTE * size)
+                frames -= untraced
+                self._untraced += header.seconds(untraced)
+        self._num_bytes += size
+        self._num_frames += frames
+        if self._num_frames > MAX_FRAMES_PER_BYTE * self._num_bytes:
+            raise FormatError(
+                f"packets of {self._num_bytes} bytes claim {self._num_frames} frames, the limit is "
+                f"{MAX_FRAMES_PER_BYTE} for each byte: the file is forged, get it again"
+            )
+        if self._untraced > MAX_UNTRACED_SECONDS + MAX_CONCEALED * self._arrived:
+            raise FormatError(
+                f"{self._untraced:.0f} seconds are missing without a trace, all channels together: "
+                "the file is too damaged, get it again"
+            )
 
 
 def read_header(file: BinaryIO) -> Header:
     """The header at the start of a file or pipe."""
-    return Header.from_bytes(_Source(file).read_header())
+    head = file.read(Header.SIZE)
+    return Header.from_bytes(head + file.read(Header.size_of(head) - len(head)))
 
 
 def read_packets(file: BinaryIO, summary: StreamSummary) -> Iterator[Packet | Gap]:
@@ -126,35 +215,55 @@ def read_packets(file: BinaryIO, summary: StreamSummary) -> Iterator[Packet | Ga
 
 
 def read_batches(file: BinaryIO, summary: StreamSummary) -> Iterator[list[Packet | Gap]]:
-    """`read_packets` by the pieces in which a file or pipe gives its bytes."""
-    return _batches(_Source(file), PacketReader(summary.header), summary)
+    """`read_packets` in batches, as `StoredStream` has them."""
+    return _batches(_Source(file), PacketReader(summary.header), summary, _Claims())
 
 
 def _batches(
-    source: _Source, reader: PacketReader, summary: StreamSummary
+    source: _Source, reader: PacketReader, summary: StreamSummary, claims: _Claims
 ) -> Iterator[list[Packet | Gap]]:
     header = reader.header
     frames_per_second = header.sample_rate / header.hop_length
     few = 1 + int(MAX_CONCEALED_SECONDS * frames_per_second / header.frames_per_packet)
+    most = most_together(header)
 
-    def counted(items: Iterator[Packet | Gap]) -> list[Packet | Gap]:
-        found = []
+    def counted(items: list[Packet | Gap]) -> list[Packet | Gap]:
         for item in items:
             summary.count(item)
+            claims.count(header, item)
             if summary.num_lost > few + MAX_CONCEALED * summary.num_packets:
                 raise FormatError(
                     f"{summary.num_lost} of {summary.num_lost + summary.num_packets} packets are "
                     "missing: the stream is too damaged"
                 )
-            found.append(item)
-        return found
+        return items
 
-    while not reader.ended and (data := source.read1(CHUNK_SIZE)):
+    def batches(items: list[Packet | Gap]) -> Iterator[list[Packet | Gap]]:
+        for start in range(0, len(items), most):
+            yield counted(items[start : start + most])
+
+    while not reader.stopped and (data := source.read1(CHUNK_SIZE)):
         summary.num_bytes += len(data)
-        yield counted(reader.push(data))
-    yield counted(reader.finish())
-    if reader.ended:
+        yield from batches(reader.push(data))
+    yield from batches(reader.finish())
+    if reader.stopped:
         summary.num_bytes -= len(reader.rest)
+        source.put_back(reader.rest)
+    summary.count_unread(*source.seek_header())
+
+
+def most_together(header: Header) -> int:
+    """Number of packets that are decoded side by side, `TOGETHER_SECONDS` at most, or one.
+
+    Example:
+        >>> header = Header(channels=2, num_codebooks=12, bits_per_code=10, frames_per_packet=100,
+        ...     sample_rate=24_000, original_sample_rate=24_000, hop_length=480,
+        ...     fingerprint=bytes(16))
+        >>> most_together(header)
+        16
+    """
+    seconds = header.channels * header.seconds(header.frames_per_packet)
+    return max(1, int(TOGETHER_SECONDS / seconds))
 
 
 def together(items: Iterable[Packet | Gap], most: int) -> Iterator[list[Packet] | Gap]:

@@ -6,7 +6,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from codec.format.container import Gap, Header, Packet
+from codec.bitrate import ceil_div
+from codec.format.container import Coding, Gap, Header, Packet
+
+_COUNTS = (
+    *("num_packets", "num_frames", "num_lost", "num_dependent"),
+    *("num_bytes", "num_unread", "num_payload_bytes"),
+)
+"""Attributes of a `StreamSummary` that are added up."""
 
 
 @dataclass
@@ -18,12 +25,15 @@ class StreamSummary:
         num_packets: number of undamaged packets.
         num_frames: number of frames in them.
         num_lost: number of packets that are damaged or missing, as far as can be told.
+        num_dependent: number of undamaged packets that cannot be decoded without those.
         num_bytes: size of the whole stream.
+        num_unread: number of bytes beside it that belong to no stream.
         num_samples: samples per channel at the original rate; None if the stream has no end.
         num_last_frames: number of frames in the last packet.
         num_payload_bytes: size of the codes in undamaged packets.
         num_streams: number of streams in the file; their numbers are added up.
         earlier_damage: what is wrong with one of several streams.
+        unread_reason: why the first of the bytes that belong to no stream cannot be read.
         bits_per_frame: how many packets have how many bits for a frame of all channels, rounded.
     """
 
@@ -31,16 +41,21 @@ class StreamSummary:
     num_packets: int = 0
     num_frames: int = 0
     num_lost: int = 0
+    num_dependent: int = 0
     num_bytes: int = 0
+    num_unread: int = 0
     num_samples: int | None = None
     num_last_frames: int = 0
     num_payload_bytes: int = 0
     num_streams: int = 1
     earlier_damage: str | None = None
+    unread_reason: str = ""
     bits_per_frame: Counter[int] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self.num_bytes = self.num_bytes or self.header.size
+        self._in_chain = True  # whether packets arrive that the next one may depend on
+        self._joined_seconds = 0.0  # of several streams
 
     def count(self, item: Packet | Gap) -> None:
         """Take the next packet or gap of the stream into account; its bytes are not counted."""
@@ -49,7 +64,10 @@ class StreamSummary:
                 self.num_frames += item.num_packets * self.header.frames_per_packet
             else:
                 self.num_lost += item.num_packets
+                self._in_chain = False
             return
+        self._in_chain = self._in_chain or item.coding != Coding.CHAINED
+        self.num_dependent += not self._in_chain
         self.num_packets += 1
         self.num_frames += item.num_frames
         self.num_samples = item.num_samples
@@ -58,12 +76,22 @@ class StreamSummary:
         if item.num_frames:
             self.bits_per_frame[round(8 * len(item.payload) / item.num_frames)] += 1
 
+    def count_unread(self, num_bytes: int, reason: str) -> None:
+        """Take bytes before or after the stream into account that belong to none."""
+        if num_bytes:
+            self.num_unread += num_bytes
+            self.unread_reason = self.unread_reason or reason
+
     @property
     def duration_seconds(self) -> float:
-        """Length of the audio; without an end that of the frames that arrived."""
+        """Length of the audio; without an end that of all frames that a decoder plays."""
+        header = self.header
         if self.num_samples is not None:
-            return self.num_samples / self.header.original_sample_rate
-        return self.num_frames * self.header.hop_length / self.header.sample_rate
+            return self.num_samples / header.original_sample_rate
+        if self.num_streams > 1:
+            return self._joined_seconds
+        played = header.seconds(self.num_frames + self.num_lost * header.frames_per_packet)
+        return max(0.0, played - header.skip / header.original_sample_rate)
 
     @property
     def payload_bitrate(self) -> Fraction:
@@ -80,26 +108,37 @@ class StreamSummary:
 
     def damage(self) -> str | None:
         """One line about what is wrong with the stream; None if nothing is."""
-        return self.earlier_damage or self._own_damage()
+        found = [self.earlier_damage or self._own_damage()]
+        if self.num_unread:
+            found.append(f"{self.num_unread} bytes belong to no stream: {self.unread_reason}")
+        return "; ".join(filter(None, found)) or None
 
     def append(self, other: StreamSummary) -> None:
         """Take the next stream of the same file into account."""
-        self.earlier_damage = self.damage() or other.damage()
-        ended = self.num_samples is not None and other.num_samples is not None
-        self.num_samples = (self.num_samples or 0) + (other.num_samples or 0) if ended else None
-        for name in ("num_packets", "num_frames", "num_lost", "num_bytes", "num_payload_bytes"):
+        own, others = (each.earlier_damage or each._own_damage() for each in (self, other))
+        self.earlier_damage = own or others
+        self.unread_reason = self.unread_reason or other.unread_reason
+        self._joined_seconds = self.duration_seconds + other.duration_seconds
+        if self.num_samples is not None and other.num_samples is not None:
+            rates = self.header.original_sample_rate, other.header.original_sample_rate
+            self.num_samples += ceil_div(other.num_samples * rates[0], rates[1])
+        else:
+            self.num_samples = None
+        for name in _COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.num_last_frames = other.num_last_frames
         self.bits_per_frame += other.bits_per_frame
         self.num_streams += other.num_streams
 
     def _own_damage(self) -> str | None:
+        lost = f"{self.num_lost} packets are damaged or missing" if self.num_lost else ""
+        if self.num_dependent:
+            lost += f", {self.num_dependent} more depend on them"
         if self.num_samples is None:
-            return "the stream has no last packet: it was cut short" + (
-                f", and {self.num_lost} packets are damaged or missing" if self.num_lost else ""
-            )
-        if self.num_lost:
-            return f"{self.num_lost} packets are damaged or missing"
+            cut = "the stream has no last packet: it was cut short"
+            return f"{cut}, and {lost}" if lost else cut
+        if lost:
+            return lost
         if self.num_streams > 1:
             return None  # each was checked before it was appended
         header, num_samples = self.header, self.num_samples + self.header.skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import soundfile
 import torch
 
+from codec.bitrate import format_bitrate, parse_bitrate
 from codec.corpus.tokens import read_tokens
 from codec.engines.base import Engine
 from codec.engines.torch import TorchEngine
@@ -190,7 +192,7 @@ def test_the_bitrate_of_a_variable_stream_may_be_changed_while_it_runs(engine: T
         if bitrate != encoder.bitrate:
             encoder.bitrate = bitrate
         packets = encoder.push(tone(80_000))
-        sizes.append(sum(encoder.header.head_size + len(packet.payload) for packet in packets) / 10)
+        sizes.append(sum(len(packet.payload) for packet in packets) / 10)
     assert 1.5 * sizes[0] < sizes[1] and sizes[2] < 1.2 * sizes[0]
     with pytest.raises(ConfigError, match="out of range"):
         encoder.bitrate = 1_000_000
@@ -198,6 +200,37 @@ def test_the_bitrate_of_a_variable_stream_may_be_changed_while_it_runs(engine: T
     constant = StreamEncoder(engine, bitrate=2_000)
     with pytest.raises(ConfigError, match="only a variable stream"):
         constant.bitrate = 3_000
+
+
+def test_a_variable_stream_costs_what_its_transport_adds(engine: TorchEngine) -> None:
+    """The mean of all bytes is the target: heads of files would be a quarter of it here."""
+    audio = tone(32_000)
+    for overhead, each, all_packets in ((0, 0, 0), (11, 11, 0), ("file", 11, 64)):
+        _, packets = packets_of(
+            engine, audio, variable=True, bitrate=3_200, frames_per_packet=20, overhead=overhead
+        )
+        spent = all_packets + sum(each + len(packet.payload) for packet in packets)
+        assert abs(8 * spent / 4 - 3_200) < 0.15 * 3_200, overhead
+
+
+@pytest.mark.parametrize("frames_per_packet", [5, 20])
+@pytest.mark.parametrize("chained", [False, True])
+def test_a_bitrate_that_cannot_be_reached_is_refused_with_the_lowest_that_can(
+    engine: TorchEngine, frames_per_packet: int, chained: bool
+) -> None:
+    options = {"frames_per_packet": frames_per_packet, "chained": chained, "overhead": 8}
+    with pytest.raises(ConfigError, match="cannot be reached: 8 bytes") as refused:
+        packets_of(engine, tone(100), variable=True, bitrate=1_200, **options)
+    lowest = parse_bitrate(re.findall(r"take ([0-9.]+) kbit/s", str(refused.value))[0] + "k")
+    encoder = StreamEncoder(engine, variable=True, bitrate=lowest, **options)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=f"take {format_bitrate(lowest)}, give at least"):
+        encoder.bitrate = lowest - 1
+    assert encoder.bitrate == lowest
+    packets = encoder.push(tone(16_000)) + encoder.finish()
+    spent = 8 * sum(8 + len(packet.payload) for packet in packets) / 2
+    assert spent < 1.2 * lowest  # the first seconds spend more
+    with pytest.raises(ConfigError, match="overhead of -1 bytes"):
+        StreamEncoder(engine, variable=True, overhead=-1)
 
 
 def test_a_variable_stream_has_the_first_codes_of_each_frame(engine: TorchEngine) -> None:
@@ -283,7 +316,7 @@ def test_a_session_conceals_what_it_cannot_decode(engine: TorchEngine) -> None:
     expected = StreamDecoder(engine, header).push_all(packets)
     assert decoded.shape == expected.shape
     lost, again = 20, next(n for n, each in enumerate(packets) if n > 20 and each.coding != 2)
-    assert again > 25
+    assert again > 25 and decoder.num_concealed == again - lost
     before = lost * 160 - 20  # a delay of half a frame
     assert np.array_equal(decoded[:, :before], expected[:, :before])
     faded = before + int((HOLD_SECONDS + FADE_SECONDS) * 8_000)

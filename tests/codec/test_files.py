@@ -13,11 +13,12 @@ import torch
 from codec.engines.base import Engine
 from codec.engines.torch import TorchEngine
 from codec.errors import AudioError, CodecError, FormatError
-from codec.files import decode_file, encode_file
+from codec.files import decode_file, encode_file, packet_length
 from codec.format.container import Header, Packet, PacketReader
 from codec.format.reading import summarize_file
 from codec.io.outputs import atomic_output
 from codec.network.model import Codec
+from codec.registry import load_engine
 from tests.codec.entropy.oracle import matching_context
 from tests.conftest import sound
 
@@ -95,6 +96,42 @@ def test_mono_mixes_down_and_the_model_rate_can_be_asked_for(lapped: Codec, tmp_
     decode_file(tmp_path / "a.codes", tmp_path / "b.flac", model=lapped, sample_rate=8_000)
     facts = soundfile.info(tmp_path / "b.flac")
     assert (facts.samplerate, facts.channels, facts.frames) == (8_000, 1, 2_500)
+
+
+@pytest.mark.parametrize("variable", [False, True])
+def test_every_number_of_channels_fits_a_packet_at_every_bitrate(variable: bool) -> None:
+    """In packets of two seconds, or as many frames as fit."""
+    info = load_engine().info
+    for channels in range(1, 256):
+        for bitrate in info.bitrates:
+            frames = packet_length(info, bitrate, channels, variable=variable)
+            header = Header(
+                channels=channels,
+                num_codebooks=info.num_codebooks if variable else info.codebooks_for(bitrate),
+                bits_per_code=info.bits_per_code,
+                frames_per_packet=frames,
+                sample_rate=info.sample_rate,
+                original_sample_rate=info.sample_rate,
+                hop_length=info.hop_length,
+                fingerprint=info.fingerprint,
+            )
+            changes = {"context": b"contexts", "variable": variable, "pauses": variable}
+            header = dataclasses.replace(header, **changes)  # type: ignore[arg-type]
+            if frames < 2 * info.frame_rate:
+                with pytest.raises(FormatError, match="the limit is 65536"):
+                    dataclasses.replace(header, frames_per_packet=frames + 1)
+
+
+@pytest.mark.parametrize("channels", [8, 15, 255])
+def test_many_channels_are_coded_with_a_bitrate(
+    engine: Engine, tmp_path: Path, channels: int
+) -> None:
+    source = write(tmp_path / "in.wav", sound(500, channels), 8_000)
+    summary = encode_file(source, tmp_path / "a.codes", model=engine, bitrate=2_000)
+    assert summary.header.variable == (engine.info.context is not None)
+    assert decode_file(tmp_path / "a.codes", tmp_path / "b.wav", model=engine).damage() is None
+    facts = soundfile.info(tmp_path / "b.wav")
+    assert (facts.channels, facts.frames) == (channels, 500)
 
 
 def test_resampling_keeps_time(lapped: Codec, tmp_path: Path) -> None:

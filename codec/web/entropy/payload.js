@@ -16,11 +16,23 @@ const STAYS = TOTAL - TOTAL / 64;
  * @param context the context model that it names, or null.
  */
 export function encodePayload(codes, header, context) {
-  if (header.variable) return [encodeCodes(codes, header, context)[0], Coding.CODED];
+  if (header.variable) {
+    return [padded(encodeCodes(codes, header, context)[0], codes, header), Coding.CODED];
+  }
   const plain = packCodes(codes, header.bitsPerCode);
   if (!header.context) return [plain, header.format === 1 ? null : Coding.PLAIN];
   const [coded] = encodeCodes(codes, header, context);
-  return coded.length < plain.length ? [coded, Coding.CODED] : [plain, Coding.PLAIN];
+  if (coded.length >= plain.length) return [plain, Coding.PLAIN];
+  return [padded(coded, codes, header), Coding.CODED];
+}
+
+/** A coded payload with zeros at its end, if it is too short for so many frames to be believed. */
+function padded(coded, codes, header) {
+  const least = header.leastPayload(codes.length / header.numCodes(1));
+  if (coded.length >= least) return coded;
+  const bytes = new Uint8Array(least);
+  bytes.set(coded);
+  return bytes;
 }
 
 /** Codes of one packet after another. */

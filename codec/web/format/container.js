@@ -25,6 +25,10 @@ const MAX_EARLIER = 512; // bytes per channel that codes of earlier frames may a
 // Concealment may last this many times as long as what arrived, and some seconds more.
 const MAX_CONCEALED = 2;
 const MAX_CONCEALED_SECONDS = 10;
+// The same for what left no bytes behind, in a whole file and all channels together.
+const MAX_UNTRACED_SECONDS = 20;
+// Frames of a channel that a byte of a packet may stand for, in the mean of a file.
+const MAX_FRAMES_PER_BYTE = 128;
 
 /** How the codes of a packet of format 2 are written: plain, coded on their own, or after others.
  *
@@ -142,6 +146,12 @@ export class Header {
     return this.payloadSize(numFrames);
   }
 
+  /** Fewest bytes in which that many frames are coded: see `MAX_FRAMES_PER_BYTE`. */
+  leastPayload(numFrames) {
+    const least = Math.ceil((numFrames * this.channels) / MAX_FRAMES_PER_BYTE);
+    return Math.max(0, least - this.headSize);
+  }
+
   /** Samples at the model's rate for a number of samples at the original rate. */
   modelSamples(numSamples) {
     return scaled(numSamples, this.sampleRate, this.originalSampleRate);
@@ -240,6 +250,13 @@ export function startsStream(bytes) {
   return bytes.length > 0 && MAGIC.every((byte, i) => i >= bytes.length || bytes[i] === byte);
 }
 
+/** Whether bytes begin with a header whose checksum is right. */
+function startsHeader(bytes) {
+  const size = HEADER_SIZE + (bytes[4] >> 4 === 2 ? MORE_SIZE : 0);
+  if (bytes.length < size || !startsStream(bytes)) return false;
+  return crc32(bytes.subarray(0, size - 4)) === viewOf(bytes).getUint32(size - 4, true);
+}
+
 /** Some frames of codes; the last packet of a stream also says how long the audio was. */
 export class Packet {
   /**
@@ -294,23 +311,95 @@ function kindOf(byte, format) {
 
 /** The streams that a file holds, one after the other: `[{header, items, damage}]`.
  *
- * `items` are packets and gaps. `damage` is one line about what is wrong, or null.
+ * `items` are packets and gaps. `damage` is one line about what is wrong, or null. Bytes that belong
+ * to no stream are damage of the stream before them, or else of the first one.
  */
 export function readStreams(bytes) {
   const streams = [];
-  let rest = bytes;
-  do {
-    const header = Header.fromBytes(rest);
+  const claims = new Claims();
+  let { header, skipped, problem } = seekHeader(bytes);
+  if (!header) throw new FormatError(problem);
+  let rest = bytes.subarray(skipped);
+  while (header) {
     const { items, end } = readPackets(rest.subarray(header.size), header);
     rest = rest.subarray(header.size + end);
-    streams.push({ header, items, damage: damageOf(header, items) });
-    // What follows a stream and is not one is ignored.
-  } while (
-    streams.at(-1).items.at(-1)?.numSamples != null &&
-    rest.length >= 4 &&
-    startsStream(rest)
-  );
+    claims.count(header, items);
+    const damage = [damageOf(header, items), unread(skipped, problem)];
+    const stream = { header, items };
+    ({ header, skipped, problem } = seekHeader(rest));
+    rest = rest.subarray(skipped);
+    damage.push(unread(skipped, problem));
+    streams.push({ ...stream, damage: damage.filter(Boolean).join("; ") || null });
+    skipped = 0; // it is part of the damage of one stream
+  }
   return streams;
+}
+
+const unread = (count, problem) => count && `${count} bytes belong to no stream: ${problem}`;
+
+/** The next header, the number of bytes before it, and why they are none. */
+function seekHeader(bytes) {
+  let problem = "";
+  for (let skipped = 0; ; skipped++) {
+    // From the second byte on, only where a header may start.
+    if (skipped) skipped = nextMagic(bytes, skipped);
+    try {
+      return { header: Header.fromBytes(bytes.subarray(skipped)), skipped, problem };
+    } catch (error) {
+      if (!(error instanceof FormatError)) throw error;
+      problem ||= error.message;
+    }
+    if (skipped >= bytes.length) return { header: null, skipped: bytes.length, problem };
+  }
+}
+
+/** Where "AECD" comes next, or the end. */
+function nextMagic(bytes, start) {
+  let place = bytes.indexOf(MAGIC[0], start);
+  while (place >= 0 && !startsStream(bytes.subarray(place))) {
+    place = bytes.indexOf(MAGIC[0], place + 1);
+  }
+  return place < 0 ? bytes.length : place;
+}
+
+/** How much audio a file claims to hold, which a forged one claims without limit. */
+class Claims {
+  constructor() {
+    this._bytes = 0;
+    this._frames = 0; // of each channel
+    this._arrived = 0; // seconds of each channel
+    this._untraced = 0;
+  }
+
+  /** Take the items of a stream into account; an error if they are too much for its bytes. */
+  count({ channels, framesPerPacket, format, hopLength, sampleRate }, items) {
+    for (const item of items) {
+      let size = item.numBytes;
+      let frames = item.numPackets * framesPerPacket * channels;
+      if (item instanceof Packet) {
+        const ends = item.numSamples === null ? 0 : END_SIZE;
+        size = (format === 2 ? 11 : 8) + item.payload.length + ends;
+        frames = item.numFrames * channels;
+        this._arrived += (frames * hopLength) / sampleRate;
+      } else {
+        const untraced = Math.max(0, frames - MAX_FRAMES_PER_BYTE * size);
+        frames -= untraced;
+        this._untraced += (untraced * hopLength) / sampleRate;
+      }
+      this._bytes += size;
+      this._frames += frames;
+      if (this._frames > MAX_FRAMES_PER_BYTE * this._bytes) {
+        throw new FormatError(
+          `packets of ${this._bytes} bytes claim ${this._frames} frames: the file is forged, get it again`,
+        );
+      }
+      if (this._untraced > MAX_UNTRACED_SECONDS + MAX_CONCEALED * this._arrived) {
+        throw new FormatError(
+          `${Math.round(this._untraced)} seconds are missing without a trace: the file is too damaged, get it again`,
+        );
+      }
+    }
+  }
 }
 
 /** Packets and gaps that follow a header, and where they end. */
@@ -323,6 +412,9 @@ function readPackets(bytes, header) {
   let wasted = 0; // bytes checksummed in vain
   let foundBytes = 0;
   let foundPackets = 0;
+
+  /** Whether a packet or a header may start with a byte. */
+  const mayStart = (byte) => byte === MAGIC[0] || kindOf(byte, header.format) !== undefined;
 
   function sizeAt() {
     const kind = kindOf(bytes[position], header.format);
@@ -394,12 +486,16 @@ function readPackets(bytes, header) {
   }
 
   while (bytes.length - position >= header.headSize) {
+    if (startsHeader(bytes.subarray(position))) {
+      addGap(null);
+      return { items, end: position };
+    }
     const size = sizeAt();
     const packet = size ? packetAt(size) : null;
     if (packet === null) {
       // Damaged: continue at the next byte that could start a packet.
       const start = position++;
-      while (position < bytes.length && !kindOf(bytes[position], header.format)) position++;
+      while (position < bytes.length && !mayStart(bytes[position])) position++;
       skipped += position - start;
       continue;
     }

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -18,6 +19,8 @@ import soundfile
 from click.testing import CliRunner, Result
 
 from codec.cli import main
+from codec.engines.torch import TorchEngine
+from codec.errors import NotEnoughMemoryError
 from codec.network.model import Codec
 from codec.registry import load_engine
 from tests.conftest import GOLDEN, RECORDING, REPOSITORY, sound
@@ -311,3 +314,25 @@ def test_every_command_is_found_by_its_name() -> None:
         assert command is not None and command.name == name
         assert command.get_short_help_str()
     assert main.get_command(context, "nothing") is None
+
+
+@pytest.mark.parametrize("error", [NotEnoughMemoryError.of_step(2), MemoryError()])
+def test_a_file_that_needs_too_much_memory_does_not_keep_others_from_being_coded(
+    wav: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.wav", "b.wav"):
+        shutil.copy(wav, tmp_path / "in" / name)
+    step, calls = TorchEngine.encode_step, iter([True])
+
+    def failing(*arguments: Any) -> Any:
+        if next(calls, False):
+            raise error
+        return step(*arguments)
+
+    monkeypatch.setattr(TorchEngine, "encode_step", failing)
+    out = tmp_path / "out"
+    result = run("encode", tmp_path / "in", "--out-dir", out, "-m", model_folder)
+    assert result.exit_code == 1 and "a.wav: not enough memory" in result.stderr
+    assert "1 of 2 files failed" in result.stderr and "Traceback" not in result.output
+    assert [path.name for path in out.iterdir()] == ["b.codes"]

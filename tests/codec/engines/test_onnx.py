@@ -15,7 +15,7 @@ import pytest
 from codec.engines import base
 from codec.engines.onnx import OnnxEngine
 from codec.engines.torch import TorchEngine
-from codec.errors import ConfigError, ModelError
+from codec.errors import ConfigError, ModelError, NotEnoughMemoryError
 from codec.network.model import Codec
 from codec.registry import load_engine
 from tests.conftest import RECORDING, sound
@@ -178,3 +178,30 @@ assert before == set() and not hasattr(codec, "nothing")
 """
     result = run_without_torch(script)
     assert result.returncode == 0, result.stderr
+
+
+def test_a_lack_of_memory_is_said_in_one_line_and_the_session_goes_on(
+    exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = OnnxEngine(exported)
+    audio, state = np.zeros((2, 40), np.float32), engine.init_encoder(2)
+    expected, _ = engine.encode_step(audio, state)
+
+    class Full:
+        """A session as it is where memory is not enough; its exceptions have no base class."""
+
+        def __init__(self, message: str) -> None:
+            self.message = message
+
+        def run(self, *_: object) -> None:
+            raise Exception(self.message)
+
+    with monkeypatch.context() as patch:
+        for message in ("Failed to allocate memory for requested buffer", "std::bad_alloc"):
+            patch.setattr(engine._encoder, "_session", Full(f"[E] : 6 : in node\n{message} 9"))
+            with pytest.raises(NotEnoughMemoryError, match="for 2 channels at once: close"):
+                engine.encode_step(audio, state)
+        patch.setattr(engine._encoder, "_session", Full("another failure"))
+        with pytest.raises(Exception, match="another failure"):
+            engine.encode_step(audio, state)
+    assert np.array_equal(engine.encode_step(audio, state)[0], expected)

@@ -30,7 +30,7 @@ from codec.format.container import (
     Gap,
     Header,
     Packet,
-    max_variable_frame,
+    max_variable_bits,
 )
 from codec.format.payload import Codes
 from codec.format.reading import read_streams
@@ -259,6 +259,44 @@ def test_damaged_streams_are_read_alike(golden: dict[str, bytes]) -> None:
     assert all("error" in answer or answer[0]["damage"] for answer in answers if answer)
 
 
+def flips_and_cuts(data: bytes) -> list[bytes]:
+    """A file with each of its bytes changed, and cut off before each of them."""
+    flipped = [data[:n] + bytes([data[n] ^ 1 << n % 8]) + data[n + 1 :] for n in range(len(data))]
+    return [*flipped, *(data[:n] for n in range(len(data)))]
+
+
+def test_damaged_files_of_joined_streams_are_read_alike(model: ContextModel) -> None:
+    """In the headers, between streams, and in the packets before and after them."""
+    headers = (
+        HEADER,
+        dataclasses.replace(HEADER, skip=5),
+        dataclasses.replace(HEADER, channels=1, num_codebooks=1),
+    )
+    streams = [stream_of(header, some_codes(header, 5)) for header in headers]
+    data = [*flips_and_cuts(b"".join(streams)), b"ECDjunkAE".join(streams) + b"AECD\x20AEC"]
+    answers = assert_read_alike(data)
+    assert sum(isinstance(answer, list) and len(answer) == 2 for answer in answers) > 140
+    assert "belong to no stream" in answers[-1][0]["damage"]
+
+
+def test_what_files_claim_without_bytes_is_refused_alike(model: ContextModel) -> None:
+    """Too many frames in a byte, and packets that are missing without a trace."""
+    header = dataclasses.replace(
+        HEADER, channels=100, num_codebooks=1, bits_per_code=1, context=model.identity
+    )
+    long = dataclasses.replace(header, frames_per_packet=2000)
+    packet = Packet(0, 2000, b"", coding=Coding.CODED)
+    plain = dataclasses.replace(packet, payload=bytes(25_000), coding=Coding.PLAIN)
+    last = Packet(80, 0, b"", 0, Coding.CODED)
+    data = [long.to_bytes() + packet.to_bytes(), header.to_bytes() + last.to_bytes()]
+    for each, answer in zip(data, read_in_node(data), strict=True):
+        assert "get it again" in answer["error"]
+        with pytest.raises(FormatError, match="get it again"):
+            list(read_streams(io.BytesIO(each)))
+    (answer,) = read_in_node([long.to_bytes() + plain.to_bytes()])
+    assert isinstance(answer, list)
+
+
 def test_every_width_of_codes_comes_back() -> None:
     tasks: list[dict[str, Any]] = []
     streams = []
@@ -435,7 +473,7 @@ def test_the_longest_packets_are_the_same(model: ContextModel) -> None:
     """At the limit of the size of a packet, which pauses lower."""
     for pauses in (False, True):
         most = MAX_PAYLOAD - 1
-        size = 255 * (max_variable_frame(2) + pauses)
+        size = 255 * max_variable_bits(2, pauses=pauses) // 8
         header = dataclasses.replace(
             HEADER,
             channels=255,
