@@ -169,8 +169,8 @@ class StreamEncoder:
                 "silence: leave frames_per_packet, chained, pauses and segments as they are by "
                 "default"
             )
-        # Format 1 has no frames after the last sample. In calls, with packets of one frame, it stays,
-        # because a packet takes three bytes less.
+        # Format 1 has no frames after the last sample. Packets of one frame, of calls, keep it for
+        # the three bytes that each saves.
         has_tail = info.tail > 0 and frames_per_packet > 1
         self.header = Header(
             channels=channels,
