@@ -41,9 +41,8 @@ def level_db(audio: np.ndarray) -> float:
     return float(20 * np.log10(audio[:, -RATE:].std() + 1e-12))
 
 
-@pytest.mark.parametrize("audio", [sound(9_999, 2), tone(70, 0.5), np.zeros((1, 500), np.float32)])
+@pytest.mark.parametrize("audio", [0.2 * sound(9_999, 2), tone(220, 0.3), 0 * sound(500)])
 def test_what_has_no_rumble_passes_unchanged(audio: np.ndarray) -> None:
-    audio = audio - audio.mean(axis=1, keepdims=True)
     assert np.array_equal(high_pass(audio, RATE), audio)
 
 
