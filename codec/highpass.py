@@ -63,13 +63,13 @@ class HighPass:
 
     Example:
         >>> high_pass = HighPass(24_000, 480)
-        >>> voice = np.sin(np.arange(24_000) * 2 * np.pi * 220 / 24_000)[None].astype(np.float32)
+        >>> voice = np.sin(np.arange(24_000, dtype=np.float32) * np.float32(0.06))[None] / 5
         >>> filtered, state = high_pass.step(voice, high_pass.init_state(channels=1))
         >>> bool((filtered == voice).all())
         True
         >>> filtered, state = high_pass.step(voice + 0.3, high_pass.init_state(channels=1))
-        >>> abs(round(float(filtered[0, 12_000:].mean()), 4))
-        0.0
+        >>> bool(abs(filtered[0, 12_000:].mean()) < 0.001)
+        True
     """
 
     def __init__(self, sample_rate: int, hop_length: int) -> None:
@@ -106,7 +106,7 @@ class HighPass:
         known = np.concatenate((left, begins.view(np.float64)[:, :, None]), axis=-1)
         power = (np.square(known @ own.low) @ own.mean)[:, :, 0, 0]
         powers = _followed(power, state[:, -1].real, own.weight)
-        after = np.concatenate((poles, powers[:, -1:]), axis=1)
+        after: FilterState = np.concatenate((poles, powers[:, -1:]), axis=1)
         if powers.max() <= RUMBLE**2:
             return audio, after
         gains = np.clip(np.sqrt(powers) / RUMBLE - 1, 0, 1)[..., None]
@@ -248,7 +248,7 @@ def _matrices(sample_rate: int, hop_length: int) -> _Matrices:
 
 def num_blocks(hop_length: int) -> int:
     """Blocks of a frame: about as many operations for the blocks as for what joins them."""
-    return max(1, round((hop_length / 10) ** 0.5))
+    return max(1, round(math.sqrt(hop_length / 10)))
 
 
 def _partial_fractions(
