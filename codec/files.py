@@ -115,7 +115,7 @@ def encode_file(
         >>> soundfile.write("talk.wav", [0.0] * 24_000, 24_000)
         >>> summary = encode_file("talk.wav", "talk.codes", bitrate=3_000)
         >>> summary.num_frames, summary.num_bytes < 375  # silence takes less than 3 kbit/s
-        (50, True)
+        (51, True)
     """
     source, target = check_path("source", source), check_path("target", target)
     if frames_per_packet is not None:

@@ -54,7 +54,7 @@ def list_packets(source: str | Path, model: Model | None = None) -> Iterator[Pac
         >>> soundfile.write("talk.wav", [0.0] * 60_000, 24_000)
         >>> _ = encode_file("talk.wav", "talk.codes", bitrate=3_000)
         >>> [(each.seconds, each.num_frames) for each in list_packets("talk.codes")]
-        [(0.0, 100), (2.0, 25)]
+        [(0.0, 100), (2.0, 26)]
     """
     with open_codes(Path(source)) as file:
         before = 0.0  # seconds of the streams that came before

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codec.arguments import check_whole, shown
-from codec.bitrate import Bitrate, checked_bitrate, format_bitrate
+from codec.bitrate import Bitrate, ceil_div, checked_bitrate, format_bitrate
 from codec.engines.base import Engine, State, WeighsCodes, encode_block
 from codec.entropy.allocation import (
     FIRST_RATIO,
@@ -50,6 +50,7 @@ from codec.format.container import (
 )
 from codec.format.payload import Codes
 from codec.format.reading import TOGETHER_SECONDS
+from codec.highpass import FilteredFrames
 from codec.io.audio import Samples
 from codec.model_folder import DEFAULT_MODEL
 from codec.registry import Model, as_engine, check_model, codec_for
@@ -192,6 +193,9 @@ class StreamEncoder:
                 "silence: leave frames_per_packet, chained, pauses and segments as they are by "
                 "default"
             )
+        # Format 1 has no frames after the last sample. Packets of one frame, of calls, keep it for
+        # the three bytes that each saves.
+        has_tail = info.tail > 0 and frames_per_packet > 1
         self.header = Header(
             channels=channels,
             num_codebooks=info.num_codebooks if variable else num_codebooks,
@@ -208,7 +212,7 @@ class StreamEncoder:
             variable=variable,
             segments=segments if context else 1,
             pauses=pauses,
-            format=PLAIN_FORMAT if redundancy is None else CODED_FORMAT,
+            format=CODED_FORMAT if redundancy is not None or has_tail else PLAIN_FORMAT,
             dtx=dtx,
         )
         self._pauses = PauseDetector(info.sample_rate, info.hop_length) if pauses else None
@@ -236,7 +240,8 @@ class StreamEncoder:
         if in_file:
             self._spent(8 * (self.header.size + END_SIZE), np.zeros((channels, 0, 0), np.int64))
         self._state: State = self._engine.init_encoder(channels)
-        self._remainder: Samples = np.zeros((channels, 0), np.float32)
+        self._filter = FilteredFrames(info.sample_rate, info.hop_length, channels)
+        self._remainder: Samples = np.zeros((channels, 0), np.float32)  # filtered
         self._num_samples = 0
         self._num_packets = 0
         self._finished = False
@@ -347,7 +352,7 @@ class StreamEncoder:
         if not np.isfinite(block).all():
             raise AudioError("the audio holds NaN or infinite samples: repair it before coding")
         self._num_samples += block.shape[1]
-        block = np.concatenate((self._remainder, block), axis=1)
+        block = np.concatenate((self._remainder, self._filter.push(block)), axis=1)
         step = self.header.frames_per_packet * self.header.hop_length
         whole = max(0, block.shape[1] - self._engine.info.lookahead) // step * step
         self._remainder = block[:, whole:].copy()
@@ -355,6 +360,9 @@ class StreamEncoder:
 
     def finish(self, num_samples: int | None = None) -> list[Packet]:
         """Encode what is left, padded to a whole frame, into the last packet.
+
+        If the padding is shorter than the decoder's delay there is one frame more, without which
+        the last samples would be extrapolated (except in packets of format 1).
 
         Args:
             num_samples: length at the original rate, if the audio was resampled.
@@ -373,12 +381,19 @@ class StreamEncoder:
                 f"{self.header.model_samples(num_samples)} at the model's rate, "
                 f"but {self._num_samples} were pushed"
             )
-        padding = -self._remainder.shape[1] % self.header.hop_length
         self._finished = True
-        # More than a packet is left if the engine hears ahead.
+        left = np.concatenate((self._remainder, self._filter.finish()), axis=1)
+        info = self._engine.info
+        if self.header.format == PLAIN_FORMAT:
+            num_frames = info.num_frames(self._num_samples)
+        else:
+            num_frames = info.num_frames_with_tail(self._num_samples)
+        padding = num_frames * info.hop_length - self._num_samples
+        rest = np.pad(left, ((0, 0), (0, padding)))
+        # More than a packet is left if the engine hears ahead. The last one may be full only if it
+        # is padded.
         step = self.header.frames_per_packet * self.header.hop_length
-        whole = self._remainder.shape[1] // step * step
-        rest = np.pad(self._remainder, ((0, 0), (0, padding)))
+        whole = max(left.shape[1] // step, ceil_div(rest.shape[1], step) - 1) * step
         packets = self._packets(rest, whole)
         self._analyze(rest[:, whole:], rest[:, :0])
         packets += [self._packet() for _ in range(len(self._waiting) - 1)]

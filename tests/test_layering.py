@@ -15,6 +15,7 @@ from tests.conftest import REPOSITORY
 # Each room may import from itself and from the rooms before it.
 ROOMS = """
 codec.errors codec.arguments codec.hub codec.settings codec.bitrate codec.config codec.io
+codec.highpass
 codec.format codec.model_folder codec.entropy codec.network codec.engines codec.registry codec.rate
 codec.stream codec.calls codec.files codec.packets codec.edit codec.corpus codec.quality codec.cli
 train.randomness train.objective train.recipe train.data train.report train.context train.run

@@ -17,6 +17,7 @@ from codec.corpus.workers import one_thread
 from codec.engines.base import Engine, encode_block
 from codec.errors import AudioError
 from codec.files import packet_length
+from codec.highpass import FilteredFrames
 from codec.io.audio import AudioReader, Resampler
 
 
@@ -106,6 +107,7 @@ def code_audio(engine: Engine, num_codebooks: int, reader: AudioReader) -> Coded
     # Steps as long as the packets of files: others would be rounded differently.
     step = packet_length(info, info.bitrate(num_codebooks), 1) * info.hop_length
     resampler = Resampler(rate, info.sample_rate, 1)
+    frames = FilteredFrames(info.sample_rate, info.hop_length, 1)
     state, rest = engine.init_encoder(1), np.zeros((1, 0), np.float32)
     pieces, num_samples = [np.zeros((0, num_codebooks), np.uint16)], 0
 
@@ -119,12 +121,13 @@ def code_audio(engine: Engine, num_codebooks: int, reader: AudioReader) -> Coded
     with one_thread():
         for block in reader.blocks():
             num_samples += block.shape[1]
-            rest = np.concatenate((rest, resampler.push(block)), axis=1)
+            rest = np.concatenate((rest, frames.push(resampler.push(block))), axis=1)
             while rest.shape[1] >= step + info.lookahead:
                 encode()
         total = ceil_div(num_samples * info.sample_rate, rate)
-        rest = np.concatenate((rest, resampler.finish(total)), axis=1)
-        rest = np.pad(rest, ((0, 0), (0, -rest.shape[1] % info.hop_length)))
+        last = frames.push(resampler.finish(total)), frames.finish()
+        padding = info.num_frames_with_tail(total) * info.hop_length - total
+        rest = np.pad(np.concatenate((rest, *last), axis=1), ((0, 0), (0, padding)))
         while rest.shape[1]:
             encode()
     if not num_samples:

@@ -25,8 +25,8 @@ from codec.corpus.sources import Recording, shortened
 from codec.engines.base import Codes, EngineInfo
 from codec.entropy.payload import PayloadDecoder
 from codec.errors import CodecError, FormatError
-from codec.files import TOGETHER_SECONDS, packet_length
-from codec.format.container import Gap, Header, Packet, PacketWriter
+from codec.files import packet_length
+from codec.format.container import CODED_FORMAT, Coding, Gap, Header, Packet, PacketWriter
 from codec.format.payload import pack_codes
 from codec.format.reading import StoredStream, open_codes, read_streams, together
 from codec.io.audio import SUFFIXES
@@ -148,6 +148,7 @@ class TokenFormat:
             original_sample_rate=original_sample_rate,
             hop_length=self.hop_length,
             fingerprint=info.fingerprint,
+            format=CODED_FORMAT,  # which may have frames after the last sample
         )
 
 
@@ -248,7 +249,9 @@ class Tokens:
                 raise ValueError(f"a code is not below {kind.codebook_size}")
             shaped = flat.astype(np.uint16).reshape(num_frames, num_codebooks)
             tokens = cls(kind, str(number), str(path), shaped, original, rate, row)
-            if ceil_div(tokens.num_samples, kind.hop_length) != num_frames:
+            # There may be frames after the last sample, which complete the end.
+            needed = ceil_div(tokens.num_samples, kind.hop_length)
+            if not needed <= num_frames <= needed + kind.frame_rate:
                 raise ValueError(f"{num_frames} frames are not {tokens.duration_seconds} seconds")
         except (LookupError, TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
             reason = f"no column {error}" if isinstance(error, KeyError) else str(error)
@@ -258,17 +261,19 @@ class Tokens:
         return tokens
 
     def write_stream(self, file: Any) -> None:
-        """Write the ``.codes`` stream of `codec.encode_file` without entropy coding."""
+        """Write a ``.codes`` stream of format 2, as `codec.encode_file` without entropy coding."""
         header = self.kind.header(self.original_sample_rate)
         writer, step = PacketWriter(file, header), header.frames_per_packet
-        full = self.num_samples // (step * self.kind.hop_length) * step
+        num_frames, step_samples = len(self.frames), step * self.kind.hop_length
+        full = max(self.num_samples // step_samples, ceil_div(num_frames, step) - 1) * step
         codes = self.codes
         for start in range(0, full, step):
             payload = pack_codes(codes[:, :, start : start + step], header)
-            writer.write(Packet(start // step % 256, step, payload))
+            sequence = start // step % header.sequence_count
+            writer.write(Packet(sequence, step, payload, coding=Coding.PLAIN))
         payload = pack_codes(codes[:, :, full:], header)
-        last = len(self.frames) - full
-        writer.write(Packet(full // step % 256, last, payload, self.original_samples))
+        sequence, last = full // step % header.sequence_count, num_frames - full
+        writer.write(Packet(sequence, last, payload, self.original_samples, Coding.PLAIN))
 
 
 COLUMNS = (

@@ -70,6 +70,8 @@ class EngineInfo(FrameRates):
             streams.
         context_source: the context model of its codes, or where it is stored; None if it has none.
         lookahead: samples after a step that its codes depend on, whole frames; see `HearsAhead`.
+        tail: samples of silence after a recording that must be coded too, so that its end is
+            decoded and not extrapolated: the delay, unless `Engine.flush_step` needs no more codes.
         codes_per_layer: how many codebooks of a frame belong to each layer of the quantizer, for
             models that have several codes of a layer in a frame; empty for one each. Streams have
             whole layers.
@@ -91,6 +93,7 @@ class EngineInfo(FrameRates):
     has_codes: bool = True
     context_source: ContextModel | StoredContext | None = field(default=None, compare=False)
     lookahead: int = 0
+    tail: int = 0
     codes_per_layer: tuple[int, ...] = ()
 
     @property
@@ -126,6 +129,17 @@ class EngineInfo(FrameRates):
     def flush_frames(self) -> int:
         """Frames that a decoder needs after the last code to give out the delayed samples."""
         return ceil_div(self.delay, self.hop_length)
+
+    def num_frames_with_tail(self, num_samples: int) -> int:
+        """Frames of a recording of ``num_samples`` samples and of the silence after it.
+
+        Example:
+            >>> from codec import load_engine
+            >>> info = load_engine().info
+            >>> info.num_frames(480), info.num_frames_with_tail(480), info.num_frames_with_tail(0)
+            (1, 2, 0)
+        """
+        return self.num_frames(num_samples + self.tail) if num_samples else 0
 
 
 @runtime_checkable
@@ -306,7 +320,8 @@ def encode(engine: Engine, audio: Samples, num_codebooks: int | None = None) -> 
         num_codebooks: codebooks to use; all if None.
 
     Returns:
-        Codes ``[C, K, T]`` with ``T = ceil(N / hop_length)``.
+        Codes ``[C, K, T]`` with ``T = ceil(N / hop_length)``. Sessions filter the audio before
+        (`codec.highpass`), and code a frame more where the end of the audio needs it.
     """
     padding = -audio.shape[1] % engine.info.hop_length
     padded = np.pad(audio, ((0, 0), (0, padding)))

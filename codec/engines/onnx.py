@@ -97,6 +97,7 @@ class OnnxEngine:
             num_codebooks=config.num_codebooks,
             codebook_size=config.codebook_size,
             delay=description["delay"],
+            tail=description["delay"],
             fingerprint=bytes.fromhex(description["fingerprint"]),
             context_source=StoredContext(self._folder, bytes.fromhex(description["fingerprint"])),
         )

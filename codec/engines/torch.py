@@ -78,6 +78,7 @@ class TorchEngine:
             num_codebooks=config.num_codebooks,
             codebook_size=config.codebook_size,
             delay=codec.delay,
+            tail=codec.delay,
             fingerprint=codec.fingerprint,
             has_codes=config.has_codes,
             context_source=context,

@@ -262,7 +262,8 @@ class Codec(nn.Module):
             num_codebooks: number of codebooks to use; all if None.
 
         Returns:
-            Codes ``[B, K, T]`` int64 with ``T = ceil(N / hop_length)``.
+            Codes ``[B, K, T]`` int64 with ``T = ceil(N / hop_length)``. Unlike sessions, this takes
+            audio as it is (`codec.highpass.high_pass` is their filter), and no frame after it.
 
         Raises:
             AudioError: the shape is wrong, or a sample is not finite.

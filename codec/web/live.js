@@ -1,7 +1,8 @@
 /** A live session in the worker: microphone, encoder, decoder, loudspeaker, frame by frame. */
 
+import { HighPass } from "./highpass.js";
 import { Resampler } from "./resample.js";
-import { firstCodebooks, headerFor, joined, writeStream } from "./session.js";
+import { firstCodebooks, framesFor, headerFor, joined, writeStream } from "./session.js";
 
 const WARM_UP_STEPS = 10;
 
@@ -18,6 +19,7 @@ export class Live {
     const { info } = engine;
     this._in = new Resampler(sampleRate, info.sampleRate);
     this._out = new Resampler(info.sampleRate, sampleRate);
+    this._filter = new HighPass(info.sampleRate, info.hopLength);
     this._encoder = engine.initState("encoder", 1);
     this._decoder = engine.initState("decoder", 1);
     this._rest = new Float32Array(0); // samples that do not fill a frame yet
@@ -52,7 +54,7 @@ export class Live {
     while (this._rest.length >= hopLength) {
       const frame = this._rest.slice(0, hopLength);
       this._rest = this._rest.slice(hopLength);
-      await this._step(frame);
+      await this._step(this._filter.push(frame));
     }
   }
 
@@ -83,9 +85,11 @@ export class Live {
     if (this._rest.length) {
       const frame = new Float32Array(info.hopLength);
       frame.set(this._rest);
-      await this._step(frame);
+      await this._step(this._filter.push(frame).fill(0, this._rest.length));
     }
     const header = headerFor(info, 1, this.numCodebooks, info.sampleRate, original.length);
+    const numFrames = framesFor(info, header, original.length);
+    while (this._codes.length < numFrames) await this._step(new Float32Array(info.hopLength));
     const bytes = writeStream(
       header,
       joined(this._codes, Int32Array),

@@ -4,6 +4,7 @@ import { fillPauses } from "./entropy/pauses.js";
 import { encodePayload, PayloadDecoder } from "./entropy/payload.js";
 import { FormatError } from "./errors.js";
 import { Gap, Header, Packet, scaled } from "./format/container.js";
+import { highPass } from "./highpass.js";
 
 const PACKET_SECONDS = 2;
 const MAX_PAYLOAD = 2 ** 16;
@@ -37,8 +38,15 @@ export function headerFor(info, channels, numCodebooks, originalSampleRate, numS
     hopLength: info.hopLength,
     fingerprint: info.fingerprint,
     context: info.context ?? "",
+    format: info.delay && framesPerPacket > 1 ? 2 : 1, // format 1 ends with the last sample
     segments: info.context ? segmentsFor(info, channels, framesPerPacket, numFrames) : 1,
   });
+}
+
+/** Frames of a stream: the end of the signal is complete after the delay of the decoder. */
+export function framesFor(info, header, length) {
+  const tail = length && header.format === 2 ? info.delay : 0;
+  return Math.ceil((length + tail) / header.hopLength);
 }
 
 /** Parts of a packet that are decoded side by side: several in short files, one in long ones. */
@@ -59,14 +67,14 @@ function segmentsFor(info, channels, framesPerPacket, numFrames) {
  */
 export async function encode(engine, audio, header, progress = () => {}) {
   const { channels, hopLength, framesPerPacket, numCodebooks } = header;
-  const length = audio[0].length;
-  const numFrames = Math.ceil(length / hopLength);
+  const numFrames = framesFor(engine.info, header, audio[0].length);
+  const filtered = audio.map((signal) => highPass(signal, header.sampleRate, hopLength));
   const codes = new Int32Array(header.numCodes(numFrames));
   let state = engine.initState("encoder", channels);
   for (let frame = 0; frame < numFrames; frame += framesPerPacket) {
     const samples = hopLength * Math.min(framesPerPacket, numFrames - frame);
     const block = new Float32Array(channels * samples); // padded with silence
-    audio.forEach((signal, channel) => {
+    filtered.forEach((signal, channel) => {
       const start = frame * hopLength;
       block.set(signal.subarray(start, start + samples), channel * samples);
     });

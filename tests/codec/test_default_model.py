@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,6 +99,21 @@ def test_the_first_command_of_the_readme_keeps_pesq(
     original = soxr.resample(speech, 24_000, 16_000)
     assert len(original) == len(decoded)
     assert pesq(16_000, original, decoded, "wb") > 2.5
+
+
+@pytest.mark.parametrize("options", [{}, {"bitrate": 6_000}, {"entropy_coding": False}])
+def test_a_recording_of_whole_frames_fades_out_to_its_end(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    time = np.arange(24_000) / 24_000 - 1
+    audio = sum(0.15 * np.cos(2 * np.pi * 110 * k * time + k) for k in range(1, 5))
+    audio[-120:] *= np.linspace(1, 0, 120)
+    soundfile.write(tmp_path / "a.wav", audio, 24_000)
+    encode_file(tmp_path / "a.wav", tmp_path / "a.codes", **options)
+    decode_file(tmp_path / "a.codes", tmp_path / "b.wav")
+    decoded, _ = soundfile.read(tmp_path / "b.wav")
+    assert len(decoded) == len(audio)
+    assert np.abs(decoded[-4:]).max() < 0.03  # of 0.2 where the end is made up
 
 
 def test_silence_stays_silent(default: Codec) -> None:

@@ -18,6 +18,7 @@ import soundfile
 
 from codec.engines import base
 from codec.engines.base import Engine, JoinsSessions
+from codec.entropy.redundancy import Redundancy
 from codec.errors import StreamFinishedError
 from codec.format.container import Header, Packet, PacketReader
 from codec.format.payload import unpack_codes
@@ -240,9 +241,25 @@ def test_frames_and_decoded_length_are_exact(engine: Engine, frames_per_packet: 
         samples = sound(num_samples, 2)
         header, packets = encode(engine, samples, [num_samples // 3], frames_per_packet)
         num_frames = sum(packet.num_frames for packet in packets)
-        assert num_frames == -(-num_samples // engine.info.hop_length)
+        tail = engine.info.delay if num_samples and header.format == 2 else 0
+        assert num_frames == -(-(num_samples + tail) // engine.info.hop_length)
+        assert all(packet.num_frames == frames_per_packet for packet in packets[:-1])
+        assert (header.format == 2) == (frames_per_packet > 1)
         assert packets[-1].num_samples == num_samples
         assert decode(engine, header, packets).shape == (2, num_samples)
+
+
+def test_the_end_of_a_recording_is_decoded_and_not_made_up(engine: Engine) -> None:
+    hop = engine.info.hop_length
+    for num_samples in (1, 7 * hop - 1, 7 * hop, 997):
+        samples = sound(num_samples)
+        longer = np.pad(samples, ((0, 0), (0, 9 * hop)))
+        # Packets of one frame in format 2, so that all steps are the same.
+        ended, expected = (
+            decode(engine, *encode(engine, each, [], 1, redundancy=Redundancy(0, 0)))
+            for each in (samples, longer)
+        )
+        assert np.array_equal(ended, expected[:, :num_samples])
 
 
 def test_whole_audio_of_any_length_comes_back_as_long(engine: Engine) -> None:

@@ -12,6 +12,7 @@ import soxr
 
 from codec.corpus.clips import FILTER_REACH
 from codec.corpus.index import scan
+from codec.highpass import high_pass
 from codec.io.audio import Samples
 from train.data.crops import Crops
 from train.recipe.sections import AugmentConfig
@@ -100,7 +101,15 @@ class Augmenter:
             degraded = overdrive(degraded, _between(config.clip_db, rng))
         if rng.random() < config.band_limit_share:
             degraded = low_pass(degraded, _between(config.band_limit_hz, rng), self._sample_rate)
-        return (degraded if degraded is clean else degraded.clip(-1, 1)), clean
+        if degraded is clean:
+            filtered = self._without_rumble(clean)
+            return filtered, filtered
+        return self._without_rumble(degraded).clip(-1, 1), self._without_rumble(clean)
+
+    def _without_rumble(self, audio: Samples) -> Samples:
+        if not self._config.high_pass:
+            return audio
+        return high_pass(audio[None], self._sample_rate)[0].clip(-1, 1)
 
     def _change_speed(self, source: Samples, rng: np.random.Generator) -> Samples:
         if not self._config.resample:

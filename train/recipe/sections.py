@@ -86,7 +86,7 @@ class DataConfig:
 class AugmentConfig:
     """Augmentation of crops. A share is a probability per crop; ranges are drawn from uniformly.
 
-    The first five settings change input and target. The others degrade the input while the target
+    The first six settings change input and target. The others degrade the input while the target
     stays clean, so that the codec learns to enhance what it codes.
 
     Example:
@@ -112,6 +112,10 @@ class AugmentConfig:
     )
     mix: float = field(
         default=0.0, metadata=setting("share of crops to which another crop is added", 0, 1)
+    )
+    high_pass: bool = field(
+        default=False,
+        metadata=setting("filter rumble out of input and target, as sessions do before coding"),
     )
     noise: str = field(default="", metadata=setting("folder of noise to add; none if empty"))
     noise_share: float = field(

@@ -5,7 +5,8 @@ import { readFileSync } from "node:fs";
 
 const load = (name) => import(new URL(name, process.argv[2]));
 const { Gap, Header, fromHex, readStreams, toHex } = await load("format/container.js");
-const { writeStream } = await load("session.js");
+const { framesFor, headerFor, writeStream } = await load("session.js");
+const { highPass } = await load("highpass.js");
 const { fillPauses } = await load("entropy/pauses.js");
 const { PayloadDecoder } = await load("entropy/payload.js");
 const { ContextModel } = await load("entropy/context.js");
@@ -51,6 +52,15 @@ const tasks = {
       });
     }
     return found;
+  },
+
+  filter: ({ samples, sampleRate, hopLength }) => [
+    ...highPass(Float32Array.from(samples), sampleRate, hopLength),
+  ],
+
+  frames: ({ info, numSamples }) => {
+    const header = headerFor(info, 1, info.numCodebooks, info.sampleRate, numSamples);
+    return [header.format, framesFor(info, header, numSamples)];
   },
 
   write: ({ header, codes, numSamples, context }) =>

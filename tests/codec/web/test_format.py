@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from codec.edit import cut_file
+from codec.engines.torch import TorchEngine
 from codec.entropy.coding import decode_packets
 from codec.entropy.context import NO_CODE, ContextModel, ContextShape
 from codec.entropy.context_file import CONTEXT_FILE, load_context, save_context
@@ -34,10 +35,13 @@ from codec.format.container import (
 )
 from codec.format.payload import Codes
 from codec.format.reading import read_streams
+from codec.highpass import high_pass
 from codec.model_folder import DEFAULT_MODEL, find_model, read_description
+from codec.network.model import Codec
+from codec.stream import StreamEncoder
 from tests.codec.entropy.oracle import random_context
 from tests.codec.web.node import in_node
-from tests.conftest import GOLDEN, RECORDING
+from tests.conftest import GOLDEN, RECORDING, sound
 
 pytestmark = pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
 
@@ -512,3 +516,34 @@ def test_what_is_no_stream_is_an_error() -> None:
     data = [b"", b"RIFF", b"AEC", b"AECD" + b"\x30" * 60, HEADER.to_bytes()[:-1]]
     for answer in assert_read_alike(data):
         assert "\n" not in answer["error"]
+
+
+def test_rumble_is_filtered_alike() -> None:
+    tasks, expected = [], []
+    for rate, hop, constant in ((24_000, 480, 0.3), (8_000, 40, 0.004), (44_100, 512, 0.0)):
+        audio = sound(8_999) + np.float32(constant)
+        tasks.append(
+            {"kind": "filter", "samples": audio[0].tolist(), "sampleRate": rate, "hopLength": hop}
+        )
+        expected.append(high_pass(audio, rate, hop)[0])
+    for found, wanted in zip(in_node(tasks), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6)
+
+
+def test_streams_have_as_many_frames(codec: Codec) -> None:
+    engine = TorchEngine(codec)
+    info = engine.info
+    facts = {
+        "sampleRate": info.sample_rate,
+        "hopLength": info.hop_length,
+        "numCodebooks": info.num_codebooks,
+        "bitsPerCode": info.bits_per_code,
+        "fingerprint": info.fingerprint.hex(),
+        "delay": info.delay,
+    }
+    lengths = [0, 1, info.hop_length, 5 * info.hop_length, 997]
+    answers = in_node([{"kind": "frames", "info": facts, "numSamples": n} for n in lengths])
+    for num_samples, answer in zip(lengths, answers, strict=True):
+        encoder = StreamEncoder(engine, frames_per_packet=2)
+        packets = encoder.push(sound(num_samples)) + encoder.finish()
+        assert answer == [encoder.header.format, sum(packet.num_frames for packet in packets)]

@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from codec.corpus.clips import FILTER_REACH
+from codec.highpass import high_pass
 from codec.io.audio import Samples
 from tests.conftest import RECORDING, sound
 from train.data.augment import (
@@ -139,6 +140,19 @@ def test_everything_at_once_is_finite_within_full_scale_and_repeatable(
                 assert np.array_equal(audio, same)
             if kind == "silence":
                 assert not first[0].any() and not first[1].any()
+
+
+def test_rumble_is_filtered_out_of_input_and_target(speech: Samples) -> None:
+    rumbling = speech[:SIZE] + np.float32(0.2)
+    config = dataclasses.replace(NONE, high_pass=True)
+    degraded, clean = Augmenter(config, RATE, SIZE)(rumbling, rng(), never)
+    assert degraded is clean
+    assert np.array_equal(clean, high_pass(rumbling[None], RATE)[0].clip(-1, 1))
+    assert abs(clean[-RATE // 10 :].mean()) < 0.02
+    config = dataclasses.replace(config, clip_share=1.0)
+    degraded, clean = Augmenter(config, RATE, SIZE)(rumbling, rng(), never)
+    assert not np.array_equal(degraded, clean)
+    assert abs(degraded[-RATE // 10 :].mean()) < 0.02
 
 
 def test_gain_and_polarity_vary_and_never_clip(speech: Samples) -> None:
