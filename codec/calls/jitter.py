@@ -224,22 +224,26 @@ class JitterBuffer:
         if self._ended and not self.finished:
             self._start_decoder()
         while self._sound.shape[1] < num_samples and not self.finished:
-            packet, decoded = self._schedule.take(), None
-            concealed = self._decoder.num_concealed
+            packet, sound = self._schedule.take(), None
+            decoder = self._decoder
+            recovered, concealed = decoder.num_recovered, decoder.num_concealed
             if packet is not None:
                 try:
-                    decoded = self._decoded(packet)
-                    self._counts["played"] += self._decoder.num_concealed == concealed
+                    sound = self._decoded(packet)
+                    self._counts["played"] += decoder.num_concealed == concealed
                 except FormatError:
                     self._counts["damaged"] += 1
-            if decoded is None:
-                decoded = self._without_packet()
+            is_played = sound is not None
+            if sound is None:
+                sound = self._without_packet()
             elif packet is not None and packet.is_last:
                 self._ended = True
                 self._schedule.finish()
-            self._sound = np.concatenate((self._sound, decoded), axis=1)
+            self._sound = np.concatenate((self._sound, sound), axis=1)
             self._schedule.note(
-                concealed=self._decoder.num_concealed > concealed, silent=self._decoder.is_silent
+                decoded=is_played or decoder.num_recovered > recovered,
+                concealed=decoder.num_concealed > concealed,
+                silent=decoder.is_silent,
             )
 
     def _decoded(self, packet: Packet) -> Samples:

@@ -3,7 +3,8 @@
 A packet is *due* if its number lies in the window of numbers from the next one on; then
 it waits for its turn. Any other packet is a *stray*. Playback follows the sender by three rules:
 
-1. The newest packet comes too late, and nothing else waits: playback goes back to it.
+1. A packet comes too late, nothing after it has been played, and the next one is not there yet:
+   playback goes back to it.
 2. Two strays in a row and in order are far from the window: the sender has jumped, and playback
    begins at the second one.
 3. Strays that are late, or were there before, have come in a row and in order for `DRY_SECONDS`:
@@ -90,14 +91,15 @@ class Schedule:
         self._late = late
 
         self.next_number = self._first = 0  # whose turn it is, and where playback began
-        self._played = -1  # newest number of which a packet was played
+        self._newest = -1  # number of the last packet that arrived and was due
+        self._played = -1  # newest number whose frames were decoded
         self._start = math.inf  # time at which playback begins
         self._concealed = 0.0  # seconds in a row
         self._is_silent = False  # whether packets that do not come are silence
         self._waiting: dict[int, Packet] = {}  # by number
         self._seen: set[int] = set()  # numbers that have arrived
         self._shift = 0  # from sequence numbers to numbers: the jumps of the sender
-        self._stray: Packet | None = None  # the newest of strays in a row
+        self._stray: Packet | None = None  # the last of strays in a row
         self._strays_since = 0.0  # time at which the first of them came
         # By number, when a frame was first there, less when its turn was at the sender; and sorted.
         self._delays: dict[int, float] = {}
@@ -140,8 +142,7 @@ class Schedule:
                 self._note_arrival(packet, number, now)
             return
         self._stray = None
-        self._waiting[number] = packet
-        self._note_arrival(packet, number, now)
+        self._keep(packet, number, now)
 
     def is_playing(self, now: float) -> bool:
         """Whether packets are played now; before the first one is due, there is silence."""
@@ -150,8 +151,7 @@ class Schedule:
             if number >= self.next_number:  # nothing came after a jump: play what there is
                 self.late -= 1
                 self._begin(number, now)
-                self._waiting[number] = packet
-                self._note_arrival(packet, number, now)
+                self._keep(packet, number, now)
         return now >= self._start
 
     def change(self, now: float, ahead: float) -> int:
@@ -172,8 +172,8 @@ class Schedule:
 
     @property
     def is_full(self) -> bool:
-        """Whether so much waits that also speech must be shortened."""
-        return len(self._waiting) > self._capacity - SPARE_PACKETS + 1
+        """Whether the newest packet must wait so long that also speech must be shortened."""
+        return self._newest - self.next_number >= self._capacity - SPARE_PACKETS // 2
 
     def take(self) -> Packet | None:
         """The packet whose turn it is; None if it is missing. It is the next one's turn then.
@@ -181,8 +181,6 @@ class Schedule:
         Say with `note` what was made of it.
         """
         packet = self._waiting.pop(self.next_number, None)
-        if packet is not None:
-            self._played = self.next_number
         self.next_number += 1
         return packet
 
@@ -197,13 +195,16 @@ class Schedule:
             if packet is not None and ahead < len(earlier_counts(packet)):
                 yield ahead, packet
 
-    def note(self, *, concealed: bool, silent: bool) -> None:
+    def note(self, *, decoded: bool, concealed: bool, silent: bool) -> None:
         """Tell what was played in the turn of the packet that was taken last.
 
         Args:
-            concealed: whether it was concealed.
+            decoded: whether its frames were decoded, from it or from a later one.
+            concealed: whether they were concealed.
             silent: whether packets that do not come after it are silence.
         """
+        if decoded:
+            self._played = self.next_number - 1
         self._concealed = self._concealed + self._packet if concealed else 0.0
         self._is_silent = silent
 
@@ -249,17 +250,18 @@ class Schedule:
         if self.finished or not self._is_late(number):
             return False
         if now < self._start:  # nothing has been played since playback began
-            if max(self._waiting) - number >= self._capacity:
+            if max(self._waiting, default=number) - number >= self._capacity:
                 return False
             self._first = self.next_number = number
             self._played = number - 1
             return True
-        if self._waiting or number <= self._played:
+        if self.next_number in self._waiting or number <= self._played:
             return False
-        if self._is_dry:
+        back = self.next_number - number
+        if self._is_dry or back * self._packet >= DRY_SECONDS:
             self._begin(number, now)
         else:
-            self.stretched += (self.next_number - number) * self._frames
+            self.stretched += back * self._frames
             self.next_number = number
         return True
 
@@ -276,11 +278,40 @@ class Schedule:
         self._shift = number - packet.sequence
         return number
 
+    def _keep(self, packet: Packet, number: int, now: float) -> None:
+        """Let a packet wait for its turn."""
+        self._waiting[number] = packet
+        self._newest = number
+        self._note_arrival(packet, number, now)
+
     def _drop(self, numbers: list[int]) -> None:
         """Leave out packets that wait."""
         self.skipped += len(numbers)
         for number in numbers:
             del self._waiting[number]
+            self._seen.discard(number)
+
+    def _is_jump(self, packet: Packet, now: float, *, is_far: bool) -> bool:
+        """Whether a stray and those before it show that the sender has jumped."""
+        last, self._stray = self._stray, packet
+        ahead = 0 if last is None else self._distance(packet.sequence, last.sequence)
+        if last is None or abs(ahead) > self._capacity:
+            self._strays_since = now
+            return False
+        return ahead > 0 and (is_far or now - self._strays_since >= STRAY_SECONDS)
+
+    def _keep(self, packet: Packet, number: int, now: float) -> None:
+        """Let a packet wait for its turn."""
+        self._waiting[number] = packet
+        self._newest = number
+        self._note_arrival(packet, number, now)
+
+    def _drop(self, numbers: list[int]) -> None:
+        """Leave out packets that wait."""
+        self.skipped += len(numbers)
+        for number in numbers:
+            del self._waiting[number]
+            self._seen.discard(number)
 
     def _is_jump(self, packet: Packet, now: float, *, is_far: bool) -> bool:
         """Whether a stray and those before it show that the sender has jumped."""
