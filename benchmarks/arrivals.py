@@ -3,9 +3,9 @@
     python benchmarks/arrivals.py [--schedules 1000000] [--seed 0]
 
 Each schedule is drawn from its own seed: a stream, a depth, some of all that networks, senders,
-devices and forgers do to packets, and then regular arrival. After one second of that, or the largest
-depth and seven packets if that is longer, at least 95 % of the packets of the next second must be
-played. Nothing is decoded. Seeds that fail are printed.
+devices and forgers do to packets, and then regular arrival. After one second of that, or the
+largest depth and seven packets if that is longer, at least 95 % of the packets of the next second
+must be played. Nothing is decoded. Seeds that fail are printed.
 """
 
 from __future__ import annotations

@@ -250,7 +250,8 @@ class Schedule:
         if self.finished or not self._is_late(number):
             return False
         if now < self._start:  # nothing has been played since playback began
-            if max(self._waiting, default=number) - number >= self._capacity:
+            wait = max(self._waiting, default=number) - number + (self._start - now) / self._packet
+            if wait >= self._capacity:
                 return False
             self._first = self.next_number = number
             self._played = number - 1
