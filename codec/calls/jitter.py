@@ -38,8 +38,9 @@ class CallStatistics:
         recovered: packets that were missing, and whose frame came with a later one.
         concealed: packets that were missing and were concealed.
         silent: frames of silence that were not sent, for which comfort noise was played.
-        stretched: frames by which pauses were lengthened, to wait longer for packets.
-        dropped: frames by which pauses were shortened.
+        stretched: frames by which playback was lengthened, in pauses or where the newest packet
+            came too late.
+        dropped: frames by which it was shortened, in pauses or where too many packets waited.
         depth: seconds that a packet of the usual delay waits before it is played.
         target: seconds that it should wait.
         jitter: interarrival jitter in seconds (RFC 3550, section 6.4.1).
@@ -78,10 +79,13 @@ class JitterBuffer:
     Packets may be reordered, duplicated, late or lost. A packet waits until it is its turn; what is
     missing then is recovered from a later packet that carries it (`Redundancy`), or concealed. The
     buffer is as deep as it must be for the share ``late`` of frames to come too late. It becomes
-    deeper or shallower in pauses of the speech only, by playing 10 ms of the pause backwards and
-    forwards again or by skipping a frame of it, so that speech is never stretched or cut.
+    deeper or shallower in pauses of the speech, by playing 10 ms of the pause backwards and
+    forwards again or by skipping a frame of it. Speech is stretched only where the newest packet
+    comes too late, and shortened only where more than ``max_depth`` waits. `Schedule` describes how
+    playback follows a sender that jumps or restarts.
 
-    It has no thread and no clock: times are arguments, in seconds of any clock.
+    It has no thread and no clock: times are arguments, in seconds of any clock that never goes
+    back.
 
     Args:
         model: as for `StreamDecoder`; None finds the model that the header names.
@@ -90,9 +94,6 @@ class JitterBuffer:
             with a later packet counts, so streams with redundancy wait for it.
         first_depth: seconds that the first packet waits.
         max_depth: most seconds that the buffer aims at. Longer gaps are skipped.
-
-    Attributes:
-        finished: whether the last packet of the stream was played. Silence follows it.
 
     Raises:
         ConfigError: ``late`` or a depth is out of range.
@@ -161,7 +162,10 @@ class JitterBuffer:
 
     @property
     def next_number(self) -> int:
-        """Number of the packet whose turn is next: its sequence number, which never wraps."""
+        """Number of the packet whose turn is next: its sequence number, which never wraps.
+
+        After a jump of the sender numbers go on as before.
+        """
         return self._schedule.next_number
 
     @property

@@ -1,19 +1,19 @@
 """`Schedule`: which packet is played when, whatever arrives. It knows no sound and no engine.
 
-A packet is *due* if its number lies in the window of numbers from the next one on; then
-it waits for its turn. Any other packet is a *stray*. Playback follows the sender by three rules:
+A packet is *due* if its number lies in the window of numbers that begins with the next one; then it
+waits for its turn. Any other packet is a *stray*. Playback follows the sender by three rules:
 
 1. A packet comes too late, nothing after it has been played, and the next one is not there yet:
    playback goes back to it.
-2. Two strays in a row and in order are far from the window: the sender has jumped, and playback
-   begins at the second one.
-3. Strays that are late, or were there before, have come in a row and in order for `DRY_SECONDS`:
-   playback begins at the newest one.
+2. Two strays in a row and in order are far from the window, or come after the end of the stream:
+   the sender has jumped, and playback goes on with the second one.
+3. Strays that are late or duplicates, none of them far from the one before, are all that has come
+   for `STRAY_SECONDS`: the sender has restarted, and playback goes on with the newest one.
 
 So it cannot be silent for good. In regular arrival the next packet is due, or one of the rules
-makes it due within `DRY_SECONDS` and two packets. From then on it stays due: rule 1 covers the
-lower end of the window, and `is_full` keeps the upper end at a distance. What wrong packets left
-in the window is gone once the window has passed, and where playback begins, nothing is left.
+makes it due within `STRAY_SECONDS` and two packets. From then on packets stay due: rule 1 covers
+the beginning of the window, and `is_full` keeps them from its end. Wrong packets in the window are
+gone when it has passed.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class Schedule:
         max_depth: most seconds that packets should wait.
 
     Attributes:
-        next_number: number of the packet whose turn is next; as its sequence number, without wrap.
+        next_number: number of the packet whose turn is next: its sequence number, which never
+            wraps, until the sender jumps; then numbers go on as before.
         finished: whether the last packet of the stream was played. Playback begins again when
             packets of a new stream come.
         received: packets that arrived, without duplicates.
