@@ -138,6 +138,7 @@ class JitterBuffer:
         self._level = 0.0
         self._counts = Counter[str]()
         self._ended = False  # whether the decoder has decoded the last packet of its stream
+        self._num_begins = 0  # of the schedule, when something was decoded last
         self._decoder: StreamDecoder
         self._start_decoder()
 
@@ -227,6 +228,9 @@ class JitterBuffer:
         """Decode packets until so many samples can be played."""
         if self._ended and not self.finished:
             self._start_decoder()
+        elif self._num_begins != self._schedule.num_begins > 1 and self._header.chained:
+            self._decoder.lost()  # what comes now must not depend on what came before
+        self._num_begins = self._schedule.num_begins
         while self._sound.shape[1] < num_samples and not self.finished:
             packet, sound = self._schedule.take(), None
             decoder = self._decoder

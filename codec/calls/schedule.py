@@ -54,6 +54,7 @@ class Schedule:
             wraps, until the sender jumps; then numbers go on as before.
         finished: whether the last packet of the stream was played. Playback begins again when
             packets of a new stream come.
+        num_begins: how often playback has begun; the first packet then does not follow the last.
         received: packets that arrived, without duplicates.
         duplicates: packets that had arrived before.
         late: packets that arrived after their turn, or far from it.
@@ -106,7 +107,7 @@ class Schedule:
         self._delays: dict[int, float] = {}
         self._sorted_delays: list[float] = []
         self._transit: float | None = None
-        self.finished = False
+        self.finished, self.num_begins = False, 0
         self.received = self.duplicates = self.late = self.skipped = self.stretched = 0
         self.depth, self.target, self.jitter = 0.0, self._first_depth, 0.0
 
@@ -245,6 +246,7 @@ class Schedule:
         self.target = self._first_depth
         self._start = now + self.target
         self._concealed, self._is_silent, self.finished = 0.0, False, False
+        self.num_begins += 1
 
     def _goes_back(self, number: int, now: float) -> bool:
         """Go back to a late packet, if nothing after it has been played or waits for that."""
@@ -300,30 +302,6 @@ class Schedule:
         if last is None or abs(ahead) > self._capacity:
             self._strays_since = now
             return False
-        return ahead > 0 and (is_far or now - self._strays_since >= STRAY_SECONDS)
-
-    def _keep(self, packet: Packet, number: int, now: float) -> None:
-        """Let a packet wait for its turn."""
-        self._waiting[number] = packet
-        self._newest = number
-        self._note_arrival(packet, number, now)
-
-    def _drop(self, numbers: list[int]) -> None:
-        """Leave out packets that wait."""
-        self.skipped += len(numbers)
-        for number in numbers:
-            del self._waiting[number]
-            self._seen.discard(number)
-
-    def _is_jump(self, packet: Packet, now: float, *, is_far: bool) -> bool:
-        """Whether a stray and those before it show that the sender has jumped."""
-        last = packet if self._stray is None else self._stray
-        ahead = self._distance(packet.sequence, last.sequence)
-        if self._stray is None or abs(ahead) > self._capacity:
-            self._stray, self._strays_since = packet, now
-            return False
-        if ahead > 0:
-            self._stray = packet
         return ahead > 0 and (is_far or now - self._strays_since >= STRAY_SECONDS)
 
     def _note_arrival(self, packet: Packet, number: int, now: float) -> None:

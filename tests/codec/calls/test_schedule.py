@@ -11,7 +11,7 @@ from benchmarks.arrivals import SHARE, check, make_plan
 from codec.calls.schedule import Schedule
 from codec.format.container import CODED_FORMAT, Coding, Header, Packet
 
-SCHEDULES = 300
+SCHEDULES = 500
 """Random schedules in one run of the tests; benchmarks/arrivals.py draws more."""
 TICK = 0.02
 HEADER = Header(
