@@ -47,11 +47,11 @@ class Listener:
             for packet in packets:
                 self.schedule.push(packet, now)
             if self.schedule.is_playing(now) and not self.schedule.finished:
-                packet = self.schedule.take()
-                missing = packet is None
+                taken = self.schedule.take()
+                missing = taken is None
                 self.schedule.note(decoded=not missing, concealed=missing, silent=False)
-                self.played.append(None if packet is None else packet.sequence)
-                if packet is not None and packet.is_last:
+                self.played.append(None if taken is None else taken.sequence)
+                if taken is not None and taken.is_last:
                     self.schedule.finish()
             self.tick += 1
 
