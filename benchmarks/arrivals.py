@@ -4,7 +4,7 @@
 
 Each schedule is drawn from its own seed: a stream, a depth, some of all that networks, senders,
 devices and forgers do to packets, and then regular arrival. After one second of that, or the
-largest depth and seven packets if that is longer, at least 95 % of the packets of the next second
+largest depth and nine packets if that is longer, at least 95 % of the packets of the next second
 must be played. Nothing is decoded. Seeds that fail are printed.
 """
 
@@ -75,7 +75,7 @@ class Plan:
     @property
     def settled(self) -> float:
         """Seconds of regular arrival after which packets must be played."""
-        return max(1.0, self.max_depth + 7 * self.packet_seconds)
+        return max(1.0, self.max_depth + 9 * self.packet_seconds)
 
     @property
     def packet_seconds(self) -> float:
