@@ -12,6 +12,10 @@ Two kinds of datagrams are sent: RTP, see docs/rtp.md, and twice a second a repo
 header of the stream for the other side's decoder, the loss that this side observes, and the time at
 which its sound began. From the loss the other side chooses its redundancy. From the time it
 computes the delay, which is right if both run on one machine and so have one clock.
+
+What does not come from the peer's address and port is ignored, and so is what no peer would send;
+the summary counts it. Whoever can forge addresses can still disturb a call: protect real ones with
+SRTP.
 """
 
 from __future__ import annotations
@@ -25,8 +29,11 @@ import signal
 import socket
 import sys
 import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 # Before NumPy is loaded: its matrices are small here, and more threads only wait for each other.
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -51,7 +58,57 @@ REPORT_SECONDS = 0.5
 LOSS_SECONDS = 5.0  # time over which the loss is observed
 BEHIND_SECONDS = 0.1  # a busy machine that is so far behind leaves out what it cannot make up for
 BYE = b"bye"
-NUMBERS = ("start", "encoding", "latency")  # in a report, in seconds
+MAX_REPORT = 1_024  # bytes
+MAX_DATAGRAMS = 100  # that are taken when it is time for the next frame
+LIMITS = {"start": (-1e10, 1e10), "encoding": (0, 10), "latency": (0, 10), "loss": (0, 1)}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one side tells the other twice a second.
+
+    Attributes:
+        header: header of its stream.
+        start: time at which its sound began, by its clock.
+        encoding: seconds that it takes to encode a frame.
+        latency: seconds of its sound card.
+        loss: share of packets that it misses.
+    """
+
+    header: Header
+    start: float
+    encoding: float
+    latency: float
+    loss: float
+
+    def to_bytes(self) -> bytes:
+        """The report in JSON."""
+        return json.dumps(vars(self) | {"header": self.header.to_bytes().hex()}).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """A report, of which every value was checked.
+
+        Raises:
+            FormatError: it is not a report.
+        """
+        if len(data) > MAX_REPORT:
+            raise FormatError(f"a report of {len(data)} bytes: it has {MAX_REPORT} at most")
+        try:
+            values = json.loads(data)
+            header = Header.from_bytes(bytes.fromhex(values["header"]))
+            numbers = {name: values[name] for name in LIMITS}
+            if not {int, float}.issuperset(map(type, numbers.values())):
+                raise FormatError("a report with values that are not numbers")
+            numbers = {name: float(value) for name, value in numbers.items()}
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+            raise FormatError(f"{len(data)} bytes are not a report: {error!r:.100}") from error
+        for name, (least, most) in LIMITS.items():
+            if not least <= numbers[name] <= most:  # nor is NaN
+                raise FormatError(
+                    f"a report says {name} {numbers[name]:g}: it must lie in {least:g}..{most:g}"
+                )
+        return cls(header, **numbers)
 
 
 class Network:
@@ -60,7 +117,11 @@ class Network:
     def __init__(
         self, own: socket.socket, peer: tuple[str, int], loss: float, jitter: float
     ) -> None:
-        self._own, self._peer, self._loss, self._jitter = own, peer, loss, jitter
+        try:
+            own.connect(peer)  # so that the system drops what others send
+        except OSError as error:
+            raise CodecError(f"{':'.join(map(str, peer))} cannot be reached: {error}") from error
+        self._own, self._peer, self._loss, self._jitter = own, own.getpeername(), loss, jitter
         self._random = np.random.default_rng(0)
         self._waiting: list[tuple[float, int, bytes]] = []
         self.num_bytes = self._count = 0
@@ -81,7 +142,16 @@ class Network:
 
     def send_now(self, data: bytes) -> None:
         """Send a datagram without delay or loss."""
-        self._own.sendto(data, self._peer)
+        with suppress(OSError):  # the peer is not there (yet), or the network is away
+            self._own.send(data)
+
+    def receive(self) -> bytes:
+        """The next datagram; empty if it is not from the peer."""
+        try:
+            data, sender = self._own.recvfrom(2**16)
+        except OSError:  # the peer is not there (yet)
+            return b""
+        return data if sender == self._peer else b""
 
 
 class FileInput:
@@ -158,20 +228,24 @@ class Call:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:
             self._socket.bind(("", options.port))
-        except OSError as error:
+        except (OSError, OverflowError) as error:
             raise CodecError(f"port {options.port} is not free: {error}") from error
         self._network = Network(self._socket, options.peer, options.loss, options.jitter)
         self._buffer: JitterBuffer | None = None
         self._depacketizer: RtpDepacketizer | None = None
-        self._peer: dict[str, Any] = {}  # its newest report
+        self._peer: Report | None = None  # its newest report
+        self._ignored = 0  # datagrams that no peer would send
+        self._problem = ""  # of the last one
         self._start = self._heard = time.monotonic()
         self._ended = ""
+        self._num_reports = 0
         self._frames = 0
         self._behind = 0.0  # seconds that were left out because the machine was too busy
         self._encoding = self._decoding = 0.0  # seconds of a frame, averages
         self._arrivals = 0.0  # seconds from the end of a frame at the peer to its arrival
         self._delay = 0.0  # seconds from mouth to ear
-        self._due: list[tuple[int, int]] = [(0, 0)]  # packets due and missing, by report
+        # Packets due and missing, by report, over the time of which the loss is told.
+        self._due = deque([(0, 0)], maxlen=1 + round(LOSS_SECONDS / REPORT_SECONDS))
 
     def __enter__(self) -> Self:
         return self
@@ -185,11 +259,14 @@ class Call:
         """Talk until someone ends the call, and say who did."""
         print(f"waiting for {':'.join(map(str, self._options.peer))} ...", flush=True)
         try:
-            while not self._peer and not self._ended:
+            while self._peer is None and not self._ended:
                 self._report()
                 self._receive_until(time.monotonic() + 0.1)
                 if time.monotonic() > self._start + self._options.wait:
-                    raise CodecError("nobody answers: start the other side, or check --peer")
+                    ignored = f" ({self._problem})" if self._problem else ""
+                    raise CodecError(
+                        f"nobody answers{ignored}: start the other side, or check --peer"
+                    )
             self._start = self._heard = time.monotonic()
             while not self._ended:
                 self._one_tick()
@@ -232,7 +309,8 @@ class Call:
 
     def _receive_until(self, due: float) -> None:
         """Take and send datagrams until it is time for the next frame."""
-        while not self._ended:
+        overtime = 0  # datagrams that were taken after that: a flood must not hold up the sound
+        while not self._ended and overtime < MAX_DATAGRAMS:
             self._network.flush()
             left = due - time.monotonic()
             # Delayed datagrams are sent up to 2 ms after their time.
@@ -240,48 +318,55 @@ class Call:
                 if left <= 0:
                     return
                 continue
-            data, sender = self._socket.recvfrom(2**16)
-            if sender[1] == self._options.peer[1]:  # its address may have another name
+            overtime += left <= 0
+            data = self._network.receive()
+            if data:
                 self._take(data, time.monotonic())
 
     def _take(self, data: bytes, now: float) -> None:
-        """A datagram has arrived."""
-        self._heard = now
-        if data == BYE:
-            self._ended = "the peer hung up"
-        elif data[:1] == b"{":
-            try:
-                report = json.loads(data)
-                header = Header.from_bytes(bytes.fromhex(report["header"]))
-                loss = min(max(float(report["loss"]), 0.0), 1.0)
-                self._peer = report | {name: float(report[name]) for name in NUMBERS}
-            except (ValueError, KeyError, TypeError, FormatError):
-                return  # from a stranger
-            if self._buffer is None:
-                self._buffer = JitterBuffer(self._engine, header, late=self._options.late)
-                self._depacketizer = RtpDepacketizer(header)
-            wanted = self._options.redundancy
-            self._encoder.redundancy = Redundancy.for_loss(loss if wanted is None else wanted)
-        elif self._buffer is not None and self._depacketizer is not None:
-            try:
-                for packet in self._depacketizer.depacketize(data):
-                    number = packet.sequence
-                    self._buffer.push(packet, now)
-                    taken = now - self._sent(number) - self._tick
-                    self._arrivals += 0.02 * (taken - self._arrivals)
-            except FormatError:
-                pass  # from a stranger, or damaged: as good as lost
+        """A datagram has arrived from the peer, or from somebody who forges its address."""
+        try:
+            if data == BYE:
+                self._ended = "the peer hung up"
+            elif data[:1] == b"{":
+                self._take_report(Report.from_bytes(data))
+            else:
+                self._take_packets(data, now)
+        except CodecError as error:
+            self._ignored += 1
+            self._problem = str(error)
+        else:
+            self._heard = now
+
+    def _take_report(self, report: Report) -> None:
+        own, header = self._encoder.header, report.header
+        same = ("channels", "sample_rate", "hop_length", "fingerprint")
+        if any(getattr(own, name) != getattr(header, name) for name in same):
+            raise FormatError("the peer's model or number of channels is another one")
+        if self._peer is None or self._peer.header != header:
+            self._buffer = JitterBuffer(self._engine, header, late=self._options.late)
+            self._depacketizer = RtpDepacketizer(header)
+        self._peer = report
+        wanted = self._options.redundancy
+        self._encoder.redundancy = Redundancy.for_loss(report.loss if wanted is None else wanted)
+
+    def _take_packets(self, data: bytes, now: float) -> None:
+        if self._buffer is None or self._depacketizer is None:
+            return  # its report comes soon
+        for packet in self._depacketizer.depacketize(data):
+            self._buffer.push(packet, now)
+            taken = now - self._sent(packet.sequence) - self._tick
+            self._arrivals += 0.02 * (taken - self._arrivals)
 
     def _sent(self, number: int) -> float:
         """Time at which the peer began to hear the frame of a packet."""
-        if self._depacketizer is None or self._depacketizer.first_timestamp is None:
+        first = self._depacketizer.first_timestamp if self._depacketizer else None
+        if self._peer is None or first is None:
             return time.monotonic()
         count = 2**16
         newest = self._buffer.next_number if self._buffer else 0
         number = newest + (number - newest + count // 2) % count - count // 2
-        rate = self._engine.info.sample_rate
-        begin = self._depacketizer.first_timestamp / rate
-        return float(self._peer["start"]) + begin + number * self._tick
+        return self._peer.start + first / self._engine.info.sample_rate + number * self._tick
 
     def _measure_delay(self, number: int, now: float) -> None:
         statistics = self._buffer.statistics if self._buffer else None
@@ -295,30 +380,30 @@ class Call:
     def _latency(self) -> float:
         """Seconds of both sound cards, as far as this side knows them."""
         output = self._speakers.latency if self._speakers is not None else 0.0
-        return output + float(self._peer["latency"])
+        return output + (self._peer.latency if self._peer else 0.0)
 
     def _report(self) -> None:
         statistics = self._buffer.statistics if self._buffer is not None else None
         if statistics is not None:
             missing = statistics.recovered + statistics.concealed
             self._due.append((statistics.played + missing, missing))
-        before = self._due[max(0, len(self._due) - 1 - round(LOSS_SECONDS / REPORT_SECONDS))]
-        due, missing = (a - b for a, b in zip(self._due[-1], before, strict=True))
-        report = {
-            "header": self._encoder.header.to_bytes().hex(),
+        due, missing = (a - b for a, b in zip(self._due[-1], self._due[0], strict=True))
+        report = Report(
+            self._encoder.header,
             # A frame is read when its last sample has been heard.
-            "start": self._start - self._tick,
-            "encoding": self._encoding,
-            "latency": self._input.latency,
-            "loss": missing / due if due else 0.0,
-        }
-        self._network.send_now(json.dumps(report).encode())
+            start=self._start - self._tick,
+            encoding=self._encoding,
+            latency=self._input.latency,
+            loss=min(max(missing / due, 0.0), 1.0) if due > 0 else 0.0,
+        )
+        self._num_reports += 1
+        self._network.send_now(report.to_bytes())
 
     def _show(self) -> None:
         """The statistics in one line, which a terminal shows in one place."""
         terminal = sys.stdout.isatty()
         every = 1 if terminal else round(5 / REPORT_SECONDS)
-        if self._buffer is None or len(self._due) % every:
+        if self._buffer is None or self._num_reports % every:
             return
         print(("\r\x1b[K" if terminal else "") + self._line(), end="" if terminal else "\n")
         sys.stdout.flush()
@@ -340,7 +425,7 @@ class Call:
         if self._buffer is None or not self._delay:
             return self._line()
         info, s = self._engine.info, self._buffer.statistics
-        encoding = float(self._peer["encoding"])
+        encoding = self._peer.encoding if self._peer else 0.0
         parts = {
             "a frame": self._tick,
             "encoding": encoding,
@@ -352,6 +437,8 @@ class Call:
         }
         parts["jitter buffer"] = self._delay - sum(parts.values())
         lines = [self._line()]
+        if self._ignored:
+            lines.append(f"{self._ignored} datagrams were ignored, the last one: {self._problem}")
         if self._behind:
             lines.append(f"this machine was too busy for {self._behind:.1f} s of the call")
         lines += [
@@ -367,7 +454,7 @@ class Call:
 def address(text: str) -> tuple[str, int]:
     """Host and port of ``"127.0.0.1:5002"``."""
     host, _, port = text.rpartition(":")
-    if not host or not port.isdigit():
+    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port[:6]) < 2**16:
         raise argparse.ArgumentTypeError(f"{text!r} is no address: write 127.0.0.1:5002")
     return host, int(port)
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import runpy
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
+from codec import CodecError, Header, Redundancy, StreamEncoder, load_engine
+from codec.calls.rtp import RtpPacketizer
 from tests.conftest import REPOSITORY
 
 SCRIPT = REPOSITORY / "examples" / "call.py"
@@ -126,3 +131,82 @@ def test_what_cannot_work_is_said_in_one_line(tmp_path: Path) -> None:
         _, err = side.communicate(timeout=TIMEOUT)
         assert side.returncode == 1
         assert message in err and err.count("\n") == 1 and "Traceback" not in err
+
+
+@cache
+def silence() -> tuple[Header, bytes]:
+    """The header of a peer's stream, and its first datagram with sound."""
+    encoder = StreamEncoder(load_engine(), redundancy=Redundancy(0, 0))
+    packets = encoder.push(np.zeros((1, 480), np.float32))
+    return encoder.header, RtpPacketizer(encoder.header).packetize(packets)
+
+
+def report(**changes: object) -> dict[str, object]:
+    header = silence()[0].to_bytes().hex()
+    return {"header": header, "start": 1.5, "encoding": 0.0, "latency": 0.0, "loss": 0} | changes
+
+
+def hostile_reports() -> list[bytes]:
+    """What looks like a report and is none."""
+    values: list[object] = [None, "1", True, [], {}, float("nan"), float("inf"), -1e300, 10**400]
+    found = [report(**{name: value}) for name in report() for value in values]
+    missing = [{k: v for k, v in report().items() if k != name} for name in report()]
+    texts = [json.dumps(each).encode() for each in [*found, *missing, report(header="00" * 56)]]
+    deep = [b'{"header": ' + b"[" * 500, b'{"a":' * 160 + b"1" + b"}" * 160, b'{"\xff": 1}', b"{"]
+    return [*texts, *deep, json.dumps(report()).encode() + b" " * 2_000]
+
+
+def test_a_report_is_checked_in_every_value() -> None:
+    from_bytes = runpy.run_path(str(SCRIPT))["Report"].from_bytes
+    good = from_bytes(json.dumps(report()).encode())
+    assert isinstance(good.header, Header) and from_bytes(good.to_bytes()) == good
+    for data in hostile_reports():
+        with pytest.raises(CodecError):
+            from_bytes(data)
+    rng = np.random.default_rng(0)
+    data = json.dumps(report()).encode()
+    for _ in range(2_000):
+        broken = bytearray(data[: rng.integers(len(data) + 1)])
+        for position in rng.integers(len(broken), size=2) if broken else ():
+            broken[position] = rng.integers(256)
+        try:
+            from_bytes(bytes(broken))
+        except CodecError:
+            continue
+
+
+@pytest.mark.slow
+def test_neither_strangers_nor_hostile_datagrams_end_a_call() -> None:
+    port, peer = free_ports()
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as namesake,
+    ):
+        own.bind(("127.0.0.1", peer))
+        own.settimeout(TIMEOUT)
+        namesake.bind(("127.0.0.2", peer))  # the same port at another address
+        side = start(port, peer)
+        try:
+            own.recv(2**16)  # it asks for its peer
+            good, other = json.dumps(report()).encode(), json.dumps(report(loss=1)).encode()
+            own.sendto(good, ("127.0.0.1", port))
+            while own.recv(2**16)[:1] == b"{":
+                pass  # until it has begun to send sound
+            rtp = silence()[1]
+            for each in (stranger, namesake):
+                for data in (b"bye", other, rtp, b"", bytes(60_000)):
+                    each.sendto(data, ("127.0.0.1", port))
+            rng = np.random.default_rng(0)
+            for data in [*hostile_reports(), *(rng.bytes(n) for n in range(100))]:
+                own.sendto(data, ("127.0.0.1", port))
+            for _ in range(100):
+                own.recv(2**16)  # it goes on to send
+            own.sendto(rtp, ("127.0.0.1", port))
+            own.sendto(b"bye", ("127.0.0.1", port))
+            out = ending(side)
+        finally:
+            side.kill()
+            side.communicate()
+    assert "the peer hung up" in out
+    assert re.search(r"\d+ datagrams were ignored", out)

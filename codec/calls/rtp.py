@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 import struct
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from codec.errors import FormatError
 from codec.format.container import PLAIN_FORMAT, Coding, Header, Packet
@@ -15,6 +16,9 @@ from codec.format.container import PLAIN_FORMAT, Coding, Header, Packet
 VERSION = 2
 PAYLOAD_TYPE = 97
 """The first of the dynamic payload types that is usually free."""
+
+PROBATION = 3
+"""Packets in sequence after which another source is followed."""
 
 _RTP = struct.Struct(">BBHII")
 _SIZE = struct.Struct(">H")
@@ -117,18 +121,25 @@ def _entry(packet: Packet, *, more: bool) -> bytes:
     return head + body
 
 
+class _Rtp(NamedTuple):
+    """Fields of an RTP header."""
+
+    sequence: int
+    timestamp: int
+    ssrc: int
+
+
 class RtpDepacketizer:
     """Finds the packets of a stream in RTP packets, which may come in any order.
 
     The number of a packet follows from its timestamp, so that it counts what was not sent, and does
-    not wrap while a call lasts.
+    not wrap while a call lasts. Numbers follow a sender that restarts with another source (SSRC),
+    once `PROBATION` of its packets came in sequence, and timestamps that go on by no whole number
+    of packets, as those of mixers do.
 
     Args:
         header: header of the stream.
         payload_type: payload type that was agreed on.
-
-    Attributes:
-        first_timestamp: timestamp of packet 0; None before it has arrived.
 
     Example:
         >>> header = Header(channels=1, num_codebooks=2, bits_per_code=4, frames_per_packet=1,
@@ -142,9 +153,16 @@ class RtpDepacketizer:
 
     def __init__(self, header: Header, *, payload_type: int = PAYLOAD_TYPE) -> None:
         self._header, self._payload_type = header, payload_type
+        self._samples = header.frames_per_packet * header.hop_length  # of a packet
         self._ssrc: int | None = None
-        self.first_timestamp: int | None = None
-        self._newest = 0  # newest timestamp, not wrapped
+        self._candidate = (0, 0, 0)  # another source, its next sequence number, packets in sequence
+        self._timestamp = 0  # the newest, not wrapped
+        self._number = 0  # of the packet that has it
+
+    @property
+    def first_timestamp(self) -> int | None:
+        """Timestamp of packet 0, not wrapped; None before a packet has arrived."""
+        return None if self._ssrc is None else self._timestamp - self._number * self._samples
 
     def depacketize(self, data: bytes) -> list[Packet]:
         """The packets in an RTP packet, numbered from 0 for the first one that arrives.
@@ -154,44 +172,55 @@ class RtpDepacketizer:
         Raises:
             FormatError: not an RTP packet, of another source or payload type, or damaged.
         """
-        timestamp, ssrc, payload = self._parse(data)
+        rtp, payload = self._parse(data)
         entries = list(self._entries(payload))
-        header = self._header
-        samples = header.frames_per_packet * header.hop_length
-        if self.first_timestamp is None:
-            self._ssrc, self.first_timestamp, self._newest = ssrc, timestamp, timestamp
-        ahead = (timestamp - self._newest + _WRAP // 2) % _WRAP - _WRAP // 2
-        position = self._newest + ahead
-        first, rest = divmod(position - self.first_timestamp, samples)
-        if rest:
-            raise FormatError(
-                f"RTP timestamp {timestamp} is not a whole number of packets of {samples} samples "
-                "after the first one"
-            )
-        self._newest = max(self._newest, position)
+        self._follow(rtp)
         found = []
-        for number, (coding, body, is_last) in enumerate(entries, first):
-            sequence, num_frames, num_samples = number % header.sequence_count, None, None
+        for number, (coding, body, is_last) in enumerate(entries, self._find(rtp.timestamp)):
+            sequence, num_frames, num_samples = number % self._header.sequence_count, None, None
             if is_last:
                 num_frames, num_samples = _LAST.unpack_from(body)
                 body = body[_LAST.size :]
-            frames = header.frames_per_packet if num_frames is None else num_frames
+            frames = self._header.frames_per_packet if num_frames is None else num_frames
             found.append(Packet(sequence, frames, body, num_samples, coding))
         return found
 
-    def _parse(self, data: bytes) -> tuple[int, int, bytes]:
-        """Timestamp, source and payload."""
+    def _follow(self, rtp: _Rtp) -> None:
+        """Take the source of a packet for that of the stream, or refuse the packet.
+
+        One that is forged, or comes late from a source that is gone, must not end a stream; and a
+        source that has restarted must not be refused for good (RFC 3550, appendix A.1).
+        """
+        if rtp.ssrc != self._ssrc and self._ssrc is not None:
+            ssrc, expected, count = self._candidate
+            count = count + 1 if (ssrc, expected) == (rtp.ssrc, rtp.sequence) else 1
+            self._candidate = rtp.ssrc, (rtp.sequence + 1) % 2**16, count
+            if count < PROBATION:
+                raise FormatError(
+                    f"RTP source {rtp.ssrc:08x}, the stream is of {self._ssrc:08x}: drop it, "
+                    f"{PROBATION} packets in sequence are followed"
+                )
+            self._timestamp, self._number = rtp.timestamp, self._number + 1
+        elif self._ssrc is None:
+            self._timestamp = rtp.timestamp
+        self._ssrc, self._candidate = rtp.ssrc, (0, 0, 0)
+
+    def _find(self, timestamp: int) -> int:
+        """The number of the packet with a timestamp: the nearest one, counted from the newest."""
+        ahead = (timestamp - self._timestamp + _WRAP // 2) % _WRAP - _WRAP // 2
+        number = self._number + (2 * ahead + self._samples) // (2 * self._samples)
+        if ahead > 0:
+            self._timestamp, self._number = self._timestamp + ahead, number
+        return number
+
+    def _parse(self, data: bytes) -> tuple[_Rtp, bytes]:
+        """The fields of the RTP header that matter, and the payload."""
         if len(data) < _RTP.size or data[0] >> 6 != VERSION:
             raise FormatError(f"{len(data)} bytes that are not an RTP packet")
-        flags, kind, _, timestamp, ssrc = _RTP.unpack_from(data)
+        flags, kind, sequence, timestamp, ssrc = _RTP.unpack_from(data)
         if kind & 0x7F != self._payload_type:
             raise FormatError(
                 f"RTP payload type {kind & 0x7F}, {self._payload_type} was agreed on: drop it"
-            )
-        if self._ssrc not in (None, ssrc):
-            raise FormatError(
-                f"RTP source {ssrc:08x}, the stream is of {self._ssrc:08x}: start a new "
-                "RtpDepacketizer for another source"
             )
         start, end = _RTP.size + 4 * (flags & 0x0F), len(data)
         if flags & 0x10 and len(data) >= start + 4:  # an extension, whose meaning is not ours
@@ -200,7 +229,7 @@ class RtpDepacketizer:
             end -= data[-1]
         if start >= end:
             raise FormatError("an RTP packet without payload")
-        return timestamp, ssrc, data[start:end]
+        return _Rtp(sequence, timestamp, ssrc), data[start:end]
 
     def _entries(self, payload: bytes) -> list[tuple[Coding | None, bytes, bool]]:
         """How each packet is written, its bytes, and whether it is the last of the stream."""

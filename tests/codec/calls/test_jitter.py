@@ -413,3 +413,52 @@ def test_impossible_settings_are_refused(engine: TorchEngine) -> None:
             JitterBuffer(engine, header, late=late)
     with pytest.raises(ConfigError, match="the first must lie between"):
         JitterBuffer(engine, header, first_depth=0.6)
+
+
+@pytest.mark.parametrize("first_pull", [0, 400])
+def test_sound_goes_on_after_a_stall_and_after_a_late_beginning(first_pull: int) -> None:
+    """Longer than the buffer can be deep: the end of the call is as loud as without it."""
+    engine = NumbersEngine()
+    header, packets = stream(engine, 1_000, Redundancy(0, 0))
+    stalled = [
+        ((n if first_pull or not 250 <= n < 500 else 500) * TICK, packet)
+        for n, packet in enumerate(packets)
+    ]
+    levels = []
+    for arrivals, begin in ((on_time(packets), 0), (stalled, first_pull)):
+        buffer = JitterBuffer(engine, header)
+        late = [(max(0.0, at - begin * TICK), packet) for at, packet in arrivals]
+        heard = run(buffer, late, 1_150 - begin)
+        assert buffer.finished
+        levels.append(np.sqrt(np.square(heard[:, -400 * 40 : -160 * 40]).mean()))
+    assert 0.9 < levels[1] / levels[0] < 1.1
+
+
+def test_another_stream_is_played_after_the_end_of_one() -> None:
+    engine = NumbersEngine()
+    header, packets = stream(engine, 100, Redundancy(0, 0))
+    buffer = JitterBuffer(engine, header)
+    again = [(at + 1.0, packet) for at, packet in on_time(packets)]
+    run(buffer, on_time(packets), 130)
+    assert buffer.finished
+    heard = []
+    for tick in range(200, 360):
+        for at, packet in again:
+            if at == tick * TICK:
+                buffer.push(packet, at)
+        heard.append(buffer.pull(tick * TICK))
+    assert np.abs(np.concatenate(heard[100:120], axis=1)).max() > 0
+    statistics = buffer.statistics
+    assert statistics.played > 130 and buffer.finished
+
+
+def test_a_packet_of_another_length_is_damaged() -> None:
+    engine = NumbersEngine()
+    encoder = StreamEncoder(engine, frames_per_packet=3)
+    packets = encoder.push(sound(40 * 90)) + encoder.finish()
+    packets[5] = dataclasses.replace(packets[5], num_frames=2)
+    packets[7] = dataclasses.replace(packets[7], num_frames=0, payload=b"")
+    buffer = JitterBuffer(engine, encoder.header)
+    run(buffer, [(3 * n * TICK, packet) for n, packet in enumerate(packets)], 110)
+    assert (buffer.statistics.damaged, buffer.statistics.concealed) == (2, 2)
+    assert buffer.finished

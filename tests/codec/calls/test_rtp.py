@@ -9,9 +9,10 @@ import pytest
 
 from codec.calls.jitter import JitterBuffer
 from codec.calls.rtp import RtpDepacketizer, RtpPacketizer
+from codec.calls.schedule import Schedule
 from codec.engines.torch import TorchEngine
 from codec.entropy.redundancy import Redundancy
-from codec.errors import FormatError
+from codec.errors import CodecError, FormatError
 from codec.format.container import Coding, Header, Packet
 from codec.network.model import Codec
 from codec.stream import StreamDecoder, StreamEncoder
@@ -28,6 +29,9 @@ HEADER = Header(
     fingerprint=bytes(16),
     format=2,
 )
+
+HOSTILE = 100_000
+"""Hostile datagrams in one run of the tests."""
 
 
 def packet(number: int, payload: bytes = b"abc") -> Packet:
@@ -129,3 +133,84 @@ def test_a_stream_of_format_1_has_packets_without_coding() -> None:
     assert RtpDepacketizer(header).depacketize(data) == [Packet(0, 1, b"abc")]
     with pytest.raises(FormatError, match="unknown kind 0x01"):
         RtpDepacketizer(header).depacketize(data[:12] + b"\x01" + data[13:])
+
+
+def test_timestamps_may_jump_by_any_amount() -> None:
+    """As those of mixers do; one that is forged changes nothing for those after it."""
+    for jump in (1, 19, 20, 21, 48_100, -7, -100_003, 2**31 - 1, 2**31, -(2**31) + 5):
+        packetizer, depacketizer = RtpPacketizer(HEADER, timestamp=5), RtpDepacketizer(HEADER)
+        found = []
+        for number in range(60):
+            data = bytearray(packetizer.packetize([packet(number)]))
+            if number >= 20:
+                timestamp = int.from_bytes(data[4:8], "big") + jump
+                data[4:8] = (timestamp % 2**32).to_bytes(4, "big")
+            found.append(depacketizer.depacketize(bytes(data))[0].sequence)
+            if number in (10, 40, 41):
+                data[4:8] = bytes([number, 1, 2, 3])
+                depacketizer.depacketize(bytes(data))
+        for begin, end in ((0, 20), (20, 60)):
+            steps = np.diff(found[begin:end]) % 65_536
+            assert (steps != 1).sum() <= 2, f"a jump of {jump}"
+
+
+def test_timestamps_by_another_clock_count_packets() -> None:
+    """Of a sender whose packets last 41 samples by the clock of a mixer, not 40."""
+    packetizer, depacketizer = RtpPacketizer(HEADER), RtpDepacketizer(HEADER)
+    found = []
+    for number in range(200):
+        data = bytearray(packetizer.packetize([packet(number)]))
+        data[4:8] = (1_000 + 41 * number).to_bytes(4, "big")
+        found += depacketizer.depacketize(bytes(data))
+    assert [each.sequence for each in found] == list(range(200))
+
+
+def test_a_source_that_has_restarted_is_followed_after_three_packets() -> None:
+    depacketizer = RtpDepacketizer(HEADER)
+    first, second = (RtpPacketizer(HEADER, ssrc=ssrc) for ssrc in (1, 2))
+    assert depacketizer.depacketize(first.packetize([packet(0)])) == [packet(0)]
+    for number in range(1, 10):  # one beside the source of the stream is not
+        with pytest.raises(FormatError, match="source 00000002"):
+            depacketizer.depacketize(second.packetize([packet(number)]))
+        assert depacketizer.depacketize(first.packetize([packet(number)])) == [packet(number)]
+    stray = RtpPacketizer(HEADER, ssrc=3).packetize([packet(0)])
+    for data in (stray, stray, second.packetize([packet(10)]), second.packetize([packet(11)])):
+        with pytest.raises(FormatError, match="3 packets in sequence are followed"):
+            depacketizer.depacketize(data)
+    for number in range(12, 20):
+        found = depacketizer.depacketize(second.packetize([packet(number)]))
+        assert [each.sequence for each in found] == [number - 2]
+
+
+def test_the_call_goes_on_after_a_hundred_thousand_hostile_datagrams() -> None:
+    """Of all lengths: no error but a `CodecError`, and no packet after them is refused."""
+    rng = np.random.default_rng(0)
+    data = RtpPacketizer(HEADER, ssrc=1).packetize([packet(0), packet(1), packet(2)])
+    depacketizer = RtpDepacketizer(HEADER)
+    schedule = Schedule(HEADER, late=0.01, first_depth=0.04, max_depth=0.5)
+    for number in range(HOSTILE):
+        broken = bytearray(rng.bytes(number % 60) if number % 3 else data[: number % len(data)])
+        if number % 5 and len(broken) > 1:
+            broken[0] = 0x80 | broken[0] & 0x3F
+            broken[1] = broken[1] & 0x80 | 97
+        if number % 7 == 0 and len(broken) > 12:
+            broken[8:12] = (1).to_bytes(4, "big")
+        try:
+            found = depacketizer.depacketize(bytes(broken))
+        except CodecError:
+            continue
+        for each in found:
+            schedule.push(each, number * 1e-4)
+    sender, now, found = RtpPacketizer(HEADER, ssrc=9), HOSTILE * 1e-4, []
+    for number in range(500):
+        try:
+            found = depacketizer.depacketize(sender.packetize([packet(number)]))
+        except CodecError:
+            assert number < 2
+        for each in found:
+            schedule.push(each, now + number * 0.005)
+        if schedule.is_playing(now + number * 0.005) and not schedule.finished:
+            taken = schedule.take()
+            schedule.note(decoded=taken is not None, concealed=taken is None, silent=False)
+            if number > 200:
+                assert taken is not None
