@@ -122,6 +122,10 @@ class Opus(FFmpegContender):
         """
         packets = encoded.content.packets
         audio = libopus.decode_with_losses(packets, lost, self.sample_rate, fec=self._fec)
+        return self.without_skip(encoded, audio)
+
+    def without_skip(self, encoded: Encoded, audio: np.ndarray) -> np.ndarray:
+        """Decoded packets ``[N]`` without the delay that the file announces."""
         with av.open(io.BytesIO(encoded.content.file), "r") as source:
             head = source.streams.audio[0].codec_context.extradata or bytes(12)
         (skip,) = struct.unpack_from("<H", head, 10)  # RFC 7845, section 5.1, at 48 kHz

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from benchmarks.contenders.base import Contender, align
 from benchmarks.contenders.codec2 import Codec2
 from benchmarks.contenders.ffmpeg import FFmpegContender, Opus
 from benchmarks.contenders.lyra import Lyra
+from benchmarks.contenders.opus_nolace import PACKAGE, OpusNoLACE
 from benchmarks.contenders.pretrained import DAC, PretrainedContender
 from benchmarks.contenders.registry import contenders, find_contender, peers
 from benchmarks.contenders.speex import Speex
@@ -220,8 +222,9 @@ def test_every_contender_states_what_it_is_and_needs() -> None:
     known = contenders()
     assert sorted(known) == sorted(["aecodec", "aecodec-constant", "aecodec-plain", *peers()])
     without = ["opus", "mp3", "aac", "codec2", "speex"]
-    assert list(peers()) == [*without, "encodec", "dac", "mimi", "snac", "lyra"]
-    assert {name for name in known if known[name].speech_only} == {"codec2", "speex", "lyra"}
+    assert list(peers()) == [*without, "encodec", "dac", "mimi", "snac", "lyra", "opus-nolace"]
+    speech_only = {"codec2", "speex", "lyra", "opus-nolace"}
+    assert {name for name in known if known[name].speech_only} == speech_only
     assert {name for name in known if known[name].needs_weights} == set(peers()) - set(without)
     for contender in known.values():
         assert bool(contender.programs) == bool(contender.programs_from)
@@ -307,6 +310,59 @@ def test_lyra_without_its_graphs_is_reported(tmp_path: Path) -> None:
         Lyra.open()
     with pytest.raises(CodecError, match=r"soundstream_encoder\.tflite is missing"):
         Lyra.open(str(tmp_path))
+
+
+# Stands for the decoder of the npm package: as many samples as there are bytes in the packets.
+FAKE_DECODER = """
+exports.OpusMLDecoder = class {
+  constructor({ speechQualityEnhancement, sampleRate, channels }) {
+    this.ready = Promise.resolve();
+    this.asked = [speechQualityEnhancement, sampleRate, channels].join(" ");
+  }
+  decodeFrames(packets) {
+    const size = packets.reduce((sum, packet) => sum + packet.length, 0);
+    const errors = packets.some((packet) => packet[0] === 255) ? [{ message: "corrupted" }] : [];
+    if (this.asked !== "nolace 24000 1") errors.push({ message: this.asked });
+    return { channelData: [new Float32Array(size).map((_, n) => n / 65536)], errors };
+  }
+};
+"""
+
+
+@pytest.fixture
+def nolace(tmp_path: Path) -> OpusNoLACE:
+    if shutil.which("node") is None:
+        pytest.skip("needs node")
+    package = tmp_path / "node_modules" / PACKAGE
+    package.mkdir(parents=True)
+    (package / "package.json").write_text('{"main": "index.js"}')
+    (package / "index.js").write_text(FAKE_DECODER)
+    return OpusNoLACE.open(str(tmp_path))
+
+
+def test_opus_with_nolace_decodes_wideband_packets_without_the_delay_of_the_file(
+    nolace: OpusNoLACE, speech: np.ndarray
+) -> None:
+    encoded = nolace.encode(speech, 9_000)
+    assert encoded.payload_bits == 8 * sum(map(len, encoded.content.packets))
+    # RFC 6716, section 3.1: configurations 8 to 11 are SILK at wideband.
+    assert {packet[0] >> 5 for packet in encoded.content.packets} == {2}
+    decoded = nolace.decode(encoded)
+    skip = round(decoded[0] * 65536)
+    assert 0 < skip < 0.01 * RATE
+    assert len(decoded) == encoded.payload_bits // 8 - skip
+    np.testing.assert_array_equal(np.diff(np.rint(decoded * 65536)), 1)
+
+
+def test_what_opus_with_nolace_lacks_is_reported(nolace: OpusNoLACE, tmp_path: Path) -> None:
+    with pytest.raises(CodecError, match="--peer opus-nolace=FOLDER"):
+        OpusNoLACE.open()
+    with pytest.raises(CodecError, match=f"run npm install {PACKAGE}"):
+        OpusNoLACE.open(str(tmp_path / "elsewhere"))
+    encoded = nolace.encode(np.zeros(4_800, np.float32), 9_000)
+    encoded.content.packets[0] = bytes([255])
+    with pytest.raises(CodecError, match="the decoder of opus-nolace failed"):
+        nolace.decode(encoded)
 
 
 def test_the_real_lyra_codes_speech(speech: np.ndarray) -> None:

@@ -15,6 +15,7 @@ from codec.corpus.index import scan
 from codec.highpass import high_pass
 from codec.io.audio import Samples
 from train.data.crops import Crops
+from train.data.variety import limit, telephone, tones, transcode
 from train.recipe.sections import AugmentConfig
 
 FRAME_SECONDS = 0.02
@@ -83,11 +84,13 @@ class Augmenter:
         config = self._config
         if rng.random() < config.stationary_noise:
             clean = colored_noise(rng, self._num_samples, self._sample_rate)
+        elif config.tones and rng.random() < config.tones:
+            clean = tones(rng, self._num_samples, self._sample_rate)
         else:
-            clean = self._change_speed(source, rng)
+            clean = self._vary(self._change_speed(source, rng), rng)
         if rng.random() < config.mix:
-            clean = clean + self._change_speed(draw_other(), rng)
-        clean = self._change_level(clean, rng)
+            clean = self._mix(clean, self._change_speed(draw_other(), rng), rng)
+        clean = self._change_level(self._limit(clean, rng), rng)
 
         # In the physical order: room, other sources, microphone, transmission.
         degraded = clean
@@ -116,6 +119,31 @@ class Augmenter:
             return source
         speed = 1 + rng.uniform(-self._config.resample, self._config.resample)
         return change_speed(source, self._num_samples, speed)
+
+    def _vary(self, audio: Samples, rng: np.random.Generator) -> Samples:
+        """Room, background noise, telephone line or another codec, in the physical order."""
+        config, rate = self._config, self._sample_rate
+        if config.room_share and rng.random() < config.room_share:
+            audio = reverberate(audio, self._draw_room(rng))
+        if config.floor_share and rng.random() < config.floor_share:
+            floor = colored_noise(rng, self._num_samples, rate)
+            audio = add_noise(audio, floor, _between(config.floor_snr_db, rng), rate)
+        if config.telephone_share and rng.random() < config.telephone_share:
+            audio = telephone(audio, rate)
+        if config.transcode_share and rng.random() < config.transcode_share:
+            audio = transcode(audio.clip(-1, 1), rate, rng)
+        return audio
+
+    def _mix(self, audio: Samples, other: Samples, rng: np.random.Generator) -> Samples:
+        if not self._config.mix_snr_db:
+            return audio + other
+        return add_noise(audio, other, _between(self._config.mix_snr_db, rng), self._sample_rate)
+
+    def _limit(self, audio: Samples, rng: np.random.Generator) -> Samples:
+        config = self._config
+        if not config.limit_share or rng.random() >= config.limit_share:
+            return audio
+        return limit(audio, _between(config.limit_db, rng), hard=rng.random() < 0.5)
 
     def _change_level(self, audio: Samples, rng: np.random.Generator) -> Samples:
         """Gain and polarity; full scale limits the gain, because a target must not be clipped."""

@@ -24,6 +24,7 @@ from codec.io.audio import Samples
 from codec.quality.mel import MEL_WINDOWS
 from train.data.augment import Augmenter
 from train.data.crops import Crops
+from train.data.manifest import clip_weights
 from train.randomness import Stream, generator
 from train.recipe.sections import AugmentConfig, DataConfig
 
@@ -73,7 +74,11 @@ class Corpus:
         self._data, self._seed = data, seed
         self.hours = index.hours
         self._crops = Crops(
-            index, sample_rate, class_weights=data.class_weights, memory_gb=data.memory_gb
+            index,
+            sample_rate,
+            class_weights=data.class_weights,
+            clip_weights=clip_weights(index, data),
+            memory_gb=data.memory_gb,
         )
         self._augment = Augmenter(augment, sample_rate, crop_samples, data.memory_gb)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from multiprocessing.sharedctypes import RawArray
@@ -38,6 +38,7 @@ class Crops:
         index: the clips.
         sample_rate: rate that everything is resampled to.
         class_weights: how often a class is drawn relative to its duration, 1 if not named.
+        clip_weights: how often each clip is drawn within its class, relative to its duration.
         memory_gb: clips that take less than this in total (16-bit) are decoded at once and kept;
             otherwise every crop is read from its file.
 
@@ -55,20 +56,20 @@ class Crops:
         sample_rate: int,
         *,
         class_weights: Mapping[str, float] | None = None,
+        clip_weights: Sequence[float] | None = None,
         memory_gb: float = 0.0,
     ) -> None:
-        weights = _weights(index, class_weights or {})
+        weights = _weights(index, class_weights or {}, clip_weights)
         self._folder, self._sample_rate = index.folder, sample_rate
-        self._clips = tuple(clip for clip in index.clips if weights[clip.sound_class])
+        self._clips = tuple(clip for clip, weight in zip(index.clips, weights) if weight)
+        weights = [weight for weight in weights if weight]
         self._lengths = np.array([clip_length(clip, sample_rate) for clip in self._clips])
         # In shared memory, so that several workers report a clip once.
         self._reported = RawArray("B", len(self._clips))
         self.in_memory = 2 * int(self._lengths.sum()) <= memory_gb * 1e9
         if self.in_memory:
             self._load()
-        shares = np.cumsum(
-            [n * weights[clip.sound_class] for n, clip in zip(self._lengths, self._clips)]
-        )
+        shares = np.cumsum(self._lengths * np.array(weights))
         if not shares[-1]:
             raise AudioError(f"nothing under {self._folder} can be decoded: give other audio")
         self._cumulative = shares / shares[-1]
@@ -173,15 +174,25 @@ class Crops:
             self._lengths = np.array(list(progress))
 
 
-def _weights(index: Index, class_weights: Mapping[str, float]) -> dict[str, float]:
-    classes = sorted({clip.sound_class for clip in index.clips})
+def _weights(
+    index: Index, class_weights: Mapping[str, float], clip_weights: Sequence[float] | None
+) -> list[float]:
+    """Weight of each clip's duration. Those of the clips change no class's share."""
+    hours = index.hours_by_class
     for name in class_weights:
-        if name not in classes:
+        if name not in hours:
             raise ConfigError(
                 f"data.class_weights names {name!r}, but the classes under {index.folder} are "
-                f"{', '.join(classes)}"
+                f"{', '.join(hours)}"
             )
-    weights = {sound_class: class_weights.get(sound_class, 1.0) for sound_class in classes}
-    if not any(weights.values()):
+    by_class = {sound_class: class_weights.get(sound_class, 1.0) for sound_class in hours}
+    if not any(by_class.values()):
         raise ConfigError("data.class_weights leaves no class to draw from: raise one above 0")
-    return weights
+    by_clip = clip_weights or [1.0] * len(index.clips)
+    weighted = dict.fromkeys(hours, 0.0)
+    for clip, weight in zip(index.clips, by_clip, strict=True):
+        weighted[clip.sound_class] += clip.seconds / 3600 * weight
+    return [
+        weight * by_class[clip.sound_class] * hours[clip.sound_class] / weighted[clip.sound_class]
+        for clip, weight in zip(index.clips, by_clip, strict=True)
+    ]

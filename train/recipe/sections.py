@@ -62,6 +62,25 @@ class DataConfig:
         default_factory=dict,
         metadata=setting("how often a class is drawn relative to its duration; 1 if not named", 0),
     )
+    manifest: str = field(
+        default="",
+        metadata=setting(
+            "CSV file in the data folder with the columns file, speaker and bandwidth_hz; none if "
+            "empty"
+        ),
+    )
+    speaker_balance: float = field(
+        default=1.0,
+        metadata=setting(
+            "power of a speaker's duration by which it is drawn: 0 for all equally often",
+            0,
+            1,
+        ),
+    )
+    wide_weight: float = field(
+        default=1.0,
+        metadata=setting("how much more often recordings that reach 10 kHz are drawn", above=0),
+    )
     workers: int = field(
         default=0, metadata=setting("processes that prepare batches during training", 0)
     )
@@ -86,8 +105,9 @@ class DataConfig:
 class AugmentConfig:
     """Augmentation of crops. A share is a probability per crop; ranges are drawn from uniformly.
 
-    The first six settings change input and target. The others degrade the input while the target
-    stays clean, so that the codec learns to enhance what it codes.
+    The settings up to ``high_pass`` change input and target: recordings differ in these ways,
+    and the codec has to carry what it gets. The others degrade the input while the target stays
+    clean, so that the codec learns to enhance what it codes.
 
     Example:
         >>> AugmentConfig(mix=1.5)
@@ -112,6 +132,42 @@ class AugmentConfig:
     )
     mix: float = field(
         default=0.0, metadata=setting("share of crops to which another crop is added", 0, 1)
+    )
+    mix_snr_db: tuple[float, ...] = field(
+        default=(),
+        metadata=setting(
+            "range of the ratio of a crop to the crop that is added; as recorded if empty",
+            length=(0, 2),
+        ),
+    )
+    tones: float = field(
+        default=0.0,
+        metadata=setting(
+            "share of crops replaced by telephone keys, sweeps, chords, whistles or clicks", 0, 1
+        ),
+    )
+    room_share: float = field(
+        default=0.0, metadata=setting("share of crops put into a room, target included", 0, 1)
+    )
+    floor_share: float = field(
+        default=0.0, metadata=setting("share of crops with stationary noise below them", 0, 1)
+    )
+    floor_snr_db: tuple[float, ...] = field(
+        default=(10.0, 40.0),
+        metadata=setting("range of the ratio of a crop to this noise", length=2),
+    )
+    telephone_share: float = field(
+        default=0.0, metadata=setting("share of crops as from a telephone line", 0, 1)
+    )
+    transcode_share: float = field(
+        default=0.0, metadata=setting("share of crops that were MP3, Vorbis or Opus before", 0, 1)
+    )
+    limit_share: float = field(
+        default=0.0, metadata=setting("share of crops limited to full scale before the gain", 0, 1)
+    )
+    limit_db: tuple[float, ...] = field(
+        default=(0.0, 18.0),
+        metadata=setting("range of their peaks' excess over full scale", 0, length=2),
     )
     high_pass: bool = field(
         default=False,
@@ -152,10 +208,19 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         check_settings(self, "augment")
-        for name in ("gain_db", "noise_snr_db", "reverb_seconds", "clip_db", "band_limit_hz"):
-            low, high = getattr(self, name)
-            if low > high:
-                raise ConfigError(f"augment.{name} is {[low, high]}: it must be [low, high]")
+        for name in (
+            "gain_db",
+            "mix_snr_db",
+            "floor_snr_db",
+            "limit_db",
+            "noise_snr_db",
+            "reverb_seconds",
+            "clip_db",
+            "band_limit_hz",
+        ):
+            limits = getattr(self, name)
+            if len(limits) == 1 or list(limits) != sorted(limits):
+                raise ConfigError(f"augment.{name} is {list(limits)}: it must be [low, high]")
 
 
 @dataclass(frozen=True, kw_only=True)
