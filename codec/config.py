@@ -151,16 +151,6 @@ class CodecConfig(FrameRates):
         default=(1, 2, 4, 8, 16, 1),
         metadata=setting("dilations of the residual units of the second synthesis stage", 1, 1024),
     )
-    level_window: int = field(
-        default=0,
-        metadata=setting(
-            "frames of the first stride over which the level of a recording is measured, which is "
-            "taken off before the encoder and put back by the decoder; needs a lapped transform; 0 "
-            "leaves it to the network",
-            0,
-            4096,
-        ),
-    )
     lookahead: int = field(
         default=0,
         metadata=setting(
@@ -191,8 +181,6 @@ class CodecConfig(FrameRates):
                 "so that a code is a whole number of bits"
             )
         _in_range("codebook_dim", self.codebook_dim, 1, self.latent_dim)
-        if self.level_window and not self.lapped_transform:
-            raise ConfigError(f"level_window is {self.level_window}: it needs lapped_transform")
         if self.decoder_fine_stride:
             if not self.lapped_transform:
                 raise ConfigError(

@@ -30,7 +30,6 @@ from codec.network.layers import (
     State,
     init_linear,
 )
-from codec.network.level import Leveler, LevelHead, project_level
 from codec.network.span import Span, compose
 from codec.network.vae import GaussianBottleneck
 from codec.network.vq import ResidualVectorQuantizer
@@ -70,34 +69,19 @@ class Encoder(nn.Module):
         self.body = Chain(layers)
         self.project = nn.Linear(channels, config.latent_dim)
         init_linear(self.project, fan_in=channels, before="none")
-        self.leveler: Leveler | None = None
-        if config.level_window:
-            block = config.strides[0]
-            self.leveler = Leveler(block, config.level_window)
-            self.project_level = project_level(config.hop_length // block, config.latent_dim)
 
     @property
     def span(self) -> Span:
         """Stride, latency and receptive field in samples."""
-        if self.leveler is None:
-            return self.body.span
-        return compose([self.leveler.span, self.body.span])
+        return self.body.span
 
     def init_state(self, batch: int) -> State:
         """The state before any audio, for ``batch`` channels."""
-        body = self.body.init_state(batch)
-        return body if self.leveler is None else (self.leveler.init_state(batch), body)
+        return self.body.init_state(batch)
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        if self.leveler is None:
-            x, state = self.body(x, state)
-            latent = self.project(x).float()
-        else:
-            assert isinstance(state, tuple)
-            x, levels, leveler = self.leveler(x, state[0])
-            x, body = self.body(x, state[1])
-            levels = levels.reshape(*x.shape[:2], -1)
-            latent, state = (self.project(x) + self.project_level(levels)).float(), (leveler, body)
+        x, state = self.body(x, state)
+        latent = self.project(x).float()
         # Without a bound, latents and with them the commitment loss grow without limit. With an
         # epsilon of one, quiet frames keep their level and only loud ones are bounded.
         return F.rms_norm(latent, latent.shape[-1:], eps=1.0), state
@@ -149,9 +133,6 @@ class Decoder(nn.Module):
                 dilations=config.decoder_fine_dilations,
                 sample_rate=config.sample_rate,
             )
-        self.level: LevelHead | None = None
-        if config.level_window:
-            self.level = LevelHead(config.decoder_channels[0], config.strides[0])
 
     @property
     def span(self) -> Span:
@@ -163,26 +144,19 @@ class Decoder(nn.Module):
 
     def init_state(self, batch: int) -> State:
         """The state before any latent, for ``batch`` channels."""
-        parts = [part for part in (self.body, self.fine, self.level) if part is not None]
-        states = tuple(part.init_state(batch) for part in parts)
-        return states[0] if len(states) == 1 else states
+        body = self.body.init_state(batch)
+        return body if self.fine is None else (body, self.fine.init_state(batch))
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         audio: Tensor
-        if self.fine is None and self.level is None:
+        if self.fine is None:
             audio, state = self.body(x, state)
             return audio, state
-        assert isinstance(state, tuple)
-        body, *states = state
+        body, fine = state
         outputs, body = self.body.trace(x, body)
         # The last two layers turn features into coefficients and these into audio.
-        audio, features = outputs[-1], outputs[-3]
-        if self.fine is not None:
-            audio, states[0] = self.fine(audio, features, states[0])
-        if self.level is not None:
-            factor, states[-1] = self.level(features, states[-1])
-            audio = audio * factor
-        return audio, (body, *states)
+        audio, fine = self.fine(outputs[-1], outputs[-3], fine)
+        return audio, (body, fine)
 
 
 def new_bottleneck(config: CodecConfig) -> Bottleneck:

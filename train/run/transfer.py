@@ -35,8 +35,6 @@ def transfer_weights(source: Codec, target: Codec) -> int:
     count = source.config.num_codebooks
     added = (
         "decoder.fine.",
-        "decoder.level.",
-        "encoder.project_level.",
         "unit ",
         *(f"quantizer.stages.{number}." for number in range(count, target.config.num_codebooks)),
     )

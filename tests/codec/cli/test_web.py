@@ -20,10 +20,7 @@ from click.testing import CliRunner
 
 from codec.cli import main
 from codec.cli.web import ADDRESS, MODELS, PAGE, copy_page, open_server, page_files
-<<<<<<< HEAD
-=======
 from codec.errors import ModelError
->>>>>>> wt-env
 from codec.model_folder import (
     DEFAULT_MODEL,
     find_model,
