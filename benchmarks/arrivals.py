@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from codec.calls.schedule import Schedule
-from codec.entropy.silence import NOISE_SECONDS, REFRESH_SECONDS
-from codec.format.container import CODED_FORMAT, PLAIN_FORMAT, Coding, Header, Packet
+from codec.entropy.silence import REFRESH_SECONDS
+from codec.format.container import CODED_FORMAT, NOISE_SECONDS, PLAIN_FORMAT, Coding, Header, Packet
 
 SHARE = 0.95
 """Of the packets that must be played after one second."""

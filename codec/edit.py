@@ -97,10 +97,10 @@ def concat_files(sources: Sequence[str | Path], target: str | Path, *, force: bo
     target = check_path("target", target)
     if isinstance(sources, str | Path):
         raise CodecError(f"sources is {shown(sources)}: give a list of paths")
-    sources = [check_path("source", source) for source in sources]
+    paths = [check_path("source", source) for source in sources]
     first: Header | None = None
     with atomic_output(target, force=force) as out:
-        for source in sources:
+        for source in paths:
             check_apart(source, target)
             with open_codes(source) as file, _about(source):
                 for stream in read_streams(file):
@@ -108,7 +108,7 @@ def concat_files(sources: Sequence[str | Path], target: str | Path, *, force: bo
                     if _kind(stream.header) != _kind(first):
                         raise CodecError(
                             f"{source} has another model, sampling rate or number of channels than "
-                            f"{sources[0]}: encode it again in the same way"
+                            f"{paths[0]}: encode it again in the same way"
                         )
                     _copy(stream, out)
                     _check_whole(source, stream)

@@ -97,7 +97,7 @@ class Opus(FFmpegContender):
 
     name = "opus"
     encoder, container = "libopus", "ogg"
-    offered = (6_000, 8_000, 9_000, 12_000, 16_000, 24_000)
+    offered: ClassVar[tuple[int, ...]] = (6_000, 8_000, 9_000, 12_000, 16_000, 24_000)
 
     def __init__(self, *, speech: bool = True, expected_loss: float | None = None) -> None:
         super().__init__()

@@ -7,7 +7,7 @@ import shutil
 import struct
 import subprocess
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -55,7 +55,7 @@ class OpusNoLACE(Opus):
     name = "opus-nolace"
     speech_only = True
     needs_weights = True
-    offered = (6_000, 8_000, 9_000, 12_000)
+    offered: ClassVar[tuple[int, ...]] = (6_000, 8_000, 9_000, 12_000)
 
     def __init__(self, folder: str | Path) -> None:
         super().__init__(speech=True)

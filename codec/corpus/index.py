@@ -255,7 +255,7 @@ def clip_digest(folder: Path, clip: Clip) -> str:
         'a40ff3d5'
     """
     with (folder / clip.path).open("rb", buffering=0) as file:
-        source = file if clip.offset is None else FileSection(file, clip.offset, clip.size)
+        source = file if clip.offset is None else FileView(file, [(clip.offset, clip.size)])
         return hashlib.file_digest(source, "sha256").hexdigest()
 
 

@@ -725,11 +725,9 @@ def _read_stream(stream: StoredStream, path: Path, name: str) -> Tokens:
     if header.channels != 1:
         raise FormatError(f"{path} has {header.channels} channels: tokens are of mono audio")
     decoder = PayloadDecoder(header, context_for(header))
-    seconds = header.frames_per_packet * header.hop_length / header.sample_rate
-    most = max(1, int(TOGETHER_SECONDS / seconds))
     pieces: list[Frames] = []
     skipped = 0  # bytes between packets, even if no packet is missing
-    for item in (item for batch in stream.batches for item in together(batch, most)):
+    for item in (item for batch in stream.batches for item in together(batch, len(batch))):
         if isinstance(item, Gap):
             skipped += item.num_bytes
         else:

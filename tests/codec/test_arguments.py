@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,20 @@ NO_NUMBERS: tuple[Any, ...] = ("6k", "", b"1", [1], {}, object(), float("nan"), 
 NOT_WHOLE = (*NO_NUMBERS, 0.5, 2.0, True, -1, 2**70, -(10**5000), float("inf"))
 NOT_POSITIVE = (*NO_NUMBERS, 0, -1, float("inf"), -float("inf"), 10**5000)
 NO_TIMES = (*NO_NUMBERS, -1, float("inf"), 1e305, 10**5000, True)
-NO_PATHS = (None, 5, 0.5, b"a", [], object(), "a\0b", "q" * 300 + ".wav", "\ud800")
-NO_MODELS = (None, 5, b"a", [], object(), StreamEncoder, "a\0b", "q" * 300, "", "\ud800")
-NO_ENGINES = ("tflite", 5, [], object())
+NO_PATHS: tuple[Any, ...] = (None, 5, 0.5, b"a", [], object(), "a\0b", "q" * 300 + ".wav", "\ud800")
+NO_MODELS: tuple[Any, ...] = (
+    None,
+    5,
+    b"a",
+    [],
+    object(),
+    StreamEncoder,
+    "a\0b",
+    "q" * 300,
+    "",
+    "\ud800",
+)
+NO_ENGINES: tuple[Any, ...] = ("tflite", 5, [], object())
 
 HEADER = Header(
     channels=1,
@@ -62,12 +74,12 @@ def options(
     function: Callable[..., object], *given: Any, **wrong: tuple[Any, ...]
 ) -> Iterator[Use]:
     """The use of a function with one wrong option at a time."""
+
+    def use(name: str, value: Any) -> object:
+        return function(*given, **{name: value})
+
     for name, values in wrong.items():
-        yield (
-            f"{function} {name}",
-            values,
-            lambda value, name=name: function(*given, **{name: value}),
-        )
+        yield f"{function} {name}", values, partial(use, name)
 
 
 def file_uses(folder: Path) -> Iterator[Use]:
@@ -172,16 +184,18 @@ def test_wrong_arguments_of_sessions_give_one_line() -> None:
 
 def test_numbers_of_numpy_count(coded: Path) -> None:
     wav, codes, out = coded / "a.wav", coded / "n.codes", coded / "n.wav"
-    for whole in (np.int64, np.uint16):
+    wholes: tuple[Any, ...] = (np.int64, np.uint16, np.int32)
+    for whole in wholes:
         encode_file(wav, codes, bitrate=whole(3000), frames_per_packet=whole(5), force=True)
         decode_file(codes, out, sample_rate=whole(8000), force=True)
         assert soundfile.info(out).frames == 800
-    for number in (np.float32, np.float64, Fraction):
+    numbers: tuple[Any, ...] = (np.float32, np.float64, Fraction)
+    for number in numbers:
         encode_file(wav, codes, quality=number(5), force=True)
         decode_file(codes, out, start=number(0.0625), end=number(0.09375), force=True)
         assert soundfile.info(out).frames == 750
         StreamEncoder(bitrate=number(3000), variable=True)
-    header = StreamEncoder(channels=np.int32(2), original_sample_rate=np.int64(16_000)).header
+    header = StreamEncoder(channels=wholes[2](2), original_sample_rate=wholes[0](16_000)).header
     assert Header.from_bytes(header.to_bytes()) == header
 
 

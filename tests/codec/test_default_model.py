@@ -106,7 +106,8 @@ def test_a_recording_of_whole_frames_fades_out_to_its_end(
     options: dict[str, Any], tmp_path: Path
 ) -> None:
     time = np.arange(24_000) / 24_000 - 1
-    audio = sum(0.15 * np.cos(2 * np.pi * 110 * k * time + k) for k in range(1, 5))
+    k = np.arange(1, 5)[:, None]
+    audio = 0.15 * np.cos(2 * np.pi * 110 * k * time + k).sum(axis=0)
     audio[-120:] *= np.linspace(1, 0, 120)
     soundfile.write(tmp_path / "a.wav", audio, 24_000)
     encode_file(tmp_path / "a.wav", tmp_path / "a.codes", **options)

@@ -70,7 +70,7 @@ def test_voices_above_rumble_keep_their_level(frequency: float) -> None:
 @pytest.mark.parametrize("hop", [480, 40, 997, 1])
 def test_the_result_depends_neither_on_steps_nor_on_other_channels(hop: int) -> None:
     num_frames = 4_000 // hop + 3
-    audio = sound(num_frames * hop, 3) + np.float32([[0.3], [0.0], [0.004]])
+    audio = sound(num_frames * hop, 3) + np.array([[0.3], [0.0], [0.004]], np.float32)
     high_pass = HighPass(8_000, hop)
     whole, last = high_pass.step(audio, high_pass.init_state(3))
     assert not np.array_equal(whole[0], audio[0])

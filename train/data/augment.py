@@ -112,7 +112,8 @@ class Augmenter:
     def _without_rumble(self, audio: Samples) -> Samples:
         if not self._config.high_pass:
             return audio
-        return high_pass(audio[None], self._sample_rate)[0].clip(-1, 1)
+        filtered: Samples = high_pass(audio[None], self._sample_rate)[0].clip(-1, 1)
+        return filtered
 
     def _change_speed(self, source: Samples, rng: np.random.Generator) -> Samples:
         if not self._config.resample:

@@ -9,11 +9,14 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import numpy.typing as npt
 import scipy.signal
 import soundfile
 import soxr
 
 from codec.io.audio import Samples
+
+Floats = npt.NDArray[np.float64]
 
 TELEPHONE_RATE = 8_000
 TELEPHONE_HZ = (300.0, 3_400.0)
@@ -88,7 +91,7 @@ def tones(rng: np.random.Generator, num_samples: int, sample_rate: int) -> Sampl
     return (made * (level / peak)).astype(np.float32)
 
 
-def _dtmf(rng: np.random.Generator, num_samples: int, sample_rate: int) -> Samples:
+def _dtmf(rng: np.random.Generator, num_samples: int, sample_rate: int) -> Floats:
     """Keys of 50 to 200 ms (ITU-T Q.23), the upper tone up to 4 dB stronger or weaker."""
     audio = np.zeros(num_samples)
     at = int(rng.integers(0, sample_rate // 10))
@@ -103,15 +106,15 @@ def _dtmf(rng: np.random.Generator, num_samples: int, sample_rate: int) -> Sampl
     return audio
 
 
-def _sweep(rng: np.random.Generator, num_samples: int, sample_rate: int) -> Samples:
+def _sweep(rng: np.random.Generator, num_samples: int, sample_rate: int) -> Floats:
     """A sweep between two frequencies, evenly on a logarithmic scale."""
     first, last = np.exp(rng.uniform(np.log(80), np.log(0.45 * sample_rate), 2))
     frequency = np.geomspace(first, last, num_samples)
-    swept: Samples = np.sin(2 * np.pi * np.cumsum(frequency) / sample_rate)
+    swept: Floats = np.sin(2 * np.pi * np.cumsum(frequency) / sample_rate)
     return swept
 
 
-def _chord(rng: np.random.Generator, num_samples: int, sample_rate: int) -> Samples:
+def _chord(rng: np.random.Generator, num_samples: int, sample_rate: int) -> Floats:
     """One to five notes with decaying harmonics and a percussive envelope, or a steady one."""
     time = np.arange(num_samples) / sample_rate
     audio = np.zeros(num_samples)
@@ -129,17 +132,17 @@ def _chord(rng: np.random.Generator, num_samples: int, sample_rate: int) -> Samp
     return audio
 
 
-def _whistle(rng: np.random.Generator, num_samples: int, sample_rate: int) -> Samples:
+def _whistle(rng: np.random.Generator, num_samples: int, sample_rate: int) -> Floats:
     """A tone of 500 to 4000 Hz with vibrato and a trace of breath."""
     time = np.arange(num_samples) / sample_rate
     vibrato = 1 + rng.uniform(0, 0.03) * np.sin(2 * np.pi * rng.uniform(3, 8) * time)
     frequency = rng.uniform(500, 4000) * vibrato
     tone = np.sin(2 * np.pi * np.cumsum(frequency) / sample_rate)
-    whistled: Samples = tone + 10 ** (rng.uniform(-50, -20) / 20) * rng.standard_normal(num_samples)
+    whistled: Floats = tone + 10 ** (rng.uniform(-50, -20) / 20) * rng.standard_normal(num_samples)
     return whistled
 
 
-def _clicks(rng: np.random.Generator, num_samples: int, sample_rate: int) -> Samples:
+def _clicks(rng: np.random.Generator, num_samples: int, sample_rate: int) -> Floats:
     """Single clicks of a few resonating samples."""
     audio = np.zeros(num_samples)
     for _ in range(rng.integers(1, 12)):
@@ -150,10 +153,10 @@ def _clicks(rng: np.random.Generator, num_samples: int, sample_rate: int) -> Sam
     return audio
 
 
-def _ramped(length: int, sample_rate: int) -> Samples:
+def _ramped(length: int, sample_rate: int) -> Floats:
     """An envelope of ``length`` samples that rises and falls within 3 ms."""
     ramp = np.arange(1, length + 1) / (0.003 * sample_rate)
-    envelope: Samples = np.minimum(np.minimum(ramp, ramp[::-1]), 1)
+    envelope: Floats = np.minimum(np.minimum(ramp, ramp[::-1]), 1)
     return envelope
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -128,10 +129,11 @@ def test_a_full_disk_leaves_the_model_that_was_to_be_replaced(
     (target / "graphs.json").write_bytes(b"of the old model")
     before = files(target)
     unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
-    for replace in (
+    replacements: tuple[Callable[[], object], ...] = (
         lambda: export_model(source, target),
         lambda: save_codec(ladder, target, name="new"),
-    ):
+    )
+    for replace in replacements:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, unlimited[1]))
         try:
             with pytest.raises(OSError, match="File too large"):

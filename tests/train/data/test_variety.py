@@ -129,7 +129,7 @@ def test_tones_have_every_kind_and_a_level_in_their_range() -> None:
 
 def test_mixed_crops_have_the_drawn_ratio(speech: Samples) -> None:
     augment = Augmenter(dataclasses.replace(NONE, mix=1.0, mix_snr_db=(20, 20)), RATE, SIZE)
-    other, quiet = sound(SIZE)[0], speech / 2
+    other, quiet = sound(SIZE)[0], speech * np.float32(0.5)
     _, clean = augment(quiet, rng(), lambda: other)
     added = clean - quiet
     assert np.corrcoef(added, other)[0, 1] == pytest.approx(1, abs=1e-4)
