@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -95,7 +95,7 @@ def concat_files(sources: Sequence[str | Path], target: str | Path, *, force: bo
         48000
     """
     target = check_path("target", target)
-    if isinstance(sources, str | Path):
+    if isinstance(sources, str | Path) or not isinstance(sources, Iterable):
         raise CodecError(f"sources is {shown(sources)}: give a list of paths")
     paths = [check_path("source", source) for source in sources]
     first: Header | None = None

@@ -227,7 +227,9 @@ class StreamEncoder:
         self._allocator = allocator if variable else None
         # What a file adds is spent with each packet, what a transport adds lowers the target.
         in_file = overhead == "file"
-        self._overhead = self.header.head_size if overhead == "file" else overhead
+        if overhead == "file":
+            overhead = self.header.head_size
+        self._overhead = check_whole("overhead", overhead, 0, 0xFFFF)
         self._spent_overhead = self._overhead if in_file else 0
         self._transport = 0.0 if in_file else self._overhead * self._bits_per_byte
         if variable and allocator is None:
@@ -277,8 +279,6 @@ class StreamEncoder:
 
     def _check_reachable(self, bitrate: Bitrate) -> None:
         """Refuse a target that packets exceed which have one code for each frame."""
-        if self._overhead < 0:
-            raise ConfigError(f"an overhead of {self._overhead} bytes: give 0 or more")
         if not isinstance(self._allocator, RateControl):
             return
         header = self.header

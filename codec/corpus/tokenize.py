@@ -47,7 +47,7 @@ from codec.corpus.workers import in_order
 from codec.engines.base import Engine
 from codec.errors import AudioError, CodecError
 from codec.io.audio import open_audio
-from codec.io.outputs import write_atomically
+from codec.io.outputs import UNFINISHED, write_atomically
 from codec.model_folder import DEFAULT_MODEL
 from codec.registry import Model, as_engine
 
@@ -122,7 +122,7 @@ class Tokenizer:
         >>> tokenizer = Tokenizer(bitrate=3_000)
         >>> batch = tokenizer({"path": ["owl.wav"]})
         >>> len(batch["codes"][0]), batch["num_frames"], batch["num_codebooks"]
-        (300, [50], [6])
+        (306, [51], [6])
     """
 
     def __init__(
@@ -492,9 +492,10 @@ class _Folder:
 
     def _forget(self) -> None:
         """Remove the notes, and their folder if it holds nothing else."""
-        ours = r"\.?(job|shard-\d{5,}|index-\d+)\.json(\.\w{8,})?"
+        ours = r"(job|shard-\d{5,}|index-\d+)\.json"
         for path in self.progress.glob("*"):
-            if re.fullmatch(ours, path.name) and not path.is_dir():
+            name = path.name
+            if (re.fullmatch(ours, name) or name.startswith(UNFINISHED)) and not path.is_dir():
                 path.unlink()
         with suppress(OSError):
             self.progress.rmdir()
@@ -575,12 +576,10 @@ class _Folder:
 
     def _remove_leftovers(self) -> None:
         """Remove the hidden files in which a run that was killed was writing."""
-        names = {MANIFEST, ERRORS, CARD}.union(*map(_names, self._notes.values()))
-        for path in self.out.rglob(".*.*"):
-            match = re.fullmatch(r"\.(.+)\.\w{8,}", path.name)
-            if match is None or path.is_symlink() or not path.is_file():
-                continue
-            if path.with_name(match[1]).relative_to(self.out).as_posix() in names:
+        names = {MANIFEST}.union(*map(_names, self._notes.values()))
+        folders = {(self.out / name).parent for name in names}
+        for path in self.out.rglob(f"{UNFINISHED}*"):
+            if path.parent in folders and path.is_file() and not path.is_symlink():
                 path.unlink()
 
 

@@ -497,7 +497,7 @@ def read_tokens(path: str | Path) -> Iterator[Tokens]:
         >>> _ = tokenize(["corpus"], "tokens")
         >>> for tokens in read_tokens("tokens"):
         ...     print(tokens.id, tokens.frames.shape, tokens.codes.shape, tokens.num_samples)
-        owl.wav (50, 20) (1, 20, 50) 24000
+        owl.wav (51, 20) (1, 20, 51) 24000
     """
     for _, tokens in read_each(path):
         if isinstance(tokens, CodecError):

@@ -72,6 +72,8 @@ def _told(data: Searched, begin: int) -> int:
 def _has_one_rate(data: Searched, begin: int) -> bool:
     """Whether the last frames have the sampling rate of the header."""
     codes = Counter(frame.rate for frame in _frames(data.at(max(begin, data.size - _TAIL), _TAIL)))
+    if not codes:  # damaged: what cannot be read will be said when it is read
+        return True
     code = codes.most_common(1)[0][0]
     told = int.from_bytes(data.at(begin + _STREAMINFO + 10, 3)) >> 4
     return not 0 < code <= len(_RATES) or _RATES[code - 1] == told

@@ -26,7 +26,7 @@ export class HighPass {
     this._blockSize = Math.ceil(hopLength / numBlocks);
     this._numBlocks = numBlocks;
     this._weight = -Math.expm1(-hopLength / (MEMORY_SECONDS * sampleRate));
-    this._power = (2 * RUMBLE) ** 2; // mean of what lies below 25 Hz
+    this._power = 0; // mean of what lies below 25 Hz
   }
 
   /** Filter the next frames. */

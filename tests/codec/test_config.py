@@ -35,10 +35,15 @@ def test_a_bitrate_maps_to_the_most_codebooks_that_do_not_exceed_it() -> None:
         assert LADDER.codebooks_for(LADDER.bitrate(count)) == count
 
 
-@pytest.mark.parametrize("bitrate", [0, 999, 4001, 10**9])
+@pytest.mark.parametrize("bitrate", [1, 999, 4001, 10**9])
 def test_a_bitrate_out_of_range_names_the_range(bitrate: int) -> None:
     with pytest.raises(ConfigError, match=r"1 kbit/s to 4 kbit/s .* steps of 1 kbit/s"):
         LAPPED.codebooks_for(bitrate)
+
+
+def test_a_bitrate_of_0_is_refused() -> None:
+    with pytest.raises(ConfigError, match="bitrate is 0: give bits per second as 6000"):
+        LAPPED.codebooks_for(0)
 
 
 @pytest.mark.parametrize(

@@ -42,11 +42,8 @@ def level_db(audio: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("audio", [0.1 * sound(50_001, 2), tone(220, 0.3), 0 * sound(500)])
-def test_what_has_no_rumble_passes_unchanged_after_its_beginning(audio: np.ndarray) -> None:
-    begin = round(0.72 * RATE)
-    filtered = high_pass(audio, RATE)
-    assert np.array_equal(filtered[:, begin:], audio[:, begin:])
-    assert filtered.shape == audio.shape and np.abs(filtered - audio).max() < 0.1
+def test_what_has_no_rumble_passes_unchanged(audio: np.ndarray) -> None:
+    assert np.array_equal(high_pass(audio, RATE), audio)
 
 
 @pytest.mark.parametrize("frequency", [8, 12, 15, 20, 25])

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load, save
 
 from codec.config import CodecConfig
 from codec.engines.onnx import OnnxEngine
@@ -211,13 +212,11 @@ def test_a_graph_loads_no_weights_from_outside_of_its_folder(place: str, folder:
 def test_a_context_model_that_is_damaged_or_forged_is_refused_or_works(folder: Path) -> None:
     path = folder / CONTEXT_FILE
     data = path.read_bytes()
-    begin, end = data.index(b'{"format'), data.index(b"}}", data.index(b'{"format')) + 2
-    meta = json.loads(data[begin:end])
+    tensors = load(data)
     forged = []
-    for _, changed in [*mutations(meta)][::2]:
-        encoded = json.dumps(changed).encode()
-        if len(encoded) <= end - begin:
-            forged.append(data[:begin] + encoded.ljust(end - begin) + data[end:])
+    for _, changed in [*mutations(json.loads(tensors["meta"].tobytes()))][::2]:
+        encoded = np.frombuffer(json.dumps(changed).encode(), np.uint8)
+        forged.append(save({**tensors, "meta": encoded}))
     assert len(forged) > 100
     for number, changed in enumerate((*forged, *damaged(data, 60, 1), *list(tables(data))[::7])):
         path.write_bytes(changed)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from codec.errors import AudioError, ConfigError, FormatError, ModelError
-from codec.format.container import Packet
+from codec.format.container import Coding, Packet
 from codec.network.model import Codec
 from codec.registry import load_engine
 from codec.stream import StreamDecoder, StreamEncoder
@@ -54,7 +54,7 @@ def test_any_float_is_taken_and_integers_are_not(codec: Codec) -> None:
 def test_losing_nothing_gives_nothing(codec: Codec) -> None:
     decoder = StreamDecoder(codec, StreamEncoder(codec).header)
     assert decoder.lost(0).shape == (1, 0)
-    with pytest.raises(FormatError, match="give 0 or more"):
+    with pytest.raises(FormatError, match="num_packets is -1: it must be a whole number from 0"):
         decoder.lost(-1)
     hop = codec.config.hop_length
     assert decoder.lost(3).shape == (1, 3 * hop - codec.delay)
@@ -109,10 +109,11 @@ def test_a_model_that_was_never_saved_cannot_make_streams(lapped: Codec) -> None
 
 
 def test_a_packet_that_does_not_fit_is_refused(codec: Codec) -> None:
-    decoder = StreamDecoder(codec, StreamEncoder(codec, frames_per_packet=2).header)
-    for packet in (Packet(0, 3, bytes(100)), Packet(0, 2, b""), Packet(0, 1, bytes(100))):
-        with pytest.raises(FormatError, match="does not fit"):
-            decoder.push(packet)
+    for frames, coding in ((1, None), (2, Coding.PLAIN)):
+        decoder = StreamDecoder(codec, StreamEncoder(codec, frames_per_packet=frames).header)
+        for count, payload in ((frames + 1, bytes(100)), (frames, b""), (1, bytes(100))):
+            with pytest.raises(FormatError, match="does not fit"):
+                decoder.push(Packet(0, count, payload, coding=coding))
 
 
 def test_bitrates_out_of_range_are_refused(codec: Codec) -> None:

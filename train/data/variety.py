@@ -40,8 +40,8 @@ def limit(audio: Samples, drive_db: float, *, hard: bool) -> Samples:
         hard: cut them off instead of bending them.
 
     Example:
-        >>> limit(np.array([0.1, -0.5], np.float32), 6.0, hard=True)
-        array([ 0.39905244, -1.        ], dtype=float32)
+        >>> limit(np.array([0.1, -0.5], np.float32), 6.0, hard=True).round(3)
+        array([ 0.399, -1.   ], dtype=float32)
     """
     peak = float(np.abs(audio).max())
     if peak < 1e-6:

@@ -127,6 +127,9 @@ def _checked(facts: Any) -> dict[str, Any]:
     """The facts of a checkpoint, or an error if one of them is of another type."""
     check_whole("step", facts["step"], 0, 2**53)
     check_number("seconds", facts["seconds"], 0, 1e12)
+    for key in ("monitor", "guard", "means", "balancer"):
+        if not isinstance(facts[key], dict):
+            raise TypeError(f"{key} is {shown(facts[key])}: it must be a table")
     for kind, name in ((Monitor, "monitor"), (ExplosionGuard, "guard")):
         for key, value in dataclasses.asdict(kind(**facts[name])).items():
             if key not in ("best", "typical_loss"):

@@ -266,7 +266,7 @@ def test_a_missing_frame_is_recovered_from_the_nearest_later_packet(engine: Torc
     run(buffer, arrivals, 40)
     statistics = buffer.statistics
     assert (statistics.recovered, statistics.concealed) == (3, 0)
-    assert statistics.loss == 3 / 30
+    assert statistics.loss == 3 / len(packets)
 
 
 def test_without_redundancy_missing_frames_are_concealed(engine: TorchEngine) -> None:
@@ -392,7 +392,7 @@ def test_a_jump_of_sequence_numbers_is_believed_when_it_is_confirmed(engine: Tor
     run(buffer, arrivals, 400)
     statistics = buffer.statistics
     assert statistics.late == 2, "the stray one, and the first one after the jump"
-    assert statistics.played == 298 and buffer.finished
+    assert statistics.played == len(packets) - 2 and buffer.finished
 
 
 def test_packets_that_do_not_fit_are_concealed(engine: TorchEngine) -> None:

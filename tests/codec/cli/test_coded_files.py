@@ -96,7 +96,7 @@ def test_packets_are_listed_with_all_their_bytes(folder: Path, tmp_path: Path) -
     result = run("info", codes, "--packets", "--json")
     assert result.exit_code == 0
     facts, *packets = map(json.loads, result.stdout.splitlines())
-    assert [(each["seconds"], each["num_frames"]) for each in packets] == [(0, 100), (2, 50)]
+    assert [(each["seconds"], each["num_frames"]) for each in packets] == [(0, 100), (2, 51)]
     header = summarize_file(codes).header
     assert header.size + sum(each["num_bytes"] for each in packets) == facts["bytes"]
     assert all(each["coding"] == "coded" and 1 <= each["codebooks"] <= 20 for each in packets)
@@ -158,8 +158,8 @@ def test_verify_names_what_is_damaged(folder: Path, tmp_path: Path) -> None:
     ("options", "status", "message"),
     [
         (["-q", "11"], 1, "quality is 11.0: it must be a number from 0 to 10"),
-        (["-q", "-0.1"], 1, "give a number from 0 to 10"),
-        (["-q", "nan"], 1, "give a number from 0 to 10"),
+        (["-q", "-0.1"], 1, "quality is -0.1: it must be a number from 0 to 10"),
+        (["-q", "nan"], 1, "quality is nan: it must be a number from 0 to 10"),
         (["--target-size", "0"], 2, "give bytes as 5000, 250kB or 1MB"),
         (["--target-size", "-5"], 2, "give bytes as 5000, 250kB or 1MB"),
         (["--target-size", "1GB"], 2, "give bytes as 5000, 250kB or 1MB"),

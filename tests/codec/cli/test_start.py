@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,14 @@ from tests.conftest import RECORDING, REPOSITORY, sound
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs a shell and signals")
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C reaches new processes, even if this one was started in the background without it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def shell(command: str) -> subprocess.CompletedProcess[str]:
@@ -88,6 +98,7 @@ start()
 
 
 @POSIX
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(
     "module", ["codec.cli.app", "click", "codec.cli.coding", "soundfile", "onnxruntime"]
 )
@@ -109,6 +120,7 @@ def test_ctrl_c_that_was_ignored_before_stays_ignored(tmp_path: Path) -> None:
 
 
 @POSIX
+@pytest.mark.usefixtures("interruptible")
 def test_a_run_that_ctrl_c_ends_leaves_nothing(tmp_path: Path) -> None:
     """The signal comes when the output is half-written."""
     script = (

@@ -209,7 +209,7 @@ def test_sequence_numbers_of_coded_streams_fit_long_calls() -> None:
     ],
 )
 def test_a_forged_header_is_refused_with_its_value(field: str, value: int) -> None:
-    with pytest.raises(FormatError, match=rf"{field} {value}"):
+    with pytest.raises(FormatError, match=rf"{field} is {value}:"):
         dataclasses.replace(HEADER, **{field: value})  # type: ignore[arg-type]
 
 

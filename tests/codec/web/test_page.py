@@ -224,9 +224,11 @@ def test_a_file_goes_in_and_a_stream_comes_out(page: Page, tmp_path: Path) -> No
 def read_codes(path: Path, model: Model | None = None) -> tuple[Header, Codes]:
     """Header and codes ``[C, K, T]`` of an undamaged file of one stream."""
     with path.open("rb") as file:
-        (stream,) = read_streams(file)
-        packets = [item for batch in stream.batches for item in batch if isinstance(item, Packet)]
-    header = stream.header
+        ((header, items),) = [
+            (stream.header, [item for batch in stream.batches for item in batch])
+            for stream in read_streams(file)
+        ]
+    packets = [item for item in items if isinstance(item, Packet)]
     decoder = PayloadDecoder(header, context_for(header, model))
     parts = [codes for codes in decoder.decode(packets) if codes is not None]
     return header, np.concatenate(parts, axis=2)
