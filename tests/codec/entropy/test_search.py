@@ -105,8 +105,8 @@ def engine(lapped: Codec) -> TorchEngine:
     return TorchEngine(lapped, context=context)
 
 
-PRICE = 2e-4
-"""Decrease of the error per bit, at which about half of the codes are sent."""
+PRICE = 4e-4
+"""Decrease of the error per bit, at which about four codes of five are sent."""
 
 
 @pytest.mark.parametrize("variable", [True, False])
