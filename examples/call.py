@@ -422,8 +422,13 @@ class Call:
 
     def summary(self) -> str:
         """What happened, and where the delay comes from."""
+        lines = [self._line()]
+        if self._ignored:
+            lines.append(f"{self._ignored} datagrams were ignored, the last one: {self._problem}")
+        if self._behind:
+            lines.append(f"this machine was too busy for {self._behind:.1f} s of the call")
         if self._buffer is None or not self._delay:
-            return self._line()
+            return "\n".join(lines)
         info, s = self._engine.info, self._buffer.statistics
         encoding = self._peer.encoding if self._peer else 0.0
         parts = {
@@ -436,11 +441,6 @@ class Call:
             "sound cards": self._latency(),
         }
         parts["jitter buffer"] = self._delay - sum(parts.values())
-        lines = [self._line()]
-        if self._ignored:
-            lines.append(f"{self._ignored} datagrams were ignored, the last one: {self._problem}")
-        if self._behind:
-            lines.append(f"this machine was too busy for {self._behind:.1f} s of the call")
         lines += [
             f"received {s.received}, duplicates {s.duplicates}, late {s.late}, played {s.played}, "
             f"recovered {s.recovered}, concealed {s.concealed}, silent {s.silent}, "
