@@ -104,10 +104,10 @@ class Augmenter:
             degraded = overdrive(degraded, _between(config.clip_db, rng))
         if rng.random() < config.band_limit_share:
             degraded = low_pass(degraded, _between(config.band_limit_hz, rng), self._sample_rate)
+        target = self._without_rumble(clean)
         if degraded is clean:
-            filtered = self._without_rumble(clean)
-            return filtered, filtered
-        return self._without_rumble(degraded).clip(-1, 1), self._without_rumble(clean)
+            return target, target
+        return self._without_rumble(degraded).clip(-1, 1), target
 
     def _without_rumble(self, audio: Samples) -> Samples:
         if not self._config.high_pass:
@@ -124,6 +124,7 @@ class Augmenter:
     def _vary(self, audio: Samples, rng: np.random.Generator) -> Samples:
         """Room, background noise, telephone line or another codec, in the physical order."""
         config, rate = self._config, self._sample_rate
+        # What is off draws nothing, so that earlier recipes give the crops that they gave.
         if config.room_share and rng.random() < config.room_share:
             audio = reverberate(audio, self._draw_room(rng))
         if config.floor_share and rng.random() < config.floor_share:

@@ -11,13 +11,11 @@ import soundfile
 from codec.errors import ConfigError
 from codec.io.audio import Samples
 from tests.conftest import RECORDING, sound
+from tests.train.data.test_augment import NONE, RATE, SIZE, never, rng
 from train.data.augment import Augmenter
 from train.data.variety import DTMF_HZ, TONE_DB, _dtmf, limit, telephone, tones, transcode
 from train.recipe.sections import AugmentConfig
 
-RATE = 24_000
-SIZE = 7_919
-NONE = AugmentConfig(polarity=False)
 VARIETY = {
     "tones": 1.0,
     "room_share": 1.0,
@@ -26,14 +24,6 @@ VARIETY = {
     "transcode_share": 1.0,
     "limit_share": 1.0,
 }
-
-
-def rng(seed: int = 0) -> np.random.Generator:
-    return np.random.default_rng(seed)
-
-
-def never() -> Samples:
-    raise AssertionError("nothing is mixed")
 
 
 @pytest.fixture(scope="module")
