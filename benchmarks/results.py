@@ -28,6 +28,8 @@ SECTIONS = {
     "variable_bitrate": "Variable and constant bitrate",
     "speed": "Speed and memory",
     "robustness": "Robustness",
+    "levels": "Other levels",
+    "tones": "Tones, noise and silence",
 }
 """Name of the JSON file, and heading."""
 COLOURS = 64

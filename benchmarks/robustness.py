@@ -1,4 +1,4 @@
-"""Robustness to packet loss, bit errors, background noise, tandem coding and input level.
+"""Robustness to packet loss, bit errors, background noise and tandem coding.
 
     pip install -e ".[bench]"
     python benchmarks/robustness.py --quick
@@ -26,7 +26,6 @@ intervals).
   at a signal-to-noise ratio over the clip. The decoded audio is compared with the clean speech and
   with the noisy mixture that was coded; "uncoded" compares the mixture with the clean speech.
 - Tandem coding: decoded audio is coded again, with frames at other positions each time.
-- Input level: the peak is set to a level in dB of full scale, and restored after decoding.
 """
 
 from __future__ import annotations
@@ -97,7 +96,6 @@ BIT_ERRORS = (0.0, 1e-5, 1e-4, 1e-3)
 PACKET_SECONDS = (0.02, 0.2, 2.0)
 SNRS = (20, 10, 0)
 GENERATIONS = 3
-LEVELS = (-50, -40, -30, -20, -10, 0)
 SI_SDR_FLOOR = -20.0
 """In dB. It is minus infinity where all audio is lost, and would dominate the mean over files."""
 
@@ -432,15 +430,6 @@ def tandem(subject: Subject) -> Iterator[Trial]:
             yield Trial(codec.name, f"{generation}", audio, subject.audio, {})
 
 
-def input_level(subject: Subject) -> Iterator[Trial]:
-    """Both codecs, with the level restored before the comparison."""
-    for level in subject.conditions(LEVELS):
-        gain = np.float32(10 ** (level / 20) / np.abs(subject.audio).max())
-        for codec, bitrate in subject.contenders():
-            coded = codec.code(subject.audio * gain, subject.sample_rate, bitrate)
-            yield Trial(codec.name, f"{level}", coded.audio / gain, subject.audio, {})
-
-
 class Experiment(NamedTuple):
     """An experiment and its presentation.
 
@@ -488,7 +477,6 @@ EXPERIMENTS = {
     ),
     "noise": Experiment(background_noise, "Background noise", "signal-to-noise ratio (dB)", {}),
     "tandem": Experiment(tandem, "Tandem coding", "generation", {}),
-    "level": Experiment(input_level, "Input level", "peak level (dBFS)", {}),
 }
 
 

@@ -253,9 +253,9 @@ def test_noise_is_taken_from_recordings_that_are_not_silent(tmp_path: Path) -> N
         np.testing.assert_allclose(noise[1_000:2_000], sound(1_000)[0], atol=1e-4)
 
 
-def test_shifts_and_levels_are_reverted(perfect: robustness.Subject) -> None:
-    """With a perfect codec, every generation and every level returns the original."""
-    for trial in [*robustness.tandem(perfect), *robustness.input_level(perfect)]:
+def test_shifts_are_reverted(perfect: robustness.Subject) -> None:
+    """With a perfect codec, every generation returns the original."""
+    for trial in robustness.tandem(perfect):
         assert trial.decoded is not None
         np.testing.assert_allclose(trial.decoded, perfect.audio, atol=1e-6)
     opus: Contender = perfect.opus
@@ -263,8 +263,6 @@ def test_shifts_and_levels_are_reverted(perfect: robustness.Subject) -> None:
     shifts = [len(audio) - len(perfect.audio) for audio in opus.seen[: robustness.GENERATIONS]]
     hop = perfect.ours.hop_length
     assert len(set(shifts)) > 1 and all(0 < shift < hop for shift in shifts)
-    peaks = [20 * math.log10(np.abs(audio).max()) for audio in opus.seen[-6:]]
-    assert peaks == pytest.approx(robustness.LEVELS, abs=1e-3)
 
 
 @pytest.mark.slow
