@@ -30,6 +30,7 @@ SECTIONS = {
     "robustness": "Robustness",
     "levels": "Other levels",
     "tones": "Tones, noise and silence",
+    "eight_bits": "Eight bits",
 }
 """Name of the JSON file, and heading."""
 COLOURS = 64
