@@ -61,7 +61,8 @@ def rounded(values: Tensor) -> Tensor:
     length = values.shape[-1]
     blocks = F.pad(values, (0, -length % BLOCK)).unflatten(-1, (-1, BLOCK))
     scale = blocks.abs().amax(-1, keepdim=True).clamp(min=1e-30) / LARGEST
-    return ((blocks / scale).round() * scale).flatten(-2)[..., :length]
+    whole: Tensor = ((blocks / scale).round() * scale).flatten(-2)
+    return whole[..., :length]
 
 
 @torch.no_grad()

@@ -33,13 +33,13 @@ def test_zeros_stay_zeros() -> None:
 
 def test_weights_and_inputs_are_rounded_in_a_copy() -> None:
     torch.manual_seed(0)
-    network, x = nn.Sequential(nn.Linear(40, 3), nn.ReLU(), nn.Linear(3, 2)), torch.randn(5, 40)
-    weights = [layer.weight.clone() for layer in (network[0], network[2])]
-    small = with_eight_bits(network)
-    hidden = torch.relu(rounded(x) @ rounded(weights[0]).T + network[0].bias)
-    expected = rounded(hidden) @ rounded(weights[1]).T + network[2].bias
+    first, second, x = nn.Linear(40, 3), nn.Linear(3, 2), torch.randn(5, 40)
+    weights = [layer.weight.clone() for layer in (first, second)]
+    small = with_eight_bits(nn.Sequential(first, nn.ReLU(), second))
+    hidden = torch.relu(rounded(x) @ rounded(weights[0]).T + first.bias)
+    expected = rounded(hidden) @ rounded(weights[1]).T + second.bias
     assert torch.allclose(small(x), expected, atol=1e-6)
-    assert torch.equal(network[0].weight, weights[0]) and torch.equal(network[2].weight, weights[1])
+    assert torch.equal(first.weight, weights[0]) and torch.equal(second.weight, weights[1])
 
 
 def test_the_command_compares_all_ways(
