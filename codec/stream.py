@@ -68,6 +68,10 @@ PACKET_COST, CHAINED_COST = 1.0, 0.25
 and, if it is not chained, that the context model remembers nothing. Means over speech."""
 
 
+LOUDEST = 1e15
+"""Largest sample, the square of which float32 still holds."""
+
+
 class _Analysis(NamedTuple):
     """What a variable stream, or a search, needs to know of some frames.
 
@@ -338,7 +342,7 @@ class StreamEncoder:
             The packets that are full now; often none, and few in silence with ``dtx``.
 
         Raises:
-            AudioError: wrong shape or type, or not finite.
+            AudioError: wrong shape or type, not finite, or far above full scale.
             StreamFinishedError: `finish` was called.
         """
         self._check_running()
@@ -359,6 +363,10 @@ class StreamEncoder:
             )
         if not np.isfinite(block).all():
             raise AudioError("the audio holds NaN or infinite samples: repair it before coding")
+        if (peak := np.abs(block).max(initial=0)) > LOUDEST:
+            raise AudioError(
+                f"the audio holds samples of {peak:.3g}: scale it so that they are near 1"
+            )
         self._num_samples += block.shape[1]
         block = np.concatenate((self._remainder, self._filter.push(block)), axis=1)
         step = self.header.frames_per_packet * self.header.hop_length

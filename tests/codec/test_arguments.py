@@ -25,6 +25,7 @@ from codec import (
     Redundancy,
     StreamDecoder,
     StreamEncoder,
+    codec_for,
     concat_files,
     cut_file,
     decode_file,
@@ -33,7 +34,12 @@ from codec import (
     peel_file,
 )
 from codec.calls.rtp import RtpDepacketizer, RtpPacketizer
+from codec.corpus import read_tokens
+from codec.corpus.detokenize import detokenize
+from codec.corpus.tokenize import tokenize
 from codec.format.container import Coding
+from codec.format.reading import summarize_file
+from codec.packets import list_packets
 
 NO_NUMBERS: tuple[Any, ...] = ("6k", "", b"1", [1], {}, object(), float("nan"), 1j)
 NOT_WHOLE = (*NO_NUMBERS, 0.5, 2.0, True, -1, 2**70, -(10**5000), float("inf"))
@@ -55,7 +61,7 @@ NO_MODELS: tuple[Any, ...] = (
 NO_FLAGS: tuple[Any, ...] = ("no", "", 0, 1, 1.0, [], np.array([True, False]))
 NO_BYTES: tuple[Any, ...] = (None, 5, "a", [], 0.5)
 NO_PACKETS: tuple[Any, ...] = (None, 5, "a", b"", [], {}, float("nan"))
-NO_ENGINES: tuple[Any, ...] = ("tflite", 5, [], object())
+NO_ENGINES: tuple[Any, ...] = ("tflite", 5, [], object(), np.array(["onnx", "torch"]))
 
 FLAGS = ("entropy_coding", "chained", "variable", "pauses", "dtx")
 HEADER = Header(
@@ -180,6 +186,7 @@ def session_uses() -> Iterator[Use]:
         load_engine, model=NO_MODELS, engine=NO_ENGINES, threads=(None, 0, *NOT_WHOLE)
     )
     yield from transport_uses(encoder.header)
+    yield "codec_for", NO_PACKETS, codec_for
     numbers = {field.name: (None, 0, *NOT_WHOLE) for field in dataclasses.fields(Header)[:7]}
     yield from options(
         lambda **each: dataclasses.replace(HEADER, **each), skip=(None, *NOT_WHOLE), **numbers
@@ -257,6 +264,35 @@ def test_wrong_arguments_of_files_give_one_line(coded: Path) -> None:
     assert_refused(file_uses(coded))
 
 
+def corpus_uses(folder: Path) -> Iterator[Use]:
+    yield from options(
+        lambda **each: tokenize(**{"sources": [folder], "out": folder / "tokens"} | each),
+        sources=("a", 5, [5], [None], np.array([1, 2])),
+        out=NO_PATHS,
+        layout=(None, 5, "x", [], np.array(["codes", "parquet"])),
+        shard_hours=(None, *NO_TIMES[:-1]),
+        max_errors=NOT_WHOLE,
+        path_column=(5, []),
+        ray=(5, "auto", True),
+        force=NO_FLAGS,
+        model=NO_MODELS,
+    )
+    yield from options(
+        lambda **each: detokenize(**{"source": folder / "a.codes", "out": folder / "out"} | each),
+        source=NO_PATHS,
+        out=NO_PATHS,
+        suffix=(None, 5, []),
+    )
+    yield "read_tokens", NO_PATHS, lambda value: list(read_tokens(value))
+    yield "list_packets", NO_PATHS, lambda value: list(list_packets(value))
+    yield "summarize_file", NO_PATHS, summarize_file
+
+
+def test_wrong_arguments_for_a_corpus_give_one_line(coded: Path) -> None:
+    assert_refused(corpus_uses(coded))
+    assert not (coded / "tokens").exists() and not (coded / "out").exists()
+
+
 def test_wrong_arguments_of_sessions_give_one_line() -> None:
     assert_refused(session_uses())
 
@@ -265,6 +301,20 @@ def test_samples_that_float32_cannot_hold_are_refused_without_a_warning() -> Non
     for value in (1e305, -1e39, np.inf, np.nan):
         with pytest.raises(AudioError, match="infinite"):
             StreamEncoder().push(np.full((1, 5), value))
+
+
+@pytest.mark.parametrize("options", [{}, {"variable": True}, {"dtx": True}])
+def test_samples_of_any_size_are_coded_or_refused_without_a_warning(
+    options: dict[str, Any],
+) -> None:
+    loud = np.where(np.arange(1_440) % 2, 1, -1).astype(np.float32)[None]
+    with pytest.raises(AudioError, match="samples of 1e\\+20: scale it"):
+        StreamEncoder(**options).push(loud * 1e20)
+    for size in (1e15, 1e-45):
+        encoder = StreamEncoder(**options)
+        decoder = StreamDecoder(None, encoder.header)
+        for packet in encoder.push(loud * np.float32(size)):
+            assert np.isfinite(decoder.push(packet)).all()
 
 
 def test_a_text_in_place_of_a_flag_replaces_no_file(coded: Path) -> None:
