@@ -265,8 +265,10 @@ def test_wrong_arguments_of_files_give_one_line(coded: Path) -> None:
 
 
 def corpus_uses(folder: Path) -> Iterator[Use]:
+    corpus: dict[str, Any] = {"sources": [folder], "out": folder / "tokens"}
+    tokens: dict[str, Any] = {"source": folder / "a.codes", "out": folder / "out"}
     yield from options(
-        lambda **each: tokenize(**{"sources": [folder], "out": folder / "tokens"} | each),
+        lambda **each: tokenize(**corpus | each),
         sources=("a", 5, [5], [None], np.array([1, 2])),
         out=NO_PATHS,
         layout=(None, 5, "x", [], np.array(["codes", "parquet"])),
@@ -278,7 +280,7 @@ def corpus_uses(folder: Path) -> Iterator[Use]:
         model=NO_MODELS,
     )
     yield from options(
-        lambda **each: detokenize(**{"source": folder / "a.codes", "out": folder / "out"} | each),
+        lambda **each: detokenize(**tokens | each),
         source=NO_PATHS,
         out=NO_PATHS,
         suffix=(None, 5, []),
