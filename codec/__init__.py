@@ -8,9 +8,11 @@ The names below are the public interface. Each is imported when it is first used
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # as in `typing`, which takes as long to import as all before Ctrl-C is heard
 if TYPE_CHECKING:
+    from typing import Any
+
     from codec.calls.jitter import CallStatistics, JitterBuffer
     from codec.config import CodecConfig
     from codec.edit import concat_files, cut_file, peel_file

@@ -64,6 +64,53 @@ def check_number(name: str, value: Any, low: float, high: float) -> float:
     return float(value)
 
 
+def check_flag(name: str, value: Any, error: type[CodecError] = ConfigError) -> bool:
+    """True or False; not a number, a text or an array, of which one might mean another.
+
+    Args:
+        name: of the argument, for the message.
+        value: the argument.
+        error: the error to raise.
+
+    Raises:
+        ConfigError: or ``error``; the value is another one.
+
+    Example:
+        >>> check_flag("mono", "no")
+        Traceback (most recent call last):
+        codec.errors.ConfigError: mono is 'no': give True or False
+    """
+    # NumPy's booleans are no bool, and NumPy is not imported for a command's help.
+    if not isinstance(value, bool) and type(value).__name__ not in ("bool", "bool_"):
+        raise error(f"{name} is {shown(value)}: give True or False")
+    return bool(value)
+
+
+def check_type(
+    name: str, value: Any, kind: type | tuple[type, ...], error: type[CodecError] = ConfigError
+) -> None:
+    """An object of a class, or of one of several.
+
+    Args:
+        name: of the argument, for the message.
+        value: the argument.
+        kind: the class, or several.
+        error: the error to raise.
+
+    Raises:
+        ConfigError: or ``error``; the value is another one.
+
+    Example:
+        >>> check_type("data", "text", (bytes, bytearray))
+        Traceback (most recent call last):
+        codec.errors.ConfigError: data is 'text': give bytes or bytearray
+    """
+    if not isinstance(value, kind):
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        names = " or ".join(each.__name__ for each in kinds)
+        raise error(f"{name} is {shown(value)}: give {names}")
+
+
 def check_path(name: str, value: Any) -> Path:
     """A path that the system can look up, whether something is there or not.
 

@@ -14,7 +14,7 @@ from typing import BinaryIO, Literal
 
 import numpy as np
 
-from codec.arguments import check_path, check_whole, shown
+from codec.arguments import check_flag, check_path, check_whole, shown
 from codec.bitrate import Bitrate, ceil_div, checked_bitrate
 from codec.engines.base import Engine, EngineInfo
 from codec.engines.names import EngineName
@@ -123,6 +123,10 @@ def encode_file(
     if target_bytes is not None:
         target_bytes = check_whole("target_bytes", target_bytes, 1, 2**63)
     bitrate = None if bitrate is None else checked_bitrate(bitrate)
+    mono, force = check_flag("mono", mono), check_flag("force", force)
+    entropy_coding = check_flag("entropy_coding", entropy_coding)
+    if variable is not None:
+        variable = check_flag("variable", variable)
     check_apart(source, target)
     with seekable_input(source) as readable, open_audio(readable, mono=mono) as reader:
         if reader.channels > MAX_CHANNELS:

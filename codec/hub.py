@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import re
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -79,7 +78,7 @@ def hub_files(folder: Path, target: Path, licence: str) -> None:
         licence: licence of the weights, as the hub names it (``mit``, ``cc-by-4.0``, ...).
 
     Raises:
-        ModelError: the model has no card.
+        ModelError: the model has no card, or one of its files is a link that leads out of it.
 
     Example:
         >>> from codec.model_folder import find_model
@@ -89,17 +88,35 @@ def hub_files(folder: Path, target: Path, licence: str) -> None:
         ['---', 'license: mit']
     """
     card = folder / "card.md"
-    if not card.is_file() or not card.read_text("utf-8").strip():
+    names = [name for name in (*FILES, *MORE_FILES) if name in FILES or (folder / name).exists()]
+    for name in names:
+        # Everybody will see it, and no stranger's folder may choose what else that is.
+        if not (folder / name).resolve().is_relative_to(folder.resolve()):
+            raise ModelError(f"{folder / name} is a link out of {folder}: copy the file into it")
+    text = card.read_text("utf-8", "replace") if card.is_file() else ""
+    if not text.strip():
         raise ModelError(
             f"{folder} has no card.md: describe the model's data, licence, use and limits in it"
         )
-    for name in (*FILES, *MORE_FILES):
-        if name in FILES or (folder / name).exists():
-            shutil.copy(folder / name, target / name)
+    for name in names:
+        (target / name).write_bytes(read_regular(folder / name))
     head = ["---", f"license: {licence}", "library_name: aecodec", "tags:", "- audio"]
     head += ["- audio-codec", "- aecodec", "---", ""]
-    text = "\n".join(head) + card.read_text("utf-8")
-    (target / "README.md").write_text(text, "utf-8")
+    (target / "README.md").write_text("\n".join(head) + text, "utf-8")
+
+
+def read_regular(path: Path) -> bytes:
+    """Contents of a file of a model, which is none of those that may never end.
+
+    Raises:
+        ModelError: it is missing, a device, a pipe or a folder, or cannot be read.
+    """
+    if path.exists() and not path.is_file():
+        raise ModelError(f"{path} is not a regular file: copy the folder again")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}") from error
 
 
 def push_model(folder: Path, name: str, *, licence: str, private: bool = False) -> str:

@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from codec.config import CodecConfig
 from codec.errors import CodecError, ModelError
-from codec.hub import fetch_model, is_hub_model
+from codec.hub import fetch_model, is_hub_model, read_regular
 
 # 2: the lapped transform is fixed, and has a network of its own for gains.
 FOLDER_FORMAT = 2
@@ -36,6 +36,7 @@ GRAPHS_FORMAT = 2
 DEFAULT_MODEL = "speech24k"
 
 MAX_DELAY_SECONDS = 10
+MAX_JSON = 2**24
 MAX_STATE_SIZE = 2**24
 """Values of a tensor of a state, for one channel."""
 MAX_DIMENSIONS = 8
@@ -146,9 +147,11 @@ def read_json(path: Path) -> dict[str, Any]:
     """Contents of a file with a JSON object.
 
     Raises:
-        OSError, ValueError, RecursionError: see `UNREADABLE`.
+        OSError, ValueError, RecursionError, ModelError: see `UNREADABLE`.
     """
-    content = json.loads(path.read_text("utf-8"))
+    if (size := path.stat().st_size) > MAX_JSON:
+        raise ValueError(f"it has {size} bytes, {MAX_JSON} at most are read")
+    content = json.loads(read_regular(path).decode())
     if not isinstance(content, dict):
         raise ValueError("it is no JSON object")
     return content
@@ -184,7 +187,7 @@ def read_weights(folder: Path, description: dict[str, Any]) -> bytes:
         ModelError: the file is missing, or not the one that ``config.json`` names.
     """
     path = folder / WEIGHTS
-    data = _read(path)
+    data = read_regular(path)
     digest = hashlib.sha256(data).hexdigest()
     if digest != description["weights_sha256"]:
         raise ModelError(
@@ -338,19 +341,10 @@ def read_graph(folder: Path, description: dict[str, Any]) -> Path:
         ModelError: the file is missing or damaged.
     """
     path = folder / str(description["file"])
-    digest = hashlib.sha256(_read(path)).hexdigest()
+    digest = hashlib.sha256(read_regular(path)).hexdigest()
     if digest != description["sha256"]:
         raise ModelError(
             f"{path} is damaged: its SHA-256 is {digest[:16]}, {GRAPHS} says "
             f"{description['sha256'][:16]}; run aecodec export, or copy the folder again"
         )
     return path
-
-
-def _read(path: Path) -> bytes:
-    if path.exists() and not path.is_file():  # a device or pipe may never end
-        raise ModelError(f"{path} is not a regular file: copy the folder again")
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror}") from error

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from codec.arguments import check_path
 from codec.entropy.payload import PayloadDecoder
 from codec.errors import ModelError
 from codec.format.container import Coding, Gap, Packet
@@ -56,7 +57,7 @@ def list_packets(source: str | Path, model: Model | None = None) -> Iterator[Pac
         >>> [(each.seconds, each.num_frames) for each in list_packets("talk.codes")]
         [(0.0, 100), (2.0, 26)]
     """
-    with open_codes(Path(source)) as file:
+    with open_codes(check_path("source", source)) as file:
         before = 0.0  # seconds of the streams that came before
         for stream in read_streams(file):
             header = stream.header

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from codec.arguments import check_whole
+from codec.arguments import check_type, check_whole, shown
 from codec.engines.base import Engine
 from codec.engines.names import ENGINES, EngineName
 from codec.entropy.context import ContextModel
@@ -149,6 +149,7 @@ def codec_for(header: Header, engine: EngineName | None = None, *, threads: int 
         >>> codec_for(encoder.header).info.fingerprint == encoder.header.fingerprint
         True
     """
+    check_type("header", header, Header, FormatError)
     return engine_for(header.fingerprint, engine, threads)
 
 
@@ -224,8 +225,8 @@ def engine_for(fingerprint: bytes, engine: EngineName | None = None, threads: in
 
 def check_engine(engine: object) -> None:
     """Raise a ModelError for what is no name of an engine."""
-    if engine is not None and engine not in ENGINES:
-        raise ModelError(f"no engine {engine!r}: give one of {list(ENGINES)}")
+    if engine is not None and not (isinstance(engine, str) and engine in ENGINES):
+        raise ModelError(f"no engine {shown(engine)}: give one of {list(ENGINES)}")
 
 
 _packaged_lock = threading.Lock()

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 
-from codec.arguments import check_whole, shown
+from codec.arguments import check_flag, check_type, check_whole
 from codec.bitrate import Bitrate, ceil_div, checked_bitrate, format_bitrate
 from codec.engines.base import Engine, State, WeighsCodes, encode_block
 from codec.entropy.allocation import (
@@ -66,6 +66,10 @@ HOLD_SECONDS, FADE_SECONDS, FADE_IN_SECONDS = 0.02, 0.1, 0.02
 PACKET_COST, CHAINED_COST = 1.0, 0.25
 """Bytes that a payload of a variable stream takes beside its codes: its end, the numbers of codes,
 and, if it is not chained, that the context model remembers nothing. Means over speech."""
+
+
+LOUDEST = 1e15
+"""Largest sample, the square of which float32 still holds."""
 
 
 class _Analysis(NamedTuple):
@@ -175,6 +179,11 @@ class StreamEncoder:
         channels = check_whole("channels", channels, 1, MAX_CHANNELS, FormatError)
         frames = check_whole("frames_per_packet", frames_per_packet, 1, 0xFFFF, FormatError)
         wait = check_whole("wait", wait, 0, 2**31)
+        entropy_coding = check_flag("entropy_coding", entropy_coding)
+        chained, variable = check_flag("chained", chained), check_flag("variable", variable)
+        pauses, dtx = check_flag("pauses", pauses), check_flag("dtx", dtx)
+        if allocator is not None:
+            check_type("allocator", allocator, Allocator)
         bitrate = None if bitrate is None else checked_bitrate(bitrate)
         self._engine = as_engine(model)
         info = self._engine.info
@@ -226,8 +235,8 @@ class StreamEncoder:
         self._bitrate = info.bitrate(num_codebooks) if bitrate is None else bitrate
         self._allocator = allocator if variable else None
         # What a file adds is spent with each packet, what a transport adds lowers the target.
-        in_file = overhead == "file"
-        if overhead == "file":
+        in_file = isinstance(overhead, str) and overhead == "file"
+        if in_file:
             overhead = self.header.head_size
         self._overhead = check_whole("overhead", overhead, 0, 0xFFFF)
         self._spent_overhead = self._overhead if in_file else 0
@@ -304,6 +313,8 @@ class StreamEncoder:
     @redundancy.setter
     def redundancy(self, redundancy: Redundancy | None) -> None:
         header = self.header
+        if redundancy is not None:
+            check_type("redundancy", redundancy, Redundancy)
         self._redundancy, self._earlier = redundancy, None
         if redundancy is None or not redundancy.frames:
             return
@@ -331,7 +342,7 @@ class StreamEncoder:
             The packets that are full now; often none, and few in silence with ``dtx``.
 
         Raises:
-            AudioError: wrong shape or type, or not finite.
+            AudioError: wrong shape or type, not finite, or far above full scale.
             StreamFinishedError: `finish` was called.
         """
         self._check_running()
@@ -343,7 +354,8 @@ class StreamEncoder:
             raise AudioError(
                 f"samples are {block.dtype}: give floats in [-1, 1] (16-bit integers / 32768)"
             )
-        block = block.astype(np.float32, copy=False)
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+            block = block.astype(np.float32, copy=False)
         if block.ndim != 2 or len(block) != self.header.channels:
             raise AudioError(
                 f"samples have shape {list(block.shape)}, "
@@ -351,6 +363,10 @@ class StreamEncoder:
             )
         if not np.isfinite(block).all():
             raise AudioError("the audio holds NaN or infinite samples: repair it before coding")
+        if (peak := np.abs(block).max(initial=0)) > LOUDEST:
+            raise AudioError(
+                f"the audio holds samples of {peak:.3g}: scale it so that they are near 1"
+            )
         self._num_samples += block.shape[1]
         block = np.concatenate((self._remainder, self._filter.push(block)), axis=1)
         step = self.header.frames_per_packet * self.header.hop_length
@@ -555,8 +571,7 @@ class StreamDecoder:
     def __init__(
         self, model: Model | None, header: Header, *, bitrate: Bitrate | None = None
     ) -> None:
-        if not isinstance(header, Header):
-            raise FormatError(f"header is {shown(header)}: give the header of the stream")
+        check_type("header", header, Header, FormatError)
         bitrate = None if bitrate is None else checked_bitrate(bitrate)
         if header.skip:
             raise FormatError("the stream is a cut of another one: decode it with decode_file")
@@ -605,8 +620,10 @@ class StreamDecoder:
     def push_each(self, packets: Sequence[Packet]) -> list[Samples]:
         """The samples of `push_all` in pieces, one or two for each packet."""
         self._check_running()
+        check_type("packets", packets, (list, tuple), FormatError)
         header = self.header
         for packet in packets:
+            check_type("packet", packet, Packet, FormatError)
             if packet.num_frames > header.frames_per_packet:
                 raise FormatError(
                     f"a packet of {packet.num_frames} frames does not fit the stream's header, "
@@ -653,6 +670,8 @@ class StreamDecoder:
         self._check_running()
         num_packets = check_whole("num_packets", num_packets, 0, 2**31, FormatError)
         ahead = check_whole("ahead", ahead, 0, 2**31, FormatError)
+        if later is not None:
+            check_type("later", later, Packet, FormatError)
         if num_packets:
             self._payloads.lost()
         pieces = [self._empty()]

@@ -218,7 +218,10 @@ class Call:
         )
         self._record = None
         if options.record:
-            self._record = soundfile.SoundFile(options.record, "w", info.sample_rate, 1)
+            try:
+                self._record = soundfile.SoundFile(options.record, "w", info.sample_rate, 1)
+            except (OSError, TypeError, soundfile.SoundFileError) as error:
+                raise CodecError(f"{options.record} cannot be written: {error}") from error
         bitrate = None if options.bitrate is None else parse_bitrate(options.bitrate)
         # A redundancy, be it none, may become another one later, also without entropy coding.
         self._encoder = StreamEncoder(
@@ -340,9 +343,9 @@ class Call:
 
     def _take_report(self, report: Report) -> None:
         own, header = self._encoder.header, report.header
-        same = ("channels", "sample_rate", "hop_length", "fingerprint")
+        same = ("channels", "sample_rate", "hop_length", "fingerprint", "frames_per_packet")
         if any(getattr(own, name) != getattr(header, name) for name in same):
-            raise FormatError("the peer's model or number of channels is another one")
+            raise FormatError("the peer's model, number of channels or packets are others")
         if self._peer is None or self._peer.header != header:
             self._buffer = JitterBuffer(self._engine, header, late=self._options.late)
             self._depacketizer = RtpDepacketizer(header)
@@ -467,6 +470,14 @@ def share(text: str) -> float:
     return value
 
 
+def seconds(text: str) -> float:
+    """A time that is finite and not negative."""
+    value = float(text)
+    if not 0 <= value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text} is no time: write 0.03 for 30 ms")
+    return value
+
+
 def main() -> None:
     """Make a call."""
     # Shells start what runs in the background with Ctrl-C ignored.
@@ -486,11 +497,11 @@ def main() -> None:
     parser.add_argument("--dtx", action="store_true", help="leave out silence")
     parser.add_argument("--late", type=share, default=0.01, help="share of frames that may be late")
     parser.add_argument("--loss", type=share, default=0.0, help="share of packets that is lost")
-    parser.add_argument("--jitter", type=float, default=0.0, help="mean random delay in seconds")
-    parser.add_argument("--seconds", type=float, help="end by itself after so long")
-    parser.add_argument("--wait", type=float, default=30.0, help="seconds to wait for the peer")
+    parser.add_argument("--jitter", type=seconds, default=0.0, help="mean random delay in seconds")
+    parser.add_argument("--seconds", type=seconds, help="end by itself after so long")
+    parser.add_argument("--wait", type=seconds, default=30.0, help="seconds to wait for the peer")
     parser.add_argument(
-        "--patience", type=float, default=5.0, help="seconds after which a silent peer is gone"
+        "--patience", type=seconds, default=5.0, help="seconds after which a silent peer is gone"
     )
     try:
         with Call(parser.parse_args()) as call:

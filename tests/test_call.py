@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -126,11 +127,19 @@ def test_what_cannot_work_is_said_in_one_line(tmp_path: Path) -> None:
     for options, message in (
         (("--wait", "0.3"), "nobody answers: start the other side"),
         (("--input", tmp_path / "no.wav"), "no.wav cannot be read"),
+        (("--record", tmp_path / "no" / "heard.wav"), "heard.wav cannot be written"),
     ):
         side = start(port, peer, *options)
         _, err = side.communicate(timeout=TIMEOUT)
         assert side.returncode == 1
         assert message in err and err.count("\n") == 1 and "Traceback" not in err
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-1", "1e305"])
+def test_times_are_finite_and_not_negative(value: str) -> None:
+    seconds = runpy.run_path(str(SCRIPT))["seconds"]
+    with pytest.raises(argparse.ArgumentTypeError, match="is no time"):
+        seconds(value)
 
 
 @cache

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from codec.arguments import check_number, check_type
 from codec.calls.schedule import Schedule
 from codec.errors import ConfigError, FormatError
 from codec.format.container import Header, Packet
@@ -15,6 +16,8 @@ from codec.io.audio import Samples
 from codec.registry import Model, as_engine, codec_for
 from codec.stream import StreamDecoder
 
+LATEST, MAX_DEPTH = 1e12, 3_600
+"""Limits of times and depths, in seconds."""
 PAUSE_RATIO = 0.1
 """In a pause the level is below this share of the recent speech."""
 SILENCE = 1e-3
@@ -122,9 +125,13 @@ class JitterBuffer:
         first_depth: float = 0.04,
         max_depth: float = 0.5,
     ) -> None:
+        check_type("header", header, Header, FormatError)
+        late = check_number("late", late, 0, 1)
+        first_depth = check_number("first_depth", first_depth, 0, MAX_DEPTH)
+        max_depth = check_number("max_depth", max_depth, 0, MAX_DEPTH)
         if not 0 < late < 1:
             raise ConfigError(f"a late share of {late:g}: give more than 0 and less than 1")
-        if not 0 <= first_depth <= max_depth:
+        if first_depth > max_depth:
             raise ConfigError(
                 f"depths of {first_depth:g} to {max_depth:g} s: the first must lie between 0 and "
                 "the largest"
@@ -196,7 +203,13 @@ class JitterBuffer:
         Args:
             packet: any packet of the stream.
             now: time of its arrival in seconds.
+
+        Raises:
+            ConfigError: ``now`` is no finite number.
+            FormatError: ``packet`` is none.
         """
+        check_type("packet", packet, Packet, FormatError)
+        now = check_number("now", now, -LATEST, LATEST)
         self._schedule.push(packet, now)
 
     def pull(self, now: float) -> Samples:
@@ -208,7 +221,11 @@ class JitterBuffer:
 
         Returns:
             Samples ``[C, hop_length]``: silence before the first packet is due.
+
+        Raises:
+            ConfigError: ``now`` is no finite number.
         """
+        now = check_number("now", now, -LATEST, LATEST)
         hop, schedule = self._header.hop_length, self._schedule
         if not schedule.is_playing(now):
             return self._give(np.zeros_like(self._played))

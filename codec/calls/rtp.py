@@ -10,6 +10,7 @@ import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from codec.arguments import check_type, check_whole
 from codec.errors import FormatError
 from codec.format.container import PLAIN_FORMAT, Coding, Header, Packet
 
@@ -40,7 +41,7 @@ class RtpPacketizer:
         timestamp: see ``ssrc``.
 
     Raises:
-        FormatError: the payload type is out of range.
+        FormatError: a number is out of range.
 
     Example:
         >>> import numpy as np
@@ -61,8 +62,15 @@ class RtpPacketizer:
         sequence: int | None = None,
         timestamp: int | None = None,
     ) -> None:
-        if not 0 <= payload_type <= 127:
-            raise FormatError(f"RTP payload type {payload_type}: give one from 0 to 127")
+        check_type("header", header, Header, FormatError)
+        payload_type = check_whole("payload_type", payload_type, 0, 127, FormatError)
+        for name, value, bits in (
+            ("ssrc", ssrc, 32),
+            ("sequence", sequence, 16),
+            ("timestamp", timestamp, 32),
+        ):
+            if value is not None:
+                check_whole(name, value, 0, 2**bits - 1, FormatError)
         self._header, self._payload_type = header, payload_type
         self._ssrc = secrets.randbits(32) if ssrc is None else ssrc
         self._sequence = secrets.randbits(16) if sequence is None else sequence
@@ -81,6 +89,9 @@ class RtpPacketizer:
         Raises:
             FormatError: no packets, packets that do not follow one another, or too long ones.
         """
+        check_type("packets", packets, (list, tuple), FormatError)
+        for packet in packets:
+            check_type("packet", packet, Packet, FormatError)
         if not packets:
             raise FormatError("an RTP packet needs at least one packet of the stream")
         count, first = self._header.sequence_count, packets[0].sequence
@@ -152,6 +163,8 @@ class RtpDepacketizer:
     """
 
     def __init__(self, header: Header, *, payload_type: int = PAYLOAD_TYPE) -> None:
+        check_type("header", header, Header, FormatError)
+        payload_type = check_whole("payload_type", payload_type, 0, 127, FormatError)
         self._header, self._payload_type = header, payload_type
         self._samples = header.frames_per_packet * header.hop_length  # of a packet
         self._ssrc: int | None = None
@@ -172,7 +185,8 @@ class RtpDepacketizer:
         Raises:
             FormatError: not an RTP packet, of another source or payload type, or damaged.
         """
-        rtp, payload = self._parse(data)
+        check_type("data", data, (bytes, bytearray, memoryview), FormatError)
+        rtp, payload = self._parse(bytes(data))
         entries = list(self._entries(payload))
         self._follow(rtp)
         found = []

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # see `codec`
 if TYPE_CHECKING:
+    from typing import Any
+
     from codec.cli.app import main
 
 __all__ = ["main"]

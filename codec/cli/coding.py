@@ -9,7 +9,7 @@ from typing import Literal
 import click
 
 from codec.bitrate import Bitrate, format_bitrate
-from codec.cli.errors import clear_errors
+from codec.cli.errors import clear_errors, in_one_line
 from codec.cli.jobs import list_jobs, run_jobs
 from codec.cli.options import (
     ENGINE,
@@ -90,7 +90,7 @@ def encode(
             force=force,
             progress=progress,
         )
-        click.echo(f"{target}: {describe_rate(summary)}", err=True)
+        click.echo(f"{in_one_line(target)}: {describe_rate(summary)}", err=True)
 
     run_jobs(jobs, run, make_folders=out_dir is not None)
 

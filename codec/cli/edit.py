@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from codec.bitrate import Bitrate
-from codec.cli.errors import Failure, WrongUse, clear_errors
+from codec.cli.errors import Failure, WrongUse, clear_errors, in_one_line
 from codec.cli.options import BitrateType, Seconds
 
 PATH = click.Path(path_type=Path)
@@ -75,7 +75,7 @@ def verify(paths: tuple[Path, ...]) -> None:
                 damage = summarize_file(path).damage()
         except Failure as failure:
             damage = failure.message
-        click.echo(f"{path}: {damage or 'undamaged'}")
+        click.echo(in_one_line(f"{path}: {damage or 'undamaged'}"))
         failed = failed or damage is not None
     if failed:
         sys.exit(1)

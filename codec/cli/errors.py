@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +13,21 @@ import click
 from codec.errors import CodecError
 
 
+def in_one_line(text: object) -> str:
+    r"""A text with its control characters written out: names of files may hold any.
+
+    Example:
+        >>> print(in_one_line("a\nb.wav"))
+        a\nb.wav
+    """
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], str(text))
+
+
 class Failure(click.ClickException):
     """One line on stderr, exit status 1."""
 
     def show(self, file: Any = None) -> None:
-        click.echo(f"aecodec: {self.message}", err=True)
+        click.echo(f"aecodec: {in_one_line(self.message)}", err=True)
 
     def about(self, path: Path) -> str:
         """The message, with the file that it is about."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from codec.cli.errors import Failure, WrongUse, clear_errors
+from codec.cli.errors import Failure, WrongUse, clear_errors, in_one_line
 from codec.config import CodecConfig
 from codec.format.reading import summarize_file
 from codec.format.summary import StreamSummary
@@ -52,7 +52,7 @@ def info(paths: tuple[Path, ...], model: str | None, packets: bool, as_json: boo
                     show_packets(path, model, as_json)
         except Failure as failure:
             failed = True
-            click.echo(f"aecodec: {failure.about(path)}", err=True)
+            click.echo(f"aecodec: {in_one_line(failure.about(path))}", err=True)
         else:
             failed = failed or summary.damage() is not None
     if failed:
@@ -130,7 +130,9 @@ def show(facts: dict[str, Any], as_json: bool) -> None:
     for name, value in facts.items():
         if isinstance(value, list):
             value = " ".join(f"{item:g}" for item in value) or None
-        click.echo(f"{name.replace('_', ' '):<{width}}  {'-' if value is None else value}")
+        click.echo(
+            f"{name.replace('_', ' '):<{width}}  {'-' if value is None else in_one_line(value)}"
+        )
 
 
 def show_packets(path: Path, model: str | None, as_json: bool) -> None:

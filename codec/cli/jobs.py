@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from codec.cli.errors import Failure, WrongUse, clear_errors
+from codec.cli.errors import Failure, WrongUse, clear_errors, in_one_line
 from codec.errors import CodecError
 from codec.io.pipes import is_terminal
 
@@ -54,7 +54,7 @@ def run_jobs(
     failures = []
     for source, target in jobs:
         try:
-            with clear_errors(), progress_bar(source.name) as progress:
+            with clear_errors(), progress_bar(in_one_line(source.name)) as progress:
                 if make_folders:
                     target.parent.mkdir(parents=True, exist_ok=True)
                 run(source, target, progress)
@@ -62,7 +62,7 @@ def run_jobs(
             if len(jobs) == 1:
                 raise
             failures.append(source)
-            click.echo(f"aecodec: {failure.about(source)}", err=True)
+            click.echo(f"aecodec: {in_one_line(failure.about(source))}", err=True)
     if failures:
         names = ", ".join(map(str, failures))
         raise Failure(f"{len(failures)} of {len(jobs)} files failed: {names}")

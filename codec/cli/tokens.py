@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from codec.bitrate import Bitrate
-from codec.cli.errors import Failure, WrongUse, clear_errors
+from codec.cli.errors import Failure, WrongUse, clear_errors, in_one_line
 from codec.cli.options import POSITIVE, BitrateType, output_suffix
 from codec.io.pipes import is_terminal
 from codec.model_folder import DEFAULT_MODEL
@@ -125,7 +125,7 @@ def detokenize(
 
         def report(number: str, reason: str) -> None:
             if reason:
-                click.echo(f"aecodec: {number}: {reason}", err=True)
+                click.echo(in_one_line(f"aecodec: {number}: {reason}"), err=True)
 
         failures = decode(
             source,

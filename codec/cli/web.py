@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import socket
 import threading
@@ -12,7 +13,6 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 
@@ -32,7 +32,7 @@ from codec.registry import load_engine
 
 PAGE = Path(__file__).parent.parent / "web"
 ADDRESS, PORT = "127.0.0.1", 8424
-HOSTS = (ADDRESS, "localhost")
+HOST = re.compile(r"(127\.0\.0\.1|localhost)(:[0-9]{1,5})?", re.IGNORECASE)
 IDLE_SECONDS, LONGEST_SECONDS, MOST_CONNECTIONS = 10, 60, 64
 """Time that a client may be silent, that one connection may take, and how many there may be."""
 
@@ -200,7 +200,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         # The name of another host that leads here belongs to a page of somebody else, which would
         # read the files as its own (DNS rebinding). Ports differ where one is forwarded.
-        if urlsplit(f"//{self.headers.get('Host', '')}").hostname not in HOSTS:
+        hosts = self.headers.get_all("Host", [])
+        if len(hosts) != 1 or not HOST.fullmatch(hosts[0].strip()):
             self.send_error(HTTPStatus.MISDIRECTED_REQUEST)
             return
         name = self.path.partition("?")[0].removeprefix("/") or "index.html"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from codec.arguments import check_path, check_type
 from codec.corpus.index import fault
 from codec.corpus.tokens import FileNames, Tokens, read_each
 from codec.corpus.workers import in_order
@@ -63,7 +64,8 @@ def detokenize(
         >>> soundfile.info("decoded/birds/owl.wav").frames
         11025
     """
-    source, out = Path(source), Path(out)
+    source, out = check_path("source", source), check_path("out", out)
+    check_type("suffix", suffix, str)
     if out.exists() and not out.is_dir():
         raise CodecError(f"{out} is a file: give a folder to --out")
     failures = 0

@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from codec.arguments import check_flag, check_number, check_path, check_type, check_whole, shown
 from codec.bitrate import Bitrate
 from codec.corpus.coding import Coded, Task, Work, code_audio, code_task, uncodable
 from codec.corpus.index import clip_digest, fault
@@ -217,6 +218,7 @@ def tokenize(
         TooManyErrorsError: more than ``max_errors`` recordings are unusable. If so many fail while
             they are decoded, as with a disk that has gone, work ends there and can be continued.
         CodecError: a source is missing or has no audio, or ``out`` holds something else.
+        ConfigError: an argument is of another type, or out of range.
 
     Example:
         >>> import soundfile
@@ -230,11 +232,22 @@ def tokenize(
         ['dataset_card.md', 'errors.jsonl', 'manifest.json', 'tokens-00000.parquet']
     """
     started = time.monotonic()
+    check_type("sources", sources, (list, tuple))
     if not sources:
         raise CodecError("no source is given: name folders, shards or manifests")
-    if layout not in LAYOUTS:
-        raise CodecError(f"no layout {layout!r}: choose one of {', '.join(LAYOUTS)}")
-    engine, folder = as_engine(model), _Folder(Path(out))
+    for source in sources:
+        check_path("source", source)
+    out, force = check_path("out", out), check_flag("force", force)
+    shard_hours = check_number("shard_hours", shard_hours, 0, 1e6)
+    if max_errors is not None:
+        max_errors = check_whole("max_errors", max_errors, 0, 2**63)
+    if path_column is not None:
+        check_type("path_column", path_column, str)
+    if ray is not None:
+        check_type("ray", ray, Cluster)
+    if not isinstance(layout, str) or layout not in LAYOUTS:
+        raise CodecError(f"no layout {shown(layout)}: choose one of {', '.join(LAYOUTS)}")
+    engine, folder = as_engine(model), _Folder(out)
     kind = TokenFormat.of(engine.info, bitrate)
     if not kind.fingerprint:
         raise CodecError("this model has no fingerprint yet: save_codec() and load_codec() it")

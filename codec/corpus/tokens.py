@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from codec.arguments import check_path
 from codec.bitrate import ceil_div
 from codec.corpus.extras import import_pyarrow
 from codec.corpus.index import ARCHIVE_FAULTS, member_fault
@@ -499,7 +500,7 @@ def read_tokens(path: str | Path) -> Iterator[Tokens]:
         ...     print(tokens.id, tokens.frames.shape, tokens.codes.shape, tokens.num_samples)
         owl.wav (51, 20) (1, 20, 51) 24000
     """
-    for _, tokens in read_each(path):
+    for _, tokens in read_each(check_path("path", path)):
         if isinstance(tokens, CodecError):
             raise tokens
         yield tokens

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -115,6 +115,7 @@ class Frames:
         return int(self.worth.shape[1])
 
 
+@runtime_checkable
 class Allocator(Protocol):
     """Chooses how many codes each frame of a stream of variable bitrate gets."""
 

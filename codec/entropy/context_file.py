@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from codec.entropy.context import ContextModel, ContextShape
 from codec.errors import ModelError
+from codec.hub import read_regular
 from codec.io.outputs import write_atomically
 from codec.model_folder import UNREADABLE, is_whole, reason_of, stored_tensors
 
@@ -98,10 +99,8 @@ def load_context(folder: Path, fingerprint: bytes) -> ContextModel | None:
     path = folder / CONTEXT_FILE
     if not path.exists():
         return None
-    if not path.is_file():  # a device or pipe may never end
-        raise ModelError(f"{path} is not a regular file: copy the folder again")
+    data = read_regular(path)
     try:
-        data = path.read_bytes()
         tensors = {
             name: np.frombuffer(data, each.kind, math.prod(each.shape), each.offset).reshape(
                 each.shape

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import BinaryIO
 
-from codec.arguments import check_whole
+from codec.arguments import check_flag, check_type, check_whole
 from codec.errors import FormatError
 from codec.format.bitpack import packed_size
 
@@ -157,9 +157,15 @@ class Header:
     """Bytes of a header of format 1, and the fewest of any header."""
 
     def __post_init__(self) -> None:
-        needed = CODED_FORMAT if self.context or self.skip or self.dtx else PLAIN_FORMAT
-        object.__setattr__(self, "format", max(self.format, needed))
+        if not isinstance(self.fingerprint, bytes) or len(self.fingerprint) != 16:
+            raise FormatError("a model fingerprint has 16 bytes")
+        if not isinstance(self.context, bytes) or len(self.context) not in (0, len(_NO_CONTEXT)):
+            raise FormatError(f"the identity of a context model has {len(_NO_CONTEXT)} bytes")
+        for name in ("chained", "variable", "pauses", "dtx"):
+            flag = check_flag(f"the header's {name}", getattr(self, name), FormatError)
+            object.__setattr__(self, name, flag)
         for name, high in (
+            ("format", CODED_FORMAT),
             ("channels", MAX_CHANNELS),
             ("num_codebooks", MAX_CODEBOOKS),
             ("bits_per_code", 16),
@@ -173,10 +179,8 @@ class Header:
             object.__setattr__(self, name, value)
         skip = check_whole("the header's skip", self.skip, 0, 2**32 - 1, FormatError)
         object.__setattr__(self, "skip", skip)
-        if not isinstance(self.fingerprint, bytes) or len(self.fingerprint) != 16:
-            raise FormatError("a model fingerprint has 16 bytes")
-        if not isinstance(self.context, bytes) or len(self.context) not in (0, len(_NO_CONTEXT)):
-            raise FormatError(f"the identity of a context model has {len(_NO_CONTEXT)} bytes")
+        needed = CODED_FORMAT if self.context or skip or self.dtx else PLAIN_FORMAT
+        object.__setattr__(self, "format", max(self.format, needed))
         if self.skip > MAX_SKIP_SECONDS * self.original_sample_rate:
             raise FormatError(
                 f"header says skip {self.skip}: it may be {MAX_SKIP_SECONDS} seconds at most"
@@ -310,6 +314,7 @@ class Header:
         Raises:
             FormatError: not a stream, a newer major version, cut short, or damaged.
         """
+        data = _bytes_of(data)
         if data[:4] != MAGIC[: len(data)] or not data:
             raise FormatError("not a .codes stream: it does not start with 'AECD'")
         size = cls.size_of(data)
@@ -360,6 +365,9 @@ class Packet:
         num_samples: in the last packet, samples per channel at the original rate, else None.
         coding: how the codes are written; None in format 1.
 
+    Raises:
+        FormatError: a value is out of range.
+
     Example:
         >>> packet = Packet(sequence=0, num_frames=1, payload=bytes(15))
         >>> data = packet.to_bytes()
@@ -375,6 +383,19 @@ class Packet:
 
     HEAD_SIZE = _HEAD.size + _CRC.size
     """Bytes before the payload in format 1, and the fewest in any format."""
+
+    def __post_init__(self) -> None:
+        is_plain, num_samples = self.coding is None, self.num_samples
+        if not is_plain:
+            check_type("the packet's coding", self.coding, Coding, FormatError)
+        check_type("the packet's payload", self.payload, bytes, FormatError)
+        for name, value, high in (
+            ("the packet's sequence", self.sequence, 0xFF if is_plain else 0xFFFF),
+            ("the packet's num_frames", self.num_frames, 0xFFFF),
+            ("the packet's num_samples", 0 if num_samples is None else num_samples, 2**64 - 1),
+            ("the size of a payload", len(self.payload), MAX_PAYLOAD if is_plain else 0xFFFF),
+        ):
+            check_whole(name, value, 0, high, FormatError)
 
     @property
     def is_last(self) -> bool:
@@ -407,6 +428,7 @@ class Packet:
         Raises:
             FormatError: damaged.
         """
+        data = _bytes_of(data)
         kind = _KINDS.get(data[0]) if data else None
         struct_of_head = _HEAD if kind and kind[0] is None else _CODED_HEAD
         start = struct_of_head.size + _CRC.size
@@ -427,6 +449,16 @@ class Packet:
         if sizes and sizes != [len(body)]:
             raise FormatError(f"damaged packet: {len(body)} bytes, it says {sizes[0]}")
         return cls(sequence, num_frames, body, num_samples, coding)
+
+
+def _bytes_of(data: object) -> bytes:
+    """What was received, in whatever holds bytes.
+
+    Raises:
+        FormatError: it holds none.
+    """
+    check_type("data", data, (bytes, bytearray, memoryview), FormatError)
+    return bytes(data)  # type: ignore[call-overload, no-any-return]
 
 
 # Coding, and whether a packet is the last, by the byte that it starts with.
@@ -477,11 +509,13 @@ class PacketWriter:
     """
 
     def __init__(self, file: BinaryIO, header: Header) -> None:
+        check_type("header", header, Header, FormatError)
         self._file = file
         self._file.write(header.to_bytes())
 
     def write(self, packet: Packet) -> int:
         """Write a packet, and return its size in bytes."""
+        check_type("packet", packet, Packet, FormatError)
         data = packet.to_bytes()
         self._file.write(data)
         return len(data)
@@ -510,6 +544,7 @@ class PacketReader:
     """
 
     def __init__(self, header: Header) -> None:
+        check_type("header", header, Header, FormatError)
         self.header = header
         self.ended = self.interrupted = False
         self._plain = header.format == PLAIN_FORMAT
@@ -540,6 +575,7 @@ class PacketReader:
             FormatError: too many bytes look like packets and are not, as in a stream that was
                 forged to waste time.
         """
+        data = _bytes_of(data)
         self._buffer += data
         self._pushed += len(data)
         return list(self._scan(at_end=False))

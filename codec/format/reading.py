@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from codec.arguments import check_path
 from codec.errors import CodecError, FormatError
 from codec.format.container import (
     MAX_FRAMES_PER_BYTE,
@@ -291,6 +292,7 @@ def open_codes(source: Path) -> Iterator[BinaryIO]:
     Raises:
         CodecError: it is a folder or cannot be opened.
     """
+    source = check_path("source", source)
     if source == PIPE:
         yield standard_input()
         return

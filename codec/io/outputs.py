@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from codec.arguments import check_flag
 from codec.errors import CodecError
 from codec.io.pipes import PIPE, is_pipe, open_standard_files, standard_output
 
@@ -32,6 +33,7 @@ def atomic_output(target: Path, *, force: bool, seekable: bool = False) -> Itera
     Raises:
         CodecError: the target exists, is a folder, or its folder cannot be written to.
     """
+    force = check_flag("force", force)
     open_standard_files()
     if is_pipe(target):
         with standard_output() if target == PIPE else target.open("wb") as pipe:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from torch import Tensor, nn
 from codec.config import CodecConfig
 from codec.entropy.context_file import CONTEXT_FILE
 from codec.errors import ModelError
+from codec.hub import read_regular
 from codec.io.outputs import files_together, write_atomically
 from codec.model_folder import (
     DECODER,
@@ -140,7 +140,7 @@ def export_model(model: str | Path, out: str | Path) -> None:
     with files_together(target) as aside:
         for name in MODEL_FILES:
             if (source / name).exists():
-                shutil.copyfile(source / name, aside / name)
+                (aside / name).write_bytes(read_regular(source / name))
         _write_graphs(source, aside)
         # What the other model had, and this one has not, is not to be taken for its own.
         obsolete = [name for name in MODEL_FILES if not (aside / name).exists()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import partial
@@ -14,11 +15,17 @@ import pytest
 import soundfile
 
 from codec import (
+    AudioError,
     CodecError,
     Header,
+    JitterBuffer,
+    Packet,
+    PacketReader,
+    PacketWriter,
     Redundancy,
     StreamDecoder,
     StreamEncoder,
+    codec_for,
     concat_files,
     cut_file,
     decode_file,
@@ -26,6 +33,13 @@ from codec import (
     load_engine,
     peel_file,
 )
+from codec.calls.rtp import RtpDepacketizer, RtpPacketizer
+from codec.corpus import read_tokens
+from codec.corpus.detokenize import detokenize
+from codec.corpus.tokenize import tokenize
+from codec.format.container import Coding
+from codec.format.reading import summarize_file
+from codec.packets import list_packets
 
 NO_NUMBERS: tuple[Any, ...] = ("6k", "", b"1", [1], {}, object(), float("nan"), 1j)
 NOT_WHOLE = (*NO_NUMBERS, 0.5, 2.0, True, -1, 2**70, -(10**5000), float("inf"))
@@ -44,8 +58,12 @@ NO_MODELS: tuple[Any, ...] = (
     "",
     "\ud800",
 )
-NO_ENGINES: tuple[Any, ...] = ("tflite", 5, [], object())
+NO_FLAGS: tuple[Any, ...] = ("no", "", 0, 1, 1.0, [], np.array([True, False]))
+NO_BYTES: tuple[Any, ...] = (None, 5, "a", [], 0.5)
+NO_PACKETS: tuple[Any, ...] = (None, 5, "a", b"", [], {}, float("nan"))
+NO_ENGINES: tuple[Any, ...] = ("tflite", 5, [], object(), np.array(["onnx", "torch"]))
 
+FLAGS = ("entropy_coding", "chained", "variable", "pauses", "dtx")
 HEADER = Header(
     channels=1,
     num_codebooks=20,
@@ -91,6 +109,9 @@ def file_uses(folder: Path) -> Iterator[Use]:
         frames_per_packet=(*NOT_WHOLE, 0),
         quality=(*NO_TIMES, 11),
         target_bytes=(*NOT_WHOLE, 0),
+        mono=(None, *NO_FLAGS),
+        entropy_coding=(None, *NO_FLAGS),
+        variable=NO_FLAGS,
         effort=NOT_WHOLE,
         engine=NO_ENGINES,
         threads=(None, 0, *NOT_WHOLE),
@@ -117,6 +138,9 @@ def file_uses(folder: Path) -> Iterator[Use]:
     yield from options(
         lambda **each: peel_file(codes, out, force=True, **each), bitrate=(None, *NOT_POSITIVE)
     )
+    yield "encode_file force", NO_FLAGS, lambda value: encode_file(wav, out, force=value)
+    yield "decode_file force", NO_FLAGS, lambda value: decode_file(codes, audio, force=value)
+    yield "cut_file force", NO_FLAGS, lambda value: cut_file(codes, out, force=value)
     yield "concat_files", (None, 5, "a"), lambda value: concat_files(value, out, force=True)
     yield "encode_file source", NO_PATHS, lambda value: encode_file(value, out, force=True)
     yield "encode_file target", NO_PATHS, lambda value: encode_file(wav, value, force=True)
@@ -136,8 +160,16 @@ def session_uses() -> Iterator[Use]:
         effort=(None, *NOT_WHOLE),
         segments=(None, 0, *NOT_WHOLE),
         model=NO_MODELS,
+        overhead=(None, *NOT_WHOLE),
+        redundancy=(*NOT_WHOLE, "high"),
+        allocator=(*NOT_WHOLE, 1000),
+        **{name: (None, *NO_FLAGS) for name in FLAGS},
     )
     encoder = StreamEncoder()
+    decoder = StreamDecoder(None, encoder.header)
+    yield "StreamDecoder.push", NO_PACKETS, decoder.push
+    yield "StreamDecoder.push_all", (*NO_PACKETS[:4], [5]), decoder.push_all
+    yield "StreamDecoder.lost", NO_PACKETS[1:], lambda value: decoder.lost(1, later=value)
     arrays = (None, 5, "a", [[1, 2]], [[0.5], [0.5, 1.0]], [0.5], np.zeros((2, 5), np.float32))
     yield "StreamEncoder.push", arrays, encoder.push
     yield "StreamEncoder.finish", NOT_WHOLE, encoder.finish
@@ -153,12 +185,66 @@ def session_uses() -> Iterator[Use]:
     yield from options(
         load_engine, model=NO_MODELS, engine=NO_ENGINES, threads=(None, 0, *NOT_WHOLE)
     )
+    yield from transport_uses(encoder.header)
+    yield "codec_for", NO_PACKETS, codec_for
     numbers = {field.name: (None, 0, *NOT_WHOLE) for field in dataclasses.fields(Header)[:7]}
     yield from options(
         lambda **each: dataclasses.replace(HEADER, **each), skip=(None, *NOT_WHOLE), **numbers
     )
+    flags = {name: (None, *NO_FLAGS) for name in ("chained", "variable", "pauses", "dtx")}
+    yield from options(
+        lambda **each: dataclasses.replace(HEADER, **each),
+        format=(None, 0, 3, *NOT_WHOLE),
+        fingerprint=NO_BYTES,
+        context=NO_BYTES,
+        **flags,
+    )
     yield "Redundancy frames", (None, *NOT_WHOLE), lambda value: Redundancy(value, 1000)
     yield "Redundancy bitrate", (None, *NO_TIMES), lambda value: Redundancy(1, value)
+
+
+def transport_uses(header: Header) -> Iterator[Use]:
+    """What carries packets: their bytes, RTP and the jitter buffer."""
+    packet = Packet(0, 1, b"a", coding=Coding.PLAIN)
+    yield from options(
+        lambda **each: dataclasses.replace(packet, **each),
+        sequence=(None, 2**16, *NOT_WHOLE),
+        num_frames=(None, 2**16, *NOT_WHOLE),
+        num_samples=NOT_WHOLE,
+        payload=(*NO_BYTES, bytes(2**16)),
+        coding=(0, "coded", 2.0),
+    )
+    yield "Packet of format 1", (256,), lambda value: Packet(value, 1, b"")
+    for read in (Header.from_bytes, Packet.from_bytes, PacketReader(header).push):
+        yield f"{read}", NO_BYTES, read
+    yield "PacketReader", NO_PACKETS, PacketReader
+    yield "PacketWriter", NO_PACKETS, lambda value: PacketWriter(io.BytesIO(), value)
+    writer = PacketWriter(io.BytesIO(), header)
+    yield "PacketWriter.write", NO_PACKETS, writer.write
+    yield "JitterBuffer header", NO_PACKETS, lambda value: JitterBuffer(None, value)
+    shares = (None, *NO_TIMES)
+    yield from options(
+        lambda **each: JitterBuffer(None, header, **each),
+        late=(0, 1, *shares),
+        first_depth=shares,
+        max_depth=shares,
+    )
+    buffer = JitterBuffer(None, header)
+    times = (None, *NO_NUMBERS, float("inf"), 10**5000)
+    yield "JitterBuffer.push", NO_PACKETS, lambda value: buffer.push(value, 0.0)
+    yield "JitterBuffer.push now", times, lambda value: buffer.push(packet, value)
+    yield "JitterBuffer.pull", times, buffer.pull
+    yield "RtpPacketizer header", NO_PACKETS, RtpPacketizer
+    numbers = {"payload_type": (None, 128), "ssrc": (2**32,), "sequence": (2**16,)}
+    yield from options(
+        lambda **each: RtpPacketizer(header, **each),
+        **{name: (*NOT_WHOLE, *more) for name, more in numbers.items()},
+        timestamp=(*NOT_WHOLE, 2**32),
+    )
+    packetize = RtpPacketizer(header).packetize
+    yield "RtpPacketizer.packetize", (*NO_PACKETS, [5]), packetize
+    yield "RtpDepacketizer header", NO_PACKETS, RtpDepacketizer
+    yield "RtpDepacketizer.depacketize", NO_BYTES, RtpDepacketizer(header).depacketize
 
 
 def assert_refused(uses: Iterator[Use]) -> None:
@@ -178,8 +264,79 @@ def test_wrong_arguments_of_files_give_one_line(coded: Path) -> None:
     assert_refused(file_uses(coded))
 
 
+def corpus_uses(folder: Path) -> Iterator[Use]:
+    corpus: dict[str, Any] = {"sources": [folder], "out": folder / "tokens"}
+    tokens: dict[str, Any] = {"source": folder / "a.codes", "out": folder / "out"}
+    yield from options(
+        lambda **each: tokenize(**corpus | each),
+        sources=("a", 5, [5], [None], np.array([1, 2])),
+        out=NO_PATHS,
+        layout=(None, 5, "x", [], np.array(["codes", "parquet"])),
+        shard_hours=(None, *NO_TIMES[:-1]),
+        max_errors=NOT_WHOLE,
+        path_column=(5, []),
+        ray=(5, "auto", True),
+        force=NO_FLAGS,
+        model=NO_MODELS,
+    )
+    yield from options(
+        lambda **each: detokenize(**tokens | each),
+        source=NO_PATHS,
+        out=NO_PATHS,
+        suffix=(None, 5, []),
+    )
+    yield "read_tokens", NO_PATHS, lambda value: list(read_tokens(value))
+    yield "list_packets", NO_PATHS, lambda value: list(list_packets(value))
+    yield "summarize_file", NO_PATHS, summarize_file
+
+
+def test_wrong_arguments_for_a_corpus_give_one_line(coded: Path) -> None:
+    assert_refused(corpus_uses(coded))
+    assert not (coded / "tokens").exists() and not (coded / "out").exists()
+
+
 def test_wrong_arguments_of_sessions_give_one_line() -> None:
     assert_refused(session_uses())
+
+
+def test_samples_that_float32_cannot_hold_are_refused_without_a_warning() -> None:
+    for value in (1e305, -1e39, np.inf, np.nan):
+        with pytest.raises(AudioError, match="infinite"):
+            StreamEncoder().push(np.full((1, 5), value))
+
+
+@pytest.mark.parametrize("options", [{}, {"variable": True}, {"dtx": True}])
+def test_samples_of_any_size_are_coded_or_refused_without_a_warning(
+    options: dict[str, Any],
+) -> None:
+    loud = np.where(np.arange(1_440) % 2, 1, -1).astype(np.float32)[None]
+    with pytest.raises(AudioError, match="samples of 1e\\+20: scale it"):
+        StreamEncoder(**options).push(loud * 1e20)
+    for size in (1e15, 1e-45):
+        encoder = StreamEncoder(**options)
+        decoder = StreamDecoder(None, encoder.header)
+        for packet in encoder.push(loud * np.float32(size)):
+            assert np.isfinite(decoder.push(packet)).all()
+
+
+def test_a_text_in_place_of_a_flag_replaces_no_file(coded: Path) -> None:
+    before = (coded / "a.codes").read_bytes()
+    force: Any = "no"
+    with pytest.raises(CodecError, match="force is 'no': give True or False"):
+        encode_file(coded / "a.wav", coded / "a.codes", bitrate=500, force=force)
+    assert (coded / "a.codes").read_bytes() == before
+
+
+def test_anything_that_holds_bytes_can_be_read() -> None:
+    encoder = StreamEncoder()
+    packet = encoder.push(np.zeros((1, 480), np.float32))[0]
+    kinds: tuple[Any, ...] = (bytes, bytearray, memoryview)
+    for kind in kinds:
+        assert Header.from_bytes(kind(encoder.header.to_bytes())) == encoder.header
+        assert Packet.from_bytes(kind(packet.to_bytes())) == packet
+        data = RtpPacketizer(encoder.header).packetize([packet])
+        (found,) = RtpDepacketizer(encoder.header).depacketize(kind(data))
+        assert found == packet
 
 
 def test_numbers_of_numpy_count(coded: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import os
 import shutil
 import struct
 from collections.abc import Callable, Iterator
@@ -16,12 +17,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
+from codec.cli.web import page_files
 from codec.config import CodecConfig
 from codec.engines.onnx import OnnxEngine
 from codec.entropy.context import ContextShape
 from codec.entropy.context_file import CONTEXT_FILE, save_context
-from codec.errors import CodecError
-from codec.model_folder import read_description, stored_tensors
+from codec.errors import CodecError, ModelError
+from codec.hub import hub_files
+from codec.model_folder import find_model, read_description, stored_tensors
 from codec.network.model import Codec
 from codec.network.weights import load_codec
 from codec.registry import load_engine
@@ -234,6 +237,66 @@ def test_a_context_model_of_other_codes_is_refused(folder: Path) -> None:
     )
     with pytest.raises(CodecError, match="the context model is about"):
         StreamEncoder(OnnxEngine(folder))
+
+
+@pytest.fixture
+def packaged(tmp_path: Path) -> Path:
+    """A copy of the packaged model, which takes no export."""
+    return Path(shutil.copytree(find_model("speech24k"), tmp_path / "packaged"))
+
+
+def devices(path: Path) -> Iterator[str]:
+    """Put what may never end, or is no file, in the place of a file, and say what."""
+    path.unlink()
+    os.mkfifo(path)
+    yield "a pipe"
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    yield "a device"
+    path.unlink()
+    path.mkdir()
+    yield "a folder"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize(
+    "name", ["config.json", "weights.safetensors", "encoder.onnx", "context.safetensors", "card.md"]
+)
+def test_a_pipe_or_device_in_place_of_a_file_is_refused_and_not_read(
+    name: str, packaged: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "for-the-hub").mkdir()
+    uses: dict[str, list[Callable[[Path], object]]] = {
+        "config.json": [load_engine, load_codec, read_description],
+        "weights.safetensors": [load_engine, load_codec],
+        "encoder.onnx": [lambda folder: page_files([str(folder)])],
+        "context.safetensors": [lambda folder: load_engine(folder).info.context],
+        "card.md": [],
+    }
+    for what in devices(packaged / name):
+        for use in (*uses[name], lambda folder: hub_files(folder, tmp_path / "for-the-hub", "mit")):
+            assert not assert_clear(use, packaged, what)
+
+
+def test_no_link_publishes_what_lies_outside_of_a_folder(packaged: Path, tmp_path: Path) -> None:
+    (tmp_path / "for-the-hub").mkdir()
+    (tmp_path / "secret").write_text("# a key")
+    for name in ("card.md", "test_vectors.json"):
+        before = (packaged / name).read_bytes()
+        (packaged / name).unlink()
+        (packaged / name).symlink_to("../secret")
+        with pytest.raises(ModelError, match="is a link out of"):
+            hub_files(packaged, tmp_path / "for-the-hub", "mit")
+        (packaged / name).unlink()
+        (packaged / name).write_bytes(before)
+    assert list((tmp_path / "for-the-hub").iterdir()) == []
+
+
+def test_a_description_of_gigabytes_is_not_read(packaged: Path) -> None:
+    with (packaged / "config.json").open("r+b") as file:
+        file.truncate(2**40)  # sparse
+    with pytest.raises(ModelError, match="it has 1099511627776 bytes, 16777216 at most are read"):
+        read_description(packaged)
 
 
 def test_a_folder_of_links_as_the_hub_makes_them_works(original: Path, tmp_path: Path) -> None:

@@ -81,11 +81,11 @@ def recipe_of_model(
     description = read_description(folder)
     # The best model of a run is in a folder next to the run's recipe.
     candidates = (folder / "training" / "recipe.toml", folder.parent / "recipe.toml")
-    own = next((path for path in candidates if path.exists()), candidates[0])
+    own = next((path for path in candidates if path.is_file()), candidates[0])
     made_by = LAST_RECIPES.get(description["name"])
-    if recipe is None and not own.exists() and made_by is None:
+    if recipe is None and not own.is_file() and made_by is None:
         raise ConfigError(f"{folder} does not hold the recipe that made it: give one by --recipe")
-    values = _read(recipe or (own if own.exists() else str(made_by)))
+    values = _read(recipe or (own if own.is_file() else str(made_by)))
     values["model"] = description["codec"]
     if freeze:
         values.setdefault("optimizer", {})["freeze"] = list(freeze)
@@ -146,12 +146,12 @@ def _read(name_or_path: str | Path) -> dict[str, Any]:
             packaged = resources.files("train") / "recipes" / f"{name_or_path}.toml"
             return tomllib.loads(packaged.read_text("utf-8"))
         return tomllib.loads(Path(name_or_path).read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name_or_path} is not valid TOML: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:  # not text, or too long or deep
         raise ConfigError(
             f"no recipe {str(name_or_path)!r}: give a TOML file, or one of {names}"
         ) from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{name_or_path} is not valid TOML: {error}") from error
 
 
 def _toml(value: Any) -> str:
@@ -170,7 +170,7 @@ def _override(values: dict[str, Any], text: str) -> None:
     )
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         parsed = value.strip()
     table = values.setdefault(section, {})
     _require(isinstance(table, dict), f"{section} must be a table")

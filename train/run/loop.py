@@ -21,6 +21,7 @@ from tqdm import tqdm
 from codec.corpus.index import Index, scan
 from codec.entropy.context_file import CONTEXT_FILE
 from codec.errors import ConfigError, MissingPackageError, ModelError, optional_packages
+from codec.hub import read_regular
 from codec.io.outputs import write_atomically
 from codec.model_folder import find_model
 from codec.network.weights import load_codec, save_codec
@@ -143,7 +144,7 @@ def keep_context(recipe: TrainConfig, source: Path, out: Path) -> None:
     """Take over the context model of the initial model, if its codes stay as they are."""
     if {"encoder", "quantizer"} <= {*recipe.optimizer.freeze} and (source / CONTEXT_FILE).exists():
         out.mkdir(parents=True, exist_ok=True)
-        write_atomically(out / CONTEXT_FILE, (source / CONTEXT_FILE).read_bytes())
+        write_atomically(out / CONTEXT_FILE, read_regular(source / CONTEXT_FILE))
 
 
 def run(

@@ -97,7 +97,7 @@ def test_strangers_are_refused() -> None:
         depacketizer.depacketize(RtpPacketizer(HEADER, ssrc=2).packetize([packet(0)]))
     with pytest.raises(FormatError, match="payload type 98, 97 was agreed on"):
         depacketizer.depacketize(RtpPacketizer(HEADER, payload_type=98).packetize([packet(0)]))
-    with pytest.raises(FormatError, match="give one from 0 to 127"):
+    with pytest.raises(FormatError, match="from 0 to 127"):
         RtpPacketizer(HEADER, payload_type=128)
     for packets in ([], [packet(0), packet(2)]):
         with pytest.raises(FormatError, match=r"at least one|follow one another"):

@@ -56,6 +56,18 @@ def test_a_file_goes_there_and_back(wav: Path, model_folder: Path, tmp_path: Pat
     assert (facts.samplerate, facts.channels, facts.frames) == (16_000, 2, 9_000)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="such names are no names")
+def test_names_with_control_characters_take_one_line_and_command_no_terminal(
+    tmp_path: Path,
+) -> None:
+    fails(run("encode", tmp_path / "no\nline.wav", tmp_path / "a.codes"), 1, r"no\nline.wav does")
+    fails(run("info", tmp_path / "\x1b[31mred.codes"), 1, r"\x1b[31mred.codes cannot")
+    shutil.copy(GOLDEN / "mono.codes", tmp_path / "a\nb\r.codes")
+    for command in ("verify", "info"):
+        result = run(command, tmp_path / "a\nb\r.codes")
+        assert r"a\nb\r.codes" in result.stdout and "\r" not in result.stdout
+
+
 def test_info_tells_what_a_stream_holds(wav: Path, model_folder: Path, tmp_path: Path) -> None:
     codes = tmp_path / "a.codes"
     run("encode", wav, codes, "-m", model_folder)

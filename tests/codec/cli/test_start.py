@@ -56,6 +56,12 @@ def test_files_are_the_same_whichever_standard_files_are_closed(
         assert path.read_bytes() == (coded / path.name).read_bytes()
 
 
+def test_little_is_imported_before_ctrl_c_is_heard() -> None:
+    script = "import sys, codec.cli.__main__; assert not {'re', 'typing', 'click'} & {*sys.modules}"
+    command = [sys.executable, "-S", "-c", script]  # nor what the environment imports
+    subprocess.run(command, env=ENVIRONMENT, check=True)
+
+
 @POSIX
 def test_a_failure_has_its_status_without_standard_error(tmp_path: Path) -> None:
     command = f"encode missing.wav {tmp_path / 'a.codes'} 2>&-"

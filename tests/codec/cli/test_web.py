@@ -91,6 +91,11 @@ def test_the_files_are_for_pages_of_this_address_alone(connection: HTTPConnectio
         ("evil.example:8424", 421),
         ("127.0.0.1.evil.example", 421),
         ("", 421),
+        ("[", 421),
+        ("[::1]", 421),
+        ("evil.example@localhost", 421),
+        ("localhost/evil.example", 421),
+        ("localhost:x", 421),
     ):
         connection.request("GET", "/", headers={"Host": host})
         response = connection.getresponse()
