@@ -270,7 +270,9 @@ class AudioReader:
     def _damaged(self, remedy: str = REPAIR) -> AudioError:
         part = f" (file {self._index + 1} of those joined in it)" if self._index else ""
         got, total = self._num_read or 0, self._expected
-        return damaged(f"{self._name}{part}", got / self.sample_rate, total / self.sample_rate, remedy)
+        return damaged(
+            f"{self._name}{part}", got / self.sample_rate, total / self.sample_rate, remedy
+        )
 
     def _told(self) -> int:
         """Samples of the part that is open; 0 if only decoding it can tell."""
@@ -281,8 +283,8 @@ class AudioReader:
         at_end = not self._searched and self._index + 1 == len(self._parts)
         if at_end:
             self._searched = True
-            by_ffmpeg = isinstance(self._decoder, MediaDecoder)
-            self._parts += later_parts_of(self._file, self._parts, by_ffmpeg=by_ffmpeg)
+            end = self._decoder.end if isinstance(self._decoder, MediaDecoder) else None
+            self._parts += later_parts_of(self._file, self._parts, end)
         if self._index + 1 < len(self._parts):
             self._open(self._index + 1)
             return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from codec.io import mpeg
 from codec.io.views import Searched
@@ -13,7 +14,7 @@ LONGEST = 32
 _BEGINNINGS = re.compile(
     rb"(?:RIFF|RIFX|RF64|BW64).{4}WAVE|RIFF.{4}AVI\x20|riff\x2e\x91\xcf\x11"
     rb"|FORM.{4}(?:AIF[FC]|8SVX|16SV)|caff\0\x01\0\0|\.snd\0\0.{6}\0\0\0[\x01-\x1b]|fLaC[\0\x80]\0\0\x22|OggS\0\x02\0{8}"
-    rb"|\0\0\0[\x08-\x80]ftyp|\x1a\x45\xdf\xa3.{1,8}\x42\x86\x81\x01|FLV\x01[\x01\x04\x05]\0\0\0\x09"
+    rb"|\0\0\0[\x08-\x80]ftyp(?:M4[ABPV]|isom|iso\d|mp4\d|dash|qt|3g[p2])|\x1a\x45\xdf\xa3.{1,8}\x42\x86\x81\x01|FLV\x01[\x01\x04\x05]\0\0\0\x09"
     rb"|\x30\x26\xb2\x75\x8e\x66\xcf\x11|wvpk.{4}[\x02-\x10]\x04.{6}\0{4}|TTA1[\x01\x02]\0"
     rb"|Creative Voice File\x1a|#!AMR(?:-WB)?\n",
     re.DOTALL,
@@ -31,21 +32,28 @@ def file_begins(data: Searched, position: int) -> bool:
     return has_beginning(data, position) or mpeg_begins
 
 
-def next_file(data: Searched, begin: int, own: bytes) -> int | None:
-    """Where the next file of another kind begins; None if there is no other.
+def next_file(
+    data: Searched,
+    begin: int,
+    end: int,
+    is_wanted: Callable[[bytes], bool],
+    *,
+    find_mpeg: bool = False,
+) -> int | None:
+    """Where the next file begins; None if there is none.
 
     Args:
         data: what is searched.
         begin: where the search begins.
-        own: the first bytes of those of the same kind; empty if that is not known: then all of
-            them are found, and no MPEG audio, which many kinds have inside.
+        end: where it ends.
+        is_wanted: tells by the first eight bytes of a file.
+        find_mpeg: whether MPEG audio is searched for, too.
     """
     found = data.matches(_BEGINNINGS, begin, LONGEST)
-    places = (place for place in found if not own or data.at(place, len(own)) != own)
-    place = next(places, None)
-    # What looks like a single frame may be accident.
-    frames = mpeg.next_stream(data, begin, least=2) if own else None
-    return min((each for each in (place, frames) if each is not None), default=None)
+    first = next((place for place in found if is_wanted(data.at(place, 8))), end)
+    if find_mpeg:  # what looks like a single frame may be accident
+        first = min(first, mpeg.next_stream(data, begin, end, least=2) or end)
+    return first if first < end else None
 
 
 def after_tags(data: Searched, begin: int = 0) -> int:

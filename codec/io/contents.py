@@ -9,12 +9,16 @@ from codec.io.beginnings import after_tags, file_begins, has_beginning, next_fil
 from codec.io.chunks import AU, au_parts, chunked_parts, layout_at
 from codec.io.views import Readable, Searched
 
+MAX_CHANGES = 8
+"""Changes between kinds of files in one that is joined of many."""
 
-def parts_of(file: Readable) -> list[Readable]:
+
+def parts_of(file: Readable, changes: int = 0) -> list[Readable]:
     """What to read one after the other to get all audio of a file.
 
     Args:
         file: seekable binary file.
+        changes: files of other kinds before it that it is joined to.
 
     Returns:
         The file itself where libsndfile would read it to its end; otherwise views of it, with true
@@ -27,41 +31,71 @@ def parts_of(file: Readable) -> list[Readable]:
     if layout is not None or magic == AU:
         found = au_parts(data, begin) if layout is None else chunked_parts(data, begin, layout)
         parts, end = found
-        return [*parts, *_all_parts_from(data, end)] if file_begins(data, end) else parts
+        return [*parts, *_rest(data, end, changes)] if file_begins(data, end) else parts
     if magic == flac.MAGIC:
         return flac.flac_parts(data, begin)
     if magic == ogg.MAGIC:
         return ogg.ogg_parts(data, begin)
-    if begin or mpeg.mpeg_begins(data, begin):
+    if not (begin or mpeg.mpeg_begins(data, begin)) or mpeg.is_told(data, begin):
+        return [file]
+    other = next_file(data, begin + 1, data.size, lambda _: True)
+    if other is None:
         return mpeg.mpeg_parts(data, begin) or [file]
-    return [file]
+    own = Searched(data.view(0, other))
+    return [*mpeg.mpeg_parts(own, begin), *_rest(data, other, changes)]
 
 
-def later_parts_of(file: Readable, found: Sequence[Readable], *, by_ffmpeg: bool) -> list[Readable]:
+def later_parts_of(
+    file: Readable, found: Sequence[Readable], end: int | None = None, changes: int = 0
+) -> list[Readable]:
     """What follows the parts that `parts_of` has found; the whole file is searched for it.
 
     Args:
         file: seekable binary file.
         found: the parts.
-        by_ffmpeg: whether FFmpeg has read them and not libsndfile.
+        end: where the audio ends that FFmpeg has read; None if libsndfile has read it.
+        changes: files of other kinds before it that it is joined to.
     """
     data = Searched(file)
     begin = after_tags(data)
     magic = data.at(begin, 4)
-    if not by_ffmpeg and (magic == AU or layout_at(data, begin) is not None):
-        return []  # their lengths have told what follows
-    joined = {flac.MAGIC: flac.later_flac_parts, ogg.MAGIC: ogg.later_ogg_parts}.get(magic)
-    other = next_file(data, begin + 1, magic if joined else b"")
     later: list[Readable] = []
+    joined = None
+
+    def is_other(head: bytes) -> bool:
+        return head[:4] != magic
+
+    if magic == flac.MAGIC:
+        start = flac.audio_begin(data, begin)
+        other = next_file(data, start, data.size, is_other, find_mpeg=True)
+        joined = flac.later_flac_parts
+    elif magic == ogg.MAGIC:
+        gaps = (next_file(data, *gap, is_other, find_mpeg=True) for gap in ogg.gaps(data, begin))
+        other = next((place for place in gaps if place is not None), None)
+        joined = ogg.later_ogg_parts
+    elif end is not None:  # tables at the end of one may hold the beginning of another kind
+        own = _kind(data.at(begin, 8))
+        other = next_file(data, end, data.size, lambda head: _kind(head) == own)
+    elif magic == AU or layout_at(data, begin) is not None or mpeg.mpeg_begins(data, begin):
+        return later  # `parts_of` has searched for it
+    else:
+        other = next_file(data, begin + 1, data.size, lambda _: True)
     if joined is not None and len(found) == 1:
         later += joined(data if other is None else Searched(data.view(0, other)), begin)
-    return later if other is None else [*later, *_all_parts_from(data, other)]
+    return later if other is None else [*later, *_rest(data, other, changes)]
 
 
-def _all_parts_from(data: Searched, begin: int) -> list[Readable]:
+def _kind(head: bytes) -> bytes:
+    return head[4:] if head[4:] == b"ftyp" else head[:4]
+
+
+def _rest(data: Searched, begin: int, changes: int) -> list[Readable]:
+    """All parts from a file of another kind on; one that cannot be read if there are too many."""
+    if changes == MAX_CHANGES:
+        return [data.view(0, 0)]
     view = data.view(begin, data.size)
-    parts = parts_of(view)
-    return [*parts, *later_parts_of(view, parts, by_ffmpeg=False)]
+    parts = parts_of(view, changes + 1)
+    return [*parts, *later_parts_of(view, parts, changes=changes + 1)]
 
 
 def unread_bytes(file: Readable) -> int:

@@ -26,7 +26,7 @@ Samples = npt.NDArray[np.float32]
 # Containers that hold audio themselves: the others are lists of files and addresses to open.
 FORMATS = (
     "aa,aac,aax,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,bonk,caf,dsf,dts,dtshd,eac3,flac,flv,gsm,iff,"
-    "loas,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,nut,ogg,oma,ac4,osq,qcp,qoa,rm,rso,shn,sox,tak,"
+    "loas,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,ogg,oma,ac4,osq,qcp,qoa,rm,rso,shn,sox,tak,"
     "truehd,tta,voc,vqf,w64,wav,webm,wsd,wv,xwma"
 )
 # Suffixes of files that hold audio alone, other than those of libsndfile.
@@ -44,7 +44,7 @@ TOLD_SECONDS = 0.2
 
 
 def damaged(name: str, got: float, total: float, remedy: str = REPAIR) -> AudioError:
-    """What is said of a file of which only ``got`` of ``total`` seconds can be read; 0 if unknown."""
+    """What is said of a file of which ``got`` of ``total`` seconds can be read; 0 if unknown."""
     of = f" of {total:.2f}" if total > got else ""
     return AudioError(f"{name} is damaged: only {got:.2f}{of} seconds can be read; {remedy}")
 
@@ -59,6 +59,7 @@ class MediaDecoder:
     Attributes:
         sample_rate: sampling rate in Hz.
         channels: number of channels.
+        end: place in the file after the last packet that was read, as far as FFmpeg tells.
 
     Raises:
         AudioError: there is no audio in the file.
@@ -133,7 +134,7 @@ class MediaDecoder:
         self.close()
         with optional_packages("any other format", "media"):
             import av
-        self._num_bytes = 0  # of the packets that were read
+        self.end = self._num_bytes = 0  # of the packets that were read
         options = {"format_whitelist": FORMATS, "protocol_whitelist": "none"}
         try:
             self._container = av.open(_Input(self._file), metadata_errors="ignore", options=options)
@@ -175,8 +176,7 @@ class MediaDecoder:
                 frames = packet.decode()
             except av.error.DecoderNotFoundError as error:
                 raise AudioError(
-                    f"{self._name} has audio in a format that FFmpeg cannot decode here: convert it "
-                    "first"
+                    f"{self._name} has audio that this FFmpeg has no decoder for: convert it first"
                 ) from error
             except av.error.FFmpegError:  # the decoders' own errors are of many kinds
                 failed.append(float((packet.duration or 0) * (packet.time_base or 0)))
@@ -214,6 +214,7 @@ class MediaDecoder:
                 if packet.pts is not None:
                     end = (packet.pts + (packet.duration or 0)) * packet.time_base
                 self._num_bytes += packet.size
+                self.end = max(self.end, (packet.pos or 0) + packet.size)
                 yield packet
         except av.error.FFmpegError as error:
             got, told = end - start, (self._stream.duration or 0) * self._stream.time_base
@@ -227,6 +228,7 @@ class _Input:
 
     def __init__(self, file: Readable) -> None:
         self._file = file
+        self.name = getattr(file, "name", "")  # by whose suffix FFmpeg knows some formats
         self._file.seek(0)
 
     def read(self, size: int) -> bytes:

@@ -85,7 +85,7 @@ def mpeg_begins(data: Searched, begin: int) -> bool:
 
 
 def mpeg_parts(data: Searched, begin: int) -> list[Readable]:
-    """The file itself if its first frame tells its length, or else views of all streams in it.
+    """The file itself if its first frame tells the truth, or else views of all streams in it.
 
     Args:
         data: the file.
@@ -94,8 +94,6 @@ def mpeg_parts(data: Searched, begin: int) -> list[Readable]:
     Returns:
         Nothing if there are no frames.
     """
-    if _is_told(data, begin):
-        return [data.file]
     streams = [stream for stream in _streams(data, begin) if stream.num_frames]
     if len(streams) == 1 and _is_plain(data, begin, streams[0]):
         return [data.file]
@@ -116,7 +114,7 @@ def hidden_mpeg_parts(data: Searched) -> list[Readable]:
     return [_view(data, stream) for stream in streams]
 
 
-def _is_told(data: Searched, begin: int) -> bool:
+def is_told(data: Searched, begin: int) -> bool:
     """Whether an info frame tells the number of frames of all that follows."""
     header = _header(data.at(begin, 4))
     if header is None or not _has_info(data, begin, header):
@@ -171,9 +169,7 @@ def stream_begins(data: Searched, begin: int, least: int = 1) -> bool:
     return True
 
 
-def next_stream(
-    data: Searched, begin: int, end: int | None = None, least: int = 1
-) -> int | None:
+def next_stream(data: Searched, begin: int, end: int | None = None, least: int = 1) -> int | None:
     """Where frames begin next, up to about ``end``."""
     while begin < (data.size if end is None else end):
         for match in _SYNC.finditer(data.at(begin, BLOCK)):

@@ -46,10 +46,19 @@ def unread_bytes(data: Searched, begin: int) -> int:
     pages = list(_pages(data, begin))
     ends = [*(page.place for page in pages[1:]), data.size]
     return sum(
-        min(end - page.place, page.size)
-        for page, end in zip(pages, ends)
-        if not page.is_whole
+        min(end - page.place, page.size) for page, end in zip(pages, ends) if not page.is_whole
     )
+
+
+def gaps(data: Searched, begin: int) -> Iterator[tuple[int, int]]:
+    """Begin and end of all that lies between pages and after them."""
+    for page in _pages(data, begin):
+        if page.is_whole:
+            if begin < page.place:
+                yield begin, page.place
+            begin = page.place + page.size
+    if begin < data.size:
+        yield begin, data.size
 
 
 def _checksum(page: bytes) -> int:
