@@ -304,7 +304,7 @@ class AudioReader:
 
     def _open(self, index: int) -> None:
         self.close()
-        if index == self._index + 1 and None not in (self._num_before, self._num_read):
+        if self._num_before is not None and self._num_read is not None:
             self._num_before += self._num_read
         self._index = index
         where = f"{self._name} is joined of {len(self._parts)} files, and number {index + 1}"
