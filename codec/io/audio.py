@@ -17,8 +17,8 @@ import soxr
 
 from codec.errors import AudioError, MissingPackageError
 from codec.io.checked import CheckedFile
-from codec.io.contents import hidden_parts_of, later_parts_of, parts_of
-from codec.io.media import MEDIA_SUFFIXES, REPAIR, TOLERATED_SECONDS, MediaDecoder
+from codec.io.contents import hidden_parts_of, later_parts_of, parts_of, unread_bytes
+from codec.io.media import MEDIA_SUFFIXES, REPAIR, TOLERATED_SECONDS, MediaDecoder, damaged
 from codec.io.views import FileView, Readable
 
 Samples = npt.NDArray[np.float32]
@@ -164,9 +164,11 @@ class AudioReader:
     def __init__(self, file: Readable, name: str, mono: bool) -> None:
         self._file, self._name, self._mono = file, name, mono
         self._parts, self._decoder = _open_first(file, name)
-        self._index, self._searched = 0, len(self._parts) > 1
-        # Samples that are read of the part that is open, from its beginning and without a seek.
+        self._index, self._searched = 0, False
+        # Samples that are read of the part that is open, from its beginning and without a seek,
+        # and of those before it.
         self._num_read: int | None = 0
+        self._num_before: int | None = 0
         self._expected = self._told()
         self.sample_rate = self._decoder.sample_rate
         self.channels = 1 if mono else self._decoder.channels
@@ -222,6 +224,7 @@ class AudioReader:
         if index != self._index:
             self._open(index)
         self._num_read = None if inner else 0  # positions after a seek may be inexact
+        self._num_before = None if sample else 0
         try:
             self._decoder.seek(inner)
         except soundfile.SoundFileError as error:
@@ -265,11 +268,10 @@ class AudioReader:
         decoder.seek(self._num_read)
 
     def _damaged(self, remedy: str = REPAIR) -> AudioError:
-        got, total = (self._num_read or 0) / self.sample_rate, self._expected / self.sample_rate
         part = f" (file {self._index + 1} of those joined in it)" if self._index else ""
-        return AudioError(
-            f"{self._name}{part} is damaged: only {got:.2f} of {total:.2f} seconds can be read; "
-            f"{remedy}"
+        got, total = self._num_read or 0, self._expected
+        return damaged(
+            f"{self._name}{part}", got / self.sample_rate, total / self.sample_rate, remedy
         )
 
     def _told(self) -> int:
@@ -278,16 +280,32 @@ class AudioReader:
 
     def _open_next(self) -> bool:
         """Go on with the next of the files that were joined, if there is one."""
-        if not self._searched:
+        at_end = not self._searched and self._index + 1 == len(self._parts)
+        if at_end:
             self._searched = True
-            self._parts += later_parts_of(self._file)
-        if self._index + 1 == len(self._parts):
-            return False
-        self._open(self._index + 1)
-        return True
+            end = self._decoder.end if isinstance(self._decoder, MediaDecoder) else None
+            self._parts += later_parts_of(self._file, self._parts, end)
+        if self._index + 1 < len(self._parts):
+            self._open(self._index + 1)
+            return True
+        if at_end:
+            self._check_unread()
+        return False
+
+    def _check_unread(self) -> None:
+        """Check that next to nothing of the file could not be read."""
+        if self._num_read is None or self._num_before is None:
+            return
+        unread, size = unread_bytes(self._file), self._file.seek(0, os.SEEK_END)
+        got = (self._num_before + self._num_read) / self.sample_rate
+        missing = got * unread / max(1, size - unread)
+        if unread and (missing > TOLERATED_SECONDS or not got):
+            raise damaged(self._name, got, got + missing)
 
     def _open(self, index: int) -> None:
         self.close()
+        if self._num_before is not None and self._num_read is not None:
+            self._num_before += self._num_read
         self._index = index
         where = f"{self._name} is joined of {len(self._parts)} files, and number {index + 1}"
         try:

@@ -10,10 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from codec.io.beginnings import file_begins
 from codec.io.views import Readable, Searched
 
-# The rest of a file that is too short to be missed, such as padding or an ID3v1 tag.
-SHORT = 256
+# The rest of a file that is too short to be missed, such as padding or an ID3v1 tag, in bytes and
+# as a share of a second.
+SHORT, SHORT_SHARE = 256, 25
+LARGEST_SAMPLE = 32  # bytes in plain audio of up to eight channels: blocks of codecs are larger
 TAGS = (b"ID3", b"TAG", b"APETAGEX")
 # Chunks that may be cut short at the end of a file.
 METADATA = (b"LIST", b"id3 ", b"bext", b"iXML", b"_PMX", b"cue ", b"smpl", b"afsp", b"PEAK")
@@ -60,11 +63,13 @@ WAV = Layout()
 W64 = Layout(first=40, id_size=16, size_size=8, counted=24, align=8, total=16, uncounted=0)
 AIFF = Layout(order="big", data=b"SSND", preamble=8)
 CAF = Layout(first=8, size_size=8, order="big", align=1, preamble=4, total=None)
+BW64 = b"BW64"  # RF64 under another name, which libsndfile does not know
 # The first bytes of a file; the place of its type, and the types.
 LAYOUTS = (
     (b"RIFF", 8, (b"WAVE",), WAV),
     (b"RIFX", 8, (b"WAVE",), Layout(order="big")),
     (b"RF64", 8, (b"WAVE",), WAV),
+    (BW64, 8, (b"WAVE",), WAV),
     (b"riff", 24, (b"wave",), W64),
     (b"FORM", 8, (b"AIFF", b"AIFC"), AIFF),
     (b"caff", 4, (b"\0\1",), CAF),
@@ -89,13 +94,16 @@ def layout_at(data: Searched, begin: int) -> Layout | None:
     return None
 
 
-def chunked_parts(data: Searched, begin: int, layout: Layout) -> list[Readable]:
-    """The file itself, or views with true lengths of all the chunked files that it is joined of.
+def chunked_parts(data: Searched, begin: int, layout: Layout) -> tuple[list[Readable], int]:
+    """All the chunked files that a file is joined of, and where they end.
 
     Args:
         data: the file.
         begin: where the first chunked file begins.
         layout: how that one stores chunks.
+
+    Returns:
+        The file itself, or views with true lengths.
     """
     parts: list[Readable] = []
     found: Layout | None = layout
@@ -103,7 +111,7 @@ def chunked_parts(data: Searched, begin: int, layout: Layout) -> list[Readable]:
         views, end = _parts_from(data, begin, found)
         parts += views
         begin, found = end, layout_at(data, end)
-    return parts
+    return parts, begin
 
 
 def _parts_from(data: Searched, begin: int, layout: Layout) -> tuple[list[Readable], int]:
@@ -118,12 +126,18 @@ def _parts_from(data: Searched, begin: int, layout: Layout) -> tuple[list[Readab
         position = chunk.end
     audio, ds64 = chunks[layout.data], chunks.get(b"ds64")
     claimed = audio.size
-    if ds64 is not None and claimed == 2**32 - 1:
-        claimed = int.from_bytes(data.at(ds64.begin + 8, 8), "little")
+    told = claimed if ds64 is None else int.from_bytes(data.at(ds64.begin + 8, 8), "little")
+    if claimed == 2**32 - 1:
+        claimed = told
+    short = _short(data, chunks, claimed)
     for end in (audio.begin + claimed, _aligned(begin, audio.begin + claimed, layout)):
-        file_end = _end_of_chunks(data, begin, end, layout)
-        if file_end is None:
+        found = _end_of_chunks(data, begin, end, layout, short)
+        if found is None:
             continue
+        file_end, more = found
+        magic = data.at(begin, 4)
+        if more or magic == BW64 or (magic == b"RF64" and told != claimed):
+            return [_rebuilt(data, begin, layout, chunks, [audio, *more])], file_end
         # libsndfile takes all that follows the audio of a W64 file for audio.
         if layout is W64 and end < file_end:
             return [data.view(begin, end)], file_end
@@ -131,6 +145,16 @@ def _parts_from(data: Searched, begin: int, layout: Layout) -> tuple[list[Readab
             return [data.view(begin, file_end)], file_end
         return [data.file], file_end
     return [*_repaired(data, begin, layout, chunks)], data.size
+
+
+def _short(data: Searched, chunks: dict[bytes, _Chunk], claimed: int) -> int:
+    """Bytes after the audio that are too few to be missed."""
+    if b"fmt " not in chunks:
+        return SHORT
+    rate = int.from_bytes(data.at(chunks[b"fmt "].begin + 8, 4), "little") or SHORT * SHORT_SHARE
+    block = _block_size(data, chunks)
+    # Of a block of a codec, all is needed.
+    return 0 if block > LARGEST_SAMPLE and claimed % block else min(SHORT, rate // SHORT_SHARE)
 
 
 def _chunk_at(data: Searched, begin: int, position: int, layout: Layout) -> _Chunk | None:
@@ -148,22 +172,39 @@ def _aligned(begin: int, position: int, layout: Layout) -> int:
     return position + (begin - position) % layout.align
 
 
-def _end_of_chunks(data: Searched, begin: int, position: int, layout: Layout) -> int | None:
-    """Where the chunked file ends whose audio ends at ``position``; None if that cannot be."""
+def _end_of_chunks(
+    data: Searched, begin: int, position: int, layout: Layout, short: int
+) -> tuple[int, list[_Chunk]] | None:
+    """Where the chunked file ends whose audio ends at ``position``, and the chunks of more audio.
+
+    None if its audio cannot end there.
+    """
+    more: list[_Chunk] = []
     for _ in range(MAX_CHUNKS):
         if position > data.size:
             return None
-        if data.size - position <= SHORT or data.at(position, 8).startswith(TAGS):
-            return data.size
-        if layout_at(data, position) is not None:
-            return position
+        if file_begins(data, position):
+            return position, more
+        if data.size - position <= short or data.at(position, 8).startswith(TAGS):
+            return data.size, more
         chunk = _chunk_at(data, begin, position, layout)
         if chunk is None:
             return None
         if chunk.begin + chunk.size > data.size:
-            return data.size if chunk.name in METADATA else None
+            return (data.size, more) if chunk.name in METADATA else None
+        more += [chunk] if chunk.name == layout.data and chunk.size > layout.preamble else []
         position = min(chunk.end, data.size)
     return None
+
+
+def _rebuilt(
+    data: Searched, begin: int, layout: Layout, chunks: dict[bytes, _Chunk], audio: list[_Chunk]
+) -> Readable:
+    """The audio of all its chunks as one."""
+    pieces = [(each.begin + layout.preamble, each.size - layout.preamble) for each in audio]
+    pieces = [(start, max(0, min(size, data.size - start))) for start, size in pieces]
+    size = sum(size for _, size in pieces)
+    return data.view(begin, pieces[0][0], _lengths(data, begin, layout, chunks, size), pieces)
 
 
 def _repaired(
@@ -190,17 +231,18 @@ def _lengths(
 ) -> dict[int, bytes]:
     """What the fields for lengths should hold, by their places, for ``size`` bytes of audio."""
     audio, ds64 = chunks[layout.data], chunks.get(b"ds64")
+    magic = {begin: b"RF64"} if data.at(begin, 4) == BW64 else {}
     length = layout.preamble + size
     whole = audio.begin - begin + length - layout.uncounted
     place = audio.begin - layout.size_size
     if ds64 is not None:
         numbers = (whole, length, size // _block_size(data, chunks))
         ds64_field = b"".join(number.to_bytes(8, "little") for number in numbers)
-        return {ds64.begin: ds64_field, place: b"\xff" * 4}
+        return {**magic, ds64.begin: ds64_field, place: b"\xff" * 4}
     fields = {place: length + layout.counted}
     if layout.total is not None:
         fields[begin + layout.total] = whole
-    return {
+    return magic | {
         place: value.to_bytes(layout.size_size, layout.order) for place, value in fields.items()
     }
 
@@ -217,17 +259,17 @@ def _block_size(data: Searched, chunks: dict[bytes, _Chunk]) -> int:
     return max(1, size)
 
 
-def au_parts(data: Searched, begin: int) -> list[Readable]:
+def au_parts(data: Searched, begin: int) -> tuple[list[Readable], int]:
     """As `chunked_parts`, for AU files, which have one length in their header and no chunks."""
     parts: list[Readable] = []
     while data.at(begin, 4) == AU:
         start, claimed = (int.from_bytes(data.at(begin + place, 4)) for place in (4, 8))
         end = begin + start + claimed
-        if 0 <= data.size - end <= SHORT or data.at(end, 8).startswith(TAGS):
+        if end > data.size or not file_begins(data, end):
+            if not 0 <= data.size - end <= SHORT and not data.at(end, 8).startswith(TAGS):
+                parts.append(data.view(begin, data.size, {begin + 8: b"\xff" * 4}))  # unknown
+                return parts, data.size
             end = data.size
-        elif data.at(end, 4) != AU:
-            parts.append(data.view(begin, data.size, {begin + 8: b"\xff" * 4}))  # unknown
-            return parts
         parts.append(data.view(begin, end) if begin or end < data.size else data.file)
         begin = end
-    return parts
+    return parts, begin

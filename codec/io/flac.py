@@ -50,6 +50,16 @@ def later_flac_parts(data: Searched, begin: int) -> list[Readable]:
     return list(_parts(data, begin))[1:]
 
 
+def audio_begin(data: Searched, begin: int) -> int:
+    """Where the blocks before the audio end, which may hold the beginning of a WAV file."""
+    begin += len(MAGIC)
+    is_last = False
+    while not is_last and len(head := data.at(begin, 4)) == 4:
+        is_last = head[0] >= 128
+        begin += 4 + int.from_bytes(head[1:])
+    return begin
+
+
 def _parts(data: Searched, begin: int) -> Iterator[Readable]:
     while begin < data.size:
         found = (data.find(start, begin + 1) for start in _STARTS)

@@ -5,6 +5,7 @@ PyAV brings FFmpeg's libraries, with the extra ``media``.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ Samples = npt.NDArray[np.float32]
 # Containers that hold audio themselves: the others are lists of files and addresses to open.
 FORMATS = (
     "aa,aac,aax,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,bonk,caf,dsf,dts,dtshd,eac3,flac,flv,gsm,iff,"
-    "loas,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,nut,ogg,oma,ac4,osq,qcp,qoa,rm,rso,shn,sox,tak,"
+    "loas,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,ogg,oma,ac4,osq,qcp,qoa,rm,rso,shn,sox,tak,"
     "truehd,tta,voc,vqf,w64,wav,webm,wsd,wv,xwma"
 )
 # Suffixes of files that hold audio alone, other than those of libsndfile.
@@ -36,6 +37,16 @@ MEDIA_SUFFIXES = (
 TOLERATED_SECONDS = 0.05
 """So much of a file may be impossible to decode: lengths in headers are slightly inexact."""
 REPAIR = "repair it, or convert what can be read to wav"
+# Containers that tell the length; of the others FFmpeg guesses it from size and bitrate.
+WITH_LENGTH = ("matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "avi")
+TOLD_SECONDS = 0.2
+"""The same for lengths that containers tell, which decoders do not reach to the sample."""
+
+
+def damaged(name: str, got: float, total: float, remedy: str = REPAIR) -> AudioError:
+    """What is said of a file of which ``got`` of ``total`` seconds can be read; 0 if unknown."""
+    of = f" of {total:.2f}" if total > got else ""
+    return AudioError(f"{name} is damaged: only {got:.2f}{of} seconds can be read; {remedy}")
 
 
 class MediaDecoder:
@@ -48,6 +59,7 @@ class MediaDecoder:
     Attributes:
         sample_rate: sampling rate in Hz.
         channels: number of channels.
+        end: place in the file after the last packet that was read, as far as FFmpeg tells.
 
     Raises:
         AudioError: there is no audio in the file.
@@ -86,7 +98,7 @@ class MediaDecoder:
             AudioError: a part of the file cannot be decoded.
         """
         blocks, missing = [self._pending], num_samples - self._pending.shape[1]
-        while missing > 0 and (block := next(self._blocks, None)) is not None:
+        while missing > 0 and (block := self._next_block()) is not None:
             blocks.append(block)
             missing -= block.shape[1]
         whole = np.concatenate(blocks, axis=1)
@@ -109,27 +121,31 @@ class MediaDecoder:
     def _restart(self) -> None:
         self._open()
         self._blocks = self._decode()
+        first = self._next_block()
+        self._pending = self._pending[:, :0] if first is None else first
+
+    def _next_block(self) -> Samples | None:
         try:
-            self._pending = next(self._blocks, self._pending[:, :0])
-        except ValueError as error:
-            raise AudioError(f"{self._name} cannot be decoded: {error}") from error
+            return next(self._blocks, None)
+        except (ValueError, OSError) as error:
+            raise AudioError(f"{self._name} cannot be decoded: {error}; {REPAIR}") from error
 
     def _open(self) -> None:
         self.close()
         with optional_packages("any other format", "media"):
             import av
-        self._file.seek(0)
+        self.end = self._num_bytes = 0  # of the packets that were read
         options = {"format_whitelist": FORMATS, "protocol_whitelist": "none"}
         try:
-            self._container = av.open(self._file, metadata_errors="ignore", options=options)
+            self._container = av.open(_Input(self._file), metadata_errors="ignore", options=options)
         except av.error.FFmpegError as error:
             raise AudioError(
                 f"{self._name} is not audio that libsndfile reads (wav, flac, mp3, ogg, ...), nor "
                 "FFmpeg: convert it first"
             ) from error
-        if not self._container.streams.audio:
-            raise AudioError(f"{self._name} has no audio stream: give a file with sound")
         self._stream = self._container.streams.best("audio")
+        if self._stream is None:
+            raise AudioError(f"{self._name} has no audio stream: give a file with sound")
 
     def _decode(self) -> Iterator[Samples]:
         """All samples ``[C, n]``, in the rate and layout of the first frame."""
@@ -158,7 +174,11 @@ class MediaDecoder:
         for packet in self._packets():
             try:
                 frames = packet.decode()
-            except av.error.InvalidDataError:
+            except av.error.DecoderNotFoundError as error:
+                raise AudioError(
+                    f"{self._name} has audio that this FFmpeg has no decoder for: convert it first"
+                ) from error
+            except av.error.FFmpegError:  # the decoders' own errors are of many kinds
                 failed.append(float((packet.duration or 0) * (packet.time_base or 0)))
                 continue
             if frames:  # one at the beginning may be what is left of something that was cut
@@ -169,27 +189,59 @@ class MediaDecoder:
                 yield frame
         lost += sum(failed)
         if lost > TOLERATED_SECONDS:
-            raise AudioError(
-                f"{self._name} is damaged: only {given:.2f} of {given + lost:.2f} seconds can be "
-                f"read; {REPAIR}"
-            )
+            raise damaged(self._name, given, given + lost)
+        told = self._told()
+        # Of a file that was cut short, nothing is unread.
+        unread = 1 - self._num_bytes / max(1, self._file.seek(0, os.SEEK_END))
+        if told - given > TOLD_SECONDS and unread > (1 - given / told) / 2:
+            raise damaged(self._name, given, told)
+
+    def _told(self) -> float:
+        """Seconds of the stream according to the container; 0 if it does not say."""
+        if self._container.format.name not in WITH_LENGTH:
+            return 0.0
+        if self._stream.duration is not None:
+            return float(self._stream.duration * self._stream.time_base)
+        others = len(self._container.streams) - 1  # they may be longer
+        return 0.0 if others else (self._container.duration or 0) / 1e6
 
     def _packets(self) -> Iterator[Packet[AudioStream]]:
         import av
 
-        end = 0.0
+        end = start = (self._stream.start_time or 0) * self._stream.time_base
         try:
             for packet in self._container.demux(self._stream):
                 if packet.pts is not None:
-                    end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                    end = (packet.pts + (packet.duration or 0)) * packet.time_base
+                self._num_bytes += packet.size
+                self.end = max(self.end, (packet.pos or 0) + packet.size)
                 yield packet
-        except av.error.InvalidDataError as error:
-            told = float((self._stream.duration or 0) * self._stream.time_base)
-            if abs(end - told) > TOLERATED_SECONDS:  # else it is something at the end of the file
-                raise AudioError(
-                    f"{self._name} is damaged: only {end:.2f} of {told:.2f} seconds can be read; "
-                    f"{REPAIR}"
-                ) from error
+        except av.error.FFmpegError as error:
+            got, told = end - start, (self._stream.duration or 0) * self._stream.time_base
+            # Else it is something at the end of the file.
+            if not told or told - got > TOLERATED_SECONDS:
+                raise damaged(self._name, float(got), float(told)) from error
+
+
+class _Input:
+    """A file as PyAV reads it, which reports errors of its methods to standard error."""
+
+    def __init__(self, file: Readable) -> None:
+        self._file = file
+        self.name = getattr(file, "name", "")  # by whose suffix FFmpeg knows some formats
+        self._file.seek(0)
+
+    def read(self, size: int) -> bytes:
+        return self._file.read(size) or b""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except (OSError, ValueError):  # before the beginning, in a damaged file
+            return -1
+
+    def tell(self) -> int:
+        return self._file.tell()
 
 
 def _converted(resampler: AudioResampler, frame: AudioFrame | None) -> Iterator[Samples]:

@@ -85,7 +85,7 @@ def mpeg_begins(data: Searched, begin: int) -> bool:
 
 
 def mpeg_parts(data: Searched, begin: int) -> list[Readable]:
-    """The file itself if its first frame tells its length, or else views of all streams in it.
+    """The file itself if its first frame tells the truth, or else views of all streams in it.
 
     Args:
         data: the file.
@@ -94,8 +94,6 @@ def mpeg_parts(data: Searched, begin: int) -> list[Readable]:
     Returns:
         Nothing if there are no frames.
     """
-    if _is_told(data, begin):
-        return [data.file]
     streams = [stream for stream in _streams(data, begin) if stream.num_frames]
     if len(streams) == 1 and _is_plain(data, begin, streams[0]):
         return [data.file]
@@ -104,7 +102,7 @@ def mpeg_parts(data: Searched, begin: int) -> list[Readable]:
 
 def hidden_mpeg_parts(data: Searched) -> list[Readable]:
     """As `mpeg_parts`, for a file that begins with something else, but holds little else."""
-    begin = _find(data, 0, MAX_JUNK)
+    begin = next_stream(data, 0, MAX_JUNK)
     if begin is None:
         return []
     streams = [stream for stream in _streams(data, begin) if stream.num_frames]
@@ -116,7 +114,7 @@ def hidden_mpeg_parts(data: Searched) -> list[Readable]:
     return [_view(data, stream) for stream in streams]
 
 
-def _is_told(data: Searched, begin: int) -> bool:
+def is_told(data: Searched, begin: int) -> bool:
     """Whether an info frame tells the number of frames of all that follows."""
     header = _header(data.at(begin, 4))
     if header is None or not _has_info(data, begin, header):
@@ -151,25 +149,31 @@ def _numbers(data: Searched, mark: int) -> list[int]:
     return [int.from_bytes(content[place : place + 4]) for place in (0, 4, 8)]
 
 
-def _in_a_row(data: Searched, begin: int) -> bool:
-    """Whether several frames of one format begin there, or as many as there is room for."""
+def stream_begins(data: Searched, begin: int, least: int = 1) -> bool:
+    """Whether several frames of one format begin there, or all that there is room for.
+
+    Args:
+        data: the file.
+        begin: the place.
+        least: fewest frames, where the file ends after them.
+    """
     found = None
-    for _ in range(_IN_A_ROW):
+    for count in range(1, _IN_A_ROW + 1):
         header = _header(data.at(begin, 4))
         if header is None or found not in (None, header.format):
             return False
         found = header.format
         begin += header.length
         if begin >= data.size:
-            return begin == data.size
+            return begin == data.size and count >= least
     return True
 
 
-def _find(data: Searched, begin: int, end: int | None = None) -> int | None:
+def next_stream(data: Searched, begin: int, end: int | None = None, least: int = 1) -> int | None:
     """Where frames begin next, up to about ``end``."""
     while begin < (data.size if end is None else end):
         for match in _SYNC.finditer(data.at(begin, BLOCK)):
-            if _in_a_row(data, begin + match.start()):
+            if stream_begins(data, begin + match.start(), least):
                 return begin + match.start()
         begin += BLOCK - 2
     return None
@@ -178,7 +182,7 @@ def _find(data: Searched, begin: int, end: int | None = None) -> int | None:
 def _streams(data: Searched, begin: int) -> Iterator[_Stream]:
     """All streams, in order: one ends where the format changes or the info frame of another is."""
     stream: _Stream | None = None
-    while (start := _find(data, begin)) is not None:
+    while (start := next_stream(data, begin)) is not None:
         first = _header(data.at(start, 4))
         assert first is not None
         has_info = _has_info(data, start, first)

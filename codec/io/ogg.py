@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from codec.io.views import Readable, Searched
 
@@ -25,10 +27,10 @@ def ogg_parts(data: Searched, begin: int) -> list[Readable]:
     tail = data.at(max(begin, data.size - 2 * _MAX_PAGE), 2 * _MAX_PAGE)
     last = tail.rfind(MAGIC)
     streams = set()
-    for place, flags in _pages(data, begin):
-        if not flags & _FIRST:
+    for page in _pages(data, begin):
+        if not page.is_first:
             break
-        streams.add(data.at(place + 14, 4))
+        streams.add(data.at(page.place + 14, 4))
     if tail[last + 14 : last + 18] in streams:
         return [data.file]
     return _parts(data, begin)
@@ -39,26 +41,59 @@ def later_ogg_parts(data: Searched, begin: int) -> list[Readable]:
     return _parts(data, begin)[1:]
 
 
+def unread_bytes(data: Searched, begin: int) -> int:
+    """Bytes of pages that are cut short or have a wrong checksum: none of their audio is read."""
+    pages = list(_pages(data, begin))
+    ends = [*(page.place for page in pages[1:]), data.size]
+    return sum(
+        min(end - page.place, page.size) for page, end in zip(pages, ends) if not page.is_whole
+    )
+
+
+def gaps(data: Searched, begin: int) -> Iterator[tuple[int, int]]:
+    """Begin and end of all that lies between pages and after them."""
+    for page in _pages(data, begin):
+        if page.is_whole:
+            if begin < page.place:
+                yield begin, page.place
+            begin = page.place + page.size
+    if begin < data.size:
+        yield begin, data.size
+
+
+def _checksum(page: bytes) -> int:
+    """Of a page, most significant bit first; zlib has the same polynomial the other way round."""
+    bits = (page[:22] + bytes(4) + page[26:]).translate(_REVERSED)
+    return int(f"{zlib.crc32(bits, 2**32 - 1) ^ 2**32 - 1:032b}"[::-1], 2)
+
+
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
 def _parts(data: Searched, begin: int) -> list[Readable]:
     starts = [begin]
-    before = _FIRST
-    for place, flags in _pages(data, begin):
-        if flags & _FIRST and not before & _FIRST:
-            starts.append(place)
-        before = flags
+    before = True
+    for page in _pages(data, begin):
+        if page.is_first and not before:
+            starts.append(page.place)
+        before = page.is_first
     return [data.view(*ends) for ends in zip(starts, [*starts[1:], data.size], strict=True)]
 
 
-def _pages(data: Searched, begin: int) -> Iterator[tuple[int, int]]:
-    """Place and flags of every page."""
-    while True:
-        head = data.at(begin, _HEAD)
-        if not head.startswith(MAGIC):
-            begin = data.find(MAGIC, begin)
-            if begin < 0:
-                return
-            head = data.at(begin, _HEAD)
-        if len(head) < _HEAD:
-            return
-        yield begin, head[5]
-        begin += _HEAD + head[26] + sum(data.at(begin + _HEAD, head[26]))
+class _Page(NamedTuple):
+    place: int
+    size: int
+    is_first: bool
+    """Whether it begins a stream."""
+    is_whole: bool
+    """Whether it is there to its end and undamaged."""
+
+
+def _pages(data: Searched, begin: int) -> Iterator[_Page]:
+    while (begin := data.find(MAGIC, begin)) >= 0 and len(data.at(begin, _HEAD)) == _HEAD:
+        segments = data.at(begin, _HEAD)[26]
+        size = _HEAD + segments + sum(data.at(begin + _HEAD, segments))
+        page = data.at(begin, size)
+        is_whole = len(page) == size and _checksum(page) == int.from_bytes(page[22:26], "little")
+        yield _Page(begin, size, bool(page[5] & _FIRST), is_whole)
+        begin += size if is_whole else len(MAGIC)

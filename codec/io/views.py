@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, BinaryIO, TypeAlias
 
@@ -123,6 +124,14 @@ class Searched:
                 return begin + found
             begin += BLOCK - len(wanted) + 1
         return -1
+
+    def matches(self, pattern: re.Pattern[bytes], begin: int, longest: int) -> Iterator[int]:
+        """Places from ``begin`` at which a pattern matches that is not longer than ``longest``."""
+        while begin < self.size:
+            for match in pattern.finditer(self.at(begin, BLOCK + longest)):
+                if match.start() < BLOCK:
+                    yield begin + match.start()
+            begin += BLOCK
 
     def view(
         self,

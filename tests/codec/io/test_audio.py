@@ -7,7 +7,7 @@ import resource
 import struct
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -296,6 +296,118 @@ def test_without_pyav_the_error_names_the_extra(
     data = put(coded("FLAC", samples=np.resize(NOISE, 60_000)), 60_000, bytes(200))
     with pytest.raises(AudioError, match=r"of 2\.50 seconds.*aecodec\[media\]"):
         num_read(data, tmp_path)
+
+
+def chunk(name: bytes, content: bytes) -> bytes:
+    return name + len(content).to_bytes(4, "little") + content
+
+
+def test_all_chunks_of_audio_in_a_wav_file_are_read(tmp_path: Path) -> None:
+    data = coded("WAV")
+    start = data.index(b"data")
+    head, audio = data[:start], data[start + 8 :]
+    for rest in (
+        chunk(b"data", audio),
+        chunk(b"LIST", b"INFO" + bytes(500)) + chunk(b"data", audio),
+    ):
+        assert num_read(data + rest, tmp_path) == 2 * LENGTH
+    pieces = [chunk(b"data", audio[begin : begin + 8_000]) for begin in range(0, len(audio), 8_000)]
+    assert num_read(head + b"".join(pieces), tmp_path) == LENGTH
+    with open_audio(tmp_path / "a.bin") as reader:
+        whole, _ = soundfile.read(io.BytesIO(data), dtype="float32")
+        assert np.array_equal(reader.read(LENGTH)[0], whole)
+
+
+@pytest.mark.parametrize("magic", [b"RF64", b"BW64"])
+@pytest.mark.parametrize("told", [0, LENGTH, 2 * LENGTH, 2**63])
+@pytest.mark.parametrize("length", [2 * LENGTH, 2**32 - 1])
+def test_the_two_lengths_of_a_long_wav_file_may_both_be_wrong(
+    tmp_path: Path, magic: bytes, told: int, length: int
+) -> None:
+    data = coded("RF64")
+    data = put(magic + data[4:], data.index(b"ds64") + 16, told.to_bytes(8, "little"))
+    data = put(data, data.index(b"data") + 4, length.to_bytes(4, "little"))
+    assert num_read(data, tmp_path) == LENGTH
+
+
+def test_the_last_block_of_a_codec_in_a_wav_file_is_not_taken_for_padding(tmp_path: Path) -> None:
+    for subtype in ("MS_ADPCM", "GSM610"):
+        data = coded("WAV", subtype)
+        place = data.index(b"data") + 4
+        length = int.from_bytes(data[place : place + 4], "little")
+        for missing in (2, 130):
+            wrong = put(data, place, (length - missing).to_bytes(4, "little"))
+            assert num_read(wrong, tmp_path) >= num_read(data, tmp_path) - 0.05 * RATE
+
+
+KINDS = [("WAV", "PCM_16"), ("AU", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "VORBIS")]
+
+
+@pytest.mark.parametrize("first", [*KINDS, ("MP3", "MPEG_LAYER_III")])
+@pytest.mark.parametrize("second", [*KINDS, ("MP3", "MPEG_LAYER_III")])
+def test_files_of_different_kinds_that_are_joined_are_all_read(
+    tmp_path: Path, first: tuple[str, str], second: tuple[str, str]
+) -> None:
+    one, other = coded(*first), coded(*second, NOISE[:7_000])
+    assert num_read(one + other, tmp_path) == LENGTH + 7_000
+    assert num_read(one + other + one, tmp_path) == 2 * LENGTH + 7_000
+
+
+def test_what_is_joined_and_cannot_be_read_is_refused_by_its_place(tmp_path: Path) -> None:
+    phone = media(tmp_path / "a.m4a", "ipod").read_bytes()
+    for data in (phone + phone, coded("FLAC") + phone, coded("WAV") + phone):
+        with pytest.raises(AudioError, match="number 2 cannot be read: divide it"):
+            num_read(data, tmp_path)
+    changing = 20 * (coded("WAV", samples=NOISE[:100]) + coded("AU", samples=NOISE[:100]))
+    with pytest.raises(AudioError, match="cannot be read: divide it"):
+        num_read(changing, tmp_path)
+
+
+def test_the_beginning_of_a_wav_file_inside_another_is_not_taken_for_one(tmp_path: Path) -> None:
+    data = coded("FLAC")  # as flac --keep-foreign-metadata writes it
+    foreign = b"riff" + coded("WAV")[:44]
+    block = b"\x02" + len(foreign).to_bytes(3) + foreign
+    assert num_read(data[:42] + block + data[42:], tmp_path) == LENGTH
+
+
+def test_damaged_pages_of_an_ogg_file_are_reported(tmp_path: Path) -> None:
+    data = coded("OGG", "VORBIS", np.resize(NOISE, 200_000))
+    places = [place for place in range(len(data)) if data.startswith(b"OggS", place)]
+    seen = r"is damaged: only \d\.\d\d of \d\.\d\d seconds can be read"
+    middle = (places[-1] + places[-2]) // 2
+    for wrong in (
+        data[: places[-1] + 800],
+        data[: places[3] + 900],
+        put(data, middle, bytes(4)),
+    ):
+        with pytest.raises(AudioError, match=seen):
+            num_read(wrong, tmp_path)
+    assert num_read(data + bytes(5_000), tmp_path) == 200_000
+
+
+def test_a_container_whose_middle_is_damaged_is_reported(tmp_path: Path) -> None:
+    data = media(tmp_path / "a.mka", "matroska").read_bytes()
+    place = len(data) // 3
+    with pytest.raises(AudioError, match="is damaged: only"):
+        num_read(put(data, place, bytes(len(data) // 3)), tmp_path)
+
+
+def test_errors_of_decoders_are_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.ac3"
+    with av.open(str(path), "w", format="ac3") as out:
+        audio = out.add_stream("ac3", rate=48_000, layout="mono")
+        samples = av.AudioFrame.from_ndarray(np.resize(NOISE, 60_000)[None], "fltp", "mono")
+        samples.sample_rate = 48_000
+        out.mux([*audio.encode(samples), *audio.encode(None)])
+    data = path.read_bytes()
+    assert num_read(data + bytes(5_000), tmp_path) > 59_000
+    for place in range(500, len(data), 997):
+        with suppress(AudioError):
+            num_read(put(data, place, b"\x55\xaa"), tmp_path)
+    wrong = coded("WAV")
+    with pytest.raises(AudioError, match="no audio stream"):  # no channels
+        num_read(put(wrong, wrong.index(b"fmt ") + 10, bytes(2)), tmp_path)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 @contextmanager
