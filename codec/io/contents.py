@@ -48,6 +48,13 @@ def hidden_parts_of(file: Readable) -> list[Readable]:
     return mpeg.hidden_mpeg_parts(Searched(file))
 
 
+def without_tags(file: Readable) -> Readable | None:
+    """A view of what follows the ID3v2 tags at the beginning of a file; None if it has none."""
+    data = Searched(file)
+    begin = _after_tags(data)
+    return data.view(begin, data.size) if 0 < begin < data.size else None
+
+
 def _after_tags(data: Searched) -> int:
     """Where the ID3v2 tags at the beginning of a file end."""
     begin = 0

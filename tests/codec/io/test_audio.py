@@ -267,6 +267,13 @@ def test_what_libsndfile_does_not_read_is_read_through_pyav(
             assert reader.read(LENGTH).shape[1] == min(LENGTH, whole.shape[1])
 
 
+@pytest.mark.parametrize("container", ["ipod", "matroska", "adts"])
+def test_tags_in_front_of_any_container_are_skipped(tmp_path: Path, container: str) -> None:
+    data = media(tmp_path / "a.bin", container).read_bytes()
+    tagged = b"ID3\3\0\0\0\0\x0f\0" + bytes(15 * 128) + data
+    assert num_read(tagged, tmp_path) == num_read(data, tmp_path) > LENGTH
+
+
 def test_the_sound_of_a_video_is_read_and_a_video_without_sound_is_refused(tmp_path: Path) -> None:
     with open_audio(media(tmp_path / "a.mp4", "mp4", picture=True)) as reader:
         assert abs(reader.read(2 * LENGTH).shape[1] - LENGTH) <= 0.1 * RATE
