@@ -86,7 +86,7 @@ class MediaDecoder:
             AudioError: a part of the file cannot be decoded.
         """
         blocks, missing = [self._pending], num_samples - self._pending.shape[1]
-        while missing > 0 and (block := next(self._blocks, None)) is not None:
+        while missing > 0 and (block := self._next()) is not None:
             blocks.append(block)
             missing -= block.shape[1]
         whole = np.concatenate(blocks, axis=1)
@@ -109,10 +109,22 @@ class MediaDecoder:
     def _restart(self) -> None:
         self._open()
         self._blocks = self._decode()
+        first = self._next()
+        self._pending = self._pending[:, :0] if first is None else first
+
+    def _next(self) -> Samples | None:
+        """The next block; None at the end."""
+        import av
+
         try:
-            self._pending = next(self._blocks, self._pending[:, :0])
-        except ValueError as error:
-            raise AudioError(f"{self._name} cannot be decoded: {error}") from error
+            return next(self._blocks, None)
+        except (av.error.FFmpegError, ValueError) as error:
+            if isinstance(error, MemoryError):
+                raise
+            reason = getattr(error, "strerror", error)
+            raise AudioError(
+                f"{self._name} cannot be decoded: {reason}; convert it first"
+            ) from error
 
     def _open(self) -> None:
         self.close()
@@ -158,7 +170,9 @@ class MediaDecoder:
         for packet in self._packets():
             try:
                 frames = packet.decode()
-            except av.error.InvalidDataError:
+            except av.error.FFmpegError as error:
+                if isinstance(error, MemoryError | LookupError):  # no fault of the packet
+                    raise
                 failed.append(float((packet.duration or 0) * (packet.time_base or 0)))
                 continue
             if frames:  # one at the beginning may be what is left of something that was cut
@@ -183,7 +197,9 @@ class MediaDecoder:
                 if packet.pts is not None:
                     end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
                 yield packet
-        except av.error.InvalidDataError as error:
+        except av.error.FFmpegError as error:
+            if isinstance(error, MemoryError):
+                raise
             told = float((self._stream.duration or 0) * self._stream.time_base)
             if abs(end - told) > TOLERATED_SECONDS:  # else it is something at the end of the file
                 raise AudioError(

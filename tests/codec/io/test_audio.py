@@ -282,6 +282,25 @@ def test_the_sound_of_a_video_is_read_and_a_video_without_sound_is_refused(tmp_p
         pass
 
 
+@pytest.mark.parametrize("damage", [b"\0", b"\x55", b"\xff"])
+def test_whatever_error_ffmpeg_has_with_a_damaged_file_it_is_refused_with_its_seconds(
+    tmp_path: Path, damage: bytes
+) -> None:
+    data = media(tmp_path / "a.m4a", "ipod").read_bytes()
+    data = put(data, data.index(b"mdat") + 5_000, damage * 400)
+    with pytest.raises(AudioError, match=r"is damaged: only 1\.\d\d of 1\.\d\d seconds"):
+        num_read(data, tmp_path)
+
+
+def test_what_ffmpeg_cannot_decode_is_refused_in_one_line(tmp_path: Path) -> None:
+    data = media(tmp_path / "a.mka", "matroska").read_bytes()
+    with pytest.raises(AudioError, match="cannot be decoded: Decoder not found; convert it first"):
+        num_read(data.replace(b"A_AAC", b"A_XXX"), tmp_path)
+    no_packets = b"MPCKSH\x0f\x95\xfa\xc1\x14\x08\x81\x89\x87\x44" + bytes(100)
+    with pytest.raises(AudioError, match=r"only 0\.00 of 50\.91 seconds can be read"):
+        num_read(no_packets, tmp_path)
+
+
 def test_a_list_of_addresses_is_not_followed(tmp_path: Path) -> None:
     coded_path = tmp_path / "secret.wav"
     coded_path.write_bytes(coded("WAV"))
