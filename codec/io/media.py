@@ -139,9 +139,9 @@ class MediaDecoder:
                 f"{self._name} is not audio that libsndfile reads (wav, flac, mp3, ogg, ...), nor "
                 "FFmpeg: convert it first"
             ) from error
-        if not self._container.streams.audio:
-            raise AudioError(f"{self._name} has no audio stream: give a file with sound")
         self._stream = self._container.streams.best("audio")
+        if self._stream is None:
+            raise AudioError(f"{self._name} has no audio stream: give a file with sound")
 
     def _decode(self) -> Iterator[Samples]:
         """All samples ``[C, n]``, in the rate and layout of the first frame."""

@@ -296,9 +296,11 @@ def test_what_ffmpeg_cannot_decode_is_refused_in_one_line(tmp_path: Path) -> Non
     data = media(tmp_path / "a.mka", "matroska").read_bytes()
     with pytest.raises(AudioError, match="cannot be decoded: Decoder not found; convert it first"):
         num_read(data.replace(b"A_AAC", b"A_XXX"), tmp_path)
-    no_packets = b"MPCKSH\x0f\x95\xfa\xc1\x14\x08\x81\x89\x87\x44" + bytes(100)
+    musepack = b"MPCKSH\x0f\x95\xfa\xc1\x14\x08\x81\x89\x87\x44"
     with pytest.raises(AudioError, match=r"only 0\.00 of 50\.91 seconds can be read"):
-        num_read(no_packets, tmp_path)
+        num_read(musepack + bytes(100), tmp_path)
+    with pytest.raises(AudioError, match="has no audio stream"):
+        num_read(musepack + b"\0\x80" + bytes(100), tmp_path)
 
 
 def test_a_list_of_addresses_is_not_followed(tmp_path: Path) -> None:
