@@ -123,7 +123,7 @@ def cases() -> list[Case]:
         Case("as few bytes as are allowed, 26 channels", "decode", empty(26, 1, least)),
         Case("20 packets of 10 s without payload", "list", empty(1, 20)),
         Case("1000 of them, 104 channels", "list", empty(104, 1000)),
-        Case("the same, 2 codebooks", "peel", empty(1, 20, 0, 2)),
+        Case("20 of them, 2 codebooks", "peel", empty(1, 20, 0, 2)),
         Case("1000 packets of 10 s without payload", "cut", empty(1, 1000)),
         Case("8 channels, all missing", "decode", missing(replace(plain, channels=8), 500)),
         Case("2.4 s of 8 channels missing", "decode", missing(replace(plain, channels=8), 120)),
@@ -206,7 +206,7 @@ def row(case: Case, size: int, cost: Cost) -> str:
 
 
 HEAD = """\
-| file | command | bytes | result | bytes of output | by byte | memory, MiB | seconds |
+| file | command | bytes | result | bytes of output | per byte | memory, MiB | seconds |
 |---|---|---|---|---|---|---|---|"""
 
 

@@ -17,7 +17,13 @@ import soxr
 
 from codec.errors import AudioError, MissingPackageError
 from codec.io.checked import CheckedFile
-from codec.io.contents import hidden_parts_of, later_parts_of, parts_of, unread_bytes
+from codec.io.contents import (
+    hidden_parts_of,
+    later_parts_of,
+    parts_of,
+    unread_bytes,
+    without_tags,
+)
 from codec.io.media import MEDIA_SUFFIXES, REPAIR, TOLERATED_SECONDS, MediaDecoder, damaged
 from codec.io.views import FileView, Readable
 
@@ -349,6 +355,11 @@ def _open_first(file: Readable, name: str) -> tuple[list[Readable], _Decoder]:
         raise AudioError(
             f"{name} is not audio that libsndfile reads (wav, flac, mp3, ogg, ...); {error}"
         ) from error
+    except AudioError:
+        # FFmpeg counts from the beginning of the file where places in it are stored.
+        if (untagged := without_tags(file)) is None:
+            raise
+    return [untagged], MediaDecoder(untagged, name)
 
 
 @contextmanager

@@ -111,3 +111,10 @@ def hidden_parts_of(file: Readable) -> list[Readable]:
     begin = after_tags(data)
     is_other = has_beginning(data, begin) and layout_at(data, begin) is None
     return [] if is_other else mpeg.hidden_mpeg_parts(data)
+
+
+def without_tags(file: Readable) -> Readable | None:
+    """A view of what follows the ID3v2 tags at the beginning of a file; None if it has none."""
+    data = Searched(file)
+    begin = after_tags(data)
+    return data.view(begin, data.size) if 0 < begin < data.size else None

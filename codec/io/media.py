@@ -125,10 +125,18 @@ class MediaDecoder:
         self._pending = self._pending[:, :0] if first is None else first
 
     def _next_block(self) -> Samples | None:
+        """The next block; None at the end."""
+        import av
+
         try:
             return next(self._blocks, None)
-        except (ValueError, OSError) as error:
-            raise AudioError(f"{self._name} cannot be decoded: {error}; {REPAIR}") from error
+        except (av.error.FFmpegError, ValueError, OSError) as error:
+            if isinstance(error, MemoryError):
+                raise
+            reason = getattr(error, "strerror", error)
+            raise AudioError(
+                f"{self._name} cannot be decoded: {reason}; convert it first"
+            ) from error
 
     def _open(self) -> None:
         self.close()
@@ -174,11 +182,9 @@ class MediaDecoder:
         for packet in self._packets():
             try:
                 frames = packet.decode()
-            except av.error.DecoderNotFoundError as error:
-                raise AudioError(
-                    f"{self._name} has audio that this FFmpeg has no decoder for: convert it first"
-                ) from error
-            except av.error.FFmpegError:  # the decoders' own errors are of many kinds
+            except av.error.FFmpegError as error:  # the decoders' own errors are of many kinds
+                if isinstance(error, MemoryError | LookupError):  # no fault of the packet
+                    raise
                 failed.append(float((packet.duration or 0) * (packet.time_base or 0)))
                 continue
             if frames:  # one at the beginning may be what is left of something that was cut
@@ -217,6 +223,8 @@ class MediaDecoder:
                 self.end = max(self.end, (packet.pos or 0) + packet.size)
                 yield packet
         except av.error.FFmpegError as error:
+            if isinstance(error, MemoryError):
+                raise
             got, told = end - start, (self._stream.duration or 0) * self._stream.time_base
             # Else it is something at the end of the file.
             if not told or told - got > TOLERATED_SECONDS:

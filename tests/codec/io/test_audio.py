@@ -267,12 +267,40 @@ def test_what_libsndfile_does_not_read_is_read_through_pyav(
             assert reader.read(LENGTH).shape[1] == min(LENGTH, whole.shape[1])
 
 
+@pytest.mark.parametrize("container", ["ipod", "matroska", "adts"])
+def test_tags_in_front_of_any_container_are_skipped(tmp_path: Path, container: str) -> None:
+    data = media(tmp_path / "a.bin", container).read_bytes()
+    tagged = b"ID3\3\0\0\0\0\x0f\0" + bytes(15 * 128) + data
+    assert num_read(tagged, tmp_path) == num_read(data, tmp_path) > LENGTH
+
+
 def test_the_sound_of_a_video_is_read_and_a_video_without_sound_is_refused(tmp_path: Path) -> None:
     with open_audio(media(tmp_path / "a.mp4", "mp4", picture=True)) as reader:
         assert abs(reader.read(2 * LENGTH).shape[1] - LENGTH) <= 0.1 * RATE
     media(tmp_path / "b.mp4", "mp4", sound=False, picture=True)
     with pytest.raises(AudioError, match="has no audio stream"), open_audio(tmp_path / "b.mp4"):
         pass
+
+
+@pytest.mark.parametrize("damage", [b"\0", b"\x55", b"\xff"])
+def test_whatever_error_ffmpeg_has_with_a_damaged_file_it_is_refused_with_its_seconds(
+    tmp_path: Path, damage: bytes
+) -> None:
+    data = media(tmp_path / "a.m4a", "ipod").read_bytes()
+    data = put(data, data.index(b"mdat") + 5_000, damage * 400)
+    with pytest.raises(AudioError, match=r"is damaged: only 1\.\d\d of 1\.\d\d seconds"):
+        num_read(data, tmp_path)
+
+
+def test_what_ffmpeg_cannot_decode_is_refused_in_one_line(tmp_path: Path) -> None:
+    data = media(tmp_path / "a.mka", "matroska").read_bytes()
+    with pytest.raises(AudioError, match="cannot be decoded: Decoder not found; convert it first"):
+        num_read(data.replace(b"A_AAC", b"A_XXX"), tmp_path)
+    musepack = b"MPCKSH\x0f\x95\xfa\xc1\x14\x08\x81\x89\x87\x44"
+    with pytest.raises(AudioError, match=r"only 0\.00 of 50\.91 seconds can be read"):
+        num_read(musepack + bytes(100), tmp_path)
+    with pytest.raises(AudioError, match="has no audio stream"):
+        num_read(musepack + b"\0\x80" + bytes(100), tmp_path)
 
 
 def test_a_list_of_addresses_is_not_followed(tmp_path: Path) -> None:
