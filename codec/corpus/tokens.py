@@ -8,7 +8,7 @@ import itertools
 import json
 import re
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
@@ -352,16 +352,19 @@ def _digest(text: str) -> str:
 class ParquetLayout:
     """A row per recording; ``codes`` is the list of codes frame by frame.
 
+    A column of a manifest whose values have several types becomes text, in JSON but for strings.
+
     Args:
         kind: of all rows.
         recordings: all recordings of the corpus, for the types of their further columns.
 
     Raises:
-        CodecError: pyarrow is not installed, or a column of a manifest has values of several types.
+        CodecError: pyarrow is not installed.
     """
 
     def __init__(self, kind: TokenFormat, recordings: Sequence[Recording]) -> None:
         self._pa = pa = import_pyarrow()
+        self._mixed: set[str] = set()
         fields = [
             ("id", pa.string()),
             ("path", pa.string()),
@@ -375,13 +378,13 @@ class ParquetLayout:
         ]
         names = dict.fromkeys(name for recording in recordings for name in recording.columns)
         for name in names:
+            column = SAFE.get(name, name)
             try:
-                values = pa.array([recording.columns.get(name) for recording in recordings])
-            except pa.ArrowException as error:
-                raise CodecError(
-                    f"the column {name!r} of the manifest has values of several types: use one"
-                ) from error
-            fields.append((SAFE.get(name, name), values.type))
+                kept = pa.array([recording.columns.get(name) for recording in recordings]).type
+            except pa.ArrowException:  # values of several types
+                kept = pa.string()
+                self._mixed.add(column)
+            fields.append((column, kept))
         metadata = {"aecodec": json.dumps(kind.to_dict())}
         self._schema = pa.schema(fields, metadata)
 
@@ -407,11 +410,17 @@ class ParquetLayout:
             [
                 codes
                 if field.name == "codes"
-                else pa.array([row.get(field.name) for row in plain], field.type)
+                else pa.array([self._value(row, field.name) for row in plain], field.type)
                 for field in self._schema
             ],
             schema=self._schema,
         )
+
+    def _value(self, row: Mapping[str, Any], column: str) -> Any:
+        value = row.get(column)
+        if column not in self._mixed or value is None or isinstance(value, str):
+            return value
+        return json.dumps(value, ensure_ascii=False, default=str)
 
 
 class WebDatasetLayout:

@@ -341,11 +341,23 @@ def test_columns_of_a_manifest_arrive_with_their_types(
     assert table["num_frames"].to_pylist() == [21, 19]
     read = list(read_tokens(tmp_path / "out"))
     assert read[0].columns == {"text": "one", "tags": [1, 2], "source_num_frames": 5}
-    manifest.write_text('{"path": "a.wav", "x": 1}\n{"path": "b.wav", "x": "1"}')
-    for name in "ab":
-        (tmp_path / f"{name}.wav").write_bytes(wav(100))
-    with pytest.raises(CodecError, match="'x' of the manifest has values of several types"):
-        tokenize([manifest], tmp_path / "out2", model=engine)
+
+
+def test_a_column_of_several_types_becomes_text(engine: Engine, tmp_path: Path) -> None:
+    manifest, values = tmp_path / "m.jsonl", (1, "1", None, [1, "a"], {"b": 1.5})
+    rows = [{"path": f"{n}.wav", "x": value} for n, value in enumerate(values)]
+    manifest.write_text("\n".join(map(json.dumps, rows)))
+    for row in rows:
+        (tmp_path / str(row["path"])).write_bytes(wav(100))
+    tokenize([manifest], tmp_path / "out", model=engine, shard_hours=1e-6)
+    read = sorted(read_tokens(tmp_path / "out"), key=lambda tokens: tokens.id)
+    assert [tokens.columns.get("x") for tokens in read] == [
+        "1",
+        "1",
+        None,
+        '[1, "a"]',
+        '{"b": 1.5}',
+    ]
 
 
 def test_row_groups_are_sized_by_audio(
