@@ -95,6 +95,7 @@ def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
         "--jobs", type=int, default=os.cpu_count() or 1, help="number of processes (default: all)"
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
+    parser.add_argument("--title", default="", help="what the recordings are, for the results page")
     parser.add_argument(
         "--out", type=Path, default=Path("runs/benchmarks"), help="folder (default: %(default)s)"
     )
@@ -142,6 +143,7 @@ def compare(arguments: argparse.Namespace) -> None:
     originals = coding.measure_originals(chosen, arguments.seconds, arguments.jobs)
 
     facts: dict[str, Any] = origin(arguments.model, arguments.seed) | {
+        "title": arguments.title,
         "seconds": arguments.seconds,
         "sample_rate": SAMPLE_RATE,
         "absent": absent,

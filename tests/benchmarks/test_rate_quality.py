@@ -217,6 +217,23 @@ def test_the_results_page_has_every_benchmark_that_was_run(quick: Run, tmp_path:
             assert picture.mode == "P"
 
 
+def test_figures_of_several_sets_of_recordings_have_their_titles(
+    quick: Run, tmp_path: Path
+) -> None:
+    page = tmp_path / "RESULTS.md"
+    for name in ("unseen", "known"):
+        (tmp_path / name).mkdir()
+        figures = quick.figures | {"title": f"{name} sources", "plots": quick.figures["plots"][:1]}
+        (tmp_path / name / "rate_quality.json").write_text(json.dumps(figures))
+        plot = figures["plots"][0]
+        (tmp_path / name / plot).write_bytes((quick.out / plot).read_bytes())
+    pictures = results.make_page([tmp_path / "unseen", tmp_path / "known"], page)
+    text = page.read_text("utf-8")
+    first, second = (text.index(f"quality: {name} sources") for name in ("unseen", "known"))
+    assert first < second and len(set(pictures)) == 2
+    assert all(picture.is_file() and picture.name in text for picture in pictures)
+
+
 def test_the_results_page_needs_figures(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="run the benchmarks first"):
         results.main([str(tmp_path)])
