@@ -32,7 +32,7 @@ class StreamSummary:
         num_last_frames: number of frames in the last packet.
         num_payload_bytes: size of the codes in undamaged packets.
         num_streams: number of streams in the file; their numbers are added up.
-        earlier_damage: what is wrong with one of several streams.
+        earlier_damage: what is wrong with one of several streams, beside lost packets.
         unread_reason: why the first of the bytes that belong to no stream cannot be read.
         bits_per_frame: how many packets have how many bits for a frame of all channels, rounded.
     """
@@ -54,7 +54,7 @@ class StreamSummary:
 
     def __post_init__(self) -> None:
         self.num_bytes = self.num_bytes or self.header.size
-        self._in_chain = True  # whether packets arrive that the next one may depend on
+        self._in_chain = False  # whether packets arrived that the next one may depend on
         self._joined_seconds = 0.0  # of several streams
 
     def count(self, item: Packet | Gap) -> None:
@@ -108,15 +108,14 @@ class StreamSummary:
 
     def damage(self) -> str | None:
         """One line about what is wrong with the stream; None if nothing is."""
-        found = [self.earlier_damage or self._own_damage()]
+        found = [", and ".join(filter(None, (self._problem(), self._losses())))]
         if self.num_unread:
             found.append(f"{self.num_unread} bytes belong to no stream: {self.unread_reason}")
         return "; ".join(filter(None, found)) or None
 
     def append(self, other: StreamSummary) -> None:
         """Take the next stream of the same file into account."""
-        own, others = (each.earlier_damage or each._own_damage() for each in (self, other))
-        self.earlier_damage = own or others
+        self.earlier_damage = self._problem() or other._problem()
         self.unread_reason = self.unread_reason or other.unread_reason
         self._joined_seconds = self.duration_seconds + other.duration_seconds
         if self.num_samples is not None and other.num_samples is not None:
@@ -130,17 +129,21 @@ class StreamSummary:
         self.bits_per_frame += other.bits_per_frame
         self.num_streams += other.num_streams
 
-    def _own_damage(self) -> str | None:
-        lost = f"{self.num_lost} packets are damaged or missing" if self.num_lost else ""
-        if self.num_dependent:
-            lost += f", {self.num_dependent} more depend on them"
+    def _losses(self) -> str | None:
+        """How many packets are lost, in all streams together."""
+        if not (self.num_lost or self.num_dependent):
+            return None
+        more = f", {self.num_dependent} more depend on them" if self.num_dependent else ""
+        return f"{self.num_lost} packets are damaged or missing{more}"
+
+    def _problem(self) -> str | None:
+        """What is wrong beside lost packets."""
+        if self.earlier_damage or self.num_streams > 1:
+            return self.earlier_damage  # each was checked before it was appended
         if self.num_samples is None:
-            cut = "the stream has no last packet: it was cut short"
-            return f"{cut}, and {lost}" if lost else cut
-        if lost:
-            return lost
-        if self.num_streams > 1:
-            return None  # each was checked before it was appended
+            return "the stream has no last packet: it was cut short"
+        if self.num_lost:
+            return None  # without those, lengths tell nothing
         header, num_samples = self.header, self.num_samples + self.header.skip
         expected = header.num_frames(num_samples)
         # In format 2, frames after the end may complete the last samples of a cut.

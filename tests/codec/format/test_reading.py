@@ -205,6 +205,32 @@ def test_packets_that_depend_on_lost_ones_are_counted() -> None:
     assert summary.damage() == "1 packets are damaged or missing, 2 more depend on them"
 
 
+def test_losses_of_all_streams_of_a_file_are_counted(tmp_path: Path) -> None:
+    source = tmp_path / "joined.codes"
+    others = [each.to_bytes() for each in packets_of(HEADER)][1:]
+    without_first = HEADER.to_bytes() + b"".join(others)
+    without_end = HEADER.to_bytes() + others[0]
+    for data, problem in (
+        (3 * without_first, ""),
+        (without_first + without_end + without_first, "no last packet: it was cut short, and "),
+    ):
+        source.write_bytes(data)
+        damage = summarize_file(source).damage()
+        assert damage is not None
+        assert damage.endswith(f"{problem}3 packets are damaged or missing")
+
+
+def test_packets_that_depend_on_one_before_the_first_are_damage() -> None:
+    header = dataclasses.replace(HEADER, format=2, chained=True, context=bytes(range(8)))
+    summary = StreamSummary(header)
+    for packet in (
+        Packet(0, 4, b"", None, Coding.CHAINED),
+        Packet(1, 0, b"", 4 * header.hop_length, Coding.CODED),
+    ):
+        summary.count(packet)
+    assert summary.damage() == "0 packets are damaged or missing, 1 more depend on them"
+
+
 # What a file may claim
 
 
