@@ -131,10 +131,11 @@ class StreamSummary:
 
     def _losses(self) -> str | None:
         """How many packets are lost, in all streams together."""
-        if not (self.num_lost or self.num_dependent):
-            return None
-        more = f", {self.num_dependent} more depend on them" if self.num_dependent else ""
-        return f"{self.num_lost} packets are damaged or missing{more}"
+        lost, dependent = self.num_lost, self.num_dependent
+        if not lost:
+            return f"{dependent} packets depend on missing ones" if dependent else None
+        more = f", {dependent} more depend on them" if dependent else ""
+        return f"{lost} packets are damaged or missing{more}"
 
     def _problem(self) -> str | None:
         """What is wrong beside lost packets."""
