@@ -30,14 +30,14 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.shared import recordings
-from benchmarks.shared.metrics import METRICS, pesq_wb
+from benchmarks.shared.metrics import METRICS, mean, pesq_wb
+from benchmarks.shared.options import add_speech_options
 from benchmarks.shared.processes import run_in_processes
 from benchmarks.shared.recordings import SAMPLE_RATE, Recording
 from benchmarks.shared.report import origin, write_report
 from benchmarks.shared.resampling import resample
-from benchmarks.shared.tables import markdown_table
+from benchmarks.shared.tables import cell, markdown_table
 from codec.errors import CodecError
-from codec.model_folder import DEFAULT_MODEL
 from codec.network.model import Codec
 from codec.network.weights import load_codec
 from codec.quality.metrics import short_time_intelligibility
@@ -119,9 +119,8 @@ def make_section(rows: Sequence[dict[str, Any]], codebooks: Sequence[int]) -> st
             equal = 100 * np.mean([row["equal_codes"] for row in chosen])
             cells = [str(count), way, f"{equal:.1f} %"]
             for name in MEASURES:
-                values = [row[name] for row in chosen if row[name] is not None]
-                decimals = METRICS[name].decimals + 1
-                cells.append(f"{np.mean(values):.{decimals}f}" if values else "-")
+                value = mean([row[name] for row in chosen])
+                cells.append(cell(value, METRICS[name].decimals + 1))
             lines.append(cells)
     return (
         f"{len({row['file'] for row in rows})} recordings of speech, plain codes; weights and "
@@ -132,27 +131,18 @@ def make_section(rows: Sequence[dict[str, Any]], codebooks: Sequence[int]) -> st
 def main(words: Sequence[str] | None = None) -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of recordings")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="name or folder of a model")
+    add_speech_options(parser)
     parser.add_argument("--codebooks", type=int, nargs="+", default=[6, 12], help="default: 6 12")
-    parser.add_argument("--every", type=int, default=1, help="take every n-th recording")
-    parser.add_argument("--seconds", type=float, default=8.0, help="of each recording")
-    parser.add_argument("--jobs", type=int, default=1, help="number of processes (default: 1)")
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs/benchmarks"), help="folder (default: %(default)s)"
-    )
     arguments = parser.parse_args(words)
     try:
-        found = recordings.by_class(recordings.find(arguments.data, arguments.every))
-        if "speech" not in found:
-            raise CodecError(f"{arguments.data} has no recordings of speech")
+        chosen = recordings.speech(arguments.data, arguments.every)
         work = partial(
             figures_of,
             model=arguments.model,
             codebooks=arguments.codebooks,
             seconds=arguments.seconds,
         )
-        results = dict(run_in_processes(work, found["speech"], arguments.jobs))
+        results = dict(run_in_processes(work, chosen, arguments.jobs))
     except CodecError as error:
         sys.exit(f"error: {error}")
     rows = [row for number in sorted(results) for row in results[number]]

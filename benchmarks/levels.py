@@ -27,21 +27,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.comparison.entries import Entry, model_entries, peer_entries
 from benchmarks.shared import recordings
-from benchmarks.shared.metrics import METRICS, pesq_wb
+from benchmarks.shared.metrics import METRICS, mean, pesq_wb
+from benchmarks.shared.options import add_speech_options
 from benchmarks.shared.processes import run_in_processes
 from benchmarks.shared.recordings import SAMPLE_RATE, Recording
 from benchmarks.shared.report import origin, write_report
-from benchmarks.shared.tables import markdown_table
+from benchmarks.shared.tables import cell, markdown_table
 from codec.bitrate import parse_bitrate
 from codec.errors import CodecError
-from codec.model_folder import DEFAULT_MODEL
 from codec.quality.metrics import short_time_intelligibility
 from codec.quality.naturalness import rate_naturalness
 
 LIMITED_DB = 12.0
 OFFSET = 0.1
 RUMBLE_HZ, RUMBLE_DB = 15.0, -12.0
-SPEECH_PEAK = 0.5
+SPEECH_PEAK_DB = 20 * np.log10(0.5)
 """Peak of the speech to which an offset or rumble is added, so that the sum is not clipped."""
 
 
@@ -66,13 +66,13 @@ def limited(audio: np.ndarray) -> Changed:
 
 def with_offset(audio: np.ndarray) -> Changed:
     """With a constant added."""
-    speech = audio * np.float32(SPEECH_PEAK / np.abs(audio).max())
+    speech = at_peak(audio, SPEECH_PEAK_DB).coded
     return Changed(speech + np.float32(OFFSET), speech)
 
 
 def with_rumble(audio: np.ndarray) -> Changed:
     """With an inaudible tone added."""
-    speech = audio * np.float32(SPEECH_PEAK / np.abs(audio).max())
+    speech = at_peak(audio, SPEECH_PEAK_DB).coded
     time = np.arange(len(audio)) / SAMPLE_RATE
     tone = 10 ** (RUMBLE_DB / 20) * np.sin(2 * np.pi * RUMBLE_HZ * time)
     return Changed(speech + tone.astype(np.float32), speech)
@@ -131,17 +131,6 @@ def summarise(rows: Sequence[dict[str, Any]], labels: Sequence[str]) -> list[dic
     return summary
 
 
-def mean(values: Sequence[float | None]) -> float | None:
-    """Mean of the values that are defined.
-
-    Example:
-        >>> mean([1.0, None, 2.0])
-        1.5
-    """
-    defined = [value for value in values if value is not None]
-    return float(np.mean(defined)) if defined else None
-
-
 def make_section(facts: dict[str, Any]) -> str:
     """Section of the results page."""
     header = ("codec", "input", "kbit/s", *(METRICS[name].title for name in MEASURES))
@@ -161,16 +150,9 @@ def make_section(facts: dict[str, Any]) -> str:
     )
 
 
-def cell(value: float | None, decimals: int, factor: float = 1.0) -> str:
-    """A figure in a table; a dash if it is undefined."""
-    return "-" if value is None else f"{value * factor:.{decimals}f}"
-
-
 def compare(arguments: argparse.Namespace) -> None:
     """Code all recordings in all conditions, measure, print and write."""
-    found = recordings.by_class(recordings.find(arguments.data, arguments.every))
-    if "speech" not in found:
-        raise CodecError(f"{arguments.data} has no recordings of speech")
+    chosen = recordings.speech(arguments.data, arguments.every)
     ours = [
         entry
         for entry in model_entries([arguments.model], [arguments.bitrate], 1)
@@ -184,7 +166,7 @@ def compare(arguments: argparse.Namespace) -> None:
     ]
     entries = [*ours, *nearest]
     work = partial(figures_of, entries=entries, seconds=arguments.seconds)
-    results = dict(run_in_processes(work, found["speech"], arguments.jobs))
+    results = dict(run_in_processes(work, chosen, arguments.jobs))
     rows = [row for number in range(len(results)) for row in results[number]]
     facts = origin([arguments.model]) | {
         "seconds": arguments.seconds,
@@ -200,8 +182,7 @@ def compare(arguments: argparse.Namespace) -> None:
 def main(words: Sequence[str] | None = None) -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of recordings")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="name or folder of a model")
+    add_speech_options(parser)
     parser.add_argument("--bitrate", type=parse_bitrate, default=6_000, help="default: 6k")
     parser.add_argument(
         "--peer",
@@ -209,12 +190,6 @@ def main(words: Sequence[str] | None = None) -> None:
         default=[],
         metavar="NAME=FOLDER",
         help="compare with a codec at its nearest bitrate; FOLDER may be empty",
-    )
-    parser.add_argument("--every", type=int, default=1, help="take every n-th recording")
-    parser.add_argument("--seconds", type=float, default=8.0, help="of each recording")
-    parser.add_argument("--jobs", type=int, default=1, help="number of processes (default: 1)")
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs/benchmarks"), help="folder (default: %(default)s)"
     )
     arguments = parser.parse_args(words)
     try:

@@ -291,6 +291,17 @@ def _visqol(
         return None
 
 
+def mean(values: Sequence[float | None]) -> float | None:
+    """Mean of the values that are defined; None if none is.
+
+    Example:
+        >>> mean([1.0, None, 2.0])
+        1.5
+    """
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if defined else None
+
+
 def mean_with_interval(
     values: Sequence[float], *, num_resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float, float]:

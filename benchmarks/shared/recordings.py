@@ -114,6 +114,21 @@ def find(folder: Path, every: int = 1) -> list[Recording]:
     return [recording for name in classes for recording in members[name][::every]]
 
 
+def speech(folder: Path, every: int = 1) -> list[Recording]:
+    """Recordings of speech among those of `find`.
+
+    Raises:
+        AudioError: see `find`; or there is no speech.
+    """
+    found = by_class(find(folder, every))
+    if "speech" not in found:
+        raise AudioError(
+            f"{folder} has no recordings of speech: put them in a folder speech/, or name them "
+            "speech_*"
+        )
+    return found["speech"]
+
+
 def by_class(recordings: Sequence[Recording]) -> dict[str, list[Recording]]:
     """Recordings of each class of sound, in the given order."""
     members: dict[str, list[Recording]] = {}

@@ -29,6 +29,11 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
+def cell(value: float | None, decimals: int, factor: float = 1.0) -> str:
+    """A figure in a table; a dash if it is undefined."""
+    return "-" if value is None else f"{value * factor:.{decimals}f}"
+
+
 def _line(cells: Sequence[str]) -> str:
     escaped = [cell.replace("|", "\\|") for cell in cells]
     return f"| {' | '.join(escaped)} |"
