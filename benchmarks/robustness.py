@@ -68,7 +68,7 @@ from benchmarks.shared.recordings import Recording
 from benchmarks.shared.report import origin, write_report
 from benchmarks.shared.resampling import resample
 from benchmarks.shared.tables import markdown_table
-from codec.entropy.redundancy import Redundancy
+from codec.rate.redundancy import Redundancy
 from codec.errors import CodecError, FormatError
 from codec.format.container import Gap, Header
 from codec.format.reading import read_packets

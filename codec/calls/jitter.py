@@ -14,7 +14,7 @@ from codec.errors import ConfigError, FormatError
 from codec.format.container import Header, Packet
 from codec.io.audio import Samples
 from codec.registry import Model, as_engine, codec_for
-from codec.stream import StreamDecoder
+from codec.session.decoder import StreamDecoder
 
 LATEST, MAX_DEPTH = 1e12, 3_600
 """Limits of times and depths, in seconds."""
@@ -105,7 +105,7 @@ class JitterBuffer:
     Example:
         >>> import numpy as np
         >>> from codec import StreamEncoder
-        >>> encoder = StreamEncoder(bitrate=3_000)
+        >>> encoder = StreamEncoder(rate=3_000)
         >>> buffer = JitterBuffer(None, encoder.header)
         >>> packets = encoder.push(np.zeros((1, 24_000), np.float32))
         >>> for packet in packets[0], packets[3], packets[2]:
@@ -154,7 +154,7 @@ class JitterBuffer:
         if self._ended:
             for name in ("recovered", "concealed", "silent"):
                 self._counts[name] += getattr(self._decoder, f"num_{name}")
-        self._decoder, self._ended = StreamDecoder(self._engine, self._header), False
+        self._decoder, self._ended = StreamDecoder(self._header, self._engine), False
         # What the decoder lags behind is filled with silence, so that every packet adds exactly its
         # own length.
         delay = np.zeros((self._header.channels, self._engine.info.delay), np.float32)

@@ -16,9 +16,9 @@ from codec.corpus.tokens import Frames
 from codec.corpus.workers import one_thread
 from codec.engines.base import Engine, encode_block
 from codec.errors import AudioError
-from codec.files import packet_length
 from codec.highpass import FilteredFrames
 from codec.io.audio import AudioReader, Resampler
+from codec.session.plan import file_frames
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def code_audio(engine: Engine, num_codebooks: int, reader: AudioReader) -> Coded
     """
     info, rate = engine.info, reader.sample_rate
     # Steps as long as the packets of files: others would be rounded differently.
-    step = packet_length(info, info.bitrate(num_codebooks), 1) * info.hop_length
+    step = file_frames(info, 1, num_codebooks * info.bits_per_code) * info.hop_length
     resampler = Resampler(rate, info.sample_rate, 1)
     frames = FilteredFrames(info.sample_rate, info.hop_length, 1)
     state, rest = engine.init_encoder(1), np.zeros((1, 0), np.float32)

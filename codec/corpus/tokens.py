@@ -26,7 +26,6 @@ from codec.corpus.sources import Recording, shortened
 from codec.engines.base import Codes, EngineInfo
 from codec.entropy.payload import PayloadDecoder
 from codec.errors import CodecError, FormatError
-from codec.files import packet_length
 from codec.format.container import CODED_FORMAT, Coding, Gap, Header, Packet, PacketWriter
 from codec.format.payload import pack_codes
 from codec.format.reading import StoredStream, open_codes, read_streams, together
@@ -34,6 +33,7 @@ from codec.io.audio import SUFFIXES
 from codec.io.outputs import atomic_output
 from codec.io.pipes import PIPE
 from codec.registry import context_for
+from codec.session.plan import file_frames
 
 FORMAT = 1
 """Version of the shards and of their manifest."""
@@ -144,7 +144,7 @@ class TokenFormat:
             channels=1,
             num_codebooks=self.num_codebooks,
             bits_per_code=info.bits_per_code,
-            frames_per_packet=packet_length(info, None, 1),
+            frames_per_packet=file_frames(info, 1, info.num_codebooks * info.bits_per_code),
             sample_rate=self.sample_rate,
             original_sample_rate=original_sample_rate,
             hop_length=self.hop_length,

@@ -17,7 +17,6 @@ import numpy.typing as npt
 from codec.bitrate import FrameRates, ceil_div
 from codec.entropy.context import ContextModel
 from codec.entropy.context_file import StoredContext
-from codec.entropy.search import CodeTables
 from codec.errors import ModelError
 from codec.io.audio import Samples
 
@@ -48,6 +47,21 @@ class Analysis(NamedTuple):
     codes: Codes
     errors: Errors
     latent: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class CodeTables:
+    """What codes stand for: code c of codebook k is ``embeddings[k, c] @ maps[k] + biases[k]``.
+
+    Attributes:
+        embeddings: ``[K, size, d]``.
+        maps: ``[K, d, D]``.
+        biases: ``[K, D]``.
+    """
+
+    embeddings: npt.NDArray[np.float32]
+    maps: npt.NDArray[np.float32]
+    biases: npt.NDArray[np.float32]
 
 
 Embedding: TypeAlias = npt.NDArray[np.float32]

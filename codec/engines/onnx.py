@@ -13,11 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from codec.config import CodecConfig
-from codec.engines.base import Analysis, Codes, EngineInfo
+from codec.engines.base import Analysis, Codes, CodeTables, EngineInfo
 from codec.engines.runtime import onnxruntime
 from codec.entropy.context import NO_CODE
 from codec.entropy.context_file import StoredContext
-from codec.entropy.search import CodeTables
 from codec.errors import ConfigError, ModelError, NotEnoughMemoryError
 from codec.io.audio import Samples
 from codec.model_folder import (

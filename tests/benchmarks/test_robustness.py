@@ -18,7 +18,7 @@ from benchmarks.contenders.aecodec import Aecodec
 from benchmarks.contenders.base import Coded, Contender, Encoded
 from benchmarks.contenders.ffmpeg import Opus
 from benchmarks.shared.recordings import Recording
-from codec.entropy.redundancy import Redundancy
+from codec.rate.redundancy import Redundancy
 from codec.errors import CodecError
 from codec.format.container import Packet
 from codec.quality.metrics import rms

@@ -18,7 +18,7 @@ import soundfile
 
 from codec.engines import base
 from codec.engines.base import Engine, JoinsSessions
-from codec.entropy.redundancy import Redundancy
+from codec.rate.redundancy import Redundancy
 from codec.errors import StreamFinishedError
 from codec.format.container import Header, Packet, PacketReader
 from codec.format.payload import unpack_codes

@@ -12,8 +12,8 @@ from codec.calls.jitter import JitterBuffer
 from codec.engines.base import Engine, EngineInfo
 from codec.engines.torch import TorchEngine
 from codec.entropy.payload import PayloadDecoder
-from codec.entropy.redundancy import Redundancy
-from codec.entropy.silence import ComfortNoise
+from codec.rate.redundancy import Redundancy
+from codec.activity.silence import ComfortNoise
 from codec.errors import ConfigError
 from codec.format.container import Coding, Header, Packet
 from codec.network.model import Codec

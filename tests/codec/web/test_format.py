@@ -21,7 +21,7 @@ from codec.engines.torch import TorchEngine
 from codec.entropy.coding import decode_packets
 from codec.entropy.context import NO_CODE, ContextModel, ContextShape
 from codec.entropy.context_file import CONTEXT_FILE, load_context, save_context
-from codec.entropy.pauses import fill_pauses
+from codec.activity.pauses import fill_pauses
 from codec.entropy.payload import PayloadDecoder, PayloadEncoder
 from codec.errors import FormatError
 from codec.files import encode_file

@@ -18,7 +18,7 @@ from codec.engines.base import Engine
 from codec.engines.torch import TorchEngine
 from codec.entropy.context_file import CONTEXT_FILE
 from codec.entropy.payload import PayloadDecoder, PayloadEncoder
-from codec.entropy.redundancy import Redundancy
+from codec.rate.redundancy import Redundancy
 from codec.errors import CodecError, ConfigError, FormatError, ModelError
 from codec.files import decode_file, encode_file
 from codec.format.container import Coding, Header, Packet

@@ -10,11 +10,11 @@ import torch
 
 from codec.engines.base import WeighsCodes
 from codec.engines.torch import TorchEngine
-from codec.entropy.allocation import ConstantQuality, audibility
+from codec.rate.allocation import ConstantQuality, audibility
 from codec.entropy.coding import encode_packets
 from codec.entropy.context import NO_CODE, ContextModel, ContextShape
 from codec.entropy.payload import PayloadDecoder
-from codec.entropy.search import CANDIDATES, CodeSearch, CodeTables, least_cost
+from codec.rate.search import CANDIDATES, CodeSearch, CodeTables, least_cost
 from codec.errors import ConfigError
 from codec.highpass import high_pass
 from codec.network.model import Codec

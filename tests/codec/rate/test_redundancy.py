@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from codec.engines.torch import TorchEngine
-from codec.entropy.payload import PayloadDecoder, earlier_counts
-from codec.entropy.redundancy import MAX_CODES, MAX_FRAMES, Redundancy, best_layout, layout
+from codec.entropy.payload import MAX_CODES, MAX_FRAMES, PayloadDecoder, earlier_counts, layout
+from codec.rate.redundancy import Redundancy, best_layout
 from codec.errors import ConfigError, FormatError
 from codec.format.container import Coding, Packet, PacketReader
 from codec.network.model import Codec

@@ -16,8 +16,8 @@ from codec.calls.rtp import RtpDepacketizer, RtpPacketizer
 from codec.edit import cut_file, peel_file
 from codec.engines.base import Engine
 from codec.engines.torch import TorchEngine
-from codec.entropy.redundancy import Redundancy
-from codec.entropy.silence import ComfortNoise, SilenceDetector
+from codec.rate.redundancy import Redundancy
+from codec.activity.silence import ComfortNoise, SilenceDetector
 from codec.errors import CodecError, ConfigError, FormatError
 from codec.files import decode_file
 from codec.format.container import Coding, Gap, Header, Packet, PacketReader, PacketWriter
