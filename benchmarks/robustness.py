@@ -77,7 +77,7 @@ from codec.io.outputs import atomic_output
 from codec.model_folder import DEFAULT_MODEL
 from codec.quality.metrics import SILENCE, mel_distance, rms, short_time_intelligibility
 from codec.quality.naturalness import can_rate_naturalness, plcmos
-from codec.registry import load_engine
+from codec.registry import load_model
 from codec.stream import StreamDecoder
 
 SHOWN = ("pesq_wb", "stoi", "si_sdr", "mel")
@@ -160,7 +160,7 @@ class Subject(NamedTuple):
 
     def encode(self, packet_seconds: float) -> Encoded:
         """The stream of our codec, with packets of about this duration."""
-        frames = max(1, round(packet_seconds * self.ours.engine.info.frame_rate))
+        frames = max(1, round(packet_seconds * self.ours.loaded.spec.frame_rate))
         return self.ours.encode(self.audio, self.bitrate, frames_per_packet=frames)
 
     def random(self, *key: int) -> np.random.Generator:
@@ -390,7 +390,7 @@ def decode_damaged(ours: Aecodec, header: Header, data: bytes) -> tuple[np.ndarr
     Returns:
         ``[N]`` float32, or None if nothing can be decoded; and the share of lost packets.
     """
-    decoder, summary, pieces = StreamDecoder(ours.engine, header), StreamSummary(header), []
+    decoder, summary, pieces = StreamDecoder(ours.loaded, header), StreamSummary(header), []
     try:
         for item in read_packets(io.BytesIO(data), summary):
             if isinstance(item, Gap):
@@ -762,7 +762,7 @@ def finished_or_run(
     """
     if folder is None:
         return experiments_on(recording, settings)
-    fingerprint = load_engine(settings.model).info.fingerprint.hex()
+    fingerprint = load_model(settings.model).spec.fingerprint.hex()
     key = [recording.digest(), fingerprint, repr(settings)]
     path = folder / f"{recording.name.replace('/', '_')}.json"
     if path.is_file():

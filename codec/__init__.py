@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from codec.calls.jitter import CallStatistics, JitterBuffer
+    from codec.codes import Codebook, CodecSpec
     from codec.config import CodecConfig
     from codec.edit import concat_files, cut_file, peel_file
-    from codec.engines.base import Engine, EngineInfo
+    from codec.engines.base import Engine
     from codec.entropy.redundancy import Redundancy
     from codec.errors import (
         AudioError,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from codec.format.container import Gap, Header, Packet, PacketReader, PacketWriter
     from codec.network.model import Codec
     from codec.network.weights import load_codec, save_codec
-    from codec.registry import codec_for, load_engine
+    from codec.registry import Model, load_model, model_for
     from codec.stream import StreamDecoder, StreamEncoder
 
 __version__ = "0.2.0.dev0"
@@ -39,17 +40,19 @@ __version__ = "0.2.0.dev0"
 __all__ = [
     "AudioError",
     "CallStatistics",
+    "Codebook",
     "Codec",
     "CodecConfig",
     "CodecError",
+    "CodecSpec",
     "ConfigError",
     "Engine",
-    "EngineInfo",
     "FormatError",
     "Gap",
     "Header",
     "JitterBuffer",
     "MissingPackageError",
+    "Model",
     "ModelError",
     "Packet",
     "PacketReader",
@@ -58,13 +61,13 @@ __all__ = [
     "StreamDecoder",
     "StreamEncoder",
     "StreamFinishedError",
-    "codec_for",
     "concat_files",
     "cut_file",
     "decode_file",
     "encode_file",
     "load_codec",
-    "load_engine",
+    "load_model",
+    "model_for",
     "peel_file",
     "save_codec",
 ]
@@ -77,12 +80,14 @@ _MODULES = {
     "CodecError": "codec.errors",
     "ConfigError": "codec.errors",
     "Engine": "codec.engines.base",
-    "EngineInfo": "codec.engines.base",
+    "CodecSpec": "codec.codes",
+    "Codebook": "codec.codes",
     "FormatError": "codec.errors",
     "Gap": "codec.format.container",
     "Header": "codec.format.container",
     "JitterBuffer": "codec.calls.jitter",
     "MissingPackageError": "codec.errors",
+    "Model": "codec.registry",
     "ModelError": "codec.errors",
     "Packet": "codec.format.container",
     "PacketReader": "codec.format.container",
@@ -91,13 +96,13 @@ _MODULES = {
     "StreamDecoder": "codec.stream",
     "StreamEncoder": "codec.stream",
     "StreamFinishedError": "codec.errors",
-    "codec_for": "codec.registry",
+    "model_for": "codec.registry",
     "concat_files": "codec.edit",
     "cut_file": "codec.edit",
     "decode_file": "codec.files",
     "encode_file": "codec.files",
     "load_codec": "codec.network.weights",
-    "load_engine": "codec.registry",
+    "load_model": "codec.registry",
     "peel_file": "codec.edit",
     "save_codec": "codec.network.weights",
 }

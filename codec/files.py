@@ -16,8 +16,8 @@ import numpy as np
 
 from codec.arguments import check_flag, check_path, check_whole, shown
 from codec.bitrate import Bitrate, ceil_div, checked_bitrate
-from codec.engines.base import Engine, EngineInfo
-from codec.engines.names import EngineName
+from codec.codes import CodecSpec
+from codec.engines.base import Engine
 from codec.entropy.allocation import Allocator
 from codec.entropy.payload import CHAIN_SECONDS
 from codec.errors import CodecError, FormatError
@@ -44,7 +44,7 @@ from codec.io.outputs import atomic_output, check_apart
 from codec.io.pipes import is_pipe, seekable_input
 from codec.model_folder import DEFAULT_MODEL
 from codec.rate import QualityScale, search_size
-from codec.registry import Model, as_engine, codec_for
+from codec.registry import Model, ModelLike, as_model, model_for
 from codec.stream import StreamDecoder, StreamEncoder
 
 PACKET_SECONDS = 2.0
@@ -66,7 +66,7 @@ def encode_file(
     source: str | Path,
     target: str | Path,
     *,
-    model: Model = DEFAULT_MODEL,
+    model: ModelLike = DEFAULT_MODEL,
     bitrate: Bitrate | None = None,
     mono: bool = False,
     frames_per_packet: int | None = None,
@@ -75,8 +75,6 @@ def encode_file(
     quality: float | None = None,
     target_bytes: int | None = None,
     effort: int = 0,
-    engine: EngineName | None = None,
-    threads: int = 1,
     force: bool = False,
     progress: Progress | None = None,
 ) -> StreamSummary:
@@ -99,8 +97,6 @@ def encode_file(
         target_bytes: size of the whole file, which has as many bytes or a little fewer. The
             file is encoded several times.
         effort: 0 to 3, see `StreamEncoder`.
-        engine: which engine loads a model that is named, as in `load_engine`.
-        threads: its number of threads, as in `load_engine`.
         force: replace an existing target.
         progress: called with the share that is done.
 
@@ -134,21 +130,21 @@ def encode_file(
                 f"{source} has {reader.channels} channels, a stream holds {MAX_CHANNELS}: "
                 "mix down with --mono"
             )
-        loaded = as_engine(model, engine, threads=threads)
+        loaded = as_model(model)
         free = quality is not None or target_bytes is not None
         if free and (bitrate is not None or variable is False or not entropy_coding):
             raise CodecError("a quality or size takes the place of a bitrate: give one of them")
         if quality is not None and target_bytes is not None:
             raise CodecError("give a quality or a size, not both")
         if variable is None:
-            coded = entropy_coding and loaded.info.context is not None
+            coded = entropy_coding and loaded.context is not None
             variable = free or (coded and bitrate is not None)
         if frames_per_packet is None:
             frames_per_packet = packet_length(
-                loaded.info, bitrate, reader.channels, variable=variable
+                loaded.spec, bitrate, reader.channels, variable=variable
             )
 
-        together = TOGETHER_SECONDS * loaded.info.frame_rate / reader.channels
+        together = TOGETHER_SECONDS * loaded.spec.frame_rate / reader.channels
 
         def encode(file: BinaryIO, allocator: Allocator | None, begin: float) -> StreamSummary:
             assert frames_per_packet is not None
@@ -164,7 +160,7 @@ def encode_file(
                 wait=int(together / frames_per_packet) if allocator is None else 0,
                 effort=effort,
                 pauses=bool(variable),
-                segments=num_segments(loaded.info, frames_per_packet, reader),
+                segments=num_segments(loaded.spec, frames_per_packet, reader),
                 overhead="file",
             )
 
@@ -176,13 +172,13 @@ def encode_file(
             return _encode(reader, encoder, file, report)
 
         if target_bytes is not None:
-            found = _of_size(loaded, reader, target_bytes, encode)
+            found = _of_size(loaded.engine, reader, target_bytes, encode)
             with found as (file, summary), atomic_output(target, force=force) as out:
                 shutil.copyfileobj(file, out)
             return summary
         allocator: Allocator | None = None
         if quality is not None:
-            allocator = QualityScale(loaded).allocator(quality)
+            allocator = QualityScale(loaded.engine).allocator(quality)
         with atomic_output(target, force=force) as out:
             return encode(out, allocator, 0.0)
 
@@ -239,14 +235,12 @@ def decode_file(
     source: str | Path,
     target: str | Path,
     *,
-    model: Model | None = None,
+    model: ModelLike | None = None,
     bitrate: Bitrate | None = None,
     sample_rate: int | Literal["model"] | None = None,
     suffix: str | None = None,
     start: float = 0.0,
     end: float | None = None,
-    engine: EngineName | None = None,
-    threads: int = 1,
     force: bool = False,
     progress: Progress | None = None,
 ) -> StreamSummary:
@@ -266,8 +260,6 @@ def decode_file(
         start: seconds from the beginning. What is before is read, and not decoded except for the
             two seconds before ``start``, which bring the decoder to the state that it has there.
         end: seconds from the beginning; to the end of the file if None.
-        engine: which engine loads a model that is named, as in `load_engine`.
-        threads: its number of threads, as in `load_engine`.
         force: replace an existing target.
         progress: called with the share that is done.
 
@@ -303,10 +295,7 @@ def decode_file(
         streams = read_streams(file)
         first = next(streams)
         header, total = first.header, first.summary
-        if model is None:
-            loaded = codec_for(header, engine, threads=threads)
-        else:
-            loaded = as_engine(model, engine, threads=threads)
+        loaded = model_for(header, model)
         rate = header.sample_rate if sample_rate == "model" else sample_rate
         rate = rate or header.original_sample_rate
         begin, last = round(start * rate), None if end is None else round(end * rate)
@@ -349,7 +338,7 @@ class _Decoding:
 
     Args:
         stream: the stream, of which nothing has been read.
-        engine: its model.
+        model: its model.
         bitrate: decode at most this many bits per second and channel.
         rate: sampling rate of the output.
         first: first sample of the part at that rate.
@@ -359,7 +348,7 @@ class _Decoding:
     def __init__(
         self,
         stream: StoredStream,
-        engine: Engine,
+        model: Model,
         bitrate: Bitrate | None,
         rate: int,
         first: int,
@@ -379,7 +368,7 @@ class _Decoding:
         self._samples_before = before
         self._skip = skip + first - before * rate // header.sample_rate
         at_model_rate = replace(header, skip=0, original_sample_rate=header.sample_rate)
-        self._decoder = StreamDecoder(engine, at_model_rate, bitrate=bitrate)
+        self._decoder = StreamDecoder(model, at_model_rate, bitrate=bitrate)
         self._resampler = Resampler(header.sample_rate, rate, header.channels)
         # A part of a longer stream may hold more than its samples, at its end too.
         self._most_held = rate if header.format > 1 else 0
@@ -468,43 +457,43 @@ class _Decoding:
 
 
 def packet_length(
-    info: EngineInfo, bitrate: Bitrate | None, channels: int, *, variable: bool = False
+    spec: CodecSpec, bitrate: Bitrate | None, channels: int, *, variable: bool = False
 ) -> int:
     """Frames of about `PACKET_SECONDS`, fewer if that many channels would not fit a packet.
 
     Args:
-        info: of the model.
+        spec: of the model.
         bitrate: of a constant bitrate, per channel.
         channels: number of channels.
         variable: whether the number of codes varies, with pauses.
 
     Example:
-        >>> from codec import load_engine
-        >>> packet_length(load_engine().info, bitrate=None, channels=1)
+        >>> from codec import load_model
+        >>> packet_length(load_model().spec, bitrate=None, channels=1)
         100
     """
-    bits = info.codebooks_for(bitrate) * info.bits_per_code
+    bits = spec.codebooks_for(bitrate) * spec.bits_per_code
     if variable:
-        bits = max_variable_bits(info.num_codebooks, pauses=True)
-    return max(1, min(int(PACKET_SECONDS * info.frame_rate), longest_packet(bits, channels)))
+        bits = max_variable_bits(spec.num_codebooks, pauses=True)
+    return max(1, min(int(PACKET_SECONDS * spec.frame_rate), longest_packet(bits, channels)))
 
 
-def num_frames_of(info: EngineInfo, reader: AudioReader) -> int | None:
+def num_frames_of(spec: CodecSpec, reader: AudioReader) -> int | None:
     """Number of frames of a file; None if its header does not say how long it is."""
     if not reader.num_samples:
         return None
-    return ceil_div(reader.num_samples * info.sample_rate, reader.sample_rate * info.hop_length)
+    return ceil_div(reader.num_samples * spec.sample_rate, reader.sample_rate * spec.hop_length)
 
 
-def num_segments(info: EngineInfo, frames_per_packet: int, reader: AudioReader) -> int:
+def num_segments(spec: CodecSpec, frames_per_packet: int, reader: AudioReader) -> int:
     """Parts of a packet that are coded side by side: several in short files, one in long ones.
 
     Decoding takes a number of steps for each frame of a part, whose time hardly depends on how many
     parts take it together.
     """
-    num_frames = num_frames_of(info, reader)
+    num_frames = num_frames_of(spec, reader)
     if num_frames is None:
         return 1
     rows = max(1, round(num_frames / frames_per_packet)) * reader.channels
-    whole = int(frames_per_packet * MAX_SEGMENTS / (PACKET_SECONDS * info.frame_rate))
+    whole = int(frames_per_packet * MAX_SEGMENTS / (PACKET_SECONDS * spec.frame_rate))
     return max(1, min(ceil_div(SIDE_BY_SIDE, rows), whole, MAX_SEGMENTS))

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 
 from codec.arguments import check_number
-from codec.engines.base import Engine, WeighsCodes
+from codec.engines.base import Engine
 from codec.entropy.allocation import ConstantQuality, Floats, gains, heard, threshold
-from codec.errors import CodecError, ModelError
+from codec.errors import CodecError
 from codec.io.audio import Samples
 
 HIGHEST_QUALITY = 10.0
@@ -31,12 +31,12 @@ class QualityScale:
         engine: the model, which says what its codes are worth.
 
     Raises:
-        ModelError: it does not.
+        ModelError: it computes no errors.
 
     Example:
-        >>> from codec import load_engine
+        >>> from codec import load_model
         >>> from codec.entropy.allocation import Frames
-        >>> scale = QualityScale(load_engine())
+        >>> scale = QualityScale(load_model().engine)
         >>> errors = np.cumprod(np.full((1, 5, 12), 0.7), axis=2)
         >>> frames = Frames(gains(errors, np.full(12, 10.0)), np.zeros((1, 5), np.bool_))
         >>> scale.allocator(10).choose(frames).tolist()
@@ -44,12 +44,10 @@ class QualityScale:
     """
 
     def __init__(self, engine: Engine) -> None:
-        if not isinstance(engine, WeighsCodes):
-            raise ModelError("this engine has no variable bitrate: give another model, or --cbr")
-        info = engine.info
-        audio = synthetic_voice(info.sample_rate, info.hop_length)
+        spec = engine.spec
+        audio = synthetic_voice(spec.sample_rate, spec.hop_length)
         found, _ = engine.analyze_step(audio, engine.init_encoder(1))
-        self._prices: Floats = np.full(info.num_codebooks, float(info.bits_per_code))
+        self._prices: Floats = np.full(spec.num_codebooks, float(spec.bits_per_code))
         self._worth = gains(heard(found.errors, audio)[0].T, self._prices)
 
     def allocator(self, quality: float) -> ConstantQuality:

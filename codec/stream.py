@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from math import ceil
-from typing import Literal, NamedTuple, cast
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from codec.arguments import check_flag, check_type, check_whole
 from codec.bitrate import Bitrate, ceil_div, checked_bitrate, format_bitrate
-from codec.engines.base import Engine, State, WeighsCodes, encode_block
+from codec.engines.base import Engine, State
 from codec.entropy.allocation import (
     FIRST_RATIO,
     Allocator,
@@ -53,7 +53,7 @@ from codec.format.reading import TOGETHER_SECONDS
 from codec.highpass import FilteredFrames
 from codec.io.audio import Samples
 from codec.model_folder import DEFAULT_MODEL
-from codec.registry import Model, as_engine, check_model, codec_for
+from codec.registry import ModelLike, as_model, model_for
 
 # The last frame is held in place of lost ones, for so long at its full level, and fades out over so
 # long; the frame after a loss fades in over so long. Of what was tried at 10 % loss (the same with
@@ -158,7 +158,7 @@ class StreamEncoder:
 
     def __init__(
         self,
-        model: Model = DEFAULT_MODEL,
+        model: ModelLike = DEFAULT_MODEL,
         *,
         bitrate: Bitrate | None = None,
         channels: int = 1,
@@ -185,16 +185,16 @@ class StreamEncoder:
         if allocator is not None:
             check_type("allocator", allocator, Allocator)
         bitrate = None if bitrate is None else checked_bitrate(bitrate)
-        self._engine = as_engine(model)
-        info = self._engine.info
-        context = info.context if entropy_coding else None
+        loaded = as_model(model)
+        self._engine, spec = loaded.engine, loaded.spec
+        context = loaded.context if entropy_coding else None
         if (chained or variable) and context is None:
             raise ModelError(
                 "chained and variable streams need entropy coding: fit a context model with "
                 "aecodec fit-context"
             )
-        num_codebooks = info.codebooks_for(bitrate)
-        if not info.fingerprint:
+        num_codebooks = spec.codebooks_for(bitrate)
+        if not spec.fingerprint:
             raise ModelError("this model has no fingerprint yet: save_codec() and load_codec() it")
         if dtx and (chained or pauses or frames > 1 or segments > 1):
             raise ConfigError(
@@ -204,18 +204,18 @@ class StreamEncoder:
             )
         # Format 1 has no frames after the last sample. Packets of one frame, of calls, keep it for
         # the three bytes that each saves.
-        has_tail = info.tail > 0 and frames_per_packet > 1
+        has_tail = spec.tail > 0 and frames_per_packet > 1
         self.header = Header(
             channels=channels,
-            num_codebooks=info.num_codebooks if variable else num_codebooks,
-            bits_per_code=info.bits_per_code,
+            num_codebooks=spec.num_codebooks if variable else num_codebooks,
+            bits_per_code=spec.bits_per_code,
             frames_per_packet=frames,
-            sample_rate=info.sample_rate,
+            sample_rate=spec.sample_rate,
             original_sample_rate=(
-                info.sample_rate if original_sample_rate is None else original_sample_rate
+                spec.sample_rate if original_sample_rate is None else original_sample_rate
             ),
-            hop_length=info.hop_length,
-            fingerprint=info.fingerprint,
+            hop_length=spec.hop_length,
+            fingerprint=spec.fingerprint,
             context=context.identity if context else b"",
             chained=chained,
             variable=variable,
@@ -224,15 +224,15 @@ class StreamEncoder:
             format=CODED_FORMAT if redundancy is not None or has_tail else PLAIN_FORMAT,
             dtx=dtx,
         )
-        self._pauses = PauseDetector(info.sample_rate, info.hop_length) if pauses else None
-        self._silence = SilenceDetector(info.sample_rate, info.hop_length) if dtx else None
-        self._refresh = max(1, round(REFRESH_SECONDS * float(info.frame_rate)))
+        self._pauses = PauseDetector(spec.sample_rate, spec.hop_length) if pauses else None
+        self._silence = SilenceDetector(spec.sample_rate, spec.hop_length) if dtx else None
+        self._refresh = max(1, round(REFRESH_SECONDS * float(spec.frame_rate)))
         self._silent = 0  # frames of silence in a row
         self._noise: deque[Codes] = deque(maxlen=NOISE_FRAMES)  # first codes of the newest frames
         self._past: deque[Codes] = deque(maxlen=MAX_FRAMES)
         self.redundancy = redundancy
         self._payloads = PayloadEncoder(self.header, context)
-        self._bitrate = info.bitrate(num_codebooks) if bitrate is None else bitrate
+        self._bitrate = spec.plain_bitrate(num_codebooks) if bitrate is None else bitrate
         self._allocator = allocator if variable else None
         # What a file adds is spent with each packet, what a transport adds lowers the target.
         in_file = isinstance(overhead, str) and overhead == "file"
@@ -243,7 +243,7 @@ class StreamEncoder:
         self._transport = 0.0 if in_file else self._overhead * self._bits_per_byte
         if variable and allocator is None:
             target = float(self._bitrate) - self._transport
-            self._allocator = RateControl(target, float(info.frame_rate), info.bits_per_code)
+            self._allocator = RateControl(target, float(spec.frame_rate), spec.bits_per_code)
         self._search = _code_search(self._engine, effort)
         self._context, self._wait = context, wait if variable and not dtx else 0
         self._waiting: deque[_Analyzed] = deque()
@@ -251,7 +251,7 @@ class StreamEncoder:
         if in_file:
             self._spent(8 * (self.header.size + END_SIZE), np.zeros((channels, 0, 0), np.int64))
         self._state: State = self._engine.init_encoder(channels)
-        self._filter = FilteredFrames(info.sample_rate, info.hop_length, channels)
+        self._filter = FilteredFrames(spec.sample_rate, spec.hop_length, channels)
         self._remainder: Samples = np.zeros((channels, 0), np.float32)  # filtered
         self._num_samples = 0
         self._num_packets = 0
@@ -270,7 +270,7 @@ class StreamEncoder:
     @bitrate.setter
     def bitrate(self, bitrate: Bitrate) -> None:
         bitrate = checked_bitrate(bitrate)
-        self._engine.info.codebooks_for(bitrate)
+        self._engine.spec.codebooks_for(bitrate)
         if not isinstance(self._allocator, RateControl):
             raise ConfigError(
                 "only a variable stream changes its bitrate: start it with variable=True, and "
@@ -329,7 +329,7 @@ class StreamEncoder:
                 "redundancy: leave frames_per_packet, chained, pauses and segments as they are by "
                 "default"
             )
-        rate = float(self._engine.info.frame_rate)
+        rate = float(self._engine.spec.frame_rate)
         self._earlier = RedundancyControl(redundancy, rate, header.bits_per_code)
 
     def push(self, samples: npt.ArrayLike) -> list[Packet]:
@@ -370,7 +370,7 @@ class StreamEncoder:
         self._num_samples += block.shape[1]
         block = np.concatenate((self._remainder, self._filter.push(block)), axis=1)
         step = self.header.frames_per_packet * self.header.hop_length
-        whole = max(0, block.shape[1] - self._engine.info.lookahead) // step * step
+        whole = max(0, block.shape[1] - self._engine.spec.lookahead) // step * step
         self._remainder = block[:, whole:].copy()
         return self._packets(block, whole)
 
@@ -399,12 +399,12 @@ class StreamEncoder:
             )
         self._finished = True
         left = np.concatenate((self._remainder, self._filter.finish()), axis=1)
-        info = self._engine.info
+        spec = self._engine.spec
         if self.header.format == PLAIN_FORMAT:
-            num_frames = info.num_frames(self._num_samples)
+            num_frames = spec.num_frames(self._num_samples)
         else:
-            num_frames = info.num_frames_with_tail(self._num_samples)
-        padding = num_frames * info.hop_length - self._num_samples
+            num_frames = spec.num_frames_with_tail(self._num_samples)
+        padding = num_frames * spec.hop_length - self._num_samples
         rest = np.pad(left, ((0, 0), (0, padding)))
         # More than a packet is left if the engine hears ahead. The last one may be full only if it
         # is padded.
@@ -418,7 +418,7 @@ class StreamEncoder:
     def _packets(self, block: Samples, whole: int) -> list[Packet]:
         """Full packets of the first ``whole`` samples of a block, and of those that waited."""
         step = self.header.frames_per_packet * self.header.hop_length
-        ahead = self._engine.info.lookahead
+        ahead = self._engine.spec.lookahead
         packets = []
         for end in range(step, whole + 1, step):
             own, following = block[:, end - step : end], block[:, end : end + ahead]
@@ -433,7 +433,9 @@ class StreamEncoder:
 
     def _silent_packets(self, block: Samples, ahead: Samples) -> list[Packet]:
         """What is sent of a silent frame: a packet of comfort noise now and then, or nothing."""
-        codes, self._state = encode_block(self._engine, block, ahead, self._state, NOISE_CODES)
+        codes, self._state = self._engine.encode_step(
+            np.ascontiguousarray(block), self._state, NOISE_CODES, ahead
+        )
         self._noise.append(codes)
         self._past.clear()  # what was left out needs no redundancy
         sequence = self._num_packets % self.header.sequence_count
@@ -451,13 +453,12 @@ class StreamEncoder:
             codes = np.zeros((channels, self.header.num_codebooks, 0), np.int64)
             self._waiting.append(_Analyzed(codes))
         elif self._allocator is None and self._search is None:
-            codes, self._state = encode_block(
-                self._engine, block, ahead, self._state, self.header.num_codebooks
+            codes, self._state = self._engine.encode_step(
+                np.ascontiguousarray(block), self._state, self.header.num_codebooks, ahead
             )
             self._waiting.append(_Analyzed(codes))
         else:
-            engine = cast("WeighsCodes", self._engine)  # to check it takes long
-            found, self._state = engine.analyze_step(np.ascontiguousarray(block), self._state)
+            found, self._state = self._engine.analyze_step(np.ascontiguousarray(block), self._state)
             silent = references = np.zeros((channels, num_frames), np.bool_)
             if self._pauses is not None:
                 silent, references = self._pauses.find(block)
@@ -569,22 +570,21 @@ class StreamDecoder:
     """
 
     def __init__(
-        self, model: Model | None, header: Header, *, bitrate: Bitrate | None = None
+        self, model: ModelLike | None, header: Header, *, bitrate: Bitrate | None = None
     ) -> None:
         check_type("header", header, Header, FormatError)
         bitrate = None if bitrate is None else checked_bitrate(bitrate)
         if header.skip:
             raise FormatError("the stream is a cut of another one: decode it with decode_file")
-        self._engine = codec_for(header) if model is None else as_engine(model)
-        check_model(self._engine, header)
-        info = self._engine.info
+        loaded = model_for(header, model)
+        self._engine, spec = loaded.engine, loaded.spec
         self.header = header
         self.num_emitted = 0
-        context = info.context if header.context else None
+        context = loaded.context if header.context else None
         self._payloads = PayloadDecoder(header, context)
         self._num_codebooks = header.num_codebooks
-        if bitrate is not None and bitrate < info.bitrate(header.num_codebooks):
-            self._num_codebooks = info.codebooks_for(bitrate)
+        if bitrate is not None and bitrate < spec.plain_bitrate(header.num_codebooks):
+            self._num_codebooks = spec.codebooks_for(bitrate)
         self._groups = _channel_groups(header)
         self._states: list[State] = [
             self._engine.init_decoder(group.stop - group.start) for group in self._groups
@@ -592,7 +592,7 @@ class StreamDecoder:
         self.num_recovered = self.num_concealed = self.num_silent = 0
         self._noise: ComfortNoise | None = None  # while the sender is silent
         self._noise_frames = 0  # of it, that may be played until it is told again
-        self._skip = info.delay  # samples that come out before the first one of the signal
+        self._skip = spec.delay  # samples that come out before the first one of the signal
         self._gain = 1.0
         self._held = 0  # samples concealed in a row
         self._total: int | None = None  # samples in all, known from the last packet
@@ -701,7 +701,7 @@ class StreamDecoder:
         self._finished = True
         # Not faded: after a loss the gain stays where it is, for nothing follows.
         rest = np.concatenate([self._engine.flush_step(state) for state in self._states])
-        return self._emit(rest[:, : self._engine.info.delay] * np.float32(self._gain))
+        return self._emit(rest[:, : self._engine.spec.delay] * np.float32(self._gain))
 
     @property
     def is_silent(self) -> bool:
@@ -785,7 +785,7 @@ def _code_search(engine: Engine, effort: int) -> CodeSearch | None:
     effort = check_whole("effort", effort, 0, len(CANDIDATES) - 1)
     if not effort:
         return None
-    tables = engine.code_tables if isinstance(engine, WeighsCodes) else None
+    tables = engine.code_tables
     if tables is None:
-        raise ConfigError(f"{engine.info.name} has no codebooks to search: give effort 0")
+        raise ConfigError(f"{engine.spec.name} has no codebooks to search: give effort 0")
     return CodeSearch(tables, CANDIDATES[effort])
