@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from codec.calls.jitter import CallStatistics, JitterBuffer
+    from codec.codes import Codebook, CodecSpec
     from codec.config import CodecConfig
     from codec.edit import concat_files, cut_file, peel_file
-    from codec.engines.base import Engine, EngineInfo
+    from codec.engines.base import Engine
     from codec.errors import (
         AudioError,
         CodecError,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from codec.network.weights import load_codec, save_codec
     from codec.rate.modes import Average, Constant, FileSize, Quality
     from codec.rate.redundancy import Redundancy
-    from codec.registry import codec_for, load_engine
+    from codec.registry import Model, load_model, model_for
     from codec.session.decoder import StreamDecoder
     from codec.session.encoder import StreamEncoder
     from codec.session.packing import Packing
@@ -43,19 +44,21 @@ __all__ = [
     "AudioError",
     "Average",
     "CallStatistics",
+    "Codebook",
     "Codec",
     "CodecConfig",
     "CodecError",
+    "CodecSpec",
     "ConfigError",
     "Constant",
     "Engine",
-    "EngineInfo",
     "FileSize",
     "FormatError",
     "Gap",
     "Header",
     "JitterBuffer",
     "MissingPackageError",
+    "Model",
     "ModelError",
     "Packet",
     "PacketReader",
@@ -66,13 +69,13 @@ __all__ = [
     "StreamDecoder",
     "StreamEncoder",
     "StreamFinishedError",
-    "codec_for",
     "concat_files",
     "cut_file",
     "decode_file",
     "encode_file",
     "load_codec",
-    "load_engine",
+    "load_model",
+    "model_for",
     "peel_file",
     "save_codec",
 ]
@@ -87,13 +90,15 @@ _MODULES = {
     "ConfigError": "codec.errors",
     "Constant": "codec.rate.modes",
     "Engine": "codec.engines.base",
-    "EngineInfo": "codec.engines.base",
     "FileSize": "codec.rate.modes",
+    "CodecSpec": "codec.codes",
+    "Codebook": "codec.codes",
     "FormatError": "codec.errors",
     "Gap": "codec.format.container",
     "Header": "codec.format.container",
     "JitterBuffer": "codec.calls.jitter",
     "MissingPackageError": "codec.errors",
+    "Model": "codec.registry",
     "ModelError": "codec.errors",
     "Packet": "codec.format.container",
     "PacketReader": "codec.format.container",
@@ -104,13 +109,13 @@ _MODULES = {
     "StreamDecoder": "codec.session.decoder",
     "StreamEncoder": "codec.session.encoder",
     "StreamFinishedError": "codec.errors",
-    "codec_for": "codec.registry",
+    "model_for": "codec.registry",
     "concat_files": "codec.edit",
     "cut_file": "codec.edit",
     "decode_file": "codec.files",
     "encode_file": "codec.files",
     "load_codec": "codec.network.weights",
-    "load_engine": "codec.registry",
+    "load_model": "codec.registry",
     "peel_file": "codec.edit",
     "save_codec": "codec.network.weights",
 }

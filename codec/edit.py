@@ -17,7 +17,7 @@ from codec.format.parts import check_part, first_packet, frames_until
 from codec.format.payload import Codes
 from codec.format.reading import StoredStream, open_codes, read_streams
 from codec.io.outputs import atomic_output, check_apart
-from codec.registry import Model, context_for
+from codec.registry import ModelLike, context_for
 
 
 def cut_file(
@@ -26,7 +26,7 @@ def cut_file(
     *,
     start: float = 0.0,
     end: float | None = None,
-    model: Model | None = None,
+    model: ModelLike | None = None,
     force: bool = False,
 ) -> None:
     """Cut a part out of a file, exact to the sample.
@@ -119,7 +119,7 @@ def peel_file(
     target: str | Path,
     *,
     bitrate: Bitrate,
-    model: Model | None = None,
+    model: ModelLike | None = None,
     force: bool = False,
 ) -> None:
     """Drop the upper codebooks of a file, as if it had been encoded at a lower bitrate.
@@ -163,7 +163,9 @@ def peel_file(
             _check_whole(source, stream)
 
 
-def _write_again(stream: StoredStream, header: Header, out: BinaryIO, model: Model | None) -> None:
+def _write_again(
+    stream: StoredStream, header: Header, out: BinaryIO, model: ModelLike | None
+) -> None:
     """Write a stream with fewer codebooks."""
     _check_complete(stream.header)
     context = context_for(stream.header, model)
@@ -184,7 +186,7 @@ def _copy(stream: StoredStream, out: BinaryIO) -> None:
 
 
 def _cut_stream(
-    stream: StoredStream, first: int, last: int | None, out: BinaryIO, model: Model | None
+    stream: StoredStream, first: int, last: int | None, out: BinaryIO, model: ModelLike | None
 ) -> bool:
     """Write samples ``first`` to ``last`` of a stream as one of its own; whether there are any."""
     source = stream.header

@@ -46,9 +46,9 @@ class ModelError(CodecError):
     """A model folder is missing, damaged, or not the one a stream was made with.
 
     Example:
-        >>> from codec import load_engine
+        >>> from codec import load_model
         >>> try:
-        ...     load_engine("missing")
+        ...     load_model("missing")
         ... except ModelError as error:
         ...     print(str(error).partition(":")[0])
         no model 'missing'

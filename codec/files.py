@@ -16,8 +16,6 @@ import numpy as np
 
 from codec.arguments import check_flag, check_path, check_whole, shown
 from codec.bitrate import Bitrate, ceil_div, checked_bitrate
-from codec.engines.base import Engine
-from codec.engines.names import EngineName
 from codec.entropy.payload import CHAIN_SECONDS
 from codec.errors import CodecError, FormatError
 from codec.format.container import (
@@ -41,7 +39,7 @@ from codec.io.pipes import is_pipe, seekable_input
 from codec.model_folder import DEFAULT_MODEL
 from codec.rate.modes import Average, Constant, Quality, Rate
 from codec.rate.quality import search_size
-from codec.registry import Model, as_engine, codec_for
+from codec.registry import Model, ModelLike, as_model, model_for
 from codec.session.decoder import StreamDecoder
 from codec.session.encoder import StreamEncoder
 from codec.session.packing import PACKET_SECONDS, Packing
@@ -57,7 +55,7 @@ def encode_file(
     source: str | Path,
     target: str | Path,
     *,
-    model: Model = DEFAULT_MODEL,
+    model: ModelLike = DEFAULT_MODEL,
     bitrate: Bitrate | None = None,
     mono: bool = False,
     frames_per_packet: int | None = None,
@@ -66,8 +64,6 @@ def encode_file(
     quality: float | None = None,
     target_bytes: int | None = None,
     effort: int = 0,
-    engine: EngineName | None = None,
-    threads: int = 1,
     force: bool = False,
     progress: Progress | None = None,
 ) -> StreamSummary:
@@ -90,8 +86,6 @@ def encode_file(
         target_bytes: size of the whole file, which has as many bytes or a little fewer. The
             file is encoded several times.
         effort: 0 to 3, see `StreamEncoder`.
-        engine: which engine loads a model that is named, as in `load_engine`.
-        threads: its number of threads, as in `load_engine`.
         force: replace an existing target.
         progress: called with the share that is done.
 
@@ -125,21 +119,21 @@ def encode_file(
                 f"{source} has {reader.channels} channels, a stream holds {MAX_CHANNELS}: "
                 "mix down with --mono"
             )
-        loaded = as_engine(model, engine, threads=threads)
+        loaded = as_model(model)
         free = quality is not None or target_bytes is not None
         if free and (bitrate is not None or variable is False or not entropy_coding):
             raise CodecError("a quality or size takes the place of a bitrate: give one of them")
         if quality is not None and target_bytes is not None:
             raise CodecError("give a quality or a size, not both")
         if variable is None:
-            coded = entropy_coding and loaded.info.context is not None
+            coded = entropy_coding and loaded.context is not None
             variable = free or (coded and bitrate is not None)
         seconds = PACKET_SECONDS
         if frames_per_packet is not None:
-            seconds = float(frames_per_packet / loaded.info.frame_rate)
-        rate: Rate = Constant(loaded.info.codebooks_for(bitrate), plain=not entropy_coding)
+            seconds = float(frames_per_packet / loaded.spec.frame_rate)
+        rate: Rate = Constant(loaded.spec.codebooks_for(bitrate), plain=not entropy_coding)
         if variable and not free:
-            rate = Average(loaded.info.bitrates[-1] if bitrate is None else bitrate)
+            rate = Average(loaded.spec.bitrates[-1] if bitrate is None else bitrate)
 
         def encode(file: BinaryIO, rate: Rate, begin: float) -> StreamSummary:
             encoder = StreamEncoder(
@@ -219,14 +213,12 @@ def decode_file(
     source: str | Path,
     target: str | Path,
     *,
-    model: Model | None = None,
+    model: ModelLike | None = None,
     bitrate: Bitrate | None = None,
     sample_rate: int | Literal["model"] | None = None,
     suffix: str | None = None,
     start: float = 0.0,
     end: float | None = None,
-    engine: EngineName | None = None,
-    threads: int = 1,
     force: bool = False,
     progress: Progress | None = None,
 ) -> StreamSummary:
@@ -246,8 +238,6 @@ def decode_file(
         start: seconds from the beginning. What is before is read, and not decoded except for the
             two seconds before ``start``, which bring the decoder to the state that it has there.
         end: seconds from the beginning; to the end of the file if None.
-        engine: which engine loads a model that is named, as in `load_engine`.
-        threads: its number of threads, as in `load_engine`.
         force: replace an existing target.
         progress: called with the share that is done.
 
@@ -283,10 +273,7 @@ def decode_file(
         streams = read_streams(file)
         first = next(streams)
         header, total = first.header, first.summary
-        if model is None:
-            loaded = codec_for(header, engine, threads=threads)
-        else:
-            loaded = as_engine(model, engine, threads=threads)
+        loaded = model_for(header, model)
         rate = header.sample_rate if sample_rate == "model" else sample_rate
         rate = rate or header.original_sample_rate
         begin, last = round(start * rate), None if end is None else round(end * rate)
@@ -329,7 +316,7 @@ class _Decoding:
 
     Args:
         stream: the stream, of which nothing has been read.
-        engine: its model.
+        model: its model.
         bitrate: decode at most this many bits per second and channel.
         rate: sampling rate of the output.
         first: first sample of the part at that rate.
@@ -339,7 +326,7 @@ class _Decoding:
     def __init__(
         self,
         stream: StoredStream,
-        engine: Engine,
+        model: Model,
         bitrate: Bitrate | None,
         rate: int,
         first: int,
@@ -360,9 +347,9 @@ class _Decoding:
         self._skip = skip + first - before * rate // header.sample_rate
         at_model_rate = replace(header, skip=0, original_sample_rate=header.sample_rate)
         codebooks = None
-        if bitrate is not None and bitrate < engine.info.bitrate(header.num_codebooks):
-            codebooks = engine.info.codebooks_for(bitrate)
-        self._decoder = StreamDecoder(at_model_rate, engine, codebooks=codebooks)
+        if bitrate is not None and bitrate < model.spec.plain_bitrate(header.num_codebooks):
+            codebooks = model.spec.codebooks_for(bitrate)
+        self._decoder = StreamDecoder(at_model_rate, model, codebooks=codebooks)
         self._resampler = Resampler(header.sample_rate, rate, header.channels)
         # A part of a longer stream may hold more than its samples, at its end too.
         self._most_held = rate if header.format > 1 else 0

@@ -10,10 +10,11 @@ from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 import soundfile
+from codec.stream import StreamDecoder, StreamEncoder
 
 from benchmarks.contenders.base import Contender, Encoded
 from codec.bitrate import Bitrate
-from codec.engines.names import EngineName
+from codec.engines.names import Backend
 from codec.entropy.payload import MAX_FRAMES, earlier_counts
 from codec.files import encode_file, packet_length
 from codec.format.container import Header, Packet
@@ -21,8 +22,7 @@ from codec.format.reading import open_codes, read_streams
 from codec.io.audio import Samples
 from codec.model_folder import DEFAULT_MODEL, count_parameters, find_model
 from codec.rate.redundancy import Redundancy
-from codec.registry import load_engine
-from codec.stream import StreamDecoder, StreamEncoder
+from codec.registry import load_model
 
 
 class Stream(NamedTuple):
@@ -45,13 +45,13 @@ class Aecodec(Contender):
 
     Args:
         model: name of a packaged model, or folder of a model.
-        engine: which engine runs it, as in `load_engine`.
+        backend: what runs it, as in `load_model`.
         threads: number of threads of onnxruntime.
 
     Attributes:
         label: name with that of the model, for tables.
         fingerprint: fingerprint of the model, in hexadecimal digits.
-        engine: the loaded model.
+        loaded: the model.
     """
 
     name = "aecodec"
@@ -65,16 +65,16 @@ class Aecodec(Contender):
     def __init__(
         self,
         model: str | Path = DEFAULT_MODEL,
-        engine: EngineName | None = None,
+        backend: Backend | None = None,
         threads: int = 1,
     ) -> None:
         self.model = model
-        self.engine = load_engine(model, engine, threads=threads)
-        info = self.engine.info
-        self.label = f"aecodec {info.name}{self.suffix}"
-        self.fingerprint = info.fingerprint.hex()
-        self.sample_rate = info.sample_rate
-        self.hop_length = info.hop_length
+        self.loaded = load_model(model, backend=backend, threads=threads)
+        spec = self.loaded.spec
+        self.label = f"aecodec {spec.name}{self.suffix}"
+        self.fingerprint = spec.fingerprint.hex()
+        self.sample_rate = spec.sample_rate
+        self.hop_length = spec.hop_length
         self.num_parameters = count_parameters(model)
 
     @classmethod
@@ -89,7 +89,7 @@ class Aecodec(Contender):
         return type(self)(self.model, "torch")
 
     def bitrates(self) -> tuple[int, ...]:
-        return tuple(map(int, self.engine.info.bitrates))
+        return tuple(map(int, self.loaded.spec.bitrates))
 
     def encode(
         self,
@@ -108,15 +108,15 @@ class Aecodec(Contender):
                 before entropy coding; those of files if None.
             redundancy: what packets of one frame also carry of earlier ones.
         """
-        info = self.engine.info
+        spec = self.loaded.spec
         # By its place in the list: a bitrate that is not an integer was rounded down there.
-        exact = info.bitrates[self.bitrates().index(bitrate)]
-        if self.coded and info.context is not None and frames_per_packet is None:
+        exact = spec.bitrates[self.bitrates().index(bitrate)]
+        if self.coded and self.loaded.context is not None and frames_per_packet is None:
             return self._encode_file(audio, exact)
         encoder = StreamEncoder(
-            self.engine,
+            self.loaded,
             bitrate=exact,
-            frames_per_packet=frames_per_packet or packet_length(info, exact, 1),
+            frames_per_packet=frames_per_packet or packet_length(spec, exact, 1),
             entropy_coding=self.coded,
             redundancy=redundancy,
         )
@@ -132,7 +132,7 @@ class Aecodec(Contender):
             source, target = Path(folder, "audio.wav"), Path(folder, "audio.codes")
             soundfile.write(source, audio, self.sample_rate, subtype="FLOAT")
             summary = encode_file(
-                source, target, model=self.engine, bitrate=bitrate, variable=self.variable
+                source, target, model=self.loaded, bitrate=bitrate, variable=self.variable
             )
             with open_codes(target) as file:
                 stream = next(read_streams(file))
@@ -143,7 +143,7 @@ class Aecodec(Contender):
 
     def decode(self, encoded: Encoded) -> np.ndarray:
         header, packets = encoded.content
-        decoder = StreamDecoder(self.engine, header)
+        decoder = StreamDecoder(self.loaded, header)
         return _joined([decoder.push_all([Packet.from_bytes(packet) for packet in packets])])
 
     def decode_with_losses(self, encoded: Encoded, lost: np.ndarray) -> np.ndarray:
@@ -159,7 +159,7 @@ class Aecodec(Contender):
             ``[N]`` float32 at `sample_rate`.
         """
         header, packets = encoded.content
-        decoder = StreamDecoder(self.engine, header)
+        decoder = StreamDecoder(self.loaded, header)
         received = [
             None if is_lost else Packet.from_bytes(packet)
             for packet, is_lost in zip(packets, lost, strict=False)

@@ -20,7 +20,7 @@ from codec.cli.options import (
     Seconds,
     output_suffix,
 )
-from codec.engines.names import EngineName
+from codec.engines.names import Backend
 from codec.errors import CodecError
 from codec.format.summary import StreamSummary
 from codec.model_folder import DEFAULT_MODEL
@@ -57,7 +57,7 @@ def encode(
     effort: int,
     plain: bool,
     model: str,
-    engine: EngineName | None,
+    engine: Backend | None,
     threads: int,
     force: bool,
 ) -> None:
@@ -69,10 +69,10 @@ def encode(
     with clear_errors():
         jobs = list_jobs(paths, out_dir, ".codes", is_audio)
         from codec.files import encode_file
-        from codec.registry import load_engine
+        from codec.registry import load_model
 
-        loaded = load_engine(model, engine, threads=threads)
-        loaded.info.codebooks_for(bitrate)
+        loaded = load_model(model, backend=engine, threads=threads)
+        loaded.spec.codebooks_for(bitrate)
 
     def run(source: Path, target: Path, progress: Callable[[float], None]) -> None:
         summary = encode_file(
@@ -120,27 +120,27 @@ def decode(
     out_dir: Path | None,
     suffix: str | None,
     model: str | None,
-    engine: EngineName | None,
+    engine: Backend | None,
     threads: int,
     force: bool,
 ) -> None:
     """Decode .codes files to audio files; the format follows the output's suffix."""
     with clear_errors():
         from codec.files import decode_file
-        from codec.registry import load_engine
+        from codec.registry import load_model
 
         if suffix is not None:
             suffix = output_suffix(suffix)
         jobs = list_jobs(paths, out_dir, suffix or ".wav", is_codes)
-        loaded = load_engine(model, engine, threads=threads) if model else None
+        loaded = None
+        if model or engine or threads > 1:
+            loaded = load_model(model or DEFAULT_MODEL, backend=engine, threads=threads)
 
     def run(source: Path, target: Path, progress: Callable[[float], None]) -> None:
         summary = decode_file(
             source,
             target,
             model=loaded,
-            engine=engine,
-            threads=threads,
             bitrate=bitrate,
             sample_rate=sample_rate,
             suffix=suffix,

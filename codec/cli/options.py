@@ -11,14 +11,14 @@ import click
 
 from codec.bitrate import Bitrate, parse_bitrate
 from codec.cli.errors import WrongUse
-from codec.engines.names import ENGINES
+from codec.engines.names import BACKENDS
 from codec.errors import ConfigError
 
 POSITIVE = click.FloatRange(min=0, min_open=True)
 
 ENGINE = click.option(
     "--engine",
-    type=click.Choice(ENGINES),
+    type=click.Choice(BACKENDS),
     help="onnxruntime or PyTorch. [onnx for models with graphs]",
 )
 THREADS = click.option(

@@ -14,7 +14,7 @@ from codec.corpus.index import Clip, clip_digest, fault, open_clip
 from codec.corpus.sources import readable
 from codec.corpus.tokens import Frames
 from codec.corpus.workers import one_thread
-from codec.engines.base import Engine, encode_block
+from codec.engines.base import Engine
 from codec.errors import AudioError
 from codec.highpass import FilteredFrames
 from codec.io.audio import AudioReader, Resampler
@@ -103,18 +103,18 @@ def code_audio(engine: Engine, num_codebooks: int, reader: AudioReader) -> Coded
     Raises:
         AudioError: the recording cannot be read, or is empty.
     """
-    info, rate = engine.info, reader.sample_rate
+    spec, rate = engine.spec, reader.sample_rate
     # Steps as long as the packets of files: others would be rounded differently.
-    step = file_frames(info, 1, num_codebooks * info.bits_per_code) * info.hop_length
-    resampler = Resampler(rate, info.sample_rate, 1)
-    frames = FilteredFrames(info.sample_rate, info.hop_length, 1)
+    step = file_frames(spec, 1, num_codebooks * spec.bits_per_code) * spec.hop_length
+    resampler = Resampler(rate, spec.sample_rate, 1)
+    frames = FilteredFrames(spec.sample_rate, spec.hop_length, 1)
     state, rest = engine.init_encoder(1), np.zeros((1, 0), np.float32)
     pieces, num_samples = [np.zeros((0, num_codebooks), np.uint16)], 0
 
     def encode() -> None:
         nonlocal state, rest
-        block, ahead = rest[:, :step], rest[:, step : step + info.lookahead]
-        codes, state = encode_block(engine, block, ahead, state, num_codebooks)
+        block, ahead = rest[:, :step], rest[:, step : step + spec.lookahead]
+        codes, state = engine.encode_step(np.ascontiguousarray(block), state, num_codebooks, ahead)
         pieces.append(codes[0].T.astype(np.uint16))
         rest = rest[:, step:]
 
@@ -122,11 +122,11 @@ def code_audio(engine: Engine, num_codebooks: int, reader: AudioReader) -> Coded
         for block in reader.blocks():
             num_samples += block.shape[1]
             rest = np.concatenate((rest, frames.push(resampler.push(block))), axis=1)
-            while rest.shape[1] >= step + info.lookahead:
+            while rest.shape[1] >= step + spec.lookahead:
                 encode()
-        total = ceil_div(num_samples * info.sample_rate, rate)
+        total = ceil_div(num_samples * spec.sample_rate, rate)
         last = frames.push(resampler.finish(total)), frames.finish()
-        padding = info.num_frames_with_tail(total) * info.hop_length - total
+        padding = spec.num_frames_with_tail(total) * spec.hop_length - total
         rest = np.pad(np.concatenate((rest, *last), axis=1), ((0, 0), (0, padding)))
         while rest.shape[1]:
             encode()

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from codec.engines.base import Engine, WeighsCodes
-from codec.errors import CodecError, ModelError
+from codec.engines.base import Engine
+from codec.errors import CodecError
 from codec.io.audio import Samples
 from codec.rate.allocation import ConstantQuality, lambda_for, perceptual_weight, slopes
 from codec.rate.modes import HIGHEST_QUALITY, Quality
@@ -29,25 +29,21 @@ class QualityScale:
         engine: the model.
 
     Raises:
-        ModelError: the engine does not give the errors of its codes.
+        ModelError: it computes no errors.
 
     Example:
-        >>> from codec import load_engine
-        >>> scale = QualityScale(load_engine())
+        >>> from codec import load_model
+        >>> scale = QualityScale(load_model().engine)
         >>> scale.allocator(Quality(0)).lambda_ > scale.allocator(Quality(5)).lambda_
         True
     """
 
     def __init__(self, engine: Engine) -> None:
-        if not isinstance(engine, WeighsCodes):
-            raise ModelError(
-                "this model does not give the errors of its codes: give a constant number of them"
-            )
-        info = engine.info
-        audio = synthetic_voice(info.sample_rate, info.hop_length)
+        spec = engine.spec
+        audio = synthetic_voice(spec.sample_rate, spec.hop_length)
         found, _ = engine.analyze_step(audio, engine.init_encoder(1))
         errors = found.errors * perceptual_weight(audio, found.errors.shape[2])[:, None]
-        self._bits = np.full(info.num_codebooks, float(info.bits_per_code))
+        self._bits = np.full(spec.num_codebooks, float(spec.bits_per_code))
         self._slopes = slopes(errors[0].T, self._bits)
 
     def allocator(self, rate: Quality) -> ConstantQuality:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +12,7 @@ from codec.activity.pauses import PauseDetector
 from codec.activity.silence import SilenceDetector
 from codec.arguments import check_whole
 from codec.bitrate import ceil_div
-from codec.engines.base import State, WeighsCodes, encode_block
+from codec.engines.base import State
 from codec.errors import AudioError
 from codec.format.container import PLAIN_FORMAT
 from codec.highpass import FilteredFrames
@@ -38,9 +37,9 @@ class Analyzer:
         num_samples: number of samples that were pushed, per channel.
 
     Example:
-        >>> from codec import load_engine
+        >>> from codec import load_model
         >>> from codec.session.plan import make_plan
-        >>> analyzer = Analyzer(make_plan(load_engine()))
+        >>> analyzer = Analyzer(make_plan(load_model()))
         >>> [block.codes.shape for block in analyzer.push(np.zeros((1, 1_000), np.float32))]
         [(1, 20, 1), (1, 20, 1)]
         >>> len(list(analyzer.finish()))
@@ -49,14 +48,14 @@ class Analyzer:
 
     def __init__(self, plan: Plan) -> None:
         header = plan.header
-        self._engine, self._header = plan.engine, header
+        self._engine, self._header = plan.model.engine, header
         self._searches = plan.effort > 0
         self._pauses = self._silence = None
         if header.pauses:
             self._pauses = PauseDetector(header.sample_rate, header.hop_length)
         if header.dtx:
             self._silence = SilenceDetector(header.sample_rate, header.hop_length)
-        self._state: State = plan.engine.init_encoder(header.channels)
+        self._state: State = plan.model.engine.init_encoder(header.channels)
         self._filter = FilteredFrames(header.sample_rate, header.hop_length, header.channels)
         self._remainder: Samples = np.zeros((header.channels, 0), np.float32)  # filtered
         self.num_samples = 0
@@ -76,7 +75,7 @@ class Analyzer:
         audio = self._checked(samples)
         self.num_samples += audio.shape[1]
         audio = np.concatenate((self._remainder, self._filter.push(audio)), axis=1)
-        whole = max(0, audio.shape[1] - self._engine.info.lookahead) // self._step * self._step
+        whole = max(0, audio.shape[1] - self._engine.spec.lookahead) // self._step * self._step
         self._remainder = audio[:, whole:].copy()
         return self._blocks(audio, whole)
 
@@ -92,7 +91,7 @@ class Analyzer:
         Raises:
             AudioError: ``num_samples`` contradicts the number of samples that were pushed.
         """
-        header, info = self._header, self._engine.info
+        header, spec = self._header, self._engine.spec
         pushed = self.num_samples
         num_samples = pushed if num_samples is None else num_samples
         num_samples = check_whole("num_samples", num_samples, 0, 2**63, AudioError)
@@ -103,7 +102,7 @@ class Analyzer:
             )
         left = np.concatenate((self._remainder, self._filter.finish()), axis=1)
         tailed = header.format != PLAIN_FORMAT
-        num_frames = (info.num_frames_with_tail if tailed else info.num_frames)(pushed)
+        num_frames = (spec.num_frames_with_tail if tailed else spec.num_frames)(pushed)
         padding = num_frames * header.hop_length - pushed
         rest = np.pad(left, ((0, 0), (0, padding)))
         # More than a packet is left if the engine has look-ahead. The last one may be full only if
@@ -146,7 +145,7 @@ class Analyzer:
 
     def _blocks(self, audio: Samples, whole: int) -> Iterator[Block]:
         """Blocks of the first ``whole`` samples."""
-        step, lookahead = self._step, self._engine.info.lookahead
+        step, lookahead = self._step, self._engine.spec.lookahead
         for end in range(step, whole + 1, step):
             own, ahead = audio[:, end - step : end], audio[:, end : end + lookahead]
             if self._silence is not None and self._silence.find(own):
@@ -155,7 +154,8 @@ class Analyzer:
                 yield self._analyzed(own, ahead)
 
     def _encoded(self, audio: Samples, ahead: Samples, num_codebooks: int) -> npt.NDArray[np.int64]:
-        codes, self._state = encode_block(self._engine, audio, ahead, self._state, num_codebooks)
+        audio = np.ascontiguousarray(audio)
+        codes, self._state = self._engine.encode_step(audio, self._state, num_codebooks, ahead)
         return codes
 
     def _analyzed(self, audio: Samples, ahead: Samples) -> Block:
@@ -166,8 +166,7 @@ class Analyzer:
             return Block(np.zeros((header.channels, header.num_codebooks, 0), np.int64))
         if not header.variable and not self._searches:
             return Block(self._encoded(audio, ahead, header.num_codebooks))
-        engine = cast("WeighsCodes", self._engine)  # to check it takes long
-        found, self._state = engine.analyze_step(np.ascontiguousarray(audio), self._state)
+        found, self._state = self._engine.analyze_step(np.ascontiguousarray(audio), self._state)
         limits = None
         if self._pauses is not None:
             pauses, references = self._pauses.find(audio)

@@ -16,7 +16,7 @@ from codec.format.container import MAX_CODEBOOKS, Coding, Header, Packet
 from codec.format.payload import Codes
 from codec.format.reading import TOGETHER_SECONDS
 from codec.io.audio import Samples
-from codec.registry import Model, as_engine, check_model, codec_for
+from codec.registry import ModelLike, model_for
 from codec.session.concealment import Concealment
 
 
@@ -28,8 +28,8 @@ class StreamDecoder:
 
     Args:
         header: header of the stream.
-        model: the model that the header names: an engine, a `Codec`, the name of a packaged model
-            or a model folder. None finds it among the packaged models.
+        model: the model that the header names: a loaded model, an engine, a `Codec`, the name of a
+            packaged model or a model folder. None finds it among the packaged models.
         codebooks: most codebooks to decode; all of the stream if None.
 
     Attributes:
@@ -55,23 +55,22 @@ class StreamDecoder:
     """
 
     def __init__(
-        self, header: Header, model: Model | None = None, *, codebooks: int | None = None
+        self, header: Header, model: ModelLike | None = None, *, codebooks: int | None = None
     ) -> None:
         check_type("header", header, Header, FormatError)
         if header.skip:
             raise FormatError("the stream is a cut of another one: decode it with decode_file")
-        self._engine = codec_for(header) if model is None else as_engine(model)
-        check_model(self._engine, header)
-        info = self._engine.info
+        loaded = model_for(header, model)
+        self._engine, spec = loaded.engine, loaded.spec
         self.header = header
         self.num_emitted = 0
-        self._payloads = PayloadDecoder(header, info.context if header.context else None)
+        self._payloads = PayloadDecoder(header, loaded.context if header.context else None)
         self._num_codebooks = header.num_codebooks
         if codebooks is not None:
-            least = min(info.codebook_counts)
+            least = min(spec.codebook_counts)
             codebooks = check_whole("codebooks", codebooks, least, MAX_CODEBOOKS)
             if codebooks < header.num_codebooks:
-                decodable = [count for count in info.codebook_counts if count <= codebooks]
+                decodable = [count for count in spec.codebook_counts if count <= codebooks]
                 self._num_codebooks = max(decodable)
         self._groups = _channel_groups(header)
         self._states: list[State] = [
@@ -80,7 +79,7 @@ class StreamDecoder:
         self.num_recovered = self.num_concealed = self.num_silent = 0
         self._concealment = Concealment(header.sample_rate)
         self._noise: ComfortNoise | None = None  # while the sender is silent
-        self._skip = info.delay  # samples that come out before the first one of the signal
+        self._skip = spec.delay  # samples that come out before the first one of the signal
         self._total: int | None = None  # samples in all, known from the last packet
         self._finished = False
 
@@ -183,7 +182,7 @@ class StreamDecoder:
         self._finished = True
         # Not faded: after a loss the gain stays where it is, for nothing follows.
         rest = np.concatenate([self._engine.flush_step(state) for state in self._states])
-        return self._emit(rest[:, : self._engine.info.delay] * np.float32(self._concealment.gain))
+        return self._emit(rest[:, : self._engine.spec.delay] * np.float32(self._concealment.gain))
 
     @property
     def is_silent(self) -> bool:

@@ -15,7 +15,7 @@ from codec.model_folder import DEFAULT_MODEL
 from codec.rate.block import Block
 from codec.rate.modes import Average, RateLike
 from codec.rate.redundancy import Redundancy
-from codec.registry import Model, as_engine
+from codec.registry import ModelLike
 from codec.session.analyzer import Analyzer
 from codec.session.packetizer import Packetizer
 from codec.session.packing import Packing
@@ -30,8 +30,8 @@ class StreamEncoder:
     sent, and a `Packetizer` writes them. Encoders share their model and nothing else.
 
     Args:
-        model: an engine, a `Codec`, the name of a packaged model or a model folder; the default
-            model if None.
+        model: a loaded model, an engine, a `Codec`, the name of a packaged model or a model
+            folder; the default model if None.
         rate: `Constant`, `Average` or `Quality`; a number of bits per second and channel is an
             `Average`, and None is ``Constant()``, all codes of the model.
         channels: number of channels, each coded on its own.
@@ -57,7 +57,7 @@ class StreamEncoder:
 
     def __init__(
         self,
-        model: Model | None = None,
+        model: ModelLike | None = None,
         *,
         rate: RateLike = None,
         channels: int = 1,
@@ -66,7 +66,7 @@ class StreamEncoder:
         original_sample_rate: int | None = None,
     ) -> None:
         plan = make_plan(
-            as_engine(DEFAULT_MODEL if model is None else model),
+            DEFAULT_MODEL if model is None else model,
             rate,
             packing,
             channels=channels,

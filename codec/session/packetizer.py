@@ -21,10 +21,10 @@ class Packetizer:
         plan: of the stream.
 
     Example:
-        >>> from codec import load_engine
+        >>> from codec import load_model
         >>> from codec.rate.modes import Constant
         >>> from codec.session.plan import make_plan
-        >>> packetizer = Packetizer(make_plan(load_engine(), Constant(2, plain=True)))
+        >>> packetizer = Packetizer(make_plan(load_model(), Constant(2, plain=True)))
         >>> packet, bits = packetizer.pack(np.array([[[3], [1]]]))
         >>> packet.sequence, len(packet.payload), bits
         (0, 3, 24)

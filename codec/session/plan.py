@@ -12,7 +12,8 @@ from math import ceil
 
 from codec.arguments import check_type, check_whole
 from codec.bitrate import Bitrate, ceil_div, format_bitrate
-from codec.engines.base import Engine, EngineInfo, WeighsCodes
+from codec.codes import CodecSpec
+from codec.engines.base import Engine
 from codec.entropy.context import ContextModel
 from codec.errors import ConfigError, ModelError
 from codec.format.container import (
@@ -31,6 +32,7 @@ from codec.rate.modes import Average, Constant, FileSize, Quality, RateLike, as_
 from codec.rate.quality import QualityScale
 from codec.rate.redundancy import Redundancy
 from codec.rate.search import CANDIDATES, CodeSearch
+from codec.registry import Model, ModelLike, as_model
 from codec.session.packing import PACKET_SECONDS, Packing
 
 SIDE_BY_SIDE = 16
@@ -48,7 +50,7 @@ class Plan:
     """What a stream is like, for the stages that make it.
 
     Attributes:
-        engine: computes the codes.
+        model: the model.
         header: header of the stream.
         rate: `Constant`, with as many codebooks as the header says, or what varies their number.
         packing: of the stream.
@@ -56,7 +58,7 @@ class Plan:
         effort: 0 to 3, of the search for codes.
     """
 
-    engine: Engine
+    model: Model
     header: Header
     rate: Constant | Average | Quality
     packing: Packing
@@ -68,7 +70,7 @@ class Plan:
         """Packets after the next one that are analysed before it is written."""
         if not self.packing.is_file or not isinstance(self.rate, Average):
             return 0
-        together = TOGETHER_SECONDS * self.engine.info.frame_rate / self.header.channels
+        together = TOGETHER_SECONDS * self.model.spec.frame_rate / self.header.channels
         return int(together / self.header.frames_per_packet)
 
     @property
@@ -86,10 +88,10 @@ class Plan:
         if isinstance(self.rate, Constant):
             return None
         if isinstance(self.rate, Quality):
-            return QualityScale(self.engine).allocator(self.rate)
-        info = self.engine.info
+            return QualityScale(self.model.engine).allocator(self.rate)
+        spec = self.model.spec
         target = self.target(self.rate.bitrate)
-        return RateControl(target, float(info.frame_rate), info.bits_per_code)
+        return RateControl(target, float(spec.frame_rate), spec.bits_per_code)
 
     def target(self, bitrate: Bitrate) -> float:
         """The part of a mean bitrate that the allocator may spend.
@@ -101,7 +103,7 @@ class Plan:
                 have one code for each frame.
         """
         header, overhead = self.header, self.packet_overhead
-        self.engine.info.codebooks_for(bitrate)
+        self.model.spec.codebooks_for(bitrate)
         codes = FIRST_RATIO * header.payload_size(header.frames_per_packet) / header.num_codebooks
         lowest = ceil((overhead + codes + PAYLOAD_COST) * self._bits_per_byte)
         if bitrate < lowest:
@@ -115,10 +117,8 @@ class Plan:
 
     def search(self) -> CodeSearch | None:
         """The search for codes; None without effort."""
-        tables = self.engine.code_tables if isinstance(self.engine, WeighsCodes) else None
-        if not self.effort or tables is None:
-            return None
-        return CodeSearch(tables, CANDIDATES[self.effort])
+        tables = self.model.engine.code_tables if self.effort else None
+        return None if tables is None else CodeSearch(tables, CANDIDATES[self.effort])
 
     def check_redundancy(self, redundancy: Redundancy | None) -> None:
         """Refuse redundancy that the packets of this stream cannot carry.
@@ -149,10 +149,10 @@ class Plan:
         frames = header.frames_per_packet
         if not self.packing.is_file or not num_samples:
             return (header.payload_size(frames) + self.packet_overhead) * self._bits_per_byte
-        info = self.engine.info
+        spec = self.model.spec
         at_model_rate = header.model_samples(num_samples)
         tailed = header.format == CODED_FORMAT
-        total = (info.num_frames_with_tail if tailed else info.num_frames)(at_model_rate)
+        total = (spec.num_frames_with_tail if tailed else spec.num_frames)(at_model_rate)
         whole, rest = divmod(total, frames)
         size = whole * header.payload_size(frames) + header.payload_size(rest)
         bits = self.head_bits + 8 * (size + ceil_div(total, frames) * self.packet_overhead)
@@ -160,7 +160,7 @@ class Plan:
 
 
 def make_plan(
-    engine: Engine,
+    model: ModelLike,
     rate: RateLike = None,
     packing: Packing | None = None,
     *,
@@ -171,7 +171,7 @@ def make_plan(
     """The stream of a model, a rate and a packing.
 
     Args:
-        engine: the model.
+        model: as for `codec.session.encoder.StreamEncoder`.
         rate: see `codec.rate.modes`.
         packing: ``Packing.live()`` if None.
         channels: number of channels.
@@ -183,34 +183,32 @@ def make_plan(
         ModelError: the model was never saved, or its context model is damaged.
 
     Example:
-        >>> from codec import load_engine
-        >>> plan = make_plan(load_engine(), 3_000, Packing.file())
+        >>> from codec import load_model
+        >>> plan = make_plan(load_model(), 3_000, Packing.file())
         >>> plan.header.frames_per_packet, plan.header.variable, plan.wait
         (100, True, 32)
     """
     rate, packing = as_rate(rate), Packing.live() if packing is None else packing
     check_type("packing", packing, Packing)
     channels = check_whole("channels", channels, 1, MAX_CHANNELS)
-    info = engine.info
-    info.codebooks_for(None)  # refuses models without codes
-    if not info.fingerprint:
+    loaded = as_model(model)
+    spec = loaded.spec
+    spec.codebooks_for(None)  # refuses models without codes
+    if not spec.fingerprint:
         raise ModelError("this model has no fingerprint yet: save_codec() and load_codec() it")
     if isinstance(rate, FileSize):
         raise ConfigError("a stream has no size: give another rate, or encode a whole file")
-    effort = _checked_effort(engine, effort)
-    context = None if isinstance(rate, Constant) and rate.plain else info.context
+    effort = _checked_effort(loaded.engine, effort)
+    context = None if isinstance(rate, Constant) and rate.plain else loaded.context
 
     def plan(rate: Constant | Average | Quality) -> Plan:
-        header = _header(info, rate, packing, context, channels, original_sample_rate)
-        return Plan(engine, header, rate, packing, context, effort)
+        header = _header(spec, rate, packing, context, channels, original_sample_rate)
+        return Plan(loaded, header, rate, packing, context, effort)
 
     if context is None and isinstance(rate, Average):
-        return _most_codes([plan(Constant(count)) for count in info.codebook_counts], rate.bitrate)
-    if context is None and isinstance(rate, Quality):
-        raise ConfigError(
-            "a quality needs a context model: fit one with aecodec fit-context, or give a "
-            "constant number of codebooks"
-        )
+        return _most_codes([plan(Constant(count)) for count in spec.codebook_counts], rate.bitrate)
+    if not isinstance(rate, Constant):
+        _check_varies(loaded.engine, context)
     found = plan(rate)
     if isinstance(rate, Average):
         found.target(rate.bitrate)
@@ -219,9 +217,23 @@ def make_plan(
 
 def _checked_effort(engine: Engine, effort: int) -> int:
     effort = check_whole("effort", effort, 0, len(CANDIDATES) - 1)
-    if effort and not (isinstance(engine, WeighsCodes) and engine.code_tables is not None):
-        raise ConfigError(f"{engine.info.name} has no codebooks to search: give effort 0")
+    if effort and engine.code_tables is None:
+        raise ConfigError(f"{engine.spec.name} has no codebooks to search: give effort 0")
     return effort
+
+
+def _check_varies(engine: Engine, context: ContextModel | None) -> None:
+    """Refuse rates that vary the number of codes, for models that cannot."""
+    if context is None:
+        raise ConfigError(
+            "a quality needs a context model: fit one with aecodec fit-context, or give a "
+            "constant number of codebooks"
+        )
+    if type(engine).analyze_step is Engine.analyze_step:
+        raise ConfigError(
+            f"{engine.spec.name} does not compute the errors of its codes, by which their number "
+            "could vary: give a constant number of codebooks"
+        )
 
 
 def _most_codes(plans: Sequence[Plan], bitrate: Bitrate) -> Plan:
@@ -237,7 +249,7 @@ def _most_codes(plans: Sequence[Plan], bitrate: Bitrate) -> Plan:
 
 
 def _header(
-    info: EngineInfo,
+    spec: CodecSpec,
     rate: Constant | Average | Quality,
     packing: Packing,
     context: ContextModel | None,
@@ -245,44 +257,44 @@ def _header(
     original_sample_rate: int | None,
 ) -> Header:
     variable = not isinstance(rate, Constant)
-    codebooks = info.num_codebooks
+    codebooks = spec.num_codebooks
     if isinstance(rate, Constant) and rate.codebooks is not None:
         codebooks = rate.codebooks
-    if codebooks not in info.codebook_counts:
-        counts = ", ".join(map(str, info.codebook_counts))
+    if codebooks not in spec.codebook_counts:
+        counts = ", ".join(map(str, spec.codebook_counts))
         raise ConfigError(f"codebooks is {codebooks}: this model codes with {counts} of them")
-    bits = codebooks * info.bits_per_code
+    bits = codebooks * spec.bits_per_code
     if variable:
         bits = max_variable_bits(codebooks, pauses=packing.is_file)
     if packing.seconds is None:
-        frames = _checked_frames(packing, channels * bits, info)
+        frames = _checked_frames(packing, channels * bits, spec)
     else:
-        frames = file_frames(info, channels, bits, packing.seconds)
-    original = info.sample_rate if original_sample_rate is None else original_sample_rate
+        frames = file_frames(spec, channels, bits, packing.seconds)
+    original = spec.sample_rate if original_sample_rate is None else original_sample_rate
     # Format 1 has no frames after the last sample. Packets of one frame, of calls, keep it for
     # the three bytes that each saves.
-    has_tail = info.tail > 0 and frames > 1
+    has_tail = spec.tail > 0 and frames > 1
     return Header(
         channels=channels,
         num_codebooks=codebooks,
-        bits_per_code=info.bits_per_code,
+        bits_per_code=spec.bits_per_code,
         frames_per_packet=frames,
-        sample_rate=info.sample_rate,
+        sample_rate=spec.sample_rate,
         original_sample_rate=original,
-        hop_length=info.hop_length,
-        fingerprint=info.fingerprint,
+        hop_length=spec.hop_length,
+        fingerprint=spec.fingerprint,
         context=context.identity if context else b"",
         variable=variable,
-        segments=_num_segments(info, frames, channels, packing, original) if context else 1,
+        segments=_num_segments(spec, frames, channels, packing, original) if context else 1,
         pauses=variable and packing.is_file,
         format=CODED_FORMAT if packing.redundancy is not None or has_tail else PLAIN_FORMAT,
         dtx=packing.dtx,
     )
 
 
-def _checked_frames(packing: Packing, bits: int, info: EngineInfo) -> int:
+def _checked_frames(packing: Packing, bits: int, spec: CodecSpec) -> int:
     """Frames of the packets of a live stream, of which one takes so many bits at most."""
-    most = min(longest_packet(bits, 1), int(MAX_PACKET_SECONDS * info.frame_rate))
+    most = min(longest_packet(bits, 1), int(MAX_PACKET_SECONDS * spec.frame_rate))
     if packing.frames > most:
         raise ConfigError(
             f"packets of {packing.frames} frames: with these codes and channels there may be "
@@ -296,26 +308,26 @@ def _checked_frames(packing: Packing, bits: int, info: EngineInfo) -> int:
     return packing.frames
 
 
-def file_frames(info: EngineInfo, channels: int, bits: int, seconds: float = PACKET_SECONDS) -> int:
+def file_frames(spec: CodecSpec, channels: int, bits: int, seconds: float = PACKET_SECONDS) -> int:
     """Frames of a packet of a file: about two seconds, fewer if so many would not fit.
 
     Args:
-        info: of the model.
+        spec: of the model.
         channels: number of channels.
         bits: most bits of a frame and channel.
         seconds: length of a packet.
 
     Example:
-        >>> from codec import load_engine
-        >>> file_frames(load_engine().info, channels=1, bits=200)
+        >>> from codec import load_model
+        >>> file_frames(load_model().spec, channels=1, bits=200)
         100
     """
-    wanted = int(seconds * info.frame_rate + 1e-6)  # whole, where seconds are those of frames
+    wanted = int(seconds * spec.frame_rate + 1e-6)  # whole, where seconds are those of frames
     return max(1, min(wanted, longest_packet(bits, channels)))
 
 
 def _num_segments(
-    info: EngineInfo, frames: int, channels: int, packing: Packing, original_sample_rate: int
+    spec: CodecSpec, frames: int, channels: int, packing: Packing, original_sample_rate: int
 ) -> int:
     """Parts of a packet that are coded side by side: several in short files, one in long ones.
 
@@ -325,8 +337,8 @@ def _num_segments(
     if not packing.num_samples:
         return 1
     num_frames = ceil_div(
-        packing.num_samples * info.sample_rate, original_sample_rate * info.hop_length
+        packing.num_samples * spec.sample_rate, original_sample_rate * spec.hop_length
     )
     rows = max(1, round(num_frames / frames)) * channels
-    whole = int(frames * MAX_SEGMENTS / (PACKET_SECONDS * info.frame_rate))
+    whole = int(frames * MAX_SEGMENTS / (PACKET_SECONDS * spec.frame_rate))
     return max(1, min(ceil_div(SIDE_BY_SIDE, rows), whole, MAX_SEGMENTS))

@@ -24,9 +24,9 @@ class Planner:
         plan: of the stream.
 
     Example:
-        >>> from codec import load_engine
+        >>> from codec import load_model
         >>> from codec.session.plan import make_plan
-        >>> planner = Planner(make_plan(load_engine()))
+        >>> planner = Planner(make_plan(load_model()))
         >>> [codes.tolist() for codes in planner.push(Block(np.array([[[3], [1]]])))]
         [[[[3], [1]]]]
     """

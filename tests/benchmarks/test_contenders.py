@@ -63,7 +63,7 @@ def test_no_delay_is_found_in_audio_that_does_not_correlate(speech: np.ndarray) 
 def test_our_file_bits_are_those_of_the_command(speech: np.ndarray, tmp_path: Path) -> None:
     ours = Aecodec()
     coded = ours.code(speech, RATE, 1500)
-    encode_file(RECORDING, tmp_path / "a.codes", model=ours.engine, bitrate=1500)
+    encode_file(RECORDING, tmp_path / "a.codes", model=ours.loaded, bitrate=1500)
     assert coded.file_bytes == (tmp_path / "a.codes").stat().st_size
     content = (tmp_path / "a.codes").read_bytes()
     header = Header.from_bytes(content)
@@ -76,7 +76,7 @@ def test_our_file_bits_are_those_of_the_command(speech: np.ndarray, tmp_path: Pa
 
 def test_our_bitrates_are_those_of_the_model(model_folder: Path, lapped: Codec) -> None:
     ours = Aecodec(model_folder)
-    assert ours.bitrates() == tuple(int(lapped.config.bitrate(n)) for n in (1, 2, 3, 4))
+    assert ours.bitrates() == tuple(int(lapped.config.plain_bitrate(n)) for n in (1, 2, 3, 4))
     noise = sound(8123)[0]
     coded = ours.code(noise, RATE, ours.bitrates()[1])
     assert len(coded.audio) == 8123

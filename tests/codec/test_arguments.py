@@ -25,12 +25,12 @@ from codec import (
     Redundancy,
     StreamDecoder,
     StreamEncoder,
-    codec_for,
     concat_files,
     cut_file,
     decode_file,
     encode_file,
-    load_engine,
+    load_model,
+    model_for,
     peel_file,
 )
 from codec.calls.rtp import RtpDepacketizer, RtpPacketizer
@@ -113,8 +113,6 @@ def file_uses(folder: Path) -> Iterator[Use]:
         entropy_coding=(None, *NO_FLAGS),
         variable=NO_FLAGS,
         effort=NOT_WHOLE,
-        engine=NO_ENGINES,
-        threads=(None, 0, *NOT_WHOLE),
         model=NO_MODELS,
     )
     yield from options(
@@ -125,8 +123,6 @@ def file_uses(folder: Path) -> Iterator[Use]:
         start=(None, *NO_TIMES),
         end=(*NO_TIMES, 0),
         suffix=(5, "x", [], b".wav"),
-        engine=NO_ENGINES,
-        threads=(None, 0, *NOT_WHOLE),
         model=NO_MODELS[1:],
     )
     yield from options(
@@ -183,10 +179,10 @@ def session_uses() -> Iterator[Use]:
         StreamDecoder(None, encoder.header).lost,
     )
     yield from options(
-        load_engine, model=NO_MODELS, engine=NO_ENGINES, threads=(None, 0, *NOT_WHOLE)
+        load_model, model=NO_MODELS, backend=NO_ENGINES, threads=(None, 0, *NOT_WHOLE)
     )
     yield from transport_uses(encoder.header)
-    yield "codec_for", NO_PACKETS, codec_for
+    yield "model_for", NO_PACKETS, model_for
     numbers = {field.name: (None, 0, *NOT_WHOLE) for field in dataclasses.fields(Header)[:7]}
     yield from options(
         lambda **each: dataclasses.replace(HEADER, **each), skip=(None, *NOT_WHOLE), **numbers
@@ -360,4 +356,4 @@ def test_sessions_of_a_packaged_model_share_its_engine() -> None:
     first, second = StreamEncoder(), StreamEncoder("speech24k")
     decoder = StreamDecoder(None, first.header)
     assert first._engine is second._engine is decoder._engine
-    assert load_engine() is not first._engine
+    assert load_model().engine is not first._engine

@@ -23,7 +23,7 @@ from codec.engines.torch import TorchEngine
 from codec.errors import NotEnoughMemoryError
 from codec.io.outputs import UNFINISHED
 from codec.network.model import Codec
-from codec.registry import load_engine
+from codec.registry import load_model
 from tests.conftest import GOLDEN, RECORDING, REPOSITORY, sound
 from tests.engines import folder_with_graphs
 
@@ -159,7 +159,7 @@ def test_the_wrong_model_is_refused(wav: Path, model_folder: Path, tmp_path: Pat
     run("encode", wav, codes, "-m", model_folder)
     fails(run("decode", codes, tmp_path / "b.wav"), 1, "give the right folder with --model")
     wrong = run("decode", codes, tmp_path / "b.wav", "-m", "speech24k")
-    fails(wrong, 1, load_engine(model_folder).info.fingerprint.hex())
+    fails(wrong, 1, load_model(model_folder).spec.fingerprint.hex())
 
 
 def test_many_files_go_on_past_a_bad_one(model_folder: Path, tmp_path: Path) -> None:

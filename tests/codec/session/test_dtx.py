@@ -25,7 +25,7 @@ from codec.format.reading import read_packets
 from codec.format.summary import StreamSummary
 from codec.network.model import Codec
 from codec.packets import list_packets
-from codec.registry import load_engine
+from codec.registry import Model, load_model
 from codec.stream import StreamDecoder, StreamEncoder
 from tests.conftest import REPOSITORY, sound
 
@@ -36,8 +36,8 @@ NOISE = 3e-4
 
 
 @pytest.fixture(scope="module")
-def engine() -> Engine:
-    return load_engine()
+def engine() -> Model:
+    return load_model()
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +211,7 @@ def test_a_recorded_call_is_a_whole_file(
     assert np.abs(heard - expected[0]).max() < 1e-4  # 16 bits
     facts = list(list_packets(path))
     assert {"comfort noise", "silence"} <= {each.coding for each in facts}
-    num_frames = engine.info.num_frames_with_tail(conversation.shape[1])
+    num_frames = engine.spec.num_frames_with_tail(conversation.shape[1])
     assert sum(each.num_frames for each in facts) == num_frames
     summary = StreamSummary(header)
     with path.open("rb") as file:
