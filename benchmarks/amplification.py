@@ -77,8 +77,7 @@ def cases() -> list[Case]:
     assert context is not None
     plain = Header(
         channels=1,
-        num_codebooks=1,
-        bits_per_code=spec.bits_per_code,
+        codebooks=spec.codebooks[:1],
         frames_per_packet=1,
         sample_rate=spec.sample_rate,
         original_sample_rate=HIGHEST_RATE,
@@ -94,14 +93,14 @@ def cases() -> list[Case]:
 
     def noise(channels: int, numbers: Sequence[int]) -> Callable[[Path], object]:
         header = replace(plain, channels=channels, dtx=True)
-        payload = bytes(1 + -(-channels * spec.bits_per_code // 8))
+        payload = bytes(1 + -(-channels * spec.bits[0] // 8))
         packets = [Packet(n, 1, payload, None, Coding.COMFORT_NOISE) for n in numbers[:-1]]
         return lambda path: write(path, header, [*packets, last(numbers[-1])])
 
     def empty(
         channels: int, count: int, size: int = 0, codebooks: int = 1
     ) -> Callable[..., object]:
-        header = replace(long, channels=channels, num_codebooks=codebooks)
+        header = replace(long, channels=channels, codebooks=spec.codebooks[:codebooks])
         packets = [
             Packet(n, header.frames_per_packet, bytes(size), None, Coding.CODED)
             for n in range(count)

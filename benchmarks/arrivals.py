@@ -21,6 +21,7 @@ from functools import lru_cache
 
 from codec.activity.silence import REFRESH_SECONDS
 from codec.calls.schedule import Schedule
+from codec.codes import Codebook
 from codec.format.container import CODED_FORMAT, NOISE_SECONDS, PLAIN_FORMAT, Coding, Header, Packet
 
 SHARE = 0.95
@@ -235,8 +236,7 @@ def make_plan(seed: int) -> Plan:
     coded = rng.random() < 0.7
     header = Header(
         channels=1,
-        num_codebooks=2,
-        bits_per_code=4,
+        codebooks=(Codebook(16),) * 2,
         frames_per_packet=frames,
         sample_rate=24_000,
         original_sample_rate=24_000,

@@ -16,6 +16,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from codec.codes import Codebook
 from codec.entropy.context import ContextModel, ContextShape
 from codec.entropy.payload import MAX_FRAMES, PayloadDecoder, earlier_counts, layout
 from codec.errors import CodecError
@@ -48,8 +49,7 @@ def headers() -> list[Header]:
     """Streams of each kind."""
     plain = Header(
         channels=2,
-        num_codebooks=4,
-        bits_per_code=6,
+        codebooks=(Codebook(64),) * 4,
         frames_per_packet=6,
         sample_rate=8_000,
         original_sample_rate=8_000,
@@ -92,7 +92,7 @@ def random_packet(rng: np.random.Generator, header: Header, number: int) -> Pack
         frames, newest = int(rng.integers(1, MAX_FRAMES + 1)), int(rng.integers(1, 5))
         head = bytes([frames << 4 | (newest - 1)])
         codes = header.channels * (header.num_codebooks + sum(layout(frames, newest)))
-        size = packed_size(header.bits_per_code, codes)
+        size = packed_size(header.bits[:1] * codes)
         if coding == Coding.CODED_WITH_EARLIER or rng.random() < 0.05:
             size = int(rng.integers(0, most + MAX_EARLIER * header.channels))
     # Runs of zeros and ones lead to the ends of intervals.
@@ -149,7 +149,7 @@ def decode_together(header: Header, context: ContextModel, packets: list[Packet]
         if codes is not None:
             shape = (header.channels, header.num_codebooks, packet.num_frames)
             assert codes.shape == shape, (codes.shape, shape)
-            assert codes.max(initial=0) < 1 << header.bits_per_code
+            assert codes.max(initial=0) < 1 << header.bits[0]
             assert codes.min(initial=0) >= (-1 if header.variable else 0)
     return 0
 

@@ -1,11 +1,19 @@
-"""`CodecSpec`: the geometry of a model's codes, and the numbers that follow from it."""
+"""`CodecSpec`: the geometry of a model's codes, and the numbers that follow from it.
+
+Codes are arrays ``[G, K, T]``: groups of channels that are coded together, codes of a frame,
+frames. Most models code every channel on its own, so that G is the number of channels.
+
+The K codes of a frame are those of whole codebooks, the coarsest codebook first, and within a
+codebook in the order of time. Most codebooks have one code per frame, so that K is the number of
+codebooks; where they work at several rates, it is larger. Whatever is called ``codebooks`` or
+``num_codebooks`` counts codebooks, as do all options of rates; ``num_codes`` counts codes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import accumulate
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from codec.bitrate import Bitrate, ceil_div, checked_bitrate, format_bitrate
@@ -15,90 +23,6 @@ NO_CODES = (
     "this model has continuous latents and no codes: use Codec.embed() and Codec.synthesize(), "
     'or train one with bottleneck = "vq" or "fsq"'
 )
-
-
-class FrameRates:
-    """Frame rate and bitrates of anything that codes fixed frames with residual codebooks.
-
-    A mixin for classes with the attributes below.
-
-    Attributes:
-        sample_rate: samples per second of the audio that is coded.
-        hop_length: samples per frame.
-        num_codebooks: codebooks of a frame.
-        codebook_size: entries of a codebook, a power of two.
-        has_codes: whether frames become codes; a model with continuous latents has none.
-    """
-
-    if TYPE_CHECKING:
-
-        @property
-        def sample_rate(self) -> int: ...
-        @property
-        def hop_length(self) -> int: ...
-        @property
-        def num_codebooks(self) -> int: ...
-        @property
-        def codebook_size(self) -> int: ...
-        @property
-        def has_codes(self) -> bool: ...
-
-    @property
-    def frame_rate(self) -> Fraction:
-        """Frames per second, exact: 44100 / 512 is not an integer, and rounding it would drift."""
-        return Fraction(self.sample_rate, self.hop_length)
-
-    @property
-    def bits_per_code(self) -> int:
-        """Bits of one code, without entropy coding."""
-        return self.codebook_size.bit_length() - 1
-
-    @property
-    def codebook_counts(self) -> Sequence[int]:
-        """Numbers of codebooks that can be coded, ascending; none without codes."""
-        return range(1, self.num_codebooks + 1) if self.has_codes else ()
-
-    @property
-    def bitrates(self) -> list[Fraction]:
-        """Every bitrate per channel that can be coded, ascending; none without codes."""
-        return [self.plain_bitrate(count) for count in self.codebook_counts]
-
-    def num_frames(self, num_samples: int) -> int:
-        """Frames that hold ``num_samples`` samples; the last one may be partly padding."""
-        return ceil_div(num_samples, self.hop_length)
-
-    def plain_bitrate(self, num_codebooks: int) -> Fraction:
-        """Bits per second and channel of that many codebooks, without container overhead."""
-        return self.frame_rate * self.bits_per_code * num_codebooks
-
-    def codebooks_for(self, bitrate: Bitrate | None) -> int:
-        """Most codebooks whose bitrate does not exceed ``bitrate``.
-
-        Args:
-            bitrate: target in bits per second and channel, without container overhead; None for
-                the highest.
-
-        Returns:
-            One of `codebook_counts`.
-
-        Raises:
-            ConfigError: ``bitrate`` is out of range, or there are no codes at all.
-        """
-        if not self.has_codes:
-            raise ConfigError(NO_CODES)
-        if bitrate is None:
-            return self.num_codebooks
-        bitrate = checked_bitrate(bitrate)
-        lowest, highest = self.bitrates[0], self.bitrates[-1]
-        if not lowest <= bitrate <= highest:
-            steps = f"in steps of {format_bitrate(lowest)}"
-            if len(self.codebook_counts) < self.num_codebooks:
-                steps = "in the steps that aecodec info lists"
-            raise ConfigError(
-                f"bitrate {format_bitrate(bitrate)} is out of range: this model codes "
-                f"{format_bitrate(lowest)} to {format_bitrate(highest)} per channel, {steps}"
-            )
-        return max(count for count in self.codebook_counts if self.plain_bitrate(count) <= bitrate)
 
 
 class Codebook(NamedTuple):
@@ -112,9 +36,132 @@ class Codebook(NamedTuple):
     size: int
     per_frame: int = 1
 
+    @property
+    def bits(self) -> int:
+        """Bits of one of its codes, without entropy coding."""
+        return self.size.bit_length() - 1
+
+
+class Geometry:
+    """What follows from the codebooks and frames of anything that has codes.
+
+    A mixin for classes with the attributes below.
+
+    Attributes:
+        sample_rate: samples per second of the audio that is coded.
+        hop_length: samples per frame.
+        codebooks: the coarsest first; none for a model with continuous latents.
+        channels_coded_together: channels that share their codes.
+    """
+
+    if TYPE_CHECKING:
+
+        @property
+        def sample_rate(self) -> int: ...
+        @property
+        def hop_length(self) -> int: ...
+        @property
+        def codebooks(self) -> tuple[Codebook, ...]: ...
+        @property
+        def channels_coded_together(self) -> int: ...
+
+    @property
+    def has_codes(self) -> bool:
+        """Whether frames become codes; a model with continuous latents has none."""
+        return bool(self.codebooks)
+
+    @property
+    def frame_rate(self) -> Fraction:
+        """Frames per second, exact: 44100 / 512 is not an integer, and rounding it would drift."""
+        return Fraction(self.sample_rate, self.hop_length)
+
+    @cached_property
+    def bits(self) -> tuple[int, ...]:
+        """Bits of each code of a frame, without entropy coding."""
+        return tuple(each.bits for each in self.codebooks for _ in range(each.per_frame))
+
+    @property
+    def has_simple_codes(self) -> bool:
+        """Whether codebooks have one size and one code per frame, and channels codes of their own.
+
+        Context models, and so variable bitrates, need it.
+        """
+        alike = {Codebook(each.size) for each in self.codebooks[:1]} == set(self.codebooks)
+        return alike and self.channels_coded_together == 1
+
+    def num_codes(self, num_codebooks: int | None = None) -> int:
+        """Codes of a frame, K, of that many codebooks from the first one on; of all if None.
+
+        Example:
+            >>> from codec import load_model
+            >>> load_model().spec.num_codes(12)
+            12
+        """
+        return sum(each.per_frame for each in self.codebooks[:num_codebooks])
+
+    def codebooks_of(self, num_codes: int) -> int:
+        """The inverse of `num_codes`.
+
+        Raises:
+            ConfigError: so many codes are not those of whole codebooks.
+        """
+        for count in range(1, len(self.codebooks) + 1):
+            if self.num_codes(count) == num_codes:
+                return count
+        counts = ", ".join(str(self.num_codes(n + 1)) for n in range(len(self.codebooks)))
+        raise ConfigError(f"{num_codes} codes per frame are not whole codebooks: give {counts}")
+
+    def num_groups(self, channels: int) -> int:
+        """Groups, G, in which so many channels are coded; the last one may be incomplete."""
+        return ceil_div(channels, self.channels_coded_together)
+
+    @property
+    def bitrates(self) -> list[Fraction]:
+        """The bitrates of plain codes, of one codebook to all of them; none without codes."""
+        return [self.plain_bitrate(count + 1) for count in range(len(self.codebooks))]
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames that hold ``num_samples`` samples; the last one may be partly padding."""
+        return ceil_div(num_samples, self.hop_length)
+
+    def plain_bitrate(self, num_codebooks: int | None = None) -> Fraction:
+        """Bits per second and channel of that many codebooks, without entropy coding or container.
+
+        Args:
+            num_codebooks: codebooks from the first one on; all if None.
+        """
+        bits = sum(self.bits[: self.num_codes(num_codebooks)])
+        return self.frame_rate * bits / self.channels_coded_together
+
+    def codebooks_for(self, bitrate: Bitrate | None) -> int:
+        """Most codebooks whose plain bitrate does not exceed ``bitrate``.
+
+        Args:
+            bitrate: in bits per second and channel, without entropy coding or container; None for
+                the highest.
+
+        Raises:
+            ConfigError: ``bitrate`` is out of range, or there are no codes at all.
+        """
+        if not self.has_codes:
+            raise ConfigError(NO_CODES)
+        if bitrate is None:
+            return len(self.codebooks)
+        bitrate, bitrates = checked_bitrate(bitrate), self.bitrates
+        lowest, highest = bitrates[0], bitrates[-1]
+        if not lowest <= bitrate <= highest:
+            steps = f"in steps of {format_bitrate(lowest)}"
+            if len(set(self.codebooks)) > 1:
+                steps = "in the steps that aecodec info lists"
+            raise ConfigError(
+                f"bitrate {format_bitrate(bitrate)} is out of range: this model codes "
+                f"{format_bitrate(lowest)} to {format_bitrate(highest)} per channel, {steps}"
+            )
+        return max(n for n, plain in enumerate(bitrates, 1) if plain <= bitrate)
+
 
 @dataclass(frozen=True, kw_only=True)
-class CodecSpec(FrameRates):
+class CodecSpec(Geometry):
     """What must be known about a model to use its codes.
 
     Attributes:
@@ -123,6 +170,7 @@ class CodecSpec(FrameRates):
         hop_length: samples per frame.
         codebooks: the coarsest first; none for a model with continuous latents, which cannot make
             streams.
+        channels_coded_together: channels that share their codes: 2 for a model of stereo audio.
         delay: samples by which decoded audio trails the audio that was encoded.
         fingerprint: 16 bytes that identify the model in streams; empty if it was never saved.
         lookahead: samples after a step that its codes depend on, whole frames.
@@ -132,8 +180,8 @@ class CodecSpec(FrameRates):
     Example:
         >>> from codec import load_model
         >>> spec = load_model().spec
-        >>> spec.codebooks_for(3_000), spec.bits_per_code, spec.latency
-        (6, 10, 780)
+        >>> spec.codebooks_for(3_000), spec.bits[:3], spec.latency
+        (6, (10, 10, 10), 780)
     """
 
     name: str
@@ -142,28 +190,14 @@ class CodecSpec(FrameRates):
     codebooks: tuple[Codebook, ...]
     delay: int
     fingerprint: bytes
+    channels_coded_together: int = 1
     lookahead: int = 0
     tail: int = 0
 
     @property
     def num_codebooks(self) -> int:
-        """Codes of a frame."""
-        return sum(each.per_frame for each in self.codebooks)
-
-    @property
-    def codebook_size(self) -> int:
-        """Entries of a codebook; 1 if there are none."""
-        return max((each.size for each in self.codebooks), default=1)
-
-    @property
-    def has_codes(self) -> bool:
-        """Whether frames become codes; a model with continuous latents has none."""
-        return bool(self.codebooks)
-
-    @property
-    def codebook_counts(self) -> Sequence[int]:
-        """Numbers of codes of a frame that can be coded, ascending: those of whole codebooks."""
-        return tuple(accumulate(each.per_frame for each in self.codebooks))
+        """Number of codebooks."""
+        return len(self.codebooks)
 
     @property
     def latency(self) -> int:

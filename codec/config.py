@@ -10,20 +10,22 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from codec.codes import FrameRates
+from codec.codes import Codebook, Geometry
 from codec.errors import ConfigError
 from codec.settings import check_keys, check_settings, convert, setting
 
 MAX_CODEBOOKS = 255  # one byte in the stream header
 MAX_CODEBOOK_SIZE = 2**16
 MAX_HOP_LENGTH = 2**16
+MAX_CHANNELS_TOGETHER = 16
+"""With more, readers would take frames of few bits for those of a forged file."""
 
 BOTTLENECKS = ("vq", "fsq", "vae")
 RECURRENT = ("none", "gru", "lstm")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CodecConfig(FrameRates):
+class CodecConfig(Geometry):
     """Shape of a codec. A constructed config is a valid one.
 
     The encoder downsamples by ``strides`` from left to right, the decoder upsamples by them from
@@ -158,6 +160,15 @@ class CodecConfig(FrameRates):
             0,
         ),
     )
+    channels: int = field(
+        default=1,
+        metadata=setting(
+            "channels that are coded together, 2 for stereo; more than 1 needs lapped_transform = "
+            "false",
+            1,
+            MAX_CHANNELS_TOGETHER,
+        ),
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -180,6 +191,11 @@ class CodecConfig(FrameRates):
                 f"codebook_size is {self.codebook_size}: it must be a power of two, "
                 "so that a code is a whole number of bits"
             )
+        if self.channels > 1 and self.lapped_transform:
+            raise ConfigError(
+                f"channels is {self.channels}: a lapped transform takes one, give lapped_transform "
+                "= false"
+            )
         _in_range("codebook_dim", self.codebook_dim, 1, self.latent_dim)
         if self.decoder_fine_stride:
             if not self.lapped_transform:
@@ -198,9 +214,16 @@ class CodecConfig(FrameRates):
         return math.prod(self.strides)
 
     @property
-    def has_codes(self) -> bool:
-        """Whether frames become codes, which streams need. A VAE has none."""
-        return self.bottleneck != "vae"
+    def codebooks(self) -> tuple[Codebook, ...]:
+        """The codebooks, the coarsest first. A VAE has none, and streams need some."""
+        if self.bottleneck == "vae":
+            return ()
+        return (Codebook(self.codebook_size),) * self.num_codebooks
+
+    @property
+    def channels_coded_together(self) -> int:
+        """Channels that share their codes."""
+        return self.channels
 
     @property
     def embedding_dim(self) -> int:

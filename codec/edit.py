@@ -158,7 +158,7 @@ def peel_file(
                     f"{float(bitrate):g} bit/s hold no codebook of {source}: give at least "
                     f"{float(of_book):g}"
                 )
-            smaller = replace(header, num_codebooks=kept)
+            smaller = replace(header, codebooks=header.codebooks[:kept])
             _write_again(stream, smaller, out, model)
             _check_whole(source, stream)
 
@@ -172,7 +172,7 @@ def _write_again(
     decoder, encoder = PayloadDecoder(stream.header, context), PayloadEncoder(header, context)
     writer = PacketWriter(out, header)
     for packet, codes in _codes_of(stream, decoder):
-        payload, coding = encoder.encode(codes[:, : header.num_codebooks])
+        payload, coding = encoder.encode(codes[:, : header.num_codes()])
         writer.write(replace(packet, payload=payload, coding=coding))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from codec.arguments import check_type, check_whole, shown
-from codec.codes import CodecSpec
+from codec.codes import Codebook, CodecSpec
 from codec.engines.base import Engine
 from codec.engines.names import BACKENDS, Backend
 from codec.entropy.context import ContextModel
@@ -64,12 +64,12 @@ class Model:
         source = self.context_source
         context = source.model if isinstance(source, StoredContext) else source
         if context is not None:
-            codes = context.shape.num_codebooks, context.shape.codebook_size
-            if codes != (self.spec.num_codebooks, self.spec.codebook_size):
+            count, size = context.shape.num_codebooks, context.shape.codebook_size
+            fits = self.spec.codebooks == (Codebook(size),) * count
+            if not fits or not self.spec.has_simple_codes:
                 raise ModelError(
-                    f"the context model is about {codes[0]} codebooks of {codes[1]} entries, the "
-                    f"model has {self.spec.num_codebooks} of {self.spec.codebook_size}: fit it "
-                    "again with aecodec fit-context"
+                    f"the context model is about {count} codebooks of {size} entries, the codes of "
+                    "the model are others: fit it again with aecodec fit-context, or remove it"
                 )
         return context
 
@@ -159,8 +159,8 @@ def as_model(model: ModelLike) -> Model:
 
     Example:
         >>> from codec import load_codec
-        >>> as_model(load_codec()).spec.bits_per_code
-        10
+        >>> as_model(load_codec()).spec.num_codebooks
+        20
     """
     if isinstance(model, str | Path):
         if pretrained_source(model) or not is_packaged(model):
@@ -230,9 +230,8 @@ def check_model(model: Model, header: Header) -> None:
             f"the stream was made with model {header.fingerprint.hex()}, this one is "
             f"{spec.fingerprint.hex()}: give the right folder with --model"
         )
-    stream = (header.sample_rate, header.hop_length, header.bits_per_code)
-    shape = (spec.sample_rate, spec.hop_length, spec.bits_per_code)
-    if stream != shape or header.num_codebooks > spec.num_codebooks:
+    same = (header.sample_rate, header.hop_length) == (spec.sample_rate, spec.hop_length)
+    if not (same and _has_codes_of(header, spec)):
         raise FormatError(
             "the header contradicts the model that it names: the stream is damaged or forged"
         )
@@ -244,6 +243,21 @@ def check_model(model: Model, header: Header) -> None:
             f"the stream was coded with context model {header.context.hex()}, this model has "
             f"{own.hex() or 'none'}: give the right folder with --model"
         )
+
+
+def _has_codes_of(header: Header, spec: CodecSpec) -> bool:
+    """Whether a stream may have codes of a model.
+
+    In a group there may be fewer channels than the model codes together, see `ChannelGroups`.
+    """
+    if header.channels_coded_together > spec.channels_coded_together:
+        return False
+    if header.codebooks == spec.codebooks[: header.num_codebooks]:
+        return True
+    # Streams of format 1 and 2 were once written for all models, with a codebook for each code.
+    counts = {spec.num_codes(count + 1) for count in range(spec.num_codebooks)}
+    simple = header.has_simple_codes and header.num_codes() in counts
+    return simple and header.bits == spec.bits[: header.num_codes()]
 
 
 def packaged_model(fingerprint: bytes) -> Model:

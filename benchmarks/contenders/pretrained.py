@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -68,21 +69,26 @@ class PretrainedContender(Contender):
         return FAMILIES[cls.name].find_weights(Path(model))
 
     def bitrates(self) -> tuple[int, ...]:
-        return tuple(map(int, self.engine.spec.bitrates))
+        return tuple(map(int, self._mono_bitrates()))
 
     def encode(self, audio: np.ndarray, bitrate: int) -> Encoded:
         """Encode ``[N]`` float32 at `sample_rate`; the content is a `Coding`."""
         codes = encode(self.engine, audio[None].astype(np.float32), self._count(bitrate))
-        bits = codes.size * self.engine.spec.bits_per_code
+        bits = codes.shape[2] * sum(self.engine.spec.bits[: codes.shape[1]])
         return Encoded(Coding(codes, len(audio)), bits, None)
 
     def _count(self, bitrate: int) -> int:
         """Codebooks of one of `bitrates`, by its place: fractions were rounded down there."""
-        return self.engine.spec.codebook_counts[self.bitrates().index(bitrate)]
+        return 1 + self.bitrates().index(bitrate)
+
+    def _mono_bitrates(self) -> list[Fraction]:
+        """Those of one channel, also of a model that codes two together."""
+        spec = self.engine.spec
+        return [bitrate * spec.channels_coded_together for bitrate in spec.bitrates]
 
     def decode(self, encoded: Encoded) -> Samples:
         codes, num_samples = encoded.content
-        decoded: Samples = self.engine.decode_whole(codes)[0, :num_samples]
+        decoded: Samples = self.engine.decode_whole(codes).mean(axis=0)[:num_samples]
         return decoded
 
 
@@ -100,10 +106,10 @@ class EnCodec(PretrainedContender):
 
     def bitrates(self) -> tuple[int, ...]:
         """Only those that the model was trained at."""
-        return tuple(int(self.engine.spec.bitrates[count - 1]) for count in self._trained())
+        return tuple(int(self._mono_bitrates()[count - 1]) for count in self._trained())
 
     def _count(self, bitrate: int) -> int:
-        return self.engine.spec.codebook_counts[self._trained()[self.bitrates().index(bitrate)] - 1]
+        return self._trained()[self.bitrates().index(bitrate)]
 
     def _trained(self) -> list[int]:
         """Numbers of layers of the quantizer."""

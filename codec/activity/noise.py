@@ -18,8 +18,8 @@ from codec.entropy.context import Integers
 
 NOISE_FRAMES = 8
 """Frames in a packet of comfort noise: 160 ms at 50 frames per second."""
-NOISE_CODES = 1
-"""Codes of each of them, per channel."""
+NOISE_CODEBOOKS = 1
+"""Codebooks of each of them."""
 REFRESH_SECONDS = 0.4
 """From one packet of comfort noise to the next."""
 
@@ -28,7 +28,7 @@ class ComfortNoise:
     """Codes of the frames of silence, from those of a packet of comfort noise.
 
     Args:
-        codes: ``[C, k, n]``, the oldest frame first; from the packet.
+        codes: ``[G, k, n]``, the oldest frame first; from the packet.
         num_frames: frames for which the noise may be played until a packet describes it again.
 
     Example:
@@ -46,7 +46,7 @@ class ComfortNoise:
         return self._played > self._num_frames
 
     def next(self) -> Integers:
-        """Codes ``[C, k, 1]`` of the next frame; the first is that of the packet itself."""
+        """Codes ``[G, k, 1]`` of the next frame; the first is that of the packet itself."""
         count = self._codes.shape[2]
         index = count - 1 - int(noise_order(count, np.array([self._played]))[0])
         self._played += 1

@@ -153,7 +153,8 @@ class RtpDepacketizer:
         payload_type: payload type that was agreed on.
 
     Example:
-        >>> header = Header(channels=1, num_codebooks=2, bits_per_code=4, frames_per_packet=1,
+        >>> from codec.codes import Codebook
+        >>> header = Header(channels=1, codebooks=(Codebook(16),) * 2, frames_per_packet=1,
         ...     sample_rate=24_000, original_sample_rate=24_000, hop_length=480,
         ...     fingerprint=bytes(16))
         >>> packetizer = RtpPacketizer(header)

@@ -64,7 +64,8 @@ class Schedule:
         jitter: interarrival jitter in seconds (RFC 3550, section 6.4.1).
 
     Example:
-        >>> header = Header(channels=1, num_codebooks=2, bits_per_code=4, frames_per_packet=1,
+        >>> from codec.codes import Codebook
+        >>> header = Header(channels=1, codebooks=(Codebook(16),) * 2, frames_per_packet=1,
         ...     sample_rate=24_000, original_sample_rate=24_000, hop_length=480,
         ...     fingerprint=bytes(16))
         >>> schedule = Schedule(header, late=0.01, first_depth=0.04, max_depth=0.5)

@@ -89,7 +89,7 @@ class TokenFormat:
             spec.sample_rate,
             spec.hop_length,
             spec.codebooks_for(bitrate),
-            spec.codebook_size,
+            spec.codebooks[0].size,
         )
 
     @classmethod
@@ -142,9 +142,8 @@ class TokenFormat:
         )
         return Header(
             channels=1,
-            num_codebooks=self.num_codebooks,
-            bits_per_code=spec.bits_per_code,
-            frames_per_packet=file_frames(spec, 1, spec.num_codebooks * spec.bits_per_code),
+            codebooks=spec.codebooks,
+            frames_per_packet=file_frames(spec, 1, sum(spec.bits)),
             sample_rate=self.sample_rate,
             original_sample_rate=original_sample_rate,
             hop_length=self.hop_length,
@@ -752,7 +751,7 @@ def _read_stream(stream: StoredStream, path: Path, name: str) -> Tokens:
         header.sample_rate,
         header.hop_length,
         header.num_codebooks,
-        2**header.bits_per_code,
+        header.codebooks[0].size,
     )
     rate, num_samples = header.original_sample_rate, summary.num_samples
     assert num_samples is not None  # else it is damaged

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codec.codes import CodecSpec
+from codec.engines.groups import ChannelGroups
 from codec.errors import ModelError
 from codec.io.audio import Samples
 
@@ -26,11 +27,11 @@ the one they were given. So a session can be copied, rewound and continued from 
 """
 
 Codes: TypeAlias = npt.NDArray[np.int64]
-"""Codes ``[C, K, T]``: channel, codebook, frame. In streams of variable bitrate those of a frame's
-upper codebooks may be absent: `codec.entropy.context.NO_CODE`."""
+"""Codes ``[G, K, T]``, see `codec.codes`. In streams of variable bitrate those of a frame's upper
+codebooks may be absent: `codec.entropy.context.NO_CODE`."""
 
 Errors: TypeAlias = npt.NDArray[np.float32]
-"""Mean squares ``[C, K, T]`` of what each codebook leaves of a frame's latent."""
+"""Mean squares ``[G, K, T]`` of what each codebook leaves of a frame's latent."""
 
 
 class Analysis(NamedTuple):
@@ -39,7 +40,7 @@ class Analysis(NamedTuple):
     Attributes:
         codes: of all codebooks.
         errors: what each codebook leaves.
-        latent: ``[C, T, D]``, which the codes stand for.
+        latent: ``[G, T, D]``, which the codes stand for.
     """
 
     codes: Codes
@@ -63,14 +64,15 @@ class CodeTables:
 
 
 Embedding: TypeAlias = npt.NDArray[np.float32]
-"""Continuous latents ``[C, E, T]``, which models without codes have in their place."""
+"""Continuous latents ``[G, E, T]``, which models without codes have in their place."""
 
 
 class Engine(ABC):
     """Computes codes from audio and audio from codes, step by step.
 
-    All channels of a recording are coded independently and in parallel. A step takes any number of
-    whole frames; the result does not depend on how a signal is divided into steps, up to rounding.
+    Channels are coded in parallel: each on its own, or in groups of those that share their codes.
+    A step takes whole groups (`codec.engines.groups`) and any number of whole frames; the result
+    does not depend on how a signal is divided into steps, up to rounding.
 
     Attributes:
         spec: geometry of the codes.
@@ -109,12 +111,12 @@ class Engine(ABC):
         Args:
             audio: ``[C, T * hop_length]`` float32 at the model's sampling rate.
             state: from `init_encoder` or the step before.
-            num_codebooks: codes per frame, the first ones; all if None.
+            num_codebooks: codebooks, the first ones; all if None.
             ahead: ``[C, spec.lookahead]`` samples that follow; fewer at the end of the signal, and
                 none if None. Models without lookahead do not use it.
 
         Returns:
-            Codes ``[C, K, T]``, and the state for the next step. A model without codes returns
+            Codes ``[G, K, T]``, and the state for the next step. A model without codes returns
             its `Embedding` in their place.
         """
 
@@ -127,7 +129,7 @@ class Engine(ABC):
         """Decode the next frames.
 
         Args:
-            codes: ``[C, K, T]``, of any number of codebooks from the first one on.
+            codes: ``[G, K, T]``, of any number of whole codebooks from the first one on.
             state: from `init_decoder` or the step before.
 
         Returns:
@@ -195,26 +197,32 @@ def encode(engine: Engine, audio: Samples, num_codebooks: int | None = None) -> 
         num_codebooks: codebooks to use; all if None.
 
     Returns:
-        Codes ``[C, K, T]`` with ``T = ceil(N / hop_length)``. Sessions filter the audio before
+        Codes ``[G, K, T]`` with ``T = ceil(N / hop_length)``. Sessions filter the audio before
         (`codec.highpass`), and code a frame more where the end of the audio needs it.
     """
     padding = -audio.shape[1] % engine.spec.hop_length
     padded = np.pad(audio, ((0, 0), (0, padding)))
-    codes, _ = engine.encode_step(padded, engine.init_encoder(len(audio)), num_codebooks)
+    groups = ChannelGroups(engine.spec, len(audio))
+    state = engine.init_encoder(groups.num_inputs)
+    codes, _ = engine.encode_step(groups.inputs(padded), state, num_codebooks)
     return codes
 
 
-def decode(engine: Engine, codes: Codes, num_samples: int) -> Samples:
+def decode(engine: Engine, codes: Codes, num_samples: int, channels: int | None = None) -> Samples:
     """Decode a whole signal in one step.
 
     Args:
         engine: the model.
-        codes: ``[C, K, T]``, from `encode`.
+        codes: ``[G, K, T]``, from `encode`.
         num_samples: length of the audio that was encoded.
+        channels: its number of channels, C; those of whole groups if None.
 
     Returns:
         Audio ``[C, num_samples]``, aligned with the audio that was encoded.
     """
-    audio, state = engine.decode_step(codes, engine.init_decoder(len(codes)))
+    spec = engine.spec
+    whole = len(codes) * spec.channels_coded_together
+    audio, state = engine.decode_step(codes, engine.init_decoder(whole))
     audio = np.concatenate((audio, engine.flush_step(state)), axis=1)
-    return audio[:, engine.spec.delay : engine.spec.delay + num_samples]
+    audio = ChannelGroups(spec, whole if channels is None else channels).outputs([audio])
+    return audio[:, spec.delay : spec.delay + num_samples]

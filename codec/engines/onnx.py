@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from codec.codes import Codebook, CodecSpec
+from codec.codes import CodecSpec
 from codec.config import CodecConfig
 from codec.engines.base import Analysis, Codes, CodeTables, Engine
 from codec.engines.runtime import onnxruntime
@@ -95,14 +95,15 @@ class OnnxEngine(Engine):
             name=description["name"],
             sample_rate=config.sample_rate,
             hop_length=config.hop_length,
-            codebooks=(Codebook(config.codebook_size),) * config.num_codebooks,
+            codebooks=config.codebooks,
+            channels_coded_together=config.channels,
             delay=description["delay"],
             tail=description["delay"],
             fingerprint=bytes.fromhex(description["fingerprint"]),
         )
 
     def init_encoder(self, channels: int) -> Tensors:
-        return _initial(self._graphs["encoder"], channels)
+        return _initial(self._graphs["encoder"], self.spec.num_groups(channels))
 
     def encode_step(
         self,
@@ -116,16 +117,16 @@ class OnnxEngine(Engine):
         if not 1 <= num_codebooks <= most:
             raise ConfigError(f"{num_codebooks} codebooks asked for: this model has 1 to {most}")
         if not audio.shape[1]:
-            return np.zeros((len(audio), num_codebooks, 0), np.int64), state
-        codes, state, _ = self._encoder(audio, state)
+            return self._no_codes(self.spec.num_groups(len(audio)), 0)[:, :num_codebooks], state
+        codes, state, _ = self._encoder(self._batch(audio), state)
         return codes[:, :num_codebooks], state
 
     def analyze_step(self, audio: Samples, state: Tensors) -> tuple[Analysis, Tensors]:
         if not audio.shape[1]:
-            none = np.zeros((len(audio), self.spec.num_codebooks, 0), np.int64)
-            latent = np.zeros((len(audio), 0, self._config.latent_dim), np.float32)
+            none = self._no_codes(self.spec.num_groups(len(audio)), 0)
+            latent = np.zeros((len(none), 0, self._config.latent_dim), np.float32)
             return Analysis(none, none.astype(np.float32), latent), state
-        codes, state, more = self._encoder(audio, state)
+        codes, state, more = self._encoder(self._batch(audio), state)
         if len(more) != 2:
             raise ModelError(f"{self._folder} has graphs without an analysis: run aecodec export")
         return Analysis(codes, *more), state
@@ -135,7 +136,7 @@ class OnnxEngine(Engine):
         data = read_weights(self._folder, read_description(self._folder))
         stored = stored_tensors(data)
         size, dim, latent = (
-            self.spec.codebook_size,
+            self._config.codebook_size,
             self._config.codebook_dim,
             self._config.latent_dim,
         )
@@ -156,18 +157,16 @@ class OnnxEngine(Engine):
         return CodeTables(entries, maps.transpose(0, 2, 1), biases)
 
     def init_decoder(self, channels: int) -> DecoderState:
-        network = _initial(self._graphs["decoder"], channels)
-        return DecoderState(network, self._no_codes(channels, 1))
+        groups = self.spec.num_groups(channels)
+        return DecoderState(_initial(self._graphs["decoder"], groups), self._no_codes(groups, 1))
 
     def decode_step(self, codes: Codes, state: DecoderState) -> tuple[Samples, DecoderState]:
-        channels, count, num_frames = codes.shape
+        groups, count, num_frames = codes.shape
         most = self.spec.num_codebooks
         if not 1 <= count <= most:
             raise ConfigError(f"codes of {count} codebooks: this model has 1 to {most}")
-        if not num_frames:
-            return np.zeros((channels, 0), np.float32), state
         if count < most:
-            absent = self._no_codes(channels, num_frames)[:, count:]
+            absent = self._no_codes(groups, num_frames)[:, count:]
             codes = np.concatenate((codes, absent), axis=1)
         return self._decode(codes, state)
 
@@ -186,10 +185,11 @@ class OnnxEngine(Engine):
         return _join(states)
 
     def split_state(self, state: Any, channels: Sequence[int]) -> list[Any]:
+        groups = [self.spec.num_groups(each) for each in channels]
         if isinstance(state, DecoderState):
-            parts = _split((*state.network, state.last), channels)
+            parts = _split((*state.network, state.last), groups)
             return [DecoderState(each[:-1], each[-1]) for each in parts]
-        return list(_split(state, channels))
+        return list(_split(state, groups))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return OnnxEngine, (self._folder, self._threads)
@@ -205,7 +205,8 @@ class OnnxEngine(Engine):
     def _load(self, side: str) -> _Graph:
         """Load a graph once, however many threads need it, and try it with one frame."""
         spec = self.spec
-        audio, codes = np.zeros((1, spec.hop_length), np.float32), self._no_codes(1, 1)
+        silence = np.zeros((spec.channels_coded_together, spec.hop_length), np.float32)
+        audio, codes = self._batch(silence), self._no_codes(1, 1)
         first, result = (audio, codes) if side == "encoder" else (codes, audio)
         with self._loading:
             if side not in self._loaded:
@@ -215,13 +216,20 @@ class OnnxEngine(Engine):
             return self._loaded[side]
 
     def _decode(self, codes: Codes, state: DecoderState) -> tuple[Samples, DecoderState]:
+        together = self.spec.channels_coded_together
         if not codes.shape[2]:  # a model without delay has nothing to flush
-            return np.zeros((len(codes), 0), np.float32), state
+            return np.zeros((together * len(codes), 0), np.float32), state
         audio, network, _ = self._decoder(codes, state.network)
+        audio = audio.reshape(-1, audio.shape[-1])
         return audio, DecoderState(network, codes[:, :, -1:])
 
-    def _no_codes(self, channels: int, num_frames: int) -> Codes:
-        return np.full((channels, self.spec.num_codebooks, num_frames), NO_CODE)
+    def _batch(self, audio: Samples) -> Samples:
+        """Audio ``[C, n]`` as graphs take it: by group, if channels are coded together."""
+        together = self.spec.channels_coded_together
+        return audio if together == 1 else audio.reshape(-1, together, audio.shape[1])
+
+    def _no_codes(self, groups: int, num_frames: int) -> Codes:
+        return np.full((groups, self.spec.num_codebooks, num_frames), NO_CODE)
 
 
 class _Graph:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from codec.codes import Codebook, CodecSpec
+from codec.codes import CodecSpec
 from codec.config import CodecConfig
 from codec.engines.base import Analysis, Codes, CodeTables, Engine
 from codec.entropy.context import NO_CODE
@@ -73,9 +73,8 @@ class TorchEngine(Engine):
             name=name,
             sample_rate=config.sample_rate,
             hop_length=config.hop_length,
-            codebooks=(Codebook(config.codebook_size),) * config.num_codebooks
-            if config.has_codes
-            else (),
+            codebooks=config.codebooks,
+            channels_coded_together=config.channels,
             delay=codec.delay,
             tail=codec.delay,
             fingerprint=codec.fingerprint,
@@ -87,7 +86,7 @@ class TorchEngine(Engine):
         return TorchEngine(codec, self.spec.name)
 
     def init_encoder(self, channels: int) -> NetworkState:
-        return self.codec.encoder.init_state(channels)
+        return self.codec.encoder.init_state(self.spec.num_groups(channels))
 
     @torch.inference_mode()
     def encode_step(
@@ -97,7 +96,7 @@ class TorchEngine(Engine):
         num_codebooks: int | None = None,
         ahead: Samples | None = None,
     ) -> tuple[Codes, NetworkState]:
-        batch = torch.from_numpy(audio)[:, None].to(self._device)
+        batch = self._batch(audio)
         if self.spec.has_codes:
             codes, state = self.codec.encode_step(batch, state, num_codebooks)
         else:
@@ -106,7 +105,7 @@ class TorchEngine(Engine):
 
     @torch.inference_mode()
     def analyze_step(self, audio: Samples, state: NetworkState) -> tuple[Analysis, NetworkState]:
-        batch = torch.from_numpy(audio)[:, None].to(self._device)
+        batch = self._batch(audio)
         latent, state = self.codec.encoder(batch.mT, state)
         found = (*self.codec.require_codes().encode_with_errors(latent), latent)
         return Analysis(*(each.cpu().numpy() for each in found)), state
@@ -120,8 +119,9 @@ class TorchEngine(Engine):
         return CodeTables(*(each.cpu().numpy() for each in tables))
 
     def init_decoder(self, channels: int) -> DecoderState:
-        latent = torch.zeros(channels, 1, self.codec.config.latent_dim, device=self._device)
-        return DecoderState(self.codec.decoder.init_state(channels), latent)
+        groups = self.spec.num_groups(channels)
+        latent = torch.zeros(groups, 1, self.codec.config.latent_dim, device=self._device)
+        return DecoderState(self.codec.decoder.init_state(groups), latent)
 
     @torch.inference_mode()
     def decode_step(self, codes: Codes, state: DecoderState) -> tuple[Samples, DecoderState]:
@@ -129,7 +129,7 @@ class TorchEngine(Engine):
         if not self.spec.has_codes:
             latent = self.codec.quantizer.unembed(frames.mT)
         elif (codes < 0).any():
-            absent = self.spec.num_codebooks - codes.shape[1]
+            absent = self.spec.num_codes() - codes.shape[1]
             everything = F.pad(frames, (0, 0, 0, absent), value=NO_CODE)
             latent = self.codec.require_codes().decode_present(everything)
         else:
@@ -144,8 +144,7 @@ class TorchEngine(Engine):
     @torch.inference_mode()
     def flush_step(self, state: DecoderState) -> Samples:
         audio = self.codec.flush_step(len(state.latent), state.network)
-        flushed: Samples = audio[:, 0].cpu().numpy()
-        return flushed
+        return self._channels(audio)
 
     def join_states(self, states: Sequence[Any]) -> Any:
         if isinstance(states[0], DecoderState):
@@ -154,16 +153,27 @@ class TorchEngine(Engine):
         return _join(states)
 
     def split_state(self, state: Any, channels: Sequence[int]) -> list[Any]:
+        groups = [self.spec.num_groups(each) for each in channels]
         if isinstance(state, DecoderState):
-            networks = _split(state.network, channels)
-            latents = state.latent.split(list(channels))
+            networks = _split(state.network, groups)
+            latents = state.latent.split(groups)
             return [DecoderState(*each) for each in zip(networks, latents, strict=True)]
-        return cast("list[Any]", _split(state, channels))
+        return cast("list[Any]", _split(state, groups))
+
+    def _batch(self, audio: Samples) -> Tensor:
+        """Audio ``[C, n]`` as ``[G, channels_coded_together, n]``."""
+        groups = audio.reshape(-1, self.spec.channels_coded_together, audio.shape[1])
+        return torch.from_numpy(groups).to(self._device)
+
+    def _channels(self, audio: Tensor) -> Samples:
+        """The inverse of `_batch`."""
+        found: Samples = audio.reshape(-1, audio.shape[-1]).cpu().numpy()
+        return found
 
     def _decode(self, latent: Tensor, state: DecoderState) -> tuple[Samples, DecoderState]:
         audio, network = self.codec.decoder(latent, state.network)
         last = latent[:, -1:] if latent.shape[1] else state.latent
-        return audio[..., 0].cpu().numpy(), DecoderState(network, last)
+        return self._channels(audio.mT), DecoderState(network, last)
 
     def __reduce__(self) -> tuple[Any, ...]:
         weights = {name: each.cpu().contiguous() for name, each in self.codec.state_dict().items()}

@@ -1,9 +1,9 @@
 """Payloads of a stream: codes to the bytes of packets and back, plain or with a context model.
 
 A packet with the first codes of earlier frames begins with a byte that says how many: the number of
-those frames times 16, plus the number of codes of the newest of them less one (`layout` gives those
-of the others). All frames follow as if they were one packet of frames with different numbers of
-codes, the oldest first. So the context model knows the earlier frames when it codes the last one.
+those frames times 16, plus the number of codebooks of the newest of them less one (`layout` gives
+those of the others). All frames follow as if they were one packet of frames with different numbers
+of codes, the oldest first. So the context model knows the earlier frames when it codes the last.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from codec.format.payload import Codes, pack_codes, unpack_codes
 
 MAX_FRAMES = 15
 """Most earlier frames in a packet."""
-MAX_CODES = 16
-"""Most codes of one of them, per channel."""
+MAX_EARLIER_CODEBOOKS = 16
+"""Most codebooks of one of them."""
 CHAIN_SECONDS = 1.0
 """In a chained stream a packet that depends on no other follows at least this often."""
 
@@ -51,7 +51,7 @@ class PayloadEncoder:
         return None if begins else self._state
 
     def encode(self, codes: Codes) -> tuple[bytes, Coding | None]:
-        """The payload of codes ``[C, K, T]``, and how it is written: whatever is shorter.
+        """The payload of codes ``[G, K, T]``, and how it is written: whatever is shorter.
 
         In a variable stream codes may be `NO_CODE`, and are never written plain.
         """
@@ -82,22 +82,24 @@ class PayloadEncoder:
         """The payload of one frame and of some frames before it.
 
         Args:
-            codes: ``[C, K, 1]``.
-            earlier: ``[C, k, n]``, the oldest frame first, `NO_CODE` where one is absent; from
-                `RedundancyControl`, at least one frame.
+            codes: ``[G, K, 1]``.
+            earlier: ``[G, k, n]``, the oldest frame first, `NO_CODE` where one is absent; from
+                `RedundancyControl`, at least one frame, of whole codebooks.
 
         Returns:
             The payload, how it is written, and the bits that the earlier codes took of it.
         """
         header, (channels, most, frames) = self._header, earlier.shape
-        head = bytes([frames << 4 | (most - 1)])
+        head = bytes([frames << 4 | (header.codebooks_of(most) - 1)])
         present = earlier >= 0
+        widths = np.broadcast_to(header.bits[:most], (channels, most))
         flat = [*(earlier[:, :, t][present[:, :, t]] for t in range(frames)), codes.reshape(-1)]
+        bits = [*(widths[present[:, :, t]] for t in range(frames)), header.bits * channels]
         plain = head
         if not header.variable:
-            plain += bitpack.pack(np.concatenate(flat), header.bits_per_code)
+            plain += bitpack.pack(np.concatenate(flat), np.concatenate(bits))
         if self._context is not None:
-            absent = header.num_codebooks - most
+            absent = header.num_codes() - most
             padded = np.pad(earlier, ((0, 0), (0, absent), (0, 0)), constant_values=NO_CODE)
             starts, frequencies, _ = self._context.code_intervals(
                 np.concatenate((padded, codes), axis=2),
@@ -106,20 +108,20 @@ class PayloadEncoder:
             )
             (coded,) = write_intervals(starts, frequencies, 1)
             if header.variable or len(head + coded) < len(plain):
-                bits = float((TOTAL_BITS - np.log2(frequencies[:, :frames])).sum())
-                return head + coded, Coding.CODED_WITH_EARLIER, bits
-        return plain, Coding.PLAIN_WITH_EARLIER, float(present.sum() * header.bits_per_code)
+                taken = float((TOTAL_BITS - np.log2(frequencies[:, :frames])).sum())
+                return head + coded, Coding.CODED_WITH_EARLIER, taken
+        return plain, Coding.PLAIN_WITH_EARLIER, float(sum(each.sum() for each in bits[:-1]))
 
     def encode_noise(self, codes: Codes) -> bytes:
         """The payload of a packet of comfort noise.
 
         Args:
-            codes: ``[C, k, n]`` of the packet's own frame and the frames before it, the oldest
-                first; 16 of each at most.
+            codes: ``[G, k, n]`` of the packet's own frame and the frames before it, the oldest
+                first; 16 at most, of 16 whole codebooks at most.
         """
         _, count, frames = codes.shape
-        head = bytes([(frames - 1) << 4 | (count - 1)])
-        return head + bitpack.pack(codes.transpose(2, 0, 1), self._header.bits_per_code)
+        head = bytes([(frames - 1) << 4 | (self._header.codebooks_of(count) - 1)])
+        return head + bitpack.pack(codes.transpose(2, 0, 1), self._header.bits[:count])
 
 
 class PayloadDecoder:
@@ -140,7 +142,7 @@ class PayloadDecoder:
         self._state = None
 
     def decode(self, packets: Sequence[Packet]) -> list[Codes | None]:
-        """Codes ``[C, K, T]`` of packets that follow one another.
+        """Codes ``[G, K, T]`` of packets that follow one another.
 
         Packets that do not depend on each other are decoded side by side, which is much faster than
         one after the other. None stands for a packet that depends on one that was lost.
@@ -158,7 +160,7 @@ class PayloadDecoder:
         ]
 
     def decode_earlier(self, packet: Packet, age: int) -> Codes | None:
-        """The first codes ``[C, k, 1]`` of an earlier frame.
+        """The first codes ``[G, k, 1]`` of an earlier frame.
 
         Args:
             packet: any packet.
@@ -176,21 +178,20 @@ class PayloadDecoder:
         return earlier[-age] if 1 <= age <= len(earlier) else None
 
     def decode_noise(self, packet: Packet) -> Codes:
-        """Codes ``[C, k, n]`` of a packet of comfort noise, the oldest frame first.
+        """Codes ``[G, k, n]`` of a packet of comfort noise, the oldest frame first.
 
         Raises:
             FormatError: the packet does not fit the header.
         """
         header, payload = self._header, packet.payload
         head = payload[0] if payload else 0
-        frames, count = (head >> 4) + 1, (head & 15) + 1
-        number = frames * header.channels * count
-        size = 1 + bitpack.packed_size(header.bits_per_code, number)
-        fits = header.dtx and packet.num_frames == 1 and count <= header.num_codebooks
-        if not fits or len(payload) != size:
+        frames, codebooks = (head >> 4) + 1, (head & 15) + 1
+        bits = header.bits[: header.num_codes(codebooks)]
+        widths = np.broadcast_to(bits, (frames, header.num_groups(header.channels), len(bits)))
+        fits = header.dtx and packet.num_frames == 1 and codebooks <= header.num_codebooks
+        if not fits or len(payload) != 1 + bitpack.packed_size(widths):
             raise FormatError("a packet of comfort noise does not fit the stream's header")
-        flat = bitpack.unpack(payload[1:], header.bits_per_code, number)
-        return flat.reshape(frames, header.channels, count).transpose(1, 2, 0)
+        return bitpack.unpack(payload[1:], widths).transpose(1, 2, 0)
 
     def _alone(self, packet: Packet) -> Codes:
         """Codes of a plain packet, or of the own frame of one with other frames."""
@@ -205,28 +206,29 @@ class PayloadDecoder:
         if self._last is not None and self._last[0] is packet:
             return self._last[1]  # what brings back several lost frames is decoded once
         header, payload = self._header, packet.payload
-        channels, most = header.channels, header.num_codebooks
-        counts = (*earlier_counts(packet)[::-1], most)
+        groups, codebooks = header.num_groups(header.channels), earlier_counts(packet)[::-1]
         fits = packet.num_frames == 1 and header.can_have_earlier
-        if not fits or len(counts) == 1 or max(counts) > most:
+        if not fits or not codebooks or max(codebooks) > header.num_codebooks:
             raise FormatError("a packet with earlier frames does not fit the stream's header")
+        most = header.num_codes()
+        counts = [*map(header.num_codes, codebooks), most]
         if packet.coding == Coding.PLAIN_WITH_EARLIER:
-            width, count = header.bits_per_code, channels * sum(counts)
-            if len(payload) != 1 + bitpack.packed_size(width, count) or header.variable:
+            widths = np.concatenate([header.bits[:count] * groups for count in counts])
+            if len(payload) != 1 + bitpack.packed_size(widths) or header.variable:
                 raise FormatError(
                     f"a packet with {len(counts) - 1} earlier frames in {len(payload)} bytes "
                     "does not fit the stream's header"
                 )
-            flat = bitpack.unpack(payload[1:], width, count)
-            ends = np.cumsum([channels * each for each in counts])[:-1]
-            frames = [each.reshape(channels, -1, 1) for each in np.split(flat, ends)]
+            flat = bitpack.unpack(payload[1:], widths)
+            ends = np.cumsum([groups * each for each in counts])[:-1]
+            frames = [each.reshape(groups, -1, 1) for each in np.split(flat, ends)]
         else:
             numbers = [most] * len(counts) if header.variable else counts
             (codes,), _ = decode_packets(
                 self._model,
                 [payload[1:]],
                 [len(counts)],
-                channels,
+                groups,
                 numbers,
                 variable=header.variable,
             )
@@ -273,7 +275,7 @@ class PayloadDecoder:
 
 
 def earlier_counts(packet: Packet) -> tuple[int, ...]:
-    """Numbers of codes of the earlier frames in a packet, the newest first; none in most packets.
+    """Codebooks of the earlier frames in a packet, the newest first; none in most packets.
 
     Example:
         >>> earlier_counts(Packet(4, 1, bytes([0x22]), coding=Coding.PLAIN_WITH_EARLIER))
@@ -286,11 +288,11 @@ def earlier_counts(packet: Packet) -> tuple[int, ...]:
 
 
 def layout(frames: int, newest: int) -> tuple[int, ...]:
-    """Numbers of codes of earlier frames, the newest first: evenly fewer with age, at least one.
+    """Codebooks of earlier frames, the newest first: evenly fewer with age, at least one.
 
     Args:
         frames: number of earlier frames.
-        newest: codes of the newest one.
+        newest: codebooks of the newest one.
 
     Example:
         >>> layout(frames=3, newest=6)

@@ -1,4 +1,4 @@
-"""Fixed-width integers <-> bytes: most significant bit first, zero-padded to a byte."""
+"""Integers of given widths <-> bytes: most significant bit first, zero-padded to a byte."""
 
 from __future__ import annotations
 
@@ -6,24 +6,40 @@ import numpy as np
 import numpy.typing as npt
 
 
-def pack(values: npt.NDArray[np.integer], width: int) -> bytes:
-    """Pack integers of ``width`` bits (1 to 16), in the order of the flattened array."""
-    flat = np.asarray(values).reshape(-1)
-    if len(flat) and not 0 <= int(flat.min()) <= int(flat.max()) < 1 << width:
-        raise ValueError(f"values {flat.min()}..{flat.max()} do not fit {width} bits")
-    # Each value as two big-endian bytes, whose last `width` bits are kept.
-    two_bytes = flat.astype(">u2").view(np.uint8).reshape(-1, 2)
-    return np.packbits(np.unpackbits(two_bytes, axis=1)[:, 16 - width :]).tobytes()
+def pack(values: npt.NDArray[np.integer], widths: npt.ArrayLike) -> bytes:
+    """Pack integers in the order of the flattened array.
+
+    Args:
+        values: what is packed.
+        widths: bits of each value (1 to 16), of a shape that NumPy broadcasts to theirs.
+
+    Raises:
+        ValueError: a value does not fit its bits.
+    """
+    values = np.asarray(values)
+    if (values < 0).any() or (values >> np.asarray(widths)).any():
+        raise ValueError(
+            f"values {values.min()}..{values.max()} do not fit {np.unique(widths)} bits"
+        )
+    # Each value as two big-endian bytes, whose last bits are kept.
+    two_bytes = values.reshape(-1).astype(">u2").view(np.uint8).reshape(-1, 2)
+    kept = _kept(np.broadcast_to(widths, values.shape))
+    return np.packbits(np.unpackbits(two_bytes, axis=1)[kept]).tobytes()
 
 
-def unpack(data: bytes, width: int, count: int) -> npt.NDArray[np.int64]:
-    """The first ``count`` integers of ``width`` bits in ``data``."""
-    bits = np.unpackbits(np.frombuffer(data, np.uint8), count=count * width)
-    two_bytes = np.zeros((count, 16), np.uint8)
-    two_bytes[:, 16 - width :] = bits.reshape(count, width)
-    return np.packbits(two_bytes, axis=1).view(">u2").reshape(-1).astype(np.int64)
+def unpack(data: bytes, widths: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+    """The inverse of `pack`: integers in the shape of their ``widths``."""
+    kept = _kept(widths)
+    two_bytes = np.zeros(kept.shape, np.uint8)
+    two_bytes[kept] = np.unpackbits(np.frombuffer(data, np.uint8), count=int(widths.sum()))
+    return np.packbits(two_bytes, axis=1).view(">u2").reshape(widths.shape).astype(np.int64)
 
 
-def packed_size(width: int, count: int) -> int:
-    """Bytes that `pack` makes of ``count`` integers."""
-    return -(-width * count // 8)
+def packed_size(widths: npt.ArrayLike) -> int:
+    """Bytes that `pack` makes of integers of these widths."""
+    return -(-int(np.sum(widths)) // 8)
+
+
+def _kept(widths: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
+    """Which of 16 bits of each value are written."""
+    return np.arange(16) >= 16 - widths.reshape(-1, 1)

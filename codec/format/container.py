@@ -15,26 +15,31 @@ from fractions import Fraction
 from typing import BinaryIO
 
 from codec.arguments import check_flag, check_type, check_whole
+from codec.bitrate import ceil_div
+from codec.codes import Codebook, Geometry
+from codec.config import MAX_CHANNELS_TOGETHER
 from codec.errors import FormatError
-from codec.format.bitpack import packed_size
 
 MAGIC = b"AECD"
 START_OF_HEADER = rb"AECD|AEC?\Z|A\Z"
 """A regular expression for the places where a header may start, at the end of bytes too."""
-PLAIN_FORMAT, CODED_FORMAT = 1, 2
+PLAIN_FORMAT, CODED_FORMAT, TABLE_FORMAT = 1, 2, 3
+FORMATS = (PLAIN_FORMAT, CODED_FORMAT, TABLE_FORMAT)
 SYNC = 0xAE  # starts a packet of format 1
 SYNC_END = 0xAF  # starts the last one
-SYNC_CODED = 0xA0  # starts a packet of format 2, plus one if it is the last, plus two per `Coding`
+SYNC_CODED = (
+    0xA0  # starts one of formats 2 and 3, plus one if it is the last, plus two per `Coding`
+)
 CHAINED_STREAM, VARIABLE_STREAM, PAUSES, DTX = 1, 2, 4, 8  # flags of the header
 # Longer packets would make resynchronisation in a damaged file slow, and damage less local.
 MAX_PAYLOAD = 2**16
 MAX_CHANNELS = 255
 MAX_CODEBOOKS = 255
+"""Also the most codes of a frame."""
 MAX_PACKET_SECONDS = 10
 MAX_SKIP_SECONDS = 60
 MAX_SEGMENTS = 8
-MAX_EARLIER = 512  # bytes per channel that codes of earlier frames may add to a payload
-MAX_NOISE = 1 + 512  # bytes per channel of a packet of comfort noise
+MAX_EARLIER = 512  # bytes that codes of earlier frames, or of comfort noise, take at most: see docs
 MAX_FRAMES_PER_BYTE = 128
 """Frames of a channel that a byte of a packet may stand for, in the mean of a file."""
 NOISE_SECONDS = 1.0
@@ -42,7 +47,8 @@ NOISE_SECONDS = 1.0
 lost. Then the sender is gone, and the noise fades out."""
 
 _HEADER = struct.Struct("<4sBBBBBBHIII16s")
-_MORE = struct.Struct("<8sI")  # of a header of format 2
+_MORE = struct.Struct("<8sI")  # of a header of formats 2 and 3
+_BOOK = struct.Struct("<BB")  # of format 3, for each codebook: bits of a code, codes per frame
 _NO_CONTEXT = bytes(8)
 _HEAD = struct.Struct("<BBH")
 _CODED_HEAD = struct.Struct("<BHHH")
@@ -56,8 +62,8 @@ def longest_packet(bits: int, channels: int) -> int:
     """Most frames of a packet whose payload fits; `Header` refuses a packet of one more.
 
     Args:
-        bits: most bits of a frame and channel: those of its plain codes, or `max_variable_bits`.
-        channels: number of channels.
+        bits: most bits of a frame and group: those of its plain codes, or `max_variable_bits`.
+        channels: number of groups of channels.
 
     Returns:
         The number, in any format; 0 if not even one frame fits.
@@ -97,16 +103,16 @@ class Coding(enum.IntEnum):
 
 
 @dataclass(frozen=True)
-class Header:
+class Header(Geometry):
     """What a decoder must know before the first packet.
 
-    A stream has format 1, in which all codes take the same number of bits, or format 2, in which a
-    context model codes them.
+    A stream has format 1, in which all codes are plain, or format 2, in which a context model may
+    code them. Both are for codebooks of one size, with one code per frame each, and for channels
+    that are coded on their own. Format 3 has a table of the codebooks for all others.
 
     Attributes:
-        channels: number of channels, each coded on its own.
-        num_codebooks: number of codebooks per frame and channel.
-        bits_per_code: bits of one code.
+        channels: number of channels.
+        codebooks: those of a frame of a group of channels, the coarsest first.
         frames_per_packet: number of frames in every packet but the last.
         sample_rate: sampling rate of the model, in samples per second.
         original_sample_rate: sampling rate of the audio before encoding and after decoding.
@@ -115,19 +121,21 @@ class Header:
         context: 8 bytes that identify the context model; empty if there is none.
         skip: samples per channel at the original rate that a decoder drops at the beginning: they
             only bring its state to where it was in a longer stream.
-        format: 1 or 2; raised to 2 where another attribute needs it.
+        format: 1 or 2; raised to 2 where another attribute needs it. It is 3 where the geometry
+            of the codes needs it, and only there.
         chained: whether packets may depend on those before them.
         variable: whether frames may have fewer codes than ``num_codebooks``.
         segments: number of parts of a coded packet that are decoded side by side.
         pauses: whether frames may have no codes at all, see `codec.activity.pauses`.
         dtx: whether packets of silence are left out after one of comfort noise, see
             `codec.activity.silence`.
+        channels_coded_together: number of channels of a group, which share their codes.
 
     Raises:
         FormatError: a value is out of range.
 
     Example:
-        >>> header = Header(channels=1, num_codebooks=12, bits_per_code=10, frames_per_packet=100,
+        >>> header = Header(channels=1, codebooks=(Codebook(1024),) * 12, frames_per_packet=100,
         ...     sample_rate=24_000, original_sample_rate=44_100, hop_length=480,
         ...     fingerprint=bytes(16))
         >>> header.bitrate, header.num_frames(44_100)
@@ -137,8 +145,7 @@ class Header:
     """
 
     channels: int
-    num_codebooks: int
-    bits_per_code: int
+    codebooks: tuple[Codebook, ...]
     frames_per_packet: int
     sample_rate: int
     original_sample_rate: int
@@ -152,9 +159,12 @@ class Header:
     segments: int = 1
     pauses: bool = False
     dtx: bool = False
+    channels_coded_together: int = 1
 
     SIZE = _HEADER.size + _CRC.size
     """Bytes of a header of format 1, and the fewest of any header."""
+    SIZE_KNOWN = 8
+    """Bytes of a header that tell its size."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.fingerprint, bytes) or len(self.fingerprint) != 16:
@@ -164,23 +174,34 @@ class Header:
         for name in ("chained", "variable", "pauses", "dtx"):
             flag = check_flag(f"the header's {name}", getattr(self, name), FormatError)
             object.__setattr__(self, name, flag)
+        object.__setattr__(self, "codebooks", _checked_codebooks(self.codebooks))
         for name, high in (
-            ("format", CODED_FORMAT),
+            ("format", TABLE_FORMAT),
             ("channels", MAX_CHANNELS),
-            ("num_codebooks", MAX_CODEBOOKS),
-            ("bits_per_code", 16),
             ("frames_per_packet", 0xFFFF),
             ("sample_rate", 1_000_000),
             ("original_sample_rate", 192_000),
             ("hop_length", 2**16),
             ("segments", MAX_SEGMENTS),
+            ("channels_coded_together", MAX_CHANNELS_TOGETHER),
         ):
             value = check_whole(f"the header's {name}", getattr(self, name), 1, high, FormatError)
             object.__setattr__(self, name, value)
+        if self.channels_coded_together > self.channels:
+            raise FormatError(
+                f"header says {self.channels_coded_together} channels coded together, but "
+                f"{self.channels} in all"
+            )
         skip = check_whole("the header's skip", self.skip, 0, 2**32 - 1, FormatError)
         object.__setattr__(self, "skip", skip)
         needed = CODED_FORMAT if self.context or skip or self.dtx else PLAIN_FORMAT
-        object.__setattr__(self, "format", max(self.format, needed))
+        found = max(min(self.format, CODED_FORMAT), needed)
+        object.__setattr__(self, "format", found if self.has_simple_codes else TABLE_FORMAT)
+        if self.context and self.format == TABLE_FORMAT:
+            raise FormatError(
+                "a stream with a context model has codebooks of one size, with one code per frame "
+                "each, and channels that are coded on their own"
+            )
         if self.skip > MAX_SKIP_SECONDS * self.original_sample_rate:
             raise FormatError(
                 f"header says skip {self.skip}: it may be {MAX_SKIP_SECONDS} seconds at most"
@@ -201,7 +222,8 @@ class Header:
                 f"header says packets of {self.frames_per_packet} frames: they may last "
                 f"{MAX_PACKET_SECONDS} seconds at most, use fewer frames per packet"
             )
-        if (size := self.max_payload(self.frames_per_packet)) > MAX_PAYLOAD + 1 - self.format:
+        limit = MAX_PAYLOAD if self.format == PLAIN_FORMAT else MAX_PAYLOAD - 1
+        if (size := self.max_payload(self.frames_per_packet)) > limit:
             raise FormatError(
                 f"header says packets of {size} bytes, the limit is {MAX_PAYLOAD}: "
                 "use fewer frames per packet"
@@ -210,12 +232,17 @@ class Header:
     @property
     def size(self) -> int:
         """Bytes of this header."""
-        return self.SIZE + (_MORE.size if self.format == CODED_FORMAT else 0)
+        return _header_size(self.format, self.num_codebooks)
+
+    @property
+    def num_codebooks(self) -> int:
+        """Number of codebooks."""
+        return len(self.codebooks)
 
     @property
     def sequence_count(self) -> int:
         """Number of sequence numbers, after which they begin again at 0."""
-        return 2**16 if self.format == CODED_FORMAT else 2**8
+        return 2**8 if self.format == PLAIN_FORMAT else 2**16
 
     @property
     def head_size(self) -> int:
@@ -225,8 +252,7 @@ class Header:
     @property
     def bitrate(self) -> Fraction:
         """Payload bits per second, all channels together, with the same number for each code."""
-        bits = self.channels * self.num_codebooks * self.bits_per_code
-        return Fraction(self.sample_rate, self.hop_length) * bits
+        return self.frame_rate * self.num_groups(self.channels) * sum(self.bits)
 
     @property
     def num_silent(self) -> int:
@@ -236,12 +262,18 @@ class Header:
     @property
     def can_have_earlier(self) -> bool:
         """Whether packets may also hold the first codes of earlier frames."""
-        single = self.format == CODED_FORMAT and self.frames_per_packet == self.segments == 1
+        single = self.format != PLAIN_FORMAT and self.frames_per_packet == self.segments == 1
         return single and not (self.chained or self.pauses)
 
     def payload_size(self, num_frames: int) -> int:
         """Bytes of the plain codes of ``num_frames`` frames, of all codebooks."""
-        return packed_size(self.bits_per_code, num_frames * self.channels * self.num_codebooks)
+        return ceil_div(num_frames * self.num_groups(self.channels) * sum(self.bits), 8)
+
+    @property
+    def max_earlier(self) -> int:
+        """Most bytes that codes of earlier frames may add to a payload."""
+        most = max(each.per_frame for each in self.codebooks)
+        return MAX_EARLIER * most * self.num_groups(self.channels)
 
     def max_payload(self, num_frames: int) -> int:
         """Most bytes that the codes of ``num_frames`` frames may take.
@@ -272,6 +304,9 @@ class Header:
 
     def to_bytes(self) -> bytes:
         """The `size` bytes at the beginning of a stream."""
+        fields = self.num_codebooks, self.codebooks[0].bits
+        if self.format == TABLE_FORMAT:
+            fields = self.num_codebooks, self.channels_coded_together
         head = _HEADER.pack(
             MAGIC,
             self.format << 4,
@@ -280,8 +315,7 @@ class Header:
             | PAUSES * self.pauses
             | DTX * self.dtx,
             self.channels,
-            self.num_codebooks,
-            self.bits_per_code,
+            *fields,
             self.segments if self.context else 0,
             self.frames_per_packet,
             self.sample_rate,
@@ -289,14 +323,17 @@ class Header:
             self.hop_length,
             self.fingerprint,
         )
-        if self.format == CODED_FORMAT:
+        if self.format != PLAIN_FORMAT:
             head += _MORE.pack(self.context or _NO_CONTEXT, self.skip)
+        if self.format == TABLE_FORMAT:
+            head += b"".join(_BOOK.pack(each.bits, each.per_frame) for each in self.codebooks)
         return head + _CRC.pack(zlib.crc32(head))
 
     @classmethod
     def size_of(cls, data: bytes) -> int:
-        """Bytes of the header that begins with ``data``, of which five tell."""
-        return cls.SIZE + (_MORE.size if data[4:5] and data[4] >> 4 == CODED_FORMAT else 0)
+        """Bytes of the header that begins with ``data``, of which `SIZE_KNOWN` tell."""
+        known = data[: cls.SIZE_KNOWN].ljust(cls.SIZE_KNOWN, b"\0")
+        return _header_size(known[4] >> 4, known[7])
 
     @classmethod
     def starts(cls, data: bytes) -> bool:
@@ -321,37 +358,72 @@ class Header:
         if len(data) < size:
             raise FormatError(f"the stream ends inside its header, after {len(data)} bytes")
         head, (crc,) = data[: size - _CRC.size], _CRC.unpack_from(data, size - _CRC.size)
-        _, version, flags, channels, codebooks, bits, segments, *values = _HEADER.unpack_from(head)
-        known = version >> 4 in (PLAIN_FORMAT, CODED_FORMAT)
+        _, version, flags, channels, count, fact, segments, *values = _HEADER.unpack_from(head)
+        version, minor = version >> 4, version & 15
         # The size of a header of another version, and so its checksum, is unknown.
-        if known and (found := zlib.crc32(head)) != crc:
+        if version in FORMATS and (found := zlib.crc32(head)) != crc:
             raise FormatError(
                 f"the header is damaged: its checksum is {found:08x}, it says {crc:08x}"
             )
-        if not known:
+        if version not in FORMATS:
             raise FormatError(
-                f"the stream has format {version >> 4}.{version & 15}, this version of aecodec "
-                f"reads formats {PLAIN_FORMAT} and {CODED_FORMAT}: upgrade aecodec"
+                f"the stream has format {version}.{minor}, this version of aecodec "
+                f"reads formats {FORMATS[0]} to {FORMATS[-1]}: upgrade aecodec"
             )
         context, skip = b"", 0
-        if version >> 4 == CODED_FORMAT:
+        if version != PLAIN_FORMAT:
             context, skip = _MORE.unpack_from(head, _HEADER.size)
             context = context.strip(b"\0") and context
-        known_flags = DTX if version >> 4 == CODED_FORMAT else 0
+        known_flags = DTX if version != PLAIN_FORMAT else 0
         known_flags |= CHAINED_STREAM | VARIABLE_STREAM | PAUSES if context else 0
         if flags & ~known_flags:
             raise FormatError(f"the header has flags {flags:#x} that this version does not know")
-        return replace(
-            cls(channels, codebooks, bits, *values),
+        table, together = [(fact, 1)] * count, 1
+        if version == TABLE_FORMAT:
+            table, together = list(_BOOK.iter_unpack(head[_HEADER.size + _MORE.size :])), fact
+        codebooks = tuple(Codebook(1 << min(bits, 17), codes) for bits, codes in table)
+        header = replace(
+            cls(channels, codebooks, *values, channels_coded_together=together),
             context=context,
             skip=skip,
-            format=version >> 4,
+            format=version,
             chained=bool(flags & CHAINED_STREAM),
             variable=bool(flags & VARIABLE_STREAM),
             segments=max(1, segments) if context else 1,
             pauses=bool(flags & PAUSES),
             dtx=bool(flags & DTX),
         )
+        if version == TABLE_FORMAT and (segments or header.format != TABLE_FORMAT):
+            raise FormatError("the header has format 3 without need, or fields that are not known")
+        return header
+
+
+def _header_size(version: int, num_codebooks: int) -> int:
+    """Bytes of a header of a format; those of an unknown one count as format 1."""
+    more = _MORE.size if version in (CODED_FORMAT, TABLE_FORMAT) else 0
+    table = _BOOK.size * num_codebooks if version == TABLE_FORMAT else 0
+    return Header.SIZE + more + table
+
+
+def _checked_codebooks(codebooks: object) -> tuple[Codebook, ...]:
+    """The codebooks of a header.
+
+    Raises:
+        FormatError: there are none, too many, or some whose codes a stream cannot hold.
+    """
+    check_type("the header's codebooks", codebooks, tuple, FormatError)
+    assert isinstance(codebooks, tuple)
+    found = []
+    for each in codebooks:
+        check_type("the header's codebooks", each, Codebook, FormatError)
+        size = check_whole("the size of a codebook", each.size, 2, 2**16, FormatError)
+        if size & (size - 1):
+            raise FormatError(f"the size of a codebook is {size}: it must be a power of two")
+        name, codes = "the number of a codebook's codes per frame", each.per_frame
+        found.append(Codebook(size, check_whole(name, codes, 1, MAX_CODEBOOKS, FormatError)))
+    number = sum(each.per_frame for each in found)
+    check_whole("the header's number of codes per frame", number, 1, MAX_CODEBOOKS, FormatError)
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -498,7 +570,7 @@ class PacketWriter:
     Example:
         >>> import io
         >>> file = io.BytesIO()
-        >>> header = Header(channels=1, num_codebooks=12, bits_per_code=10, frames_per_packet=1,
+        >>> header = Header(channels=1, codebooks=(Codebook(1024),) * 12, frames_per_packet=1,
         ...     sample_rate=24_000, original_sample_rate=24_000, hop_length=480,
         ...     fingerprint=bytes(16))
         >>> writer = PacketWriter(file, header)
@@ -533,7 +605,7 @@ class PacketReader:
         interrupted: whether the header of another stream was found before it.
 
     Example:
-        >>> header = Header(channels=1, num_codebooks=12, bits_per_code=10, frames_per_packet=1,
+        >>> header = Header(channels=1, codebooks=(Codebook(1024),) * 12, frames_per_packet=1,
         ...     sample_rate=24_000, original_sample_rate=24_000, hop_length=480,
         ...     fingerprint=bytes(16))
         >>> data = b"".join(Packet(n, 1, bytes(15)).to_bytes() for n in range(3))
@@ -623,7 +695,7 @@ class PacketReader:
     def _size_at(self, position: int) -> int:
         """Size of the packet or header that starts here, 0 if none can."""
         if self._buffer.startswith(MAGIC, position):
-            return Header.size_of(bytes(self._buffer[position : position + 5]))
+            return Header.size_of(bytes(self._buffer[position : position + Header.SIZE_KNOWN]))
         return self._packet_size(position)
 
     def _packet_size(self, position: int) -> int:
@@ -637,12 +709,12 @@ class PacketReader:
         else:
             _, _, num_frames, size = _CODED_HEAD.unpack_from(self._buffer, position)
             has_earlier = coding is not None and coding.has_earlier
-            most = header.max_payload(num_frames) + has_earlier * MAX_EARLIER * header.channels
+            most = header.max_payload(num_frames) + has_earlier * header.max_earlier
             is_packet = coding is not None and size <= most
             is_packet = is_packet and (not has_earlier or header.can_have_earlier)
             is_packet = is_packet and (coding != Coding.CHAINED or header.chained)
             if coding == Coding.COMFORT_NOISE:
-                is_packet = header.dtx and size <= MAX_NOISE * header.channels
+                is_packet = header.dtx and size <= header.channels + header.max_earlier
             can_vary = coding not in (Coding.PLAIN, Coding.PLAIN_WITH_EARLIER)
             is_packet = is_packet and (can_vary or not header.variable)
         full = header.frames_per_packet

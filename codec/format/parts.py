@@ -30,7 +30,8 @@ def first_packet(header: Header, first: int, rate: int, preroll: float = PREROLL
         preroll: seconds before the part that a decoder needs.
 
     Example:
-        >>> header = Header(channels=1, num_codebooks=12, bits_per_code=10, frames_per_packet=100,
+        >>> from codec.codes import Codebook
+        >>> header = Header(channels=1, codebooks=(Codebook(1024),) * 12, frames_per_packet=100,
         ...     sample_rate=24_000, original_sample_rate=44_100, hop_length=480,
         ...     fingerprint=bytes(16))
         >>> first_packet(header, first=60 * 44_100, rate=44_100)
@@ -46,7 +47,8 @@ def frames_until(header: Header, last: int, rate: int) -> int:
     """Number of frames from the first one on that are needed for all samples before ``last``.
 
     Example:
-        >>> header = Header(channels=1, num_codebooks=12, bits_per_code=10, frames_per_packet=100,
+        >>> from codec.codes import Codebook
+        >>> header = Header(channels=1, codebooks=(Codebook(1024),) * 12, frames_per_packet=100,
         ...     sample_rate=24_000, original_sample_rate=44_100, hop_length=480,
         ...     fingerprint=bytes(16))
         >>> frames_until(header, last=44_100, rate=44_100)

@@ -16,11 +16,11 @@ Codes = npt.NDArray[np.int64]
 def pack_codes(codes: npt.NDArray[np.integer], header: Header) -> bytes:
     """Bytes of the codes of some frames.
 
-    Frame by frame; within a frame channel by channel; within a channel codebook by codebook, the
-    coarsest first. Each code takes ``header.bits_per_code`` bits.
+    Frame by frame; within a frame group by group of channels; within a group code by code, in the
+    order of `codec.codes`. Each code takes the bits of its codebook.
 
     Args:
-        codes: ``[C, K, T]`` with the channels and codebooks of ``header``.
+        codes: ``[G, K, T]`` with the channels and codebooks of ``header``.
         header: of the stream.
 
     Raises:
@@ -28,30 +28,32 @@ def pack_codes(codes: npt.NDArray[np.integer], header: Header) -> bytes:
 
     Example:
         >>> import numpy as np
+        >>> from codec.codes import Codebook
         >>> from codec.format.container import Header
-        >>> header = Header(channels=1, num_codebooks=2, bits_per_code=4, frames_per_packet=1,
+        >>> header = Header(channels=1, codebooks=(Codebook(16),) * 2, frames_per_packet=1,
         ...     sample_rate=24_000, original_sample_rate=24_000, hop_length=480,
         ...     fingerprint=bytes(16))
         >>> pack_codes(np.array([[[1, 3], [2, 4]]]), header).hex()  # frame 0: 1 2, frame 1: 3 4
         '1234'
     """
-    if codes.ndim != 3 or codes.shape[:2] != (header.channels, header.num_codebooks):
+    shape = header.num_groups(header.channels), header.num_codes()
+    if codes.ndim != 3 or codes.shape[:2] != shape:
         raise ValueError(
-            f"codes have shape {list(codes.shape)}: the header says "
-            f"[{header.channels}, {header.num_codebooks}, T]"
+            f"codes have shape {list(codes.shape)}: the header says [{shape[0]}, {shape[1]}, T]"
         )
-    return bitpack.pack(codes.transpose(2, 0, 1), header.bits_per_code)
+    return bitpack.pack(codes.transpose(2, 0, 1), header.bits)
 
 
 def unpack_codes(payload: bytes, num_frames: int, header: Header) -> Codes:
-    """Codes ``[C, K, T]`` of the ``num_frames`` frames in a payload.
+    """Codes ``[G, K, T]`` of the ``num_frames`` frames in a payload.
 
     Raises:
         FormatError: the payload is too short or too long for that many frames.
 
     Example:
+        >>> from codec.codes import Codebook
         >>> from codec.format.container import Header
-        >>> header = Header(channels=1, num_codebooks=2, bits_per_code=4, frames_per_packet=2,
+        >>> header = Header(channels=1, codebooks=(Codebook(16),) * 2, frames_per_packet=2,
         ...     sample_rate=24_000, original_sample_rate=24_000, hop_length=480,
         ...     fingerprint=bytes(16))
         >>> unpack_codes(bytes.fromhex("1234"), 2, header).tolist()
@@ -62,6 +64,5 @@ def unpack_codes(payload: bytes, num_frames: int, header: Header) -> Codes:
             f"a packet of {num_frames} frames in {len(payload)} bytes "
             "does not fit the stream's header"
         )
-    shape = (num_frames, header.channels, header.num_codebooks)
-    flat = bitpack.unpack(payload, header.bits_per_code, int(np.prod(shape)))
-    return flat.reshape(shape).transpose(1, 2, 0)
+    shape = num_frames, header.num_groups(header.channels), header.num_codes()
+    return bitpack.unpack(payload, np.broadcast_to(header.bits, shape)).transpose(1, 2, 0)

@@ -257,7 +257,8 @@ def most_together(header: Header) -> int:
     """Number of packets that are decoded side by side, `TOGETHER_SECONDS` at most, or one.
 
     Example:
-        >>> header = Header(channels=2, num_codebooks=12, bits_per_code=10, frames_per_packet=100,
+        >>> from codec.codes import Codebook
+        >>> header = Header(channels=2, codebooks=(Codebook(1024),) * 12, frames_per_packet=100,
         ...     sample_rate=24_000, original_sample_rate=24_000, hop_length=480,
         ...     fingerprint=bytes(16))
         >>> most_together(header)

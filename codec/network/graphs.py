@@ -69,6 +69,7 @@ TEST_STEPS = (1, 1, 4)
 class EncoderStep(nn.Module):
     """One step of an encoder on flat states: audio ``[B, T * hop]`` -> codes ``[B, K, T]``.
 
+    Audio of a model that codes c channels together is ``[B, c, T * hop]``, also in `DecoderStep`.
     Further outputs say what each code is worth, see `Quantizer.encode_with_errors`, and what was
     quantized.
     """
@@ -80,7 +81,7 @@ class EncoderStep(nn.Module):
 
     def forward(self, audio: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         state = unflatten(self.encoder.init_state(1), iter(states))
-        latent, state = self.encoder(audio[..., None], state)
+        latent, state = self.encoder(audio[..., None] if audio.dim() == 2 else audio.mT, state)
         codes, errors = self.quantizer.encode_with_errors(latent)
         return (codes, *flatten(state), errors, latent)
 
@@ -95,11 +96,12 @@ class DecoderStep(nn.Module):
         super().__init__()
         self.decoder = codec.decoder
         self.quantizer = codec.require_codes()
+        self._is_mono = codec.config.channels == 1
 
     def forward(self, codes: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         state = unflatten(self.decoder.init_state(1), iter(states))
         audio, state = self.decoder(self.quantizer.decode_present(codes), state)
-        return (audio.squeeze(-1), *flatten(state))
+        return (audio.squeeze(-1) if self._is_mono else audio.mT, *flatten(state))
 
 
 def flatten(state: State) -> list[Tensor]:
@@ -220,16 +222,18 @@ def export_step(config: CodecConfig, side: str) -> onnx.ModelProto:
         codec = Codec(config).eval().requires_grad_(False)
     codec.quantizer.train()  # without stacked codebooks, which would hide the weights
     batch, frames = torch.export.Dim("batch"), torch.export.Dim("frames")
-    audio, codes = ("audio", ["batch", "samples"]), ("codes", ["batch", "codebooks", "frames"])
+    channels = ["channels"] if config.channels > 1 else []
+    audio = "audio", ["batch", *channels, "samples"]
+    codes = "codes", ["batch", "codebooks", "frames"]
     step: nn.Module
     if side == "encoder":
         step, ends = EncoderStep(codec), (audio, codes)
-        first = torch.zeros(EXAMPLE_BATCH, EXAMPLE_FRAMES * config.hop_length)
-        shape = {0: batch, 1: config.hop_length * frames}
+        sizes = (EXAMPLE_BATCH, *(config.channels for _ in channels))
+        first = torch.zeros(*sizes, EXAMPLE_FRAMES * config.hop_length)
+        shape = {0: batch, len(sizes): config.hop_length * frames}
     else:
         step, ends = DecoderStep(codec), (codes, audio)
-        sizes = (EXAMPLE_BATCH, config.num_codebooks, EXAMPLE_FRAMES)
-        first = torch.zeros(sizes, dtype=torch.int64)
+        first = torch.zeros(EXAMPLE_BATCH, config.num_codebooks, EXAMPLE_FRAMES, dtype=torch.int64)
         shape = {0: batch, 2: frames}
     # Copies, since one tensor in two places would become one input.
     states = [each.clone() for each in flatten(getattr(codec, side).init_state(EXAMPLE_BATCH))]
@@ -349,10 +353,11 @@ def compute_test_vectors(codec: Codec) -> dict[str, Any]:
         codec: the model, in evaluation mode.
     """
     rng = np.random.default_rng(0)
-    num_samples = sum(TEST_STEPS) * codec.config.hop_length
+    num_samples, channels = sum(TEST_STEPS) * codec.config.hop_length, codec.config.channels
     level = np.sin(np.pi * (np.arange(num_samples) + 0.5) / num_samples)
-    integers = np.round(3000 * level * rng.standard_normal(num_samples)).astype(int)
-    audio = torch.from_numpy(integers.astype(np.float32) / 32768)[None, None]
+    noise = rng.standard_normal((channels, num_samples))
+    integers = np.round(3000 * level * noise).astype(int)
+    audio = torch.from_numpy(integers.astype(np.float32) / 32768)[None]
     codes, state = [], codec.encoder.init_state(1)
     for block in audio.split([frames * codec.config.hop_length for frames in TEST_STEPS], dim=-1):
         piece, state = codec.encode_step(block, state)
@@ -362,10 +367,12 @@ def compute_test_vectors(codec: Codec) -> dict[str, Any]:
         sound, state = codec.decode_step(piece, state)
         decoded.append(sound)
     decoded.append(codec.flush_step(1, state))
+    sound = torch.cat(decoded, dim=-1)[0].double().numpy().round(6)
+    kept = 0 if channels == 1 else slice(None)
     return {
         "frames_per_step": list(TEST_STEPS),
         "flush_frames": codec.flush_frames,
-        "audio_times_32768": integers.tolist(),
+        "audio_times_32768": integers[kept].tolist(),
         "codes": torch.cat(codes, dim=-1)[0].tolist(),
-        "decoded": [round(x, 6) for x in torch.cat(decoded, dim=-1)[0, 0].tolist()],
+        "decoded": sound[kept].tolist(),
     }

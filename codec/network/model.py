@@ -38,7 +38,7 @@ from codec.network.vq import ResidualVectorQuantizer
 class Encoder(nn.Module):
     """Audio to latents of at most unit RMS in every frame.
 
-    Shapes: ``[B, T * hop, 1] -> [B, T, D]``.
+    Shapes: ``[B, T * hop, c] -> [B, T, D]``, with c channels that are coded together, mostly 1.
 
     Args:
         config: shape of the codec.
@@ -54,7 +54,7 @@ class Encoder(nn.Module):
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
         layers: list[Layer] = []
-        channels = 1
+        channels = config.channels
         for level, stride in enumerate(config.strides):
             width = config.encoder_channels[level]
             if level == 0 and config.lapped_transform:
@@ -92,7 +92,7 @@ class Decoder(nn.Module):
 
     The audio trails what was encoded by `Codec.delay` samples.
 
-    Shapes: ``[B, T, D] -> [B, T * hop, 1]``.
+    Shapes: ``[B, T, D] -> [B, T * hop, c]``, with c channels that are coded together, mostly 1.
 
     Args:
         config: shape of the codec.
@@ -114,7 +114,7 @@ class Decoder(nn.Module):
         for level in reversed(range(len(config.strides))):
             for dilation in config.decoder_dilations[level]:
                 layers.append(ResidualUnit(channels, config.kernel_size, dilation))
-            width = config.decoder_channels[level - 1] if level else 1
+            width = config.decoder_channels[level - 1] if level else config.channels
             stride = config.strides[level]
             if level == 0 and config.lapped_transform:
                 layers += [SpectrumHead(channels, stride=stride), InverseMDCT(stride)]
@@ -172,7 +172,8 @@ def new_bottleneck(config: CodecConfig) -> Bottleneck:
 class Codec(nn.Module):
     """A neural audio codec: audio ``[B, 1, N]`` <-> codes ``[B, K, T]``.
 
-    Channels of a recording are coded separately: pass them as items of the batch.
+    Channels of a recording are coded separately: pass them as items of the batch. Only a model with
+    ``config.channels`` above 1 codes so many together, and takes and gives ``[B, channels, N]``.
 
     Args:
         config: shape of the model. Its weights are random until they are trained or loaded.
@@ -381,7 +382,7 @@ class Codec(nn.Module):
         end of each clip in training.
 
         Args:
-            batch: number of channels.
+            batch: number of channels, or of groups that are coded together.
             state: state of the decoder after the last code.
         """
         weight = next(self.decoder.parameters())
@@ -402,9 +403,10 @@ class Codec(nn.Module):
 
     def _latent(self, audio: Tensor) -> Tensor:
         """`encode_latent` of audio of any length, checked and padded to whole frames."""
-        if audio.dim() != 3 or audio.shape[1] != 1:
+        if audio.dim() != 3 or audio.shape[1] != self.config.channels:
+            more = ", channels as batch items" if self.config.channels == 1 else ""
             raise AudioError(
-                f"audio has shape {list(audio.shape)}: give [B, 1, N], channels as batch items"
+                f"audio has shape {list(audio.shape)}: give [B, {self.config.channels}, N]{more}"
             )
         _check_floats("audio", audio)
         padding = -audio.shape[-1] % self.config.hop_length

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from codec.bitrate import Bitrate, ceil_div
-from codec.codes import FrameRates
+from codec.codes import Geometry
 from codec.corpus.workers import OPENING_SECONDS, Recordings
 from codec.engines.base import Engine, decode, encode
 from codec.format.bitpack import packed_size
@@ -222,20 +222,18 @@ def evaluate(
     return Evaluation(fingerprint, seconds, tuple(rows), recordings.skipped)
 
 
-def typical_codebook_counts(spec: FrameRates) -> list[int]:
-    """A quarter, half and all of the bitrates, rounded up; none for continuous latents."""
-    if not spec.has_codes:
-        return []
-    possible = spec.codebook_counts
-    return sorted({possible[ceil_div(len(possible), part) - 1] for part in (4, 2, 1)})
+def typical_codebook_counts(spec: Geometry) -> list[int]:
+    """A quarter, half and all of the codebooks, rounded up; none for continuous latents."""
+    most = len(spec.codebooks)
+    return sorted({ceil_div(most, part) for part in (4, 2, 1)}) if most else []
 
 
-def codebook_counts(spec: FrameRates, bitrates: Sequence[Bitrate] | None) -> list[int]:
+def codebook_counts(spec: Geometry, bitrates: Sequence[Bitrate] | None) -> list[int]:
     """Numbers of codebooks to measure, ascending; none for a model with continuous latents."""
     if bitrates is not None:
         return sorted({spec.codebooks_for(bitrate) for bitrate in bitrates})
     counts = typical_codebook_counts(spec)
-    return sorted({spec.codebook_counts[0], *counts}) if counts else []
+    return sorted({1, *counts}) if counts else []
 
 
 def measure(
@@ -246,16 +244,22 @@ def measure(
     duration = len(original) / spec.sample_rate
     codes = encode(engine, original[None], max(counts, default=None))
     if not spec.has_codes:
-        decoded = decode(engine, codes, len(original))[0]
+        decoded = decode(engine, codes, len(original), channels=1)[0]
         figures = [compare(decoded, original, spec.sample_rate, None, naturalness)]
         return Measured(duration, figures, None)
     figures = []
     for count in counts:
-        kept = codes[:, :count]
-        decoded = decode(engine, kept, len(original))[0]
-        bitrate = 8 * packed_size(spec.bits_per_code, kept.size) / duration
+        kept = codes[:, : spec.num_codes(count)]
+        decoded = decode(engine, kept, len(original), channels=1)[0]
+        widths = np.tile(spec.bits[: kept.shape[1]], kept.shape[2])
+        bitrate = 8 * packed_size(widths) / duration
         figures.append(compare(decoded, original, spec.sample_rate, bitrate, naturalness))
-    return Measured(duration, figures, count_codes(codes, spec.codebook_size))
+    return Measured(duration, figures, count_codes(codes, largest_codebook(spec)))
+
+
+def largest_codebook(spec: Geometry) -> int:
+    """Entries of the largest codebook; 1 if there are none."""
+    return max((each.size for each in spec.codebooks), default=1)
 
 
 def compare(

@@ -28,7 +28,7 @@ from codec.engines.torch import tensor_model
 from codec.errors import CodecError
 from codec.io.audio import Samples
 from codec.io.outputs import write_atomically
-from codec.quality.evaluate import Measured, codebook_counts, measure
+from codec.quality.evaluate import Measured, codebook_counts, largest_codebook, measure
 from codec.quality.metrics import Histogram, bitrate_efficiency, perplexity
 from codec.registry import ModelLike, as_model, load_model
 
@@ -113,7 +113,7 @@ def inspect(
     recordings = Recordings(folder, seconds=seconds, every=every)
     frames = max(1, min(MAX_FRAMES_EACH, MAX_FRAMES // len(recordings)))
     work = partial(examine, max_frames=frames)
-    found, histogram = [], np.zeros((spec.num_codebooks, spec.codebook_size), np.int64)
+    found, histogram = [], np.zeros((spec.num_codes(), largest_codebook(spec)), np.int64)
     for clip, (measured, embedding) in recordings.each(
         engine, work, processes=processes, title="inspecting"
     ):

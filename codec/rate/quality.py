@@ -43,7 +43,7 @@ class QualityScale:
         audio = synthetic_voice(spec.sample_rate, spec.hop_length)
         found, _ = engine.analyze_step(audio, engine.init_encoder(1))
         errors = found.errors * perceptual_weight(audio, found.errors.shape[2])[:, None]
-        self._bits = np.full(spec.num_codebooks, float(spec.bits_per_code))
+        self._bits = np.array(spec.bits, float)
         self._slopes = slopes(errors[0].T, self._bits)
 
     def allocator(self, rate: Quality) -> ConstantQuality:

@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from codec.arguments import check_number, check_whole
 from codec.bitrate import Bitrate
+from codec.codes import Geometry
 from codec.entropy.context import NO_CODE
-from codec.entropy.payload import MAX_CODES, MAX_FRAMES, layout
+from codec.entropy.payload import MAX_EARLIER_CODEBOOKS, MAX_FRAMES, layout
 
 # Expected loss up to which a preset is used, its frames, and its bits per second and channel. At
 # 9 kbit/s in all, losses at random and in bursts of two packets: what redundancy takes from the
@@ -69,23 +70,23 @@ class Redundancy:
         return next(cls(frames, bits) for most, frames, bits in _PRESETS if loss <= most)
 
 
-def best_layout(frames: int, codes: float, most: int = MAX_CODES) -> tuple[int, ...]:
-    """The layout of most codes that is affordable.
+def best_layout(frames: int, bits: float, costs: Sequence[int]) -> tuple[int, ...]:
+    """The layout of most codebooks that is affordable.
 
     Args:
         frames: most earlier frames.
-        codes: most codes of all of them.
-        most: most codes of one of them.
+        bits: most bits of all of them.
+        costs: bits of the first codebooks of a frame: of none, of one, and so on.
 
     Example:
-        >>> best_layout(3, 13.5), best_layout(3, 2)
+        >>> best_layout(3, 135.0, range(0, 121, 10)), best_layout(3, 20.0, range(0, 121, 10))
         ((6, 4, 2), (1, 1))
     """
-    frames = min(frames, int(codes))
+    frames = min(frames, int(bits / costs[1]))
     found: tuple[int, ...] = ()
-    for newest in range(1, min(most, MAX_CODES) + 1 if frames else 1):
+    for newest in range(1, min(len(costs) - 1, MAX_EARLIER_CODEBOOKS) + 1 if frames else 1):
         larger = layout(frames, newest)
-        if sum(larger) > codes:
+        if sum(costs[count] for count in larger) > bits:
             break
         found = larger
     return found
@@ -102,34 +103,35 @@ class RedundancyControl:
 
     Args:
         redundancy: what was asked for.
-        frame_rate: frames per second.
-        bits_per_code: bits of a plain code.
+        geometry: of the codes.
 
     Example:
-        >>> control = RedundancyControl(Redundancy(2, bitrate=1_500), 50.0, bits_per_code=10)
+        >>> from codec import load_model
+        >>> control = RedundancyControl(Redundancy(2, bitrate=1_500), load_model().spec)
         >>> earlier = control.choose([np.full((1, 12, 1), n) for n in range(5)])
         >>> earlier.tolist()  # [C, K, T], the oldest frame first, -1 for absent codes
         [[[3, 4], [-1, 4]]]
     """
 
-    def __init__(self, redundancy: Redundancy, frame_rate: float, bits_per_code: int) -> None:
-        self._frames = redundancy.frames
-        self._per_packet = float(redundancy.bitrate) / frame_rate
-        self._bits_per_code = bits_per_code
-        self._credit = 0.0
+    def __init__(self, redundancy: Redundancy, geometry: Geometry) -> None:
+        self._frames, self._geometry = redundancy.frames, geometry
+        self._per_packet = float(redundancy.bitrate) / float(geometry.frame_rate)
+        self._per_packet *= geometry.channels_coded_together
+        self._credit = 0.0  # bits of a group
         self._ratio = 1.0  # of what codes cost to what plain ones would
 
     def choose(self, past: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
-        """Codes ``[C, k, n]`` of the last n frames, the oldest first; `NO_CODE` where absent.
+        """Codes ``[G, k, n]`` of the last n frames, the oldest first; `NO_CODE` where absent.
 
         Args:
-            past: codes ``[C, K, 1]`` of the frames before, the newest last.
+            past: codes ``[G, K, 1]`` of the frames before, the newest last.
         """
         saved = self._credit + self._per_packet
         self._credit = min(saved, SAVED_PACKETS * self._per_packet)
-        affordable = self._credit / (self._ratio * self._bits_per_code)
-        most = past[-1].shape[1] if past else 0
-        counts = best_layout(min(self._frames, len(past)), affordable, most)
+        bits, num_codes = self._geometry.bits, self._geometry.num_codes
+        costs = [sum(bits[: num_codes(n)]) for n in range(len(self._geometry.codebooks) + 1)]
+        found = best_layout(min(self._frames, len(past)), self._credit / self._ratio, costs)
+        counts = [num_codes(codebooks) for codebooks in found]
         if not counts:
             return np.zeros((1, 0, 0), np.int64)
         frames = np.concatenate(past[-len(counts) :], axis=2)[:, : counts[0]].copy()
@@ -139,8 +141,8 @@ class RedundancyControl:
 
     def spent(self, bits: float, earlier: npt.NDArray[np.int64]) -> None:
         """Tell how many bits the chosen codes took, of all channels together."""
-        count = int((earlier >= 0).sum())
-        if count:
+        present = (earlier >= 0).sum(axis=(0, 2))
+        if present.any():
             self._credit -= bits / len(earlier)
-            ratio = bits / (count * self._bits_per_code)
+            ratio = bits / int(present @ self._geometry.bits[: len(present)])
             self._ratio = RATIO_DECAY * self._ratio + (1 - RATIO_DECAY) * ratio

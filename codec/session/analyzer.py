@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from codec.activity.noise import NOISE_CODES
+from codec.activity.noise import NOISE_CODEBOOKS
 from codec.activity.pauses import PauseDetector
 from codec.activity.silence import SilenceDetector
 from codec.arguments import check_whole
 from codec.bitrate import ceil_div
 from codec.engines.base import State
+from codec.engines.groups import ChannelGroups
 from codec.errors import AudioError
 from codec.format.container import PLAIN_FORMAT
 from codec.highpass import FilteredFrames
@@ -55,7 +56,9 @@ class Analyzer:
             self._pauses = PauseDetector(header.sample_rate, header.hop_length)
         if header.dtx:
             self._silence = SilenceDetector(header.sample_rate, header.hop_length)
-        self._state: State = plan.model.engine.init_encoder(header.channels)
+        together = header.channels_coded_together
+        self._groups = ChannelGroups(plan.model.spec, header.channels, together)
+        self._state: State = plan.model.engine.init_encoder(self._groups.num_inputs)
         self._filter = FilteredFrames(header.sample_rate, header.hop_length, header.channels)
         self._remainder: Samples = np.zeros((header.channels, 0), np.float32)  # filtered
         self.num_samples = 0
@@ -149,13 +152,14 @@ class Analyzer:
         for end in range(step, whole + 1, step):
             own, ahead = audio[:, end - step : end], audio[:, end : end + lookahead]
             if self._silence is not None and self._silence.find(own):
-                yield Block(self._encoded(own, ahead, NOISE_CODES), is_silence=True)
+                yield Block(self._encoded(own, ahead, NOISE_CODEBOOKS), is_silence=True)
             else:
                 yield self._analyzed(own, ahead)
 
     def _encoded(self, audio: Samples, ahead: Samples, num_codebooks: int) -> npt.NDArray[np.int64]:
-        audio = np.ascontiguousarray(audio)
-        codes, self._state = self._engine.encode_step(audio, self._state, num_codebooks, ahead)
+        codes, self._state = self._engine.encode_step(
+            self._groups.inputs(audio), self._state, num_codebooks, self._groups.inputs(ahead)
+        )
         return codes
 
     def _analyzed(self, audio: Samples, ahead: Samples) -> Block:
@@ -163,10 +167,11 @@ class Analyzer:
         header = self._header
         num_frames = audio.shape[1] // header.hop_length
         if not num_frames:
-            return Block(np.zeros((header.channels, header.num_codebooks, 0), np.int64))
+            groups = header.num_groups(header.channels)
+            return Block(np.zeros((groups, header.num_codes(), 0), np.int64))
         if not header.variable and not self._searches:
             return Block(self._encoded(audio, ahead, header.num_codebooks))
-        found, self._state = self._engine.analyze_step(np.ascontiguousarray(audio), self._state)
+        found, self._state = self._engine.analyze_step(self._groups.inputs(audio), self._state)
         limits = None
         if self._pauses is not None:
             pauses, references = self._pauses.find(audio)
@@ -174,7 +179,7 @@ class Analyzer:
         weights = perceptual_weight(audio, num_frames)
         steepness = None
         if header.variable:
-            bits = np.full(found.errors.shape[1], float(header.bits_per_code))
-            steepness = slopes(found.errors.transpose(0, 2, 1) * weights[..., None], bits)
+            errors = found.errors.transpose(0, 2, 1) * weights[..., None]
+            steepness = slopes(errors, np.array(self._engine.spec.bits, float))
         latent = found.latent if self._searches else None  # much memory
         return Block(found.codes, steepness, limits, latent, weights)

@@ -10,6 +10,7 @@ from codec.activity.noise import ComfortNoise
 from codec.activity.pauses import fill_pauses
 from codec.arguments import check_type, check_whole
 from codec.engines.base import State
+from codec.engines.groups import ChannelGroups
 from codec.entropy.payload import PayloadDecoder
 from codec.errors import FormatError, StreamFinishedError
 from codec.format.container import MAX_CODEBOOKS, Coding, Header, Packet
@@ -42,7 +43,7 @@ class StreamDecoder:
 
     Raises:
         ModelError: the stream was made with another model, or with one that is not packaged.
-        ConfigError: ``codebooks`` is less than the model decodes.
+        ConfigError: ``codebooks`` is less than 1.
 
     Example:
         >>> import numpy as np
@@ -65,16 +66,14 @@ class StreamDecoder:
         self.header = header
         self.num_emitted = 0
         self._payloads = PayloadDecoder(header, loaded.context if header.context else None)
-        self._num_codebooks = header.num_codebooks
         if codebooks is not None:
-            least = min(spec.codebook_counts)
-            codebooks = check_whole("codebooks", codebooks, least, MAX_CODEBOOKS)
-            if codebooks < header.num_codebooks:
-                decodable = [count for count in spec.codebook_counts if count <= codebooks]
-                self._num_codebooks = max(decodable)
-        self._groups = _channel_groups(header)
+            codebooks = check_whole("codebooks", codebooks, 1, MAX_CODEBOOKS)
+        self._num_codes = spec.num_codes(codebooks)
+        self._groups = ChannelGroups(spec, header.channels, header.channels_coded_together)
+        self._parts = _parts(header)
+        together = spec.channels_coded_together
         self._states: list[State] = [
-            self._engine.init_decoder(group.stop - group.start) for group in self._groups
+            self._engine.init_decoder(together * (part.stop - part.start)) for part in self._parts
         ]
         self.num_recovered = self.num_concealed = self.num_silent = 0
         self._concealment = Concealment(header.sample_rate)
@@ -181,7 +180,7 @@ class StreamDecoder:
         self._check_running()
         self._finished = True
         # Not faded: after a loss the gain stays where it is, for nothing follows.
-        rest = np.concatenate([self._engine.flush_step(state) for state in self._states])
+        rest = self._groups.outputs([self._engine.flush_step(state) for state in self._states])
         return self._emit(rest[:, : self._engine.spec.delay] * np.float32(self._concealment.gain))
 
     @property
@@ -202,15 +201,15 @@ class StreamDecoder:
             audio = self._stepped(lambda _, state: engine.conceal_step(num_frames, state))
             return self._emit(self._concealment.fade_out(audio))
         kept = fill_pauses(codes) if self.header.pauses else codes
-        kept = kept[:, : self._num_codebooks]
-        audio = self._stepped(lambda group, state: engine.decode_step(kept[group], state))
+        kept = kept[:, : self._num_codes]
+        audio = self._stepped(lambda part, state: engine.decode_step(kept[part], state))
         return self._emit(self._concealment.fade_in(audio))
 
     def _stepped(self, step: Callable[[slice, State], tuple[Samples, State]]) -> Samples:
-        """Audio of a step that each group of channels takes."""
-        found = [step(*each) for each in zip(self._groups, self._states, strict=True)]
+        """Audio of a step that is taken for one part of the channels after the other."""
+        found = [step(*each) for each in zip(self._parts, self._states, strict=True)]
         self._states = [state for _, state in found]
-        return np.concatenate([audio for audio, _ in found])
+        return self._groups.outputs([audio for audio, _ in found])
 
     def _emit(self, audio: Samples) -> Samples:
         """What is part of the signal: without the delay before it and the padding after it."""
@@ -230,11 +229,11 @@ class StreamDecoder:
             raise StreamFinishedError("this stream is finished: start a new StreamDecoder")
 
 
-def _channel_groups(header: Header) -> list[slice]:
-    """The channels that are decoded in one step, so that a packet takes not more than some memory.
+def _parts(header: Header) -> list[slice]:
+    """The groups that are decoded in one step, so that a packet takes not more than some memory.
 
     All of them, unless they are very many, or the packets very long.
     """
-    most = max(1, int(TOGETHER_SECONDS / header.seconds(header.frames_per_packet)))
-    starts = range(0, header.channels, most)
-    return [slice(start, min(start + most, header.channels)) for start in starts]
+    seconds = header.seconds(header.frames_per_packet) * header.channels_coded_together
+    most, groups = max(1, int(TOGETHER_SECONDS / seconds)), header.num_groups(header.channels)
+    return [slice(start, min(start + most, groups)) for start in range(0, groups, most)]

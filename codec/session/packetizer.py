@@ -6,7 +6,7 @@ from collections import deque
 
 import numpy as np
 
-from codec.activity.noise import NOISE_CODES, NOISE_FRAMES, REFRESH_SECONDS
+from codec.activity.noise import NOISE_CODEBOOKS, NOISE_FRAMES, REFRESH_SECONDS
 from codec.entropy.payload import MAX_FRAMES, PayloadEncoder
 from codec.format.container import Coding, Packet
 from codec.format.payload import Codes
@@ -55,18 +55,17 @@ class Packetizer:
         self._plan.check_redundancy(redundancy)
         self._redundancy, self._earlier = redundancy, None
         if redundancy is not None and redundancy.frames:
-            rate = self._header.sample_rate / self._header.hop_length
-            self._earlier = RedundancyControl(redundancy, rate, self._header.bits_per_code)
+            self._earlier = RedundancyControl(redundancy, self._header)
 
     def pack(self, codes: Codes) -> tuple[Packet, int]:
         """The next packet, and the bits that it costs without its redundant frames.
 
         Args:
-            codes: ``[C, K, T]``, `NO_CODE` where they are absent.
+            codes: ``[G, K, T]``, `NO_CODE` where they are absent.
         """
         self._silent = 0
         if self._header.dtx and codes.shape[2]:
-            self._noise.append(codes[:, :NOISE_CODES, -1:])
+            self._noise.append(codes[:, : self._header.num_codes(NOISE_CODEBOOKS), -1:])
         payload, coding, redundant_bits = self._payload(codes)
         packet = Packet(self._next_sequence(), codes.shape[2], payload, coding=coding)
         overhead = self._plan.packet_overhead if self._plan.packing.is_file else 0
@@ -76,7 +75,7 @@ class Packetizer:
         """A packet of comfort noise every 0.4 s; None for silence that is left out.
 
         Args:
-            codes: ``[C, NOISE_CODES, 1]``, first codes of a silent frame.
+            codes: ``[G, k, 1]``, those of the first `NOISE_CODEBOOKS` of a silent frame.
         """
         self._noise.append(codes)
         self._past.clear()  # what was left out needs no redundancy

@@ -91,7 +91,7 @@ class Plan:
             return QualityScale(self.model.engine).allocator(self.rate)
         spec = self.model.spec
         target = self.target(self.rate.bitrate)
-        return RateControl(target, float(spec.frame_rate), spec.bits_per_code)
+        return RateControl(target, float(spec.frame_rate), spec.bits[0])
 
     def target(self, bitrate: Bitrate) -> float:
         """The part of a mean bitrate that the allocator may spend.
@@ -206,7 +206,8 @@ def make_plan(
         return Plan(loaded, header, rate, packing, context, effort)
 
     if context is None and isinstance(rate, Average):
-        return _most_codes([plan(Constant(count)) for count in spec.codebook_counts], rate.bitrate)
+        counts = range(1, spec.num_codebooks + 1)
+        return _most_codes([plan(Constant(count)) for count in counts], rate.bitrate)
     if not isinstance(rate, Constant):
         _check_varies(loaded.engine, context)
     found = plan(rate)
@@ -260,24 +261,24 @@ def _header(
     codebooks = spec.num_codebooks
     if isinstance(rate, Constant) and rate.codebooks is not None:
         codebooks = rate.codebooks
-    if codebooks not in spec.codebook_counts:
-        counts = ", ".join(map(str, spec.codebook_counts))
-        raise ConfigError(f"codebooks is {codebooks}: this model codes with {counts} of them")
-    bits = codebooks * spec.bits_per_code
+    if not 1 <= codebooks <= spec.num_codebooks:
+        raise ConfigError(f"codebooks is {codebooks}: this model has 1 to {spec.num_codebooks}")
+    together = min(channels, spec.channels_coded_together)
+    bits, groups = sum(spec.bits[: spec.num_codes(codebooks)]), ceil_div(channels, together)
     if variable:
         bits = max_variable_bits(codebooks, pauses=packing.is_file)
     if packing.seconds is None:
-        frames = _checked_frames(packing, channels * bits, spec)
+        frames = _checked_frames(packing, groups * bits, spec)
     else:
-        frames = file_frames(spec, channels, bits, packing.seconds)
+        frames = file_frames(spec, groups, bits, packing.seconds)
     original = spec.sample_rate if original_sample_rate is None else original_sample_rate
     # Format 1 has no frames after the last sample. Packets of one frame, of calls, keep it for
     # the three bytes that each saves.
     has_tail = spec.tail > 0 and frames > 1
     return Header(
         channels=channels,
-        num_codebooks=codebooks,
-        bits_per_code=spec.bits_per_code,
+        codebooks=spec.codebooks[:codebooks],
+        channels_coded_together=together,
         frames_per_packet=frames,
         sample_rate=spec.sample_rate,
         original_sample_rate=original,
@@ -308,22 +309,22 @@ def _checked_frames(packing: Packing, bits: int, spec: CodecSpec) -> int:
     return packing.frames
 
 
-def file_frames(spec: CodecSpec, channels: int, bits: int, seconds: float = PACKET_SECONDS) -> int:
+def file_frames(spec: CodecSpec, groups: int, bits: int, seconds: float = PACKET_SECONDS) -> int:
     """Frames of a packet of a file: about two seconds, fewer if so many would not fit.
 
     Args:
         spec: of the model.
-        channels: number of channels.
-        bits: most bits of a frame and channel.
+        groups: number of groups of channels.
+        bits: most bits of a frame and group.
         seconds: length of a packet.
 
     Example:
         >>> from codec import load_model
-        >>> file_frames(load_model().spec, channels=1, bits=200)
+        >>> file_frames(load_model().spec, groups=1, bits=200)
         100
     """
     wanted = int(seconds * spec.frame_rate + 1e-6)  # whole, where seconds are those of frames
-    return max(1, min(wanted, longest_packet(bits, channels)))
+    return max(1, min(wanted, longest_packet(bits, groups)))
 
 
 def _num_segments(

@@ -36,7 +36,8 @@ class Planner:
         self._allocator, self._search = plan.allocator(), plan.search()
         self._waiting: deque[Block] = deque()
         if plan.head_bits:
-            self.spent(plan.head_bits, np.zeros((plan.header.channels, 0, 0), np.int64))
+            groups = plan.header.num_groups(plan.header.channels)
+            self.spent(plan.head_bits, np.zeros((groups, 0, 0), np.int64))
 
     def change_bitrate(self, bitrate: Bitrate) -> None:
         """Change the target of an `Average` for what follows.
@@ -87,7 +88,7 @@ class Planner:
         if block.slopes is None and block.latent is None:
             return block.codes
         shape = len(block.codes), block.num_frames
-        counts: Counts = np.full(shape, self._plan.header.num_codebooks)
+        counts: Counts = np.full(shape, self._plan.header.num_codes())
         lambda_ = 0.0  # where fewer bits are of no use
         if self._allocator is not None:
             ahead = [each for each in self._waiting if each.slopes is not None]
@@ -109,7 +110,7 @@ class Planner:
         found, errors = self._search.candidates(latent, counts.reshape(-1))
         candidates = found.reshape(*counts.shape, *found.shape[1:])
         if self._allocator is None or self._plan.context is None:
-            return candidates[:, :, 0, : self._plan.header.num_codebooks].transpose(0, 2, 1)
+            return candidates[:, :, 0, : self._plan.header.num_codes()].transpose(0, 2, 1)
         weighted = errors.reshape(candidates.shape[:3]) * block.weights[..., None]
         segments = self._plan.header.segments
         return rate_distortion_search(self._plan.context, candidates, weighted, lambda_, segments)

@@ -81,7 +81,7 @@ def test_our_bitrates_are_those_of_the_model(model_folder: Path, lapped: Codec) 
     coded = ours.code(noise, RATE, ours.bitrates()[1])
     assert len(coded.audio) == 8123
     frames = lapped.config.num_frames(8123 // 3 + 1 + lapped.delay)  # at the model's 8 kHz
-    assert 0 <= coded.payload_bits - frames * 2 * lapped.config.bits_per_code < 8
+    assert 0 <= coded.payload_bits - frames * 2 * lapped.config.bits[0] < 8
     with pytest.raises(ConfigError, match="choose from"):
         ours.code(noise, RATE, 1)
 

@@ -34,6 +34,7 @@ from codec import (
     peel_file,
 )
 from codec.calls.rtp import RtpDepacketizer, RtpPacketizer
+from codec.codes import Codebook
 from codec.corpus import read_tokens
 from codec.corpus.detokenize import detokenize
 from codec.corpus.tokenize import tokenize
@@ -66,8 +67,7 @@ NO_ENGINES: tuple[Any, ...] = ("tflite", 5, [], object(), np.array(["onnx", "tor
 FLAGS = ("entropy_coding", "chained", "variable", "pauses", "dtx")
 HEADER = Header(
     channels=1,
-    num_codebooks=20,
-    bits_per_code=10,
+    codebooks=(Codebook(1024),) * 20,
     frames_per_packet=1,
     sample_rate=24_000,
     original_sample_rate=24_000,

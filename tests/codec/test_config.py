@@ -22,7 +22,7 @@ def test_a_config_is_the_same_after_json(config: CodecConfig) -> None:
 def test_derived_numbers() -> None:
     assert LADDER.hop_length == 36
     assert LADDER.frame_rate == Fraction(11025, 36)
-    assert LADDER.bits_per_code == 3
+    assert LADDER.bits[0] == 3
     assert LADDER.plain_bitrate(2) == Fraction(11025, 36) * 6
     assert [LAPPED.num_frames(n) for n in (0, 1, 39, 40, 41)] == [0, 1, 1, 1, 2]
 

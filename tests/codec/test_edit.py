@@ -11,6 +11,7 @@ import pytest
 import soundfile
 import torch
 from click.testing import CliRunner, Result
+from codec.stream import StreamDecoder, StreamEncoder
 
 from codec.cli import main
 from codec.edit import concat_files, cut_file, peel_file
@@ -23,7 +24,6 @@ from codec.format.summary import StreamSummary
 from codec.network.model import Codec
 from codec.packets import list_packets
 from codec.registry import Model
-from codec.stream import StreamDecoder, StreamEncoder
 from tests.codec.entropy.oracle import matching_context
 from tests.codec.test_coded_streams import tone
 from tests.conftest import sound

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import soundfile
 from click.testing import CliRunner
+from codec.stream import StreamDecoder, StreamEncoder
 
 from codec.cli import main
 from codec.edit import concat_files, cut_file
@@ -15,7 +16,6 @@ from codec.format.container import Packet, PacketReader
 from codec.format.reading import summarize_file
 from codec.network.model import Codec
 from codec.packets import list_packets
-from codec.stream import StreamDecoder, StreamEncoder
 from tests.conftest import sound
 
 

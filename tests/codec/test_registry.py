@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from codec.stream import StreamDecoder, StreamEncoder
 
 from codec.engines.torch import TorchEngine
 from codec.entropy.context_file import load_context
 from codec.errors import FormatError, ModelError
 from codec.network.model import Codec
 from codec.registry import as_model, check_model, load_model, model_for
-from codec.stream import StreamDecoder, StreamEncoder
 from tests.conftest import sound
 
 
@@ -39,7 +39,7 @@ def test_what_an_engine_says_of_a_model_is_what_the_model_is(codec: Codec) -> No
     assert spec.bitrates == config.bitrates
     assert spec.frame_rate == config.frame_rate
     assert spec.hop_length == config.hop_length
-    assert spec.bits_per_code == config.bits_per_code
+    assert spec.codebooks == config.codebooks
     assert spec.flush_frames * spec.hop_length >= spec.delay
 
 

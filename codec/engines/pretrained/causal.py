@@ -99,7 +99,7 @@ class CausalEngine(PretrainedEngine):
 
     def conceal_step(self, num_frames: int, state: State) -> tuple[Samples, State]:
         """The last frame, held."""
-        return self.decode_step(held(state.last, num_frames, state.channels), state)
+        return self.decode_step(held(state.last, num_frames, state.channels, self.spec), state)
 
     def flush_step(self, state: State) -> Samples:
         return np.zeros((state.channels, 0), np.float32)

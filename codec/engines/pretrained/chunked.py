@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from codec.codes import Codebook
 from codec.engines.base import Codes, State, decode
-from codec.engines.pretrained.engine import PretrainedEngine, Shape, follow, held, spread
+from codec.engines.pretrained.engine import PretrainedEngine, Shape, follow, held
 from codec.io.audio import Samples
 
 LOWEST_DB, RANGE_DB = -160.0, 192.0
@@ -27,24 +28,25 @@ def chunk_shape(config: Any) -> Shape:
         >>> from transformers import EncodecConfig
         >>> from codec.engines.pretrained.families import ENCODEC_48KHZ
         >>> shape = chunk_shape(EncodecConfig(**ENCODEC_48KHZ))
-        >>> shape.num_codebooks, shape.hop_length, shape.num_latents, shape.codes_per_layer[:3]
-        (81, 1584, 5, (6, 5, 5))
+        >>> [each.per_frame for each in shape.codebooks[:3]], shape.hop_length, shape.num_latents
+        ([6, 5, 5], 1584, 5)
     """
     num_latents = config.chunk_length // config.hop_length
     frames = math.gcd(num_latents, config.chunk_stride)
     count = num_latents // frames
-    layers = (1 + count, *[count] * (config.num_quantizers - 1))
-    return Shape(sum(layers), config.chunk_stride // frames, count, layers)
+    size, others = config.codebook_size, config.num_quantizers - 1
+    codebooks = (Codebook(size, 1 + count), *[Codebook(size, count)] * others)
+    return Shape(codebooks, config.chunk_stride // frames, count, config.audio_channels)
 
 
 class _ChunkedDecoderState(NamedTuple):
     """State of a decoding session.
 
     Attributes:
-        codes: ``[C, K, F]`` of the chunk that is not complete.
+        codes: ``[G, K, F]`` of the chunk that is not complete.
         tail: ``[C, n]``, the end of the last chunk, over which the next one is faded in.
         ready: ``[C, n]``, decoded but not given out.
-        last: ``[C, K, 1]``, the last frame.
+        last: ``[G, K, 1]``, the last frame.
         channels: number of channels.
     """
 
@@ -58,11 +60,11 @@ class _ChunkedDecoderState(NamedTuple):
 class ChunkedEngine(PretrainedEngine):
     """A model that codes overlapping chunks on their own, each scaled to the same level.
 
-    The first code of every frame is the level of its chunk in steps of 0.1875 dB; the others are
-    those of its latents, by codebook and in order of time. The codes are those of ``transformers``,
-    which are of the exact scale; decoded audio differs by at most half a step of level. Chunks do
-    not depend on each other, so neither codes nor audio depend on how a signal is divided into
-    steps. A channel is coded as a signal with two equal channels.
+    The first code of every frame is the level of its chunk in steps of 0.1875 dB, and counts as one
+    of the first codebook; the others are those of its latents. Both channels share them. The codes
+    are those of ``transformers``, which are of the exact scale; decoded audio differs by at most
+    half a step of level. Chunks do not depend on each other, so neither codes nor audio depend on
+    how a signal is divided into steps.
 
     Example:
         >>> from codec.engines.pretrained.families import ENCODEC_48KHZ, random_engine
@@ -95,17 +97,17 @@ class ChunkedEngine(PretrainedEngine):
         for start in range(state.shape[2] * hop, audio.shape[1], self._stride):
             pieces.append(self._encode_chunk(signal[:, start:][:, : self._stride + self._overlap]))
         codes = np.concatenate(pieces, axis=2)
-        num_frames = audio.shape[1] // hop
-        return codes[:, :num_codebooks, :num_frames], codes[:, :, num_frames:]
+        num_frames, num_codes = audio.shape[1] // hop, self.spec.num_codes(num_codebooks)
+        return codes[:, :num_codes, :num_frames], codes[:, :, num_frames:]
 
     @torch.inference_mode()
     def _encode_chunk(self, audio: Samples) -> Codes:
-        """Codes ``[C, K, F]`` of a chunk ``[C, n]``; a shorter one at the end has fewer frames."""
+        """Codes ``[G, K, F]`` of a chunk ``[C, n]``; a shorter one at the end has fewer frames."""
         num_frames = min(self._frames, audio.shape[1] // self.spec.hop_length)
-        x = self._tensor(audio)[:, None]
-        scale = x.pow(2).mean(dim=-1, keepdim=True).sqrt() + 1e-8
+        x = self._tensor(audio).unflatten(0, (-1, self.spec.channels_coded_together))
+        scale = x.mean(dim=1, keepdim=True).pow(2).mean(dim=-1, keepdim=True).sqrt() + 1e-8
         missing = max(0, num_frames * self._part - audio.shape[1])
-        x = torch.nn.functional.pad(x / scale, (0, missing)).expand(-1, 2, -1)
+        x = torch.nn.functional.pad(x / scale, (0, missing))
         indices = self.model.quantizer.encode(self.model.encoder(x)).transpose(0, 1)
         rows = indices.unflatten(-1, (num_frames, -1)).transpose(2, 3).flatten(1, 2)
         level = self._level(scale).expand(-1, -1, num_frames)
@@ -113,12 +115,12 @@ class ChunkedEngine(PretrainedEngine):
         return codes
 
     def _level(self, scale: Tensor) -> Tensor:
-        size = self.spec.codebook_size
+        size = self.model.config.codebook_size
         steps = (20 * scale.log10() - LOWEST_DB) / (RANGE_DB / size)
         return steps.round().clamp(0, size - 1).long()
 
     def _scale(self, level: Tensor) -> Tensor:
-        return 10 ** ((level * (RANGE_DB / self.spec.codebook_size) + LOWEST_DB) / 20)
+        return 10 ** ((level * (RANGE_DB / self.model.config.codebook_size) + LOWEST_DB) / 20)
 
     def init_decoder(self, channels: int) -> State:
         nothing = np.zeros((channels, 0), np.float32)
@@ -128,7 +130,8 @@ class ChunkedEngine(PretrainedEngine):
     def decode_step(self, codes: Codes, state: State) -> tuple[Samples, State]:
         wanted = codes.shape[2] * self.spec.hop_length
         if not wanted:
-            return np.zeros((len(codes), 0), np.float32), state
+            return np.zeros((state.channels, 0), np.float32), state
+        self.spec.codebooks_of(codes.shape[1])  # refuses parts of codebooks
         last, codes = codes[:, :, -1:], follow(state.codes, codes)
         ready, tail = [state.ready], state.tail
         while codes.shape[2] >= self._frames:
@@ -150,9 +153,9 @@ class ChunkedEngine(PretrainedEngine):
         latents = latents.expand(len(codes), -1, codes.shape[2] * count)
         for layer, start in zip(self.model.quantizer.layers, range(0, rows.shape[1], count)):
             given = rows[:, start : start + count]
-            values = layer.decode(given.transpose(1, 2).flatten(1))
-            latents = latents + spread(values, given.shape[1], count)
-        decoded = self.model.decoder(latents).mean(dim=1) * scale[:, 0]
+            if given.shape[1]:
+                latents = latents + layer.decode(given.transpose(1, 2).flatten(1))
+        decoded = (self.model.decoder(latents) * scale).flatten(0, 1)
         audio: Samples = decoded.cpu().numpy()
         if length := min(tail.shape[1], audio.shape[1]):
             gain = np.arange(1, length + 1, dtype=np.float32) / (tail.shape[1] + 1)
@@ -164,7 +167,8 @@ class ChunkedEngine(PretrainedEngine):
 
     def conceal_step(self, num_frames: int, state: State) -> tuple[Samples, State]:
         """The last frame, held."""
-        return self.decode_step(held(state.last, num_frames, state.channels), state)
+        groups = self.spec.num_groups(state.channels)
+        return self.decode_step(held(state.last, num_frames, groups, self.spec), state)
 
     def flush_step(self, state: State) -> Samples:
         rest = [state.ready]

@@ -26,16 +26,21 @@ class Shape(NamedTuple):
     """The frames of a model.
 
     Attributes:
-        num_codebooks: codes per frame.
+        codebooks: see `CodecSpec`.
         hop_length: samples per frame.
         num_latents: vectors per frame between encoder and decoder.
-        codes_per_layer: codes of each codebook in a frame; empty for one each.
+        channels: channels that are coded together.
     """
 
-    num_codebooks: int
+    codebooks: tuple[Codebook, ...]
     hop_length: int
     num_latents: int = 1
-    codes_per_layer: tuple[int, ...] = ()
+    channels: int = 1
+
+    @property
+    def num_codes(self) -> int:
+        """Codes of a frame."""
+        return sum(each.per_frame for each in self.codebooks)
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class Family:
         classes: imports its classes of configuration and model.
         engine: configuration -> class of the engine.
         shape: configuration -> its frames.
-        encode: model, audio ``[B, 1, N]``, number of codebooks -> codes ``[B, K, T]``.
+        encode: model, audio ``[B, 1, N]``, number of codebooks -> codes ``[B, K, T]``, or more.
         decode: model, codes ``[B, K, T]``, number of the first frame -> audio with ``N`` samples.
         refuse: configuration -> why the model cannot be used; empty if it can.
         published: configuration of the published 24 kHz model, where it is not the default.
@@ -95,10 +100,8 @@ class PretrainedEngine(Engine):
             name=name,
             sample_rate=int(model.config.sampling_rate),
             hop_length=shape.hop_length,
-            codebooks=tuple(
-                Codebook(int(model.config.codebook_size), count)
-                for count in shape.codes_per_layer or (1,) * shape.num_codebooks
-            ),
+            codebooks=shape.codebooks,
+            channels_coded_together=shape.channels,
             delay=delay,
             lookahead=lookahead,
             fingerprint=fingerprint,
@@ -118,11 +121,13 @@ class PretrainedEngine(Engine):
         """Decode a whole signal as its project does: codes ``[C, K, T]`` -> ``[C, N]``."""
 
     def _encode(self, audio: Samples, num_codebooks: int | None) -> Codes:
-        batch = self._tensor(audio)[:, None]
-        codes = self._family.encode(self.model, batch, num_codebooks or self.spec.num_codebooks)
-        return codes.cpu().numpy().astype(np.int64)
+        num_codebooks = num_codebooks or self.spec.num_codebooks
+        codes = self._family.encode(self.model, self._tensor(audio)[:, None], num_codebooks)
+        kept = codes[:, : self.spec.num_codes(num_codebooks)]
+        return kept.cpu().numpy().astype(np.int64)
 
     def _decode(self, codes: Codes, first_frame: int = 0) -> Samples:
+        self.spec.codebooks_of(codes.shape[1])  # refuses parts of codebooks
         audio = self._family.decode(self.model, self._tensor(codes), first_frame)
         decoded: Samples = audio.reshape(len(codes), -1).cpu().numpy()
         return decoded
@@ -131,7 +136,8 @@ class PretrainedEngine(Engine):
         return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
 
     def _no_codes(self, channels: int, num_codebooks: int | None) -> Codes:
-        return np.zeros((channels, num_codebooks or self.spec.num_codebooks, 0), np.int64)
+        groups = self.spec.num_groups(channels)
+        return np.zeros((groups, self.spec.num_codes(num_codebooks), 0), np.int64)
 
     def _bare_model(self) -> Any:
         """The model as its project makes it, for copies."""
@@ -145,15 +151,15 @@ class PretrainedEngine(Engine):
         return _restore, (type(self), self._family, config, data, self.spec)
 
 
-def held(last: Codes | None, num_frames: int, channels: int) -> Codes:
+def held(last: Codes | None, num_frames: int, groups: int, spec: CodecSpec) -> Codes:
     """The last frame, repeated; before the first one, the first entry of the first codebook."""
     if last is None:
-        return np.zeros((channels, 1, num_frames), np.int64)
+        return np.zeros((groups, spec.num_codes(1), num_frames), np.int64)
     return np.repeat(last, num_frames, axis=2)
 
 
 def follow(before: Codes | None, codes: Codes) -> Codes:
-    """Codes after those of earlier frames, which get as many codebooks.
+    """Codes after those of earlier frames, which get as many of them.
 
     After a loss at the beginning, earlier frames have fewer (`held`).
 
@@ -166,25 +172,6 @@ def follow(before: Codes | None, codes: Codes) -> Codes:
     missing = max(0, codes.shape[1] - before.shape[1])
     before = np.pad(before, ((0, 0), (0, missing), (0, 0)))[:, : codes.shape[1]]
     return np.concatenate((before, codes), axis=2)
-
-
-def spread(values: Tensor, given: int, wanted: int) -> Tensor:
-    """Vectors of frames of which only the first codes are there, with zeros for the others.
-
-    Args:
-        values: ``[B, D, T * given]``.
-        given: vectors per frame.
-        wanted: vectors per frame of the result.
-
-    Returns:
-        ``[B, D, T * wanted]``.
-
-    Example:
-        >>> spread(torch.tensor([[[1, 2]]]), given=1, wanted=3).tolist()
-        [[[1, 0, 0, 2, 0, 0]]]
-    """
-    frames = values.unflatten(-1, (-1, given))
-    return nn.functional.pad(frames, (0, wanted - given)).flatten(-2)
 
 
 def restore_model(family: Family, config: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
@@ -225,7 +212,7 @@ def _fold_weight_norms(model: nn.Module) -> None:
 def _fingerprint(family: Family, model: Any) -> bytes:
     """16 bytes that identify the weights."""
     shape = family.shape(model.config)
-    facts = [family.name, shape.num_codebooks, shape.hop_length, int(model.config.sampling_rate)]
+    facts = [family.name, shape.num_codes, shape.hop_length, int(model.config.sampling_rate)]
     digest = hashlib.sha256(json.dumps(facts).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {list(tensor.shape)}".encode())

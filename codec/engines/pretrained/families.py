@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from codec.codes import Codebook
 from codec.engines.pretrained.causal import CausalEngine
 from codec.engines.pretrained.chunked import ChunkedEngine, chunk_shape
 from codec.engines.pretrained.engine import Family, PretrainedEngine, Shape
@@ -40,6 +41,11 @@ def _transformers(prefix: str) -> tuple[Any, Any]:
     return getattr(transformers, f"{prefix}Config"), getattr(transformers, f"{prefix}Model")
 
 
+def _alike(config: Any, count: int) -> tuple[Codebook, ...]:
+    """Codebooks with one code per frame each."""
+    return (Codebook(int(config.codebook_size)),) * count
+
+
 def _encodec_classes() -> tuple[Any, Any]:
     return _transformers("Encodec")
 
@@ -51,7 +57,7 @@ def _encodec_engine(config: Any) -> type[PretrainedEngine]:
 def _encodec_shape(config: Any) -> Shape:
     if config.chunk_length_s:
         return chunk_shape(config)
-    return Shape(config.num_quantizers, config.hop_length)
+    return Shape(_alike(config, config.num_quantizers), config.hop_length)
 
 
 def _encode_encodec(model: Any, audio: Tensor, num_codebooks: int) -> Tensor:
@@ -75,7 +81,7 @@ def _refuse_encodec(config: Any) -> str:
         chunked
         and config.overlap is not None
         and config.chunk_length % config.hop_length == 0
-        and chunk_shape(config).num_codebooks <= MAX_CODEBOOKS
+        and chunk_shape(config).num_codes <= MAX_CODEBOOKS
     ):
         return (
             "its chunks, scales or channels are not those of a published model: give "
@@ -103,7 +109,7 @@ def _windowed(config: Any) -> type[PretrainedEngine]:
 
 
 def _dac_shape(config: Any) -> Shape:
-    return Shape(config.n_codebooks, config.hop_length)
+    return Shape(_alike(config, config.n_codebooks), config.hop_length)
 
 
 def _encode_dac(model: Any, audio: Tensor, num_codebooks: int) -> Tensor:
@@ -129,7 +135,8 @@ def _causal(config: Any) -> type[PretrainedEngine]:
 
 
 def _mimi_shape(config: Any) -> Shape:
-    return Shape(config.num_quantizers, round(config.sampling_rate / config.frame_rate))
+    hop_length = round(config.sampling_rate / config.frame_rate)
+    return Shape(_alike(config, config.num_quantizers), hop_length)
 
 
 def _encode_mimi(model: Any, audio: Tensor, num_codebooks: int) -> Tensor:
@@ -149,7 +156,7 @@ def _snac_shape(config: Any) -> Shape:
 
 
 def _encode_snac(model: Any, audio: Tensor, num_codebooks: int) -> Tensor:
-    codes: Tensor = model.encode(audio, num_codebooks)
+    codes: Tensor = model.encode(audio)
     return codes
 
 
@@ -159,11 +166,8 @@ def _decode_snac(model: Any, codes: Tensor, first_frame: int) -> Tensor:
 
 
 def _refuse_snac(config: Any) -> str:
-    if config.shape.num_codebooks > MAX_CODEBOOKS:
-        return (
-            f"a frame has {config.shape.num_codebooks} codes, {MAX_CODEBOOKS} are possible: give a "
-            "published model"
-        )
+    if (number := config.shape.num_codes) > MAX_CODEBOOKS:
+        return f"a frame has {number} codes, {MAX_CODEBOOKS} are possible: give a published model"
     return ""
 
 

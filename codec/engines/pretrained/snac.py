@@ -22,7 +22,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from codec.engines.pretrained.engine import Shape, spread
+from codec.codes import Codebook
+from codec.engines.pretrained.engine import Shape
 
 with warnings.catch_warnings():  # it compiles a function in a way that PyTorch gives up
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -54,8 +55,9 @@ class SnacConfig:
         depthwise: whether its convolutions are depthwise.
 
     Example:
-        >>> SnacConfig().shape
-        Shape(num_codebooks=7, hop_length=2048, num_latents=4, codes_per_layer=(1, 2, 4))
+        >>> shape = SnacConfig().shape
+        >>> [each.per_frame for each in shape.codebooks], shape.hop_length, shape.num_latents
+        ([1, 2, 4], 2048, 4)
     """
 
     sampling_rate: int = 24_000
@@ -97,8 +99,8 @@ class SnacConfig:
     def shape(self) -> Shape:
         """Frames of the model."""
         latents = math.lcm(*self.vq_strides, self.attn_window_size or 1)
-        layers = tuple(latents // stride for stride in self.vq_strides)
-        return Shape(sum(layers), math.prod(self.encoder_rates) * latents, latents, layers)
+        books = tuple(Codebook(self.codebook_size, latents // each) for each in self.vq_strides)
+        return Shape(books, math.prod(self.encoder_rates) * latents, latents)
 
 
 class SnacModel(nn.Module):
@@ -113,7 +115,7 @@ class SnacModel(nn.Module):
 
     Example:
         >>> model = SnacModel(SnacConfig(encoder_dim=2, decoder_dim=16, codebook_dim=2))
-        >>> model.encode(torch.zeros(1, 1, 3 * 2048), num_codebooks=7).shape
+        >>> model.encode(torch.zeros(1, 1, 3 * 2048)).shape
         torch.Size([1, 7, 3])
     """
 
@@ -139,15 +141,15 @@ class SnacModel(nn.Module):
         decoder: nn.Module = self.network.decoder
         return decoder
 
-    def encode(self, audio: Tensor, num_codebooks: int) -> Tensor:
+    def encode(self, audio: Tensor) -> Tensor:
         """Audio ``[B, 1, N]`` of whole frames -> codes ``[B, K, T]``."""
         num_frames = audio.shape[-1] // self.config.shape.hop_length
         books = self.network.encode(audio)
         rows = [codes.unflatten(-1, (num_frames, -1)).transpose(1, 2) for codes in books]
-        return torch.cat(rows, dim=1)[:, :num_codebooks]
+        return torch.cat(rows, dim=1)
 
     def decode(self, codes: Tensor, first_frame: int = 0) -> Tensor:
-        """Codes ``[B, K, T]`` -> audio ``[B, 1, N]``; codes that are not given add nothing.
+        """Codes ``[B, K, T]`` -> audio ``[B, 1, N]``; codebooks that are not given add nothing.
 
         Args:
             codes: of frames that follow one another.
@@ -155,13 +157,11 @@ class SnacModel(nn.Module):
         """
         shape = self.config.shape
         latents = torch.zeros(())
-        for quantizer, count in zip(self.network.quantizer.quantizers, shape.codes_per_layer):
-            given, codes = codes[:, :count], codes[:, count:]
+        for quantizer, book in zip(self.network.quantizer.quantizers, shape.codebooks):
+            given, codes = codes[:, : book.per_frame], codes[:, book.per_frame :]
             if not given.shape[1]:
                 break
-            flat = given.transpose(1, 2).flatten(1)
-            values = quantizer.out_proj(quantizer.decode_code(flat))
-            values = spread(values, given.shape[1], count)
+            values = quantizer.out_proj(quantizer.decode_code(given.transpose(1, 2).flatten(1)))
             latents = latents.to(values.device) + values.repeat_interleave(quantizer.stride, -1)
         num_frames = latents.shape[-1] // shape.num_latents
         token = _frames.set(range(first_frame, first_frame + num_frames))

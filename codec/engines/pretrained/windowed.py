@@ -100,7 +100,7 @@ class WindowedEngine(PretrainedEngine):
     def conceal_step(self, num_frames: int, state: State) -> tuple[Samples, State]:
         """The last frame, held."""
         last = None if state.codes is None else state.codes[:, :, -1:]
-        return self.decode_step(held(last, num_frames, state.channels), state)
+        return self.decode_step(held(last, num_frames, state.channels, self.spec), state)
 
     def flush_step(self, state: State) -> Samples:
         frames = self._decoder_right

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.arrivals import SHARE, check, make_plan
 from codec.calls.schedule import Schedule
+from codec.codes import Codebook
 from codec.format.container import CODED_FORMAT, Coding, Header, Packet
 
 SCHEDULES = 500
@@ -16,8 +17,7 @@ SCHEDULES = 500
 TICK = 0.02
 HEADER = Header(
     channels=1,
-    num_codebooks=2,
-    bits_per_code=4,
+    codebooks=(Codebook(16),) * 2,
     frames_per_packet=1,
     sample_rate=24_000,
     original_sample_rate=24_000,

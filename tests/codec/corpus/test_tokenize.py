@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import soundfile
+from codec.stream import StreamEncoder
 
 from codec.corpus import coding, ray_data, tokens
 from codec.corpus.coding import code_task
@@ -35,7 +36,6 @@ from codec.errors import AudioError, CodecError, ConfigError, FormatError
 from codec.files import decode_file, encode_file
 from codec.format.container import PacketWriter
 from codec.registry import load_model
-from codec.stream import StreamEncoder
 from tests.codec.corpus.test_index import BAD, GOOD
 from tests.conftest import REPOSITORY, make_shard, sound, wav
 

@@ -7,11 +7,13 @@ import io
 import struct
 import zlib
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from codec.codes import Codebook
 from codec.errors import FormatError
 from codec.format.container import (
     MAX_PAYLOAD,
@@ -25,8 +27,7 @@ from codec.format.container import (
 
 HEADER = Header(
     channels=2,
-    num_codebooks=3,
-    bits_per_code=5,
+    codebooks=(Codebook(32),) * 3,
     frames_per_packet=4,
     sample_rate=8000,
     original_sample_rate=44_100,
@@ -36,9 +37,11 @@ HEADER = Header(
 
 
 CODED = dataclasses.replace(HEADER, context=b"contexts", chained=True)
+MIXED = (Codebook(4096), Codebook(32, 2), Codebook(64))
+TABLE = dataclasses.replace(HEADER, codebooks=MIXED, channels=3, channels_coded_together=2)
 
 
-@pytest.fixture(params=[HEADER, CODED], ids=["format 1", "format 2"])
+@pytest.fixture(params=[HEADER, CODED, TABLE], ids=["format 1", "format 2", "format 3"])
 def header(request: pytest.FixtureRequest) -> Header:
     found: Header = request.param
     return found
@@ -52,6 +55,10 @@ def make_packets(count: int, header: Header = HEADER) -> list[Packet]:
             for n in range(count)
         ]
         return [*coded, Packet(count, 1, b"c", num_samples=12345, coding=Coding.CODED)]
+    if header.format == 3:
+        plain = [Packet(n, 4, bytes([n % 251] * full), coding=Coding.PLAIN) for n in range(count)]
+        end = bytes(header.payload_size(1))
+        return [*plain, Packet(count, 1, end, num_samples=12345, coding=Coding.PLAIN)]
     packets = [Packet(n % 256, 4, bytes([n % 251] * full)) for n in range(count)]
     return [*packets, Packet(count % 256, 1, bytes(HEADER.payload_size(1)), num_samples=12345)]
 
@@ -111,6 +118,67 @@ def test_a_coded_stream_lies_where_the_format_says() -> None:
     for each in (packet, last):
         assert Packet.from_bytes(each.to_bytes()) == each
         assert each.size == len(each.to_bytes())
+
+
+def test_a_header_with_a_table_of_codebooks_lies_where_the_format_says() -> None:
+    data = dataclasses.replace(TABLE, skip=7).to_bytes()
+    assert len(data) == TABLE.size == Header.size_of(data[: Header.SIZE_KNOWN]) == 62
+    assert data[:10] == b"AECD\x30\x00\x03\x03\x02\x00"
+    assert data[40:52] == bytes(8) + struct.pack("<I", 7)
+    assert data[52:58] == bytes([12, 1, 5, 2, 6, 1])
+    assert struct.unpack("<I", data[58:]) == (zlib.crc32(data[:58]),)
+    assert Header.from_bytes(data + b"more") == dataclasses.replace(TABLE, skip=7)
+    assert TABLE.bits == (12, 5, 5, 6) and TABLE.num_codes(2) == 3
+    assert TABLE.payload_size(4) == 4 * 2 * 28 // 8  # two groups of channels
+
+
+@pytest.mark.parametrize(
+    ("changes", "number"),
+    [
+        ({}, 1),
+        ({"skip": 1}, 2),
+        ({"codebooks": MIXED}, 3),
+        ({"codebooks": (Codebook(32, 2),)}, 3),
+        ({"channels_coded_together": 2}, 3),
+        ({"codebooks": MIXED[:1], "format": 3}, 2),
+    ],
+)
+def test_a_table_is_written_only_where_it_is_needed(changes: dict[str, Any], number: int) -> None:
+    header = dataclasses.replace(HEADER, **changes)
+    assert header.format == number and header.to_bytes()[4] == number << 4
+    assert Header.from_bytes(header.to_bytes()) == header
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (5, 1, "flags 0x1"),
+        (5, 2, "flags 0x2"),
+        (5, 16, "flags 0x10"),
+        (8, 0, "channels_coded_together is 0"),
+        (8, 17, "channels_coded_together is 17"),
+        (8, 4, "4 channels coded together, but 3 in all"),
+        (9, 1, "not known"),
+        (40, 1, "codebooks of one size"),
+        (52, 0, "size of a codebook is 1"),
+        (52, 17, "size of a codebook is 131072"),
+        (52, 255, "size of a codebook is 131072"),
+        (53, 0, "codes per frame is 0"),
+        (53, 253, "codes per frame is 256"),
+    ],
+)
+def test_every_field_of_a_table_is_checked(place: int, value: int, message: str) -> None:
+    head = bytearray(TABLE.to_bytes()[:-4])
+    head[place] = value
+    with pytest.raises(FormatError, match=message):
+        Header.from_bytes(bytes(head) + struct.pack("<I", zlib.crc32(head)))
+
+
+def test_a_table_without_need_is_refused() -> None:
+    head = bytearray(dataclasses.replace(TABLE, channels_coded_together=1).to_bytes()[:-4])
+    head[52:] = bytes([5, 1, 5, 1, 5, 1])
+    with pytest.raises(FormatError, match="format 3 without need"):
+        Header.from_bytes(bytes(head) + struct.pack("<I", zlib.crc32(head)))
 
 
 def test_a_header_names_its_segments() -> None:
@@ -199,9 +267,17 @@ def test_sequence_numbers_of_coded_streams_fit_long_calls() -> None:
     ("field", "value"),
     [
         ("channels", 0),
-        ("num_codebooks", 0),
-        ("bits_per_code", 0),
-        ("bits_per_code", 17),
+        ("codebooks", ()),
+        ("codebooks", (Codebook(1),)),
+        ("codebooks", (Codebook(2**17),)),
+        ("codebooks", (Codebook(3),)),
+        ("codebooks", (Codebook(4, 0),)),
+        ("codebooks", (Codebook(4),) * 256),
+        ("codebooks", (Codebook(4, 128),) * 2),
+        ("codebooks", (4,)),
+        ("codebooks", 4),
+        ("channels_coded_together", 0),
+        ("channels_coded_together", 3),
         ("frames_per_packet", 0),
         ("sample_rate", 0),
         ("original_sample_rate", 2**32 - 1),
@@ -231,8 +307,8 @@ def test_every_damaged_or_cut_header_is_refused(header: Header) -> None:
 
 def test_a_newer_format_is_named() -> None:
     head = bytearray(HEADER.to_bytes()[:40])
-    head[4] = 0x31
-    with pytest.raises(FormatError, match=r"format 3\.1, .* reads formats 1 and 2: upgrade"):
+    head[4] = 0x41
+    with pytest.raises(FormatError, match=r"format 4\.1, .* reads formats 1 to 3: upgrade"):
         Header.from_bytes(bytes(head) + struct.pack("<I", zlib.crc32(head)))
 
 
@@ -242,8 +318,7 @@ def test_a_stream_made_to_waste_time_is_refused(header: Header) -> None:
     largest = dataclasses.replace(
         header,
         channels=1,
-        num_codebooks=1,
-        bits_per_code=8,
+        codebooks=(Codebook(256),) * 1,
         frames_per_packet=start * 0x101,
         hop_length=1,
     )

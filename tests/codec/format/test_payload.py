@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from codec.codes import Codebook
 from codec.errors import FormatError
 from codec.format.container import Header
 from codec.format.payload import pack_codes, unpack_codes
@@ -15,8 +18,7 @@ from codec.format.payload import pack_codes, unpack_codes
 def header(channels: int, num_codebooks: int, bits_per_code: int) -> Header:
     return Header(
         channels=channels,
-        num_codebooks=num_codebooks,
-        bits_per_code=bits_per_code,
+        codebooks=(Codebook(2**bits_per_code),) * num_codebooks,
         frames_per_packet=9,
         sample_rate=24_000,
         original_sample_rate=24_000,
@@ -49,7 +51,7 @@ def test_codes_of_another_shape_or_width_are_not_packed() -> None:
     for shape in ((1, 3, 2), (2, 2, 2), (2, 3)):
         with pytest.raises(ValueError, match="the header says"):
             pack_codes(np.zeros(shape, int), stream)
-    with pytest.raises(ValueError, match="do not fit 4 bits"):
+    with pytest.raises(ValueError, match="do not fit"):
         pack_codes(np.full((2, 3, 1), 16), stream)
 
 
@@ -57,3 +59,12 @@ def test_codes_of_another_shape_or_width_are_not_packed() -> None:
 def test_a_payload_of_the_wrong_size_is_refused(num_bytes: int) -> None:
     with pytest.raises(FormatError, match="does not fit the stream's header"):
         unpack_codes(bytes(num_bytes), 1, header(2, 3, 4))
+
+
+def test_codes_of_groups_lie_frame_by_frame_with_the_bits_of_their_codebooks() -> None:
+    codebooks = Codebook(256), Codebook(16, 2)
+    stream = dataclasses.replace(header(5, 1, 4), codebooks=codebooks, channels_coded_together=4)
+    codes = np.array([[[0xAB, 0x12], [1, 3], [2, 4]], [[0xCD, 0x34], [5, 7], [6, 8]]])
+    payload = pack_codes(codes, stream)
+    assert payload.hex() == "ab12cd5612343478" and stream.payload_size(2) == 8
+    assert np.array_equal(unpack_codes(payload, 2, stream), codes)

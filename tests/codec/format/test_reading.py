@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from codec.cli import main
+from codec.codes import Codebook
 from codec.entropy.coding import decode_packets, encode_packets
 from codec.entropy.context import ContextModel, ContextShape
 from codec.entropy.payload import PayloadDecoder, PayloadEncoder
@@ -34,8 +35,7 @@ from tests.codec.entropy.oracle import random_context
 
 HEADER = Header(
     channels=1,
-    num_codebooks=2,
-    bits_per_code=5,
+    codebooks=(Codebook(32),) * 2,
     frames_per_packet=4,
     sample_rate=8_000,
     original_sample_rate=8_000,
@@ -47,6 +47,7 @@ HEADERS = (
     dataclasses.replace(HEADER, skip=3, channels=2),
     dataclasses.replace(HEADER, frames_per_packet=2),
 )
+ONE = HEADER.codebooks[:1]
 CALL = dataclasses.replace(HEADER, frames_per_packet=1, dtx=True)
 
 
@@ -144,7 +145,7 @@ def test_bytes_between_and_around_streams_are_damage_and_cost_nothing() -> None:
 
 
 def test_a_header_inside_a_packet_is_part_of_the_packet() -> None:
-    header = dataclasses.replace(HEADER, frames_per_packet=48, bits_per_code=16)
+    header = dataclasses.replace(HEADER, frames_per_packet=48, codebooks=(Codebook(2**16),) * 2)
     inner = HEADER.to_bytes()
     packets = [
         Packet(0, 48, inner.ljust(header.payload_size(48), b"\xae")),
@@ -264,7 +265,7 @@ def test_silence_after_comfort_noise_lasts_a_second_and_the_rest_is_missing() ->
 
 def test_a_day_of_silence_that_was_not_sent_is_no_damage() -> None:
     """A packet of 22 bytes each 0.4 seconds, as encoders write them, for as long as one likes."""
-    header = dataclasses.replace(CALL, bits_per_code=10)
+    header = dataclasses.replace(CALL, codebooks=(Codebook(1024),) * 2)
     packets = [
         Packet(80 * n % 2**16, 1, b"\x70" + bytes(10), coding=Coding.COMFORT_NOISE)
         for n in range(2_000)
@@ -277,7 +278,11 @@ def test_a_day_of_silence_that_was_not_sent_is_no_damage() -> None:
 
 def test_packets_of_many_frames_in_few_bytes_are_refused() -> None:
     header = dataclasses.replace(
-        HEADER, channels=100, num_codebooks=1, frames_per_packet=1000, context=b"contexts"
+        HEADER,
+        channels=100,
+        codebooks=ONE,
+        frames_per_packet=1000,
+        context=b"contexts",
     )
     frames = 100 * 1000
     enough = -(-frames // MAX_FRAMES_PER_BYTE) - header.head_size
@@ -296,7 +301,7 @@ def test_encoders_write_enough_bytes_for_their_frames() -> None:
     rng, shape = np.random.default_rng(0), ContextShape(1, 64, 3, width=8, hidden=5, dilations=(1,))
     model = ContextModel(shape, random_context(rng, shape, largest=1), b"contexts")
     header = dataclasses.replace(
-        HEADER, channels=80, num_codebooks=1, bits_per_code=6, frames_per_packet=30
+        HEADER, channels=80, codebooks=(Codebook(64),) * 1, frames_per_packet=30
     )
     header = dataclasses.replace(header, context=b"contexts")
     (codes,), _ = decode_packets(model, [b""], [30], 80, 1)
@@ -312,7 +317,10 @@ def test_what_is_missing_without_a_trace_is_limited_in_a_file_and_not_in_a_strea
     last = Packet(1, 0, b"", 0)
     for header, missing in (
         (dataclasses.replace(HEADER, channels=8, frames_per_packet=200), 10),
-        (dataclasses.replace(HEADER, channels=255, num_codebooks=1, frames_per_packet=100), 1),
+        (
+            dataclasses.replace(HEADER, channels=255, codebooks=ONE, frames_per_packet=100),
+            1,
+        ),
     ):
         with pytest.raises(FormatError, match="missing without a trace"):
             found_in(stream(header, dataclasses.replace(last, sequence=missing)))
@@ -333,7 +341,11 @@ def test_damage_that_left_its_bytes_is_concealed_in_any_number_of_channels() -> 
 
 def test_packets_that_are_decoded_side_by_side_last_a_minute_together() -> None:
     header = dataclasses.replace(
-        HEADER, channels=2, num_codebooks=1, frames_per_packet=200, context=b"contexts"
+        HEADER,
+        channels=2,
+        codebooks=ONE,
+        frames_per_packet=200,
+        context=b"contexts",
     )
     packets = [Packet(n, 200, bytes(9), coding=Coding.CODED) for n in range(100)]
     found = next(read_streams(io.BytesIO(stream(header, *packets))))
@@ -352,7 +364,7 @@ def test_the_longest_packet_of_every_number_of_channels_is_one_that_a_header_tak
     for channels in range(1, 256):
         for codebooks in (1, 7, 20, 32):
             header = dataclasses.replace(
-                HEADER, channels=channels, num_codebooks=codebooks, bits_per_code=10, hop_length=1
+                HEADER, channels=channels, codebooks=(Codebook(1024),) * codebooks, hop_length=1
             )
             header = dataclasses.replace(header, context=b"contexts", sample_rate=1_000_000)
             for variable in (pauses, True):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import soundfile
 import torch
+from codec.stream import StreamEncoder
 from torch.distributions import Normal, kl_divergence
 
 from codec.bitrate import format_bitrate
@@ -15,7 +16,6 @@ from codec.errors import ConfigError
 from codec.network.model import Codec
 from codec.network.vae import GaussianBottleneck
 from codec.network.weights import save_codec
-from codec.stream import StreamEncoder
 from tests.codec.cli.test_cli import fails, run
 from tests.conftest import sound
 

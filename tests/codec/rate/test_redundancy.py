@@ -9,15 +9,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from codec.stream import StreamDecoder, StreamEncoder
 
 from codec.engines.torch import TorchEngine
-from codec.entropy.payload import MAX_CODES, MAX_FRAMES, PayloadDecoder, earlier_counts, layout
-from codec.rate.redundancy import Redundancy, best_layout
+from codec.entropy.payload import (
+    MAX_EARLIER_CODEBOOKS,
+    MAX_FRAMES,
+    PayloadDecoder,
+    earlier_counts,
+    layout,
+)
 from codec.errors import ConfigError, FormatError
 from codec.format.container import Coding, Packet, PacketReader
 from codec.network.model import Codec
+from codec.rate.redundancy import Redundancy, best_layout
 from codec.registry import Model
-from codec.stream import StreamDecoder, StreamEncoder
 from tests.codec.entropy.oracle import matching_context
 from tests.conftest import sound
 
@@ -172,7 +178,7 @@ def test_more_loss_means_more_redundancy() -> None:
 
 def test_layouts_have_fewer_codes_for_older_frames() -> None:
     for frames in range(1, MAX_FRAMES + 1):
-        for newest in range(1, MAX_CODES + 1):
+        for newest in range(1, MAX_EARLIER_CODEBOOKS + 1):
             counts = layout(frames, newest)
             assert counts[0] == newest and len(counts) == frames and min(counts) >= 1
             assert list(counts) == sorted(counts, reverse=True)

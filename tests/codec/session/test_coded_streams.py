@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from codec.stream import FADE_SECONDS, HOLD_SECONDS, StreamDecoder, StreamEncoder
 
 from codec.bitrate import format_bitrate, parse_bitrate
 from codec.corpus.tokens import read_tokens
 from codec.engines.torch import TorchEngine
 from codec.entropy.context_file import CONTEXT_FILE
 from codec.entropy.payload import PayloadDecoder, PayloadEncoder
-from codec.rate.redundancy import Redundancy
 from codec.errors import CodecError, ConfigError, FormatError, ModelError
 from codec.files import decode_file, encode_file
 from codec.format.container import Coding, Header, Packet
@@ -25,8 +25,8 @@ from codec.highpass import high_pass
 from codec.network.model import Codec
 from codec.network.weights import save_codec
 from codec.packets import list_packets
+from codec.rate.redundancy import Redundancy
 from codec.registry import Model, load_model
-from codec.stream import FADE_SECONDS, HOLD_SECONDS, StreamDecoder, StreamEncoder
 from tests.codec.entropy.oracle import matching_context
 from tests.conftest import sound
 from tests.engines import onnx_engine

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from codec.stream import StreamDecoder, StreamEncoder
 
+from codec.activity.silence import ComfortNoise, SilenceDetector
 from codec.calls.jitter import JitterBuffer
 from codec.calls.rtp import RtpDepacketizer, RtpPacketizer
 from codec.edit import cut_file, peel_file
 from codec.engines.base import Engine
 from codec.engines.torch import TorchEngine
-from codec.rate.redundancy import Redundancy
-from codec.activity.silence import ComfortNoise, SilenceDetector
 from codec.errors import CodecError, ConfigError, FormatError
 from codec.files import decode_file
 from codec.format.container import Coding, Gap, Header, Packet, PacketReader, PacketWriter
@@ -25,8 +25,8 @@ from codec.format.reading import read_packets
 from codec.format.summary import StreamSummary
 from codec.network.model import Codec
 from codec.packets import list_packets
+from codec.rate.redundancy import Redundancy
 from codec.registry import Model, load_model
-from codec.stream import StreamDecoder, StreamEncoder
 from tests.conftest import REPOSITORY, sound
 
 HOP, RATE = 480, 24_000
@@ -259,7 +259,7 @@ def test_comfort_noise_holds_the_first_codes_of_the_newest_frames(lapped: Codec)
     decoder = StreamDecoder(lapped, encoder.header)
     noise = decoder._payloads.decode_noise(packet)
     end = packet.sequence + 1
-    bits = encoder.header.bits_per_code
+    bits = encoder.header.bits[0]
     assert packet.to_bytes()[0] == 0xAA and packet.payload[0] == 16 * 7
     assert len(packet.payload) == 1 + 8 * 2 * bits // 8
     assert np.array_equal(noise, codes[:, :, end - 8 : end])

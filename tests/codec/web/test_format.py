@@ -15,13 +15,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from codec.stream import StreamEncoder
 
+from codec.activity.pauses import fill_pauses
+from codec.codes import Codebook
 from codec.edit import cut_file
 from codec.engines.torch import TorchEngine
 from codec.entropy.coding import decode_packets
 from codec.entropy.context import NO_CODE, ContextModel, ContextShape
 from codec.entropy.context_file import CONTEXT_FILE, load_context, save_context
-from codec.activity.pauses import fill_pauses
 from codec.entropy.payload import PayloadDecoder, PayloadEncoder
 from codec.errors import FormatError
 from codec.files import encode_file
@@ -38,7 +40,6 @@ from codec.format.reading import read_streams
 from codec.highpass import high_pass
 from codec.model_folder import DEFAULT_MODEL, find_model, read_description
 from codec.network.model import Codec
-from codec.stream import StreamEncoder
 from tests.codec.entropy.oracle import random_context
 from tests.codec.web.node import in_node
 from tests.conftest import GOLDEN, RECORDING, sound
@@ -47,8 +48,7 @@ pytestmark = pytest.mark.skipif(not shutil.which("node"), reason="node is not in
 
 HEADER = Header(
     channels=2,
-    num_codebooks=3,
-    bits_per_code=6,
+    codebooks=(Codebook(64),) * 3,
     frames_per_packet=4,
     sample_rate=8000,
     original_sample_rate=44_100,
@@ -160,7 +160,7 @@ def model(context_path: Path) -> ContextModel:
 def some_codes(header: Header, num_frames: int, seed: int = 0) -> Codes:
     rng = np.random.default_rng(seed)
     shape = (header.channels, header.num_codebooks, num_frames)
-    codes = rng.integers(1 << header.bits_per_code, size=shape)
+    codes = rng.integers(1 << header.bits[0], size=shape)
     if header.variable:
         counts = rng.integers(1, header.num_codebooks + 1, (header.channels, 1, num_frames))
         if header.pauses:
@@ -274,7 +274,7 @@ def test_damaged_files_of_joined_streams_are_read_alike(model: ContextModel) -> 
     headers = (
         HEADER,
         dataclasses.replace(HEADER, skip=5),
-        dataclasses.replace(HEADER, channels=1, num_codebooks=1),
+        dataclasses.replace(HEADER, channels=1, codebooks=HEADER.codebooks[:1]),
     )
     streams = [stream_of(header, some_codes(header, 5)) for header in headers]
     data = [*flips_and_cuts(b"".join(streams)), b"ECDjunkAE".join(streams) + b"AECD\x20AEC"]
@@ -286,7 +286,7 @@ def test_damaged_files_of_joined_streams_are_read_alike(model: ContextModel) -> 
 def test_what_files_claim_without_bytes_is_refused_alike(model: ContextModel) -> None:
     """Too many frames in a byte, and packets that are missing without a trace."""
     header = dataclasses.replace(
-        HEADER, channels=100, num_codebooks=1, bits_per_code=1, context=model.identity
+        HEADER, channels=100, codebooks=(Codebook(2),) * 1, context=model.identity
     )
     long = dataclasses.replace(header, frames_per_packet=2000)
     packet = Packet(0, 2000, b"", coding=Coding.CODED)
@@ -305,7 +305,7 @@ def test_every_width_of_codes_comes_back() -> None:
     tasks: list[dict[str, Any]] = []
     streams = []
     for bits in range(1, 17):
-        header = dataclasses.replace(HEADER, bits_per_code=bits)
+        header = dataclasses.replace(HEADER, codebooks=(Codebook(2**bits),) * 3)
         codes = some_codes(header, 11)
         streams.append(stream_of(header, codes))
         tasks.append({"kind": "write", "header": fields(header), "codes": flat(codes)})
@@ -537,7 +537,7 @@ def test_streams_have_as_many_frames(codec: Codec) -> None:
         "sampleRate": spec.sample_rate,
         "hopLength": spec.hop_length,
         "numCodebooks": spec.num_codebooks,
-        "bitsPerCode": spec.bits_per_code,
+        "bitsPerCode": spec.bits[0],
         "fingerprint": spec.fingerprint.hex(),
         "delay": spec.delay,
     }

@@ -16,6 +16,8 @@ import torch
 pytest.importorskip("transformers", reason='pip install "aecodec[transformers]"')
 pytest.importorskip("snac", reason='pip install "aecodec[snac]"')
 
+from codec.stream import StreamDecoder
+
 from codec.corpus.tokens import read_tokens
 from codec.engines import base
 from codec.engines.base import Engine
@@ -25,7 +27,6 @@ from codec.engines.pretrained.families import ENCODEC_48KHZ, load_pretrained, ra
 from codec.errors import MissingPackageError, ModelError
 from codec.files import decode_file, encode_file
 from codec.registry import load_model
-from codec.stream import StreamDecoder
 from tests.codec.cli.test_cli import fails, run
 from tests.conftest import PRETRAINED, sound
 from tests.laws.test_laws import decode, encode
