@@ -100,7 +100,7 @@ def make_codec(config: CodecConfig, folder: Path, seed: int = 0) -> Codec:
         for parameter in codec.parameters():
             if not parameter.any():
                 parameter.normal_(std=0.1)
-        latent = codec.encode_latent(torch.randn(8, 1, 100 * config.hop_length) * 0.1)
+        latent = codec.encode_latent(torch.randn(8, config.channels, 100 * config.hop_length) * 0.1)
         codec.quantizer.initialize(latent.flatten(0, 1))
     save_codec(codec, folder, name="test")
     return load_codec(folder)
@@ -128,9 +128,15 @@ FSQ = dataclasses.replace(LADDER, bottleneck="fsq", codebook_dim=2)
 GRU = dataclasses.replace(LADDER, recurrent="gru")
 LSTM = dataclasses.replace(LAPPED, bottleneck="fsq", recurrent="lstm")
 VAE = dataclasses.replace(LAPPED, bottleneck="vae")
+STEREO = dataclasses.replace(LADDER, channels=2)
 FINE = dataclasses.replace(
     LAPPED, decoder_fine_stride=5, decoder_fine_channels=8, decoder_fine_dilations=(1, 2)
 )
+
+
+@pytest.fixture(scope="session")
+def stereo(tmp_path_factory: pytest.TempPathFactory) -> Codec:
+    return make_codec(STEREO, tmp_path_factory.mktemp("models") / "stereo")
 
 
 @pytest.fixture(scope="session")

@@ -27,9 +27,7 @@ PLAIN_FORMAT, CODED_FORMAT, TABLE_FORMAT = 1, 2, 3
 FORMATS = (PLAIN_FORMAT, CODED_FORMAT, TABLE_FORMAT)
 SYNC = 0xAE  # starts a packet of format 1
 SYNC_END = 0xAF  # starts the last one
-SYNC_CODED = (
-    0xA0  # starts one of formats 2 and 3, plus one if it is the last, plus two per `Coding`
-)
+SYNC_CODED = 0xA0  # starts one of format 2 or 3, plus one if the last, plus two per `Coding`
 CHAINED_STREAM, VARIABLE_STREAM, PAUSES, DTX = 1, 2, 4, 8  # flags of the header
 # Longer packets would make resynchronisation in a damaged file slow, and damage less local.
 MAX_PAYLOAD = 2**16

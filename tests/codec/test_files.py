@@ -10,6 +10,7 @@ import pytest
 import soundfile
 import torch
 
+from codec.codes import Codebook
 from codec.engines.torch import TorchEngine
 from codec.errors import AudioError, CodecError, FormatError
 from codec.files import decode_file, encode_file, packet_length

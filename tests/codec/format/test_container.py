@@ -181,6 +181,27 @@ def test_a_table_without_need_is_refused() -> None:
         Header.from_bytes(bytes(head) + struct.pack("<I", zlib.crc32(head)))
 
 
+@pytest.mark.parametrize(
+    "codebooks",
+    [
+        (),
+        (Codebook(1),),
+        (Codebook(2**17),),
+        (Codebook(3),),
+        (Codebook(4, 0),),
+        (Codebook(4, True),),
+        (Codebook(4),) * 256,
+        (Codebook(4, 128),) * 2,
+        (4,),
+        [Codebook(4)],
+        None,
+    ],
+)
+def test_codebooks_that_a_stream_cannot_hold_are_refused(codebooks: Any) -> None:
+    with pytest.raises(FormatError, match=r"codebook|codes per frame"):
+        dataclasses.replace(HEADER, codebooks=codebooks)
+
+
 def test_a_header_names_its_segments() -> None:
     header = dataclasses.replace(CODED, chained=False, segments=3)
     data = header.to_bytes()
@@ -267,17 +288,8 @@ def test_sequence_numbers_of_coded_streams_fit_long_calls() -> None:
     ("field", "value"),
     [
         ("channels", 0),
-        ("codebooks", ()),
-        ("codebooks", (Codebook(1),)),
-        ("codebooks", (Codebook(2**17),)),
-        ("codebooks", (Codebook(3),)),
-        ("codebooks", (Codebook(4, 0),)),
-        ("codebooks", (Codebook(4),) * 256),
-        ("codebooks", (Codebook(4, 128),) * 2),
-        ("codebooks", (4,)),
-        ("codebooks", 4),
         ("channels_coded_together", 0),
-        ("channels_coded_together", 3),
+        ("channels_coded_together", 17),
         ("frames_per_packet", 0),
         ("sample_rate", 0),
         ("original_sample_rate", 2**32 - 1),
@@ -318,7 +330,8 @@ def test_a_stream_made_to_waste_time_is_refused(header: Header) -> None:
     largest = dataclasses.replace(
         header,
         channels=1,
-        codebooks=(Codebook(256),) * 1,
+        channels_coded_together=1,
+        codebooks=(Codebook(256),),
         frames_per_packet=start * 0x101,
         hop_length=1,
     )
