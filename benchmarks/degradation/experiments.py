@@ -55,7 +55,7 @@ def decode_damaged(ours: Aecodec, header: Header, data: bytes) -> tuple[np.ndarr
     Returns:
         ``[N]`` float32, or None if nothing can be decoded; and the share of lost packets.
     """
-    decoder, summary, pieces = StreamDecoder(ours.engine, header), StreamSummary(header), []
+    decoder, summary, pieces = StreamDecoder(ours.loaded, header), StreamSummary(header), []
     try:
         for item in read_packets(io.BytesIO(data), summary):
             if isinstance(item, Gap):
