@@ -12,7 +12,7 @@ import numpy as np
 from codec.bitrate import ceil_div
 from codec.corpus.index import Clip, clip_digest, fault, open_clip
 from codec.corpus.sources import readable
-from codec.corpus.tokens import Frames
+from codec.corpus.tokens.format import Frames
 from codec.corpus.workers import one_thread
 from codec.engines.base import Engine, encode_block
 from codec.errors import AudioError

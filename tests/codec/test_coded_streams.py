@@ -13,7 +13,7 @@ import soundfile
 import torch
 
 from codec.bitrate import format_bitrate, parse_bitrate
-from codec.corpus.tokens import read_tokens
+from codec.corpus import read_tokens
 from codec.engines.base import Engine
 from codec.engines.torch import TorchEngine
 from codec.entropy.context_file import CONTEXT_FILE
