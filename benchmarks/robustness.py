@@ -70,13 +70,13 @@ from benchmarks.shared.resampling import resample
 from benchmarks.shared.tables import markdown_table
 from codec.entropy.redundancy import Redundancy
 from codec.errors import CodecError, FormatError
+from codec.evaluation.metrics import SILENCE, mel_distance, rms, short_time_intelligibility
+from codec.evaluation.naturalness import can_rate_naturalness, plcmos
 from codec.format.container import Gap, Header
 from codec.format.reading import read_packets
 from codec.format.summary import StreamSummary
 from codec.io.outputs import atomic_output
 from codec.model_folder import DEFAULT_MODEL
-from codec.quality.metrics import SILENCE, mel_distance, rms, short_time_intelligibility
-from codec.quality.naturalness import can_rate_naturalness, plcmos
 from codec.registry import load_engine
 from codec.stream import StreamDecoder
 

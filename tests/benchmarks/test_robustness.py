@@ -20,8 +20,8 @@ from benchmarks.contenders.ffmpeg import Opus
 from benchmarks.shared.recordings import Recording
 from codec.entropy.redundancy import Redundancy
 from codec.errors import CodecError
+from codec.evaluation.metrics import rms
 from codec.format.container import Packet
-from codec.quality.metrics import rms
 from codec.stream import StreamEncoder
 from tests.conftest import RECORDING, sound
 

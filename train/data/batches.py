@@ -20,8 +20,8 @@ from torch.utils.data import DataLoader, Dataset
 from codec.corpus.clips import clip_length, read_clip
 from codec.corpus.index import Clip, Index
 from codec.errors import AudioError
+from codec.evaluation.mel import MEL_WINDOWS
 from codec.io.audio import Samples
-from codec.quality.mel import MEL_WINDOWS
 from train.data.augment import Augmenter
 from train.data.crops import Crops
 from train.data.manifest import clip_weights

@@ -5,8 +5,8 @@ from __future__ import annotations
 from codec.bitrate import format_bitrate
 from codec.config import CodecConfig
 from codec.corpus.index import Index
+from codec.evaluation.macs import multiply_accumulates
 from codec.network.model import Codec
-from codec.quality.macs import multiply_accumulates
 from train.recipe.loading import to_toml
 from train.recipe.sections import TrainConfig
 

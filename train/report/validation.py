@@ -6,9 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codec.network.model import Codec
-from codec.quality.evaluate import typical_codebook_counts
-from codec.quality.metrics import (
+from codec.evaluation.evaluate import typical_codebook_counts
+from codec.evaluation.metrics import (
     Histogram,
     bitrate_efficiency,
     count_codes,
@@ -17,6 +16,7 @@ from codec.quality.metrics import (
     short_time_intelligibility,
     si_sdr,
 )
+from codec.network.model import Codec
 from train.objective.objective import Objective
 
 Report = dict[str, float]

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from codec.errors import ConfigError, ModelError
+from codec.evaluation.macs import multiply_accumulates
 from codec.network.model import Codec
-from codec.quality.macs import multiply_accumulates
 from tests.conftest import LADDER, LAPPED, RECORDING
 from train.recipe.loading import (
     load_recipe,

@@ -9,9 +9,8 @@ import pytest
 import soundfile
 import torch
 
-from codec.io.audio import Samples
-from codec.quality.mel import MEL_BANDS, MEL_WINDOWS, mel_filterbank, stft
-from codec.quality.metrics import (
+from codec.evaluation.mel import MEL_BANDS, MEL_WINDOWS, mel_filterbank, stft
+from codec.evaluation.metrics import (
     bitrate_efficiency,
     count_codes,
     level,
@@ -20,6 +19,7 @@ from codec.quality.metrics import (
     short_time_intelligibility,
     si_sdr,
 )
+from codec.io.audio import Samples
 from tests.conftest import RECORDING, sound
 
 

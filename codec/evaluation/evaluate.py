@@ -14,10 +14,8 @@ import numpy as np
 from codec.bitrate import Bitrate, FrameRates, ceil_div
 from codec.corpus.workers import OPENING_SECONDS, Recordings
 from codec.engines.base import Engine, decode, encode
-from codec.format.bitpack import packed_size
-from codec.io.audio import Samples
-from codec.quality.harmonics import harmonic_contrast
-from codec.quality.metrics import (
+from codec.evaluation.harmonics import harmonic_contrast
+from codec.evaluation.metrics import (
     Histogram,
     bitrate_efficiency,
     count_codes,
@@ -26,8 +24,10 @@ from codec.quality.metrics import (
     short_time_intelligibility,
     si_sdr,
 )
-from codec.quality.naturalness import rate_naturalness
-from codec.quality.speaker import can_compare_speakers, speaker_similarity
+from codec.evaluation.naturalness import rate_naturalness
+from codec.evaluation.speaker import can_compare_speakers, speaker_similarity
+from codec.format.bitpack import packed_size
+from codec.io.audio import Samples
 from codec.registry import Model, as_engine
 
 ALL_CLASSES = "(all)"

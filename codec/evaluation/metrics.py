@@ -12,10 +12,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pystoi import stoi
 
+from codec.errors import optional_packages
+from codec.evaluation.mel import MEL_BANDS, MEL_WINDOWS, mel_filterbank, stft
 from codec.io.audio import Samples
-from codec.quality.mel import MEL_BANDS, MEL_WINDOWS, mel_filterbank, stft
+
+with optional_packages("evaluation", "evaluate"):
+    from pystoi import stoi
 
 Floats = npt.NDArray[np.float64]
 Histogram = npt.NDArray[np.int64]

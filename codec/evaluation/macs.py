@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
-from torch.utils.flop_counter import FlopCounterMode
+from codec.errors import optional_packages
 
-from codec.network.model import Codec
+with optional_packages("counting operations", "evaluate"):
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from codec.network.model import Codec
 
 
 def multiply_accumulates(codec: Codec) -> dict[str, float]:

@@ -17,20 +17,23 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from matplotlib.figure import Figure
 
 from codec.bitrate import ceil_div
 from codec.corpus.index import Clip
 from codec.corpus.workers import OPENING_SECONDS, Recordings
 from codec.engines.base import Engine
-from codec.engines.torch import tensor_model
-from codec.errors import CodecError
+from codec.errors import CodecError, optional_packages
+from codec.evaluation.evaluate import Measured, codebook_counts, measure
+from codec.evaluation.metrics import Histogram, bitrate_efficiency, perplexity
 from codec.io.audio import Samples
 from codec.io.outputs import write_atomically
-from codec.quality.evaluate import Measured, codebook_counts, measure
-from codec.quality.metrics import Histogram, bitrate_efficiency, perplexity
 from codec.registry import Model, as_engine
+
+with optional_packages("inspection", "evaluate"):
+    import torch
+    from matplotlib.figure import Figure
+
+    from codec.engines.torch import tensor_model
 
 Floats = npt.NDArray[np.float32]
 
