@@ -73,8 +73,7 @@ from codec.errors import CodecError, FormatError
 from codec.evaluation.metrics import SILENCE, mel_distance, rms, short_time_intelligibility
 from codec.evaluation.naturalness import can_rate_naturalness, plcmos
 from codec.format.container import Gap, Header
-from codec.format.reading import read_packets
-from codec.format.summary import StreamSummary
+from codec.format.reading import read_streams
 from codec.io.outputs import atomic_output
 from codec.model_folder import DEFAULT_MODEL
 from codec.registry import load_engine
@@ -390,9 +389,11 @@ def decode_damaged(ours: Aecodec, header: Header, data: bytes) -> tuple[np.ndarr
     Returns:
         ``[N]`` float32, or None if nothing can be decoded; and the share of lost packets.
     """
-    decoder, summary, pieces = StreamDecoder(ours.engine, header), StreamSummary(header), []
+    decoder, pieces = StreamDecoder(ours.engine, header), []
+    stream = next(read_streams(io.BytesIO(header.to_bytes() + data)))
+    summary = stream.summary
     try:
-        for item in read_packets(io.BytesIO(data), summary):
+        for item in (item for batch in stream.batches for item in batch):
             if isinstance(item, Gap):
                 pieces.append(decoder.lost(item.num_packets))
             else:
