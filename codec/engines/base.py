@@ -14,12 +14,12 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from codec.arrays import Codes, Latents, Samples
 from codec.bitrate import FrameRates, ceil_div
 from codec.entropy.context import ContextModel
 from codec.entropy.context_file import StoredContext
 from codec.entropy.search import CodeTables
 from codec.errors import ModelError
-from codec.io.audio import Samples
 
 State: TypeAlias = Any
 """What an engine remembers between two steps of one session.
@@ -28,9 +28,6 @@ A value that only its engine understands: steps take one and return a new one, a
 the one they were given. So a session can be copied, rewound and continued from any point.
 """
 
-Codes: TypeAlias = npt.NDArray[np.int64]
-"""Codes ``[C, K, T]``: channel, codebook, frame. In streams of variable bitrate those of a frame's
-upper codebooks may be absent: `codec.entropy.context.NO_CODE`."""
 
 Errors: TypeAlias = npt.NDArray[np.float32]
 """Mean squares ``[C, K, T]`` of what each codebook leaves of a frame's latent."""
@@ -47,7 +44,7 @@ class Analysis(NamedTuple):
 
     codes: Codes
     errors: Errors
-    latent: npt.NDArray[np.float32]
+    latent: Latents
 
 
 Embedding: TypeAlias = npt.NDArray[np.float32]

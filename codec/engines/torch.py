@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from codec.arrays import Codes, Samples
 from codec.config import CodecConfig
-from codec.engines.base import Analysis, Codes, Engine, EngineInfo
+from codec.engines.base import Analysis, Engine, EngineInfo
 from codec.entropy.context import NO_CODE, ContextModel
 from codec.entropy.context_file import StoredContext
 from codec.entropy.search import CodeTables
 from codec.errors import ModelError
-from codec.io.audio import Samples
 from codec.network.layers import State as NetworkState
 from codec.network.model import Codec
 from codec.network.vq import ResidualVectorQuantizer

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from codec.arrays import Histogram, Samples
 from codec.bitrate import Bitrate, FrameRates, ceil_div
 from codec.corpus.workers import OPENING_SECONDS, Recordings
 from codec.engines.base import Engine, decode, encode
 from codec.evaluation.harmonics import harmonic_contrast
 from codec.evaluation.metrics import (
-    Histogram,
     bitrate_efficiency,
     count_codes,
     level,
@@ -27,7 +27,6 @@ from codec.evaluation.metrics import (
 from codec.evaluation.naturalness import rate_naturalness
 from codec.evaluation.speaker import can_compare_speakers, speaker_similarity
 from codec.format.bitpack import packed_size
-from codec.io.audio import Samples
 from codec.registry import Model, as_engine
 
 ALL_CLASSES = "(all)"

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import soxr
 
+from codec.arrays import Samples
 from codec.engines.runtime import onnxruntime  # before speechmos imports it
 from codec.errors import optional_packages
 from codec.evaluation.metrics import SILENCE, rms
-from codec.io.audio import Samples
 
 MOS_RATE = 16_000
 """Sampling rate of both networks, in Hz."""

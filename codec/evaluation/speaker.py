@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import soxr
 
+from codec.arrays import Samples
 from codec.errors import MissingPackageError, optional_packages
 from codec.evaluation.metrics import SILENCE, rms
-from codec.io.audio import Samples
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from codec.arrays import Histogram
 from codec.evaluation.evaluate import typical_codebook_counts
 from codec.evaluation.metrics import (
-    Histogram,
     bitrate_efficiency,
     count_codes,
     mel_distance,

@@ -7,18 +7,15 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from codec.arrays import Codes, StoredCodes
 from codec.bitrate import ceil_div
 from codec.corpus.sources import shortened
-from codec.engines.base import Codes, EngineInfo
+from codec.engines.base import EngineInfo
 from codec.errors import FormatError
 
 FORMAT = 1
 """Version of the shards and of their manifest."""
-
-Frames = npt.NDArray[np.uint16]
-"""Codes as they are stored, ``[T, K]``: frame, codebook."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +130,7 @@ class Tokens:
     kind: TokenFormat
     id: str
     path: str
-    frames: Frames
+    frames: StoredCodes
     original_samples: int
     original_sample_rate: int
     columns: dict[str, Any] = field(default_factory=dict)

@@ -13,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from codec.arguments import check_path
+from codec.arrays import StoredCodes
 from codec.corpus.extras import import_pyarrow
 from codec.corpus.parquet import read_rows
 from codec.corpus.shards import ARCHIVE_FAULTS, member_fault, members
 from codec.corpus.sources import shortened
 from codec.corpus.tokens.folder import check_regular, file_digest, shard_names
-from codec.corpus.tokens.format import Frames, TokenFormat, Tokens
+from codec.corpus.tokens.format import TokenFormat, Tokens
 from codec.corpus.tokens.naming import MANIFEST
 from codec.entropy.payload import PayloadDecoder
 from codec.errors import CodecError, FormatError
@@ -192,7 +193,7 @@ def _read_stream(stream: StoredStream, path: Path, name: str) -> Tokens:
     if header.channels != 1:
         raise FormatError(f"{path} has {header.channels} channels: tokens are of mono audio")
     decoder = PayloadDecoder(header, context_for(header))
-    pieces: list[Frames] = []
+    pieces: list[StoredCodes] = []
     skipped = 0  # bytes between packets, even if no packet is missing
     for item in (item for batch in stream.batches for item in together(batch, len(batch))):
         if isinstance(item, Gap):

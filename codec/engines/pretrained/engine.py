@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from codec.engines.base import Codes, EngineInfo, State
-from codec.io.audio import Samples
+from codec.arrays import Codes, Samples
+from codec.engines.base import EngineInfo, State
 
 
 class Shape(NamedTuple):

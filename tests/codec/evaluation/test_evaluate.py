@@ -16,13 +16,13 @@ import soundfile
 import torch
 from click.testing import CliRunner
 
+from codec.arrays import Samples
 from codec.cli import main
 from codec.corpus.workers import Recordings
 from codec.errors import AudioError, ConfigError
 from codec.evaluation import metrics
 from codec.evaluation.evaluate import ALL_CLASSES, compare, evaluate
 from codec.evaluation.naturalness import can_rate_naturalness
-from codec.io.audio import Samples
 from codec.network.model import Codec
 from tests.conftest import sound
 

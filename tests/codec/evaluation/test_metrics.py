@@ -9,6 +9,7 @@ import pytest
 import soundfile
 import torch
 
+from codec.arrays import Samples
 from codec.evaluation.mel import MEL_BANDS, MEL_WINDOWS, mel_filterbank, stft
 from codec.evaluation.metrics import (
     bitrate_efficiency,
@@ -19,7 +20,6 @@ from codec.evaluation.metrics import (
     short_time_intelligibility,
     si_sdr,
 )
-from codec.io.audio import Samples
 from tests.conftest import RECORDING, sound
 
 

@@ -10,10 +10,10 @@ import pytest
 import soundfile
 import torch
 
+from codec.arrays import Samples
 from codec.errors import MissingPackageError
 from codec.evaluation import speaker
 from codec.evaluation.speaker import can_compare_speakers, embed_voice, speaker_similarity
-from codec.io.audio import Samples
 from tests.conftest import RECORDING, sound
 
 RATE = 24_000
