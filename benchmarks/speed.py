@@ -48,11 +48,11 @@ from benchmarks.shared.tables import markdown_table
 from codec.engines.base import Engine, JoinsSessions
 from codec.engines.names import ENGINES
 from codec.errors import CodecError
-from codec.evaluation.macs import macs_per_frame
 from codec.files import PACKET_SECONDS
 from codec.model_folder import DEFAULT_MODEL, find_model, has_graphs
 from codec.registry import load_engine
 from codec.stream import StreamDecoder, StreamEncoder
+from train.report.macs import macs_per_frame
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PUSHES_MS = (20, 40, 100, 1000)

@@ -14,8 +14,8 @@ from tests.conftest import REPOSITORY
 
 # Each room may import from itself and from the rooms before it.
 ROOMS = """
-codec.errors codec.arguments codec.arrays codec.hub codec.settings codec.bitrate codec.config codec.io
-codec.highpass
+codec.errors codec.arguments codec.arrays codec.hub codec.settings codec.bitrate codec.config
+codec.io codec.highpass
 codec.format codec.model_folder codec.entropy codec.network codec.engines codec.registry codec.rate
 codec.stream codec.calls codec.files codec.packets codec.edit codec.corpus codec.evaluation
 codec.cli

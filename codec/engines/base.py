@@ -28,7 +28,6 @@ A value that only its engine understands: steps take one and return a new one, a
 the one they were given. So a session can be copied, rewound and continued from any point.
 """
 
-
 Errors: TypeAlias = npt.NDArray[np.float32]
 """Mean squares ``[C, K, T]`` of what each codebook leaves of a frame's latent."""
 
@@ -45,10 +44,6 @@ class Analysis(NamedTuple):
     codes: Codes
     errors: Errors
     latent: Latents
-
-
-Embedding: TypeAlias = npt.NDArray[np.float32]
-"""Continuous latents ``[C, E, T]``, which models without codes have in their place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +172,7 @@ class Engine(Protocol):
 
         Returns:
             Codes ``[C, K, T]``, and the state for the next step. A model without codes returns
-            its `Embedding` in their place.
+            its `Latents` ``[C, E, T]`` in their place.
         """
         ...
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from codec.bitrate import format_bitrate
 from codec.config import CodecConfig
 from codec.corpus.index import Index
-from codec.evaluation.macs import multiply_accumulates
 from codec.network.model import Codec
 from train.recipe.loading import to_toml
 from train.recipe.sections import TrainConfig
+from train.report.macs import multiply_accumulates
 
 
 def describe(recipe: TrainConfig, index: Index | None = None) -> str:

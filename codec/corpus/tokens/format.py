@@ -208,16 +208,17 @@ class Tokens:
         return tokens
 
 
-COLUMNS = (
-    "id",
-    "path",
-    "codes",
-    "num_frames",
-    "num_codebooks",
-    "duration_seconds",
-    "sample_rate",
-    "model",
-    "fingerprint",
-)
+COLUMNS = {
+    "id": "string",
+    "path": "string",
+    "codes": "uint16",  # a list of them
+    "num_frames": "int32",
+    "num_codebooks": "int32",
+    "duration_seconds": "float64",
+    "sample_rate": "int32",
+    "model": "string",
+    "fingerprint": "string",
+}
+"""Our columns, with Arrow's names of their types."""
 # Columns of a manifest that have the name of one of ours are kept under another.
 SAFE = {name: f"source_{name}" for name in COLUMNS}

@@ -14,7 +14,7 @@ import numpy as np
 from codec.bitrate import ceil_div
 from codec.corpus.extras import import_pyarrow
 from codec.corpus.sources import Recording
-from codec.corpus.tokens.format import SAFE, TokenFormat, Tokens
+from codec.corpus.tokens.format import COLUMNS, SAFE, TokenFormat, Tokens
 from codec.corpus.tokens.naming import FileNames
 from codec.engines.base import EngineInfo
 from codec.files import packet_length
@@ -42,17 +42,8 @@ class ParquetLayout:
     def __init__(self, kind: TokenFormat, recordings: Sequence[Recording]) -> None:
         self._pa = pa = import_pyarrow()
         self._mixed: set[str] = set()
-        fields = [
-            ("id", pa.string()),
-            ("path", pa.string()),
-            ("codes", pa.list_(pa.uint16())),
-            ("num_frames", pa.int32()),
-            ("num_codebooks", pa.int32()),
-            ("duration_seconds", pa.float64()),
-            ("sample_rate", pa.int32()),
-            ("model", pa.string()),
-            ("fingerprint", pa.string()),
-        ]
+        fields = [(name, pa.type_for_alias(kept)) for name, kept in COLUMNS.items()]
+        fields = [(name, pa.list_(kept) if name == "codes" else kept) for name, kept in fields]
         names = dict.fromkeys(name for recording in recordings for name in recording.columns)
         for name in names:
             column = SAFE.get(name, name)

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from codec.errors import optional_packages
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-with optional_packages("counting operations", "evaluate"):
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from codec.network.model import Codec
+from codec.network.model import Codec
 
 
 def multiply_accumulates(codec: Codec) -> dict[str, float]:
