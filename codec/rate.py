@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 
 from codec.arguments import check_number
+from codec.arrays import Samples
 from codec.engines.base import Engine
 from codec.entropy.allocation import ConstantQuality, Floats, gains, heard, threshold
 from codec.errors import CodecError
-from codec.io.audio import Samples
 
 HIGHEST_QUALITY = 10.0
 

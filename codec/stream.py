@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codec.arguments import check_flag, check_type, check_whole
+from codec.arrays import Codes, Samples
 from codec.bitrate import Bitrate, ceil_div, checked_bitrate, format_bitrate
 from codec.engines.base import Engine, State
 from codec.entropy.allocation import (
@@ -48,10 +49,8 @@ from codec.format.container import (
     Header,
     Packet,
 )
-from codec.format.payload import Codes
 from codec.format.reading import TOGETHER_SECONDS
 from codec.highpass import FilteredFrames
-from codec.io.audio import Samples
 from codec.model_folder import DEFAULT_MODEL
 from codec.registry import ModelLike, as_model, model_for
 

@@ -12,6 +12,7 @@ import numpy as np
 import soundfile
 
 from benchmarks.contenders.base import Contender, Encoded
+from codec.arrays import Samples
 from codec.bitrate import Bitrate
 from codec.engines.names import Backend
 from codec.entropy.payload import earlier_counts
@@ -19,7 +20,6 @@ from codec.entropy.redundancy import MAX_FRAMES, Redundancy
 from codec.files import encode_file, packet_length
 from codec.format.container import Header, Packet
 from codec.format.reading import open_codes, read_streams
-from codec.io.audio import Samples
 from codec.model_folder import DEFAULT_MODEL, count_parameters, find_model
 from codec.registry import load_model
 from codec.stream import StreamDecoder, StreamEncoder

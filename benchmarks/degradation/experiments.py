@@ -15,10 +15,10 @@ from benchmarks.degradation.packet_loss import MEAN_BURSTS, packet_loss, strata_
 from benchmarks.degradation.patterns import flip_bits
 from benchmarks.degradation.subject import Subject, Trial
 from codec.errors import FormatError
+from codec.evaluation.metrics import rms
 from codec.format.container import Gap, Header
 from codec.format.reading import read_packets
 from codec.format.summary import StreamSummary
-from codec.quality.metrics import rms
 from codec.stream import StreamDecoder
 
 SHOWN = ("pesq_wb", "stoi", "si_sdr", "mel")

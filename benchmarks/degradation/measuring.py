@@ -22,9 +22,9 @@ from benchmarks.shared.processes import run_in_processes
 from benchmarks.shared.recordings import Recording
 from benchmarks.shared.resampling import resample
 from codec.errors import CodecError
+from codec.evaluation.metrics import SILENCE, mel_distance, rms, short_time_intelligibility
+from codec.evaluation.naturalness import can_rate_naturalness, plcmos
 from codec.io.outputs import atomic_output
-from codec.quality.metrics import SILENCE, mel_distance, rms, short_time_intelligibility
-from codec.quality.naturalness import can_rate_naturalness, plcmos
 from codec.registry import load_model
 
 SI_SDR_FLOOR = -20.0

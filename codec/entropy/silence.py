@@ -15,10 +15,10 @@ from collections import deque
 
 import numpy as np
 
+from codec.arrays import Samples
 from codec.bitrate import ceil_div
 from codec.entropy.context import Integers
 from codec.entropy.pauses import PauseDetector, noise_order
-from codec.io.audio import Samples
 
 NOISE_FRAMES = 8
 """Frames in a packet of comfort noise: 160 ms at 50 frames per second."""

@@ -22,8 +22,8 @@ from benchmarks.degradation.subject import Subject
 from benchmarks.shared.recordings import Recording
 from codec.entropy.redundancy import Redundancy
 from codec.errors import CodecError
+from codec.evaluation.metrics import rms
 from codec.format.container import Packet
-from codec.quality.metrics import rms
 from codec.stream import StreamEncoder
 from tests.conftest import RECORDING, sound
 

@@ -27,10 +27,10 @@ from codec.corpus.index import scan
 from codec.engines import base
 from codec.engines.onnx import OnnxEngine
 from codec.errors import CodecError, ConfigError, ModelError
+from codec.evaluation.metrics import si_sdr
 from codec.files import decode_file, encode_file
 from codec.model_folder import has_graphs
 from codec.network.weights import load_codec, save_codec
-from codec.quality.metrics import si_sdr
 from tests.conftest import LADDER, RECORDING, REPOSITORY, sound
 from train.objective.objective import Objective
 from train.recipe.loading import load_recipe, to_toml

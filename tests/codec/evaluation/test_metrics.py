@@ -9,9 +9,9 @@ import pytest
 import soundfile
 import torch
 
-from codec.io.audio import Samples
-from codec.quality.mel import MEL_BANDS, MEL_WINDOWS, mel_filterbank, stft
-from codec.quality.metrics import (
+from codec.arrays import Samples
+from codec.evaluation.mel import MEL_BANDS, MEL_WINDOWS, mel_filterbank, stft
+from codec.evaluation.metrics import (
     bitrate_efficiency,
     count_codes,
     level,

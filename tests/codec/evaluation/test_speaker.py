@@ -10,9 +10,10 @@ import pytest
 import soundfile
 import torch
 
-from codec.io.audio import Samples
-from codec.quality import speaker
-from codec.quality.speaker import can_compare_speakers, embed_voice, speaker_similarity
+from codec.arrays import Samples
+from codec.errors import MissingPackageError
+from codec.evaluation import speaker
+from codec.evaluation.speaker import can_compare_speakers, embed_voice, speaker_similarity
 from tests.conftest import RECORDING, sound
 
 RATE = 24_000
@@ -69,7 +70,7 @@ def test_missing_weights_name_the_package(speech: Samples, monkeypatch: pytest.M
     monkeypatch.setattr(speaker, "_weights_file", lambda: None)
     speaker._encoder.cache_clear()
     assert not can_compare_speakers()
-    with pytest.raises(FileNotFoundError, match="pip install --no-deps resemblyzer"):
+    with pytest.raises(MissingPackageError, match="pip install --no-deps resemblyzer"):
         speaker_similarity(speech, speech, RATE)
 
 

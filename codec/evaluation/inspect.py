@@ -16,23 +16,24 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-import torch
-from matplotlib.figure import Figure
 
+from codec.arrays import Floats, Histogram, Latents, Samples
 from codec.bitrate import ceil_div
 from codec.corpus.index import Clip
 from codec.corpus.workers import OPENING_SECONDS, Recordings
 from codec.engines.base import Engine
-from codec.engines.torch import tensor_model
-from codec.errors import CodecError
-from codec.io.audio import Samples
+from codec.errors import CodecError, optional_packages
+from codec.evaluation.evaluate import Measured, codebook_counts, measure
+from codec.evaluation.metrics import bitrate_efficiency, perplexity
 from codec.io.outputs import write_atomically
-from codec.quality.evaluate import Measured, codebook_counts, measure
-from codec.quality.metrics import Histogram, bitrate_efficiency, perplexity
 from codec.registry import ModelLike, as_model, load_model
 
-Floats = npt.NDArray[np.float32]
+with optional_packages("inspection", "evaluate"):
+    import torch
+    from matplotlib.figure import Figure
+
+    from codec.engines.torch import tensor_model
+
 
 CODEBOOKS, LATENTS, ERRORS, LIST = "codebooks.png", "latents.png", "errors.png", "errors.csv"
 
@@ -61,7 +62,7 @@ class Inspected:
 
     clip: Clip
     measured: Measured
-    embedding: Floats
+    embedding: Latents
 
     @property
     def error(self) -> float:
@@ -135,7 +136,7 @@ def inspect(
     return [out / name for name in names]
 
 
-def examine(engine: Engine, original: Samples, *, max_frames: int) -> tuple[Measured, Floats]:
+def examine(engine: Engine, original: Samples, *, max_frames: int) -> tuple[Measured, Latents]:
     """Measure one recording at the highest bitrate and embed it.
 
     Args:
@@ -154,7 +155,7 @@ def examine(engine: Engine, original: Samples, *, max_frames: int) -> tuple[Meas
     return measured, frames[::step].copy()  # a view would keep all frames in memory
 
 
-def principal_components(frames: Floats, count: int = 2) -> tuple[Floats, npt.NDArray[np.float64]]:
+def principal_components(frames: Latents, count: int = 2) -> tuple[Latents, Floats]:
     """Principal component analysis.
 
     Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,14 @@ import soundfile
 import torch
 from click.testing import CliRunner
 
+from codec.arrays import Samples
 from codec.cli import main
 from codec.corpus.workers import Recordings
 from codec.errors import AudioError, ConfigError
-from codec.io.audio import Samples
+from codec.evaluation import metrics
+from codec.evaluation.evaluate import ALL_CLASSES, compare, evaluate
+from codec.evaluation.naturalness import can_rate_naturalness
 from codec.network.model import Codec
-from codec.quality import metrics
-from codec.quality.evaluate import ALL_CLASSES, compare, evaluate
-from codec.quality.naturalness import can_rate_naturalness
 from tests.conftest import sound
 
 RATE = 8_000
@@ -108,7 +109,7 @@ def test_the_figures_are_those_of_the_decoded_sound(lapped: Codec, folder: Path)
     assert 0 < (row.efficiency or 0) < 1
 
 
-@pytest.mark.skipif(not can_rate_naturalness(), reason='pip install "aecodec[bench]"')
+@pytest.mark.skipif(not can_rate_naturalness(), reason='pip install "aecodec[evaluate]"')
 def test_naturalness_is_measured_if_asked_for(lapped: Codec, folder: Path) -> None:
     (plain,) = evaluate(lapped, folder / "bells", [2_000]).rows
     (rated,) = evaluate(lapped, folder / "bells", [2_000], naturalness=True).rows
@@ -214,11 +215,39 @@ def test_a_missing_package_is_named_with_its_remedy(
 ) -> None:
     monkeypatch.setitem(sys.modules, "pystoi", None)
     for name in ("metrics", "evaluate", "inspect"):  # which have found it already
-        monkeypatch.delitem(sys.modules, f"codec.quality.{name}", raising=False)
+        monkeypatch.delitem(sys.modules, f"codec.evaluation.{name}", raising=False)
     for arguments in (["evaluate"], ["inspect", "--out", str(tmp_path / "out")]):
         result = CliRunner().invoke(
             main, [*arguments, str(model_folder), str(folder / "bells"), "--every", "2"]
         )
         assert result.exit_code == 1
-        assert 'pip install "aecodec[train]"' in result.stderr
+        assert 'pip install "aecodec[evaluate]"' in result.stderr
         assert len(result.stderr.splitlines()) == 1
+
+
+PLAIN_INSTALL = """
+import importlib, pkgutil, sys
+import codec.evaluation
+from codec.errors import OPTIONAL_PACKAGES, MissingPackageError
+sys.modules |= dict.fromkeys(OPTIONAL_PACKAGES)
+for module in pkgutil.iter_modules(codec.evaluation.__path__, "codec.evaluation."):
+    try:
+        importlib.import_module(module.name)
+    except MissingPackageError as error:
+        print(error)
+from codec.evaluation.mel import mel_filterbank
+try:
+    mel_filterbank(24_000, 1_024, 160)
+except MissingPackageError as error:
+    print(error)
+"""
+
+
+def test_without_its_extra_every_module_imports_or_names_it_in_one_line() -> None:
+    command = [sys.executable, "-c", PLAIN_INSTALL]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert all(line.endswith('pip install "aecodec[evaluate]"') for line in lines)
+    needed = {line.partition(" needs ")[2].partition(",")[0] for line in lines}
+    assert needed == {"librosa", "pystoi"}

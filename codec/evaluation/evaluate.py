@@ -11,15 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from codec.arrays import Histogram, Samples
 from codec.bitrate import Bitrate, ceil_div
 from codec.codes import FrameRates
 from codec.corpus.workers import OPENING_SECONDS, Recordings
 from codec.engines.base import Engine, decode, encode
-from codec.format.bitpack import packed_size
-from codec.io.audio import Samples
-from codec.quality.harmonics import harmonic_contrast
-from codec.quality.metrics import (
-    Histogram,
+from codec.evaluation.harmonics import harmonic_contrast
+from codec.evaluation.metrics import (
     bitrate_efficiency,
     count_codes,
     level,
@@ -27,8 +25,9 @@ from codec.quality.metrics import (
     short_time_intelligibility,
     si_sdr,
 )
-from codec.quality.naturalness import rate_naturalness
-from codec.quality.speaker import can_compare_speakers, speaker_similarity
+from codec.evaluation.naturalness import rate_naturalness
+from codec.evaluation.speaker import can_compare_speakers, speaker_similarity
+from codec.format.bitpack import packed_size
 from codec.registry import ModelLike, as_model
 
 ALL_CLASSES = "(all)"

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from codec.quality.naturalness import can_rate_naturalness, dnsmos, plcmos
+from codec.evaluation.naturalness import can_rate_naturalness, dnsmos, plcmos
 from tests.conftest import RECORDING, sound
 
 if not can_rate_naturalness():
-    pytest.skip('pip install "aecodec[bench]"', allow_module_level=True)
+    pytest.skip('pip install "aecodec[evaluate]"', allow_module_level=True)
 
 RATE = 24_000
 Rate = Callable[[np.ndarray, int], float | None]

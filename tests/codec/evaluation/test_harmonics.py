@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from codec.io.audio import Samples
-from codec.quality.harmonics import contrast_by_band, harmonic_contrast, voiced_parts
+from codec.arrays import Samples
+from codec.evaluation.harmonics import contrast_by_band, harmonic_contrast, voiced_parts
 from tests.conftest import RECORDING, sound
 
 RATE = 24_000

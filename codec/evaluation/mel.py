@@ -12,6 +12,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from codec.errors import optional_packages
+
 Spectrum = npt.NDArray[np.complex64]
 Filterbank = npt.NDArray[np.float32]
 
@@ -38,7 +40,8 @@ def stft(audio: npt.ArrayLike, window: int, *, center: bool = True) -> Spectrum:
         >>> stft(np.zeros(4_096), 1_024).shape
         (513, 17)
     """
-    import librosa
+    with optional_packages("evaluation", "evaluate"):
+        import librosa
 
     samples = np.asarray(audio, np.float32)
     samples = np.pad(samples, (0, max(0, window - len(samples))))
@@ -65,7 +68,8 @@ def mel_filterbank(
         >>> mel_filterbank(24_000, 1_024, 160).shape
         (160, 513)
     """
-    import librosa
+    with optional_packages("evaluation", "evaluate"):
+        import librosa
 
     with warnings.catch_warnings():
         # At high sampling rates the lowest bands fall between two bins. Their filters are empty,

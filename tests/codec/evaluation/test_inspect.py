@@ -14,13 +14,13 @@ from click.testing import CliRunner
 from codec.cli import main
 from codec.engines.torch import TorchEngine
 from codec.errors import CodecError
-from codec.network.model import Codec
-from codec.quality.inspect import (
+from codec.evaluation.inspect import (
     class_colours,
     examine,
     inspect,
     principal_components,
 )
+from codec.network.model import Codec
 from tests.conftest import LAPPED, REPOSITORY, make_codec, sound
 
 

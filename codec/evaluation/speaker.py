@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import soxr
 
-from codec.io.audio import Samples
-from codec.quality.metrics import SILENCE, rms
+from codec.arrays import Samples
+from codec.errors import MissingPackageError, optional_packages
+from codec.evaluation.metrics import SILENCE, rms
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -53,7 +54,7 @@ def speaker_similarity(decoded: Samples, original: Samples, sample_rate: int) ->
         At most 1, higher is better; None for silence or for less than 1.6 s.
 
     Raises:
-        FileNotFoundError: ``resemblyzer`` is not installed.
+        MissingPackageError: ``resemblyzer`` is not installed.
     """
     if min(len(decoded), len(original)) < VOICE_FRAMES * HOP / VOICE_RATE * sample_rate:
         return None
@@ -65,8 +66,9 @@ def speaker_similarity(decoded: Samples, original: Samples, sample_rate: int) ->
 
 def embed_voice(audio: Samples, sample_rate: int) -> Samples:
     """Embedding of a voice ``[256]`` of unit length, from samples ``[N]`` of at least 1.6 s."""
-    import librosa
-    import torch
+    with optional_packages("speaker similarity", "evaluate"):
+        import librosa
+        import torch
 
     audio = soxr.resample(audio, sample_rate, VOICE_RATE)
     audio = audio * np.float32(VOICE_LEVEL / rms(audio))
@@ -100,8 +102,9 @@ def _encoder() -> nn.Module:
 
     path = _weights_file()
     if path is None:
-        raise FileNotFoundError(
-            "speaker similarity needs weights: pip install --no-deps resemblyzer"
+        raise MissingPackageError(
+            "speaker similarity needs the weights of resemblyzer, which is not installed: "
+            "pip install --no-deps resemblyzer"
         )
     weights = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
     encoder = VoiceEncoder()

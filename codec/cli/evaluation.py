@@ -32,7 +32,7 @@ EVERY = click.option("--every", type=click.IntRange(1), default=1, help="Take ev
     "--naturalness/--no-naturalness",
     default=True,
     help="Measure DNSMOS, PLCMOS and the similarity of speakers too, which takes most of the time, "
-    "if their packages are installed (the extra aecodec[bench]; resemblyzer). [yes]",
+    "if their packages are installed (speechmos, resemblyzer). [yes]",
 )
 @ENGINE
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write JSON as well.")
@@ -58,8 +58,8 @@ def evaluate(
     convert = BitrateType().convert
     wanted = [convert(each, None, None) for each in bitrates.split(",")] if bitrates else None
     log_to_stderr()
-    with clear_errors(), optional_packages("evaluation", "train"):
-        from codec.quality.evaluate import evaluate as measure
+    with clear_errors(), optional_packages("evaluation", "evaluate"):
+        from codec.evaluation.evaluate import evaluate as measure
         from codec.registry import load_model
 
         if json_path is not None:
@@ -93,8 +93,8 @@ def inspect(model: str, folder: Path, out: Path, seconds: float, every: int, for
     file, the worst first.
     """
     log_to_stderr()
-    with clear_errors(), optional_packages("inspection", "train"):
-        from codec.quality.inspect import inspect as draw
+    with clear_errors(), optional_packages("inspection", "evaluate"):
+        from codec.evaluation.inspect import inspect as draw
         from codec.registry import load_model
 
         written = draw(

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pystoi import stoi
 
-from codec.io.audio import Samples
-from codec.quality.mel import MEL_BANDS, MEL_WINDOWS, mel_filterbank, stft
+from codec.arrays import Floats, Histogram, Samples
+from codec.errors import optional_packages
+from codec.evaluation.mel import MEL_BANDS, MEL_WINDOWS, mel_filterbank, stft
 
-Floats = npt.NDArray[np.float64]
-Histogram = npt.NDArray[np.int64]
+with optional_packages("evaluation", "evaluate"):
+    from pystoi import stoi
+
 
 SILENCE = 1e-6
 """RMS below which a signal counts as silence."""

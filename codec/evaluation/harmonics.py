@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 
-from codec.io.audio import Samples
+from codec.arrays import Floats, Samples
 
 HARMONIC_BANDS_HZ = ((0, 1500), (1500, 4000), (4000, 8000))
 """Bands of `harmonic_contrast`: above the first limit, up to the second."""
@@ -107,7 +106,7 @@ def voiced_parts(audio: Samples, sample_rate: int) -> Iterator[tuple[slice, floa
             yield slice(begin, end), sample_rate / period
 
 
-def contrast_by_band(frame: Samples, pitch: float, sample_rate: int) -> npt.NDArray[np.float64]:
+def contrast_by_band(frame: Samples, pitch: float, sample_rate: int) -> Floats:
     """Contrast of the harmonics of one frame in dB, per band; NaN in bands without harmonics.
 
     Args:
@@ -132,7 +131,7 @@ def contrast_by_band(frame: Samples, pitch: float, sample_rate: int) -> npt.NDAr
     return np.array(found)
 
 
-def _autocorrelation(audio: Samples, size: int) -> npt.NDArray[np.float64]:
+def _autocorrelation(audio: Samples, size: int) -> Floats:
     """Normalised correlation of the first ``size`` samples with those ``lag`` later, by lag."""
     audio = audio - audio.mean(dtype=np.float64)
     num_lags = len(audio) - size + 1
@@ -145,7 +144,7 @@ def _autocorrelation(audio: Samples, size: int) -> npt.NDArray[np.float64]:
     return np.asarray(products / scale)
 
 
-def _peak_offset(around: npt.NDArray[np.float64]) -> float:
+def _peak_offset(around: Floats) -> float:
     """Place of the maximum of the parabola through three values, relative to the middle one."""
     if len(around) < 3:  # at the end of the range
         return 0.0
@@ -154,5 +153,5 @@ def _peak_offset(around: npt.NDArray[np.float64]) -> float:
     return 0.0 if curvature >= 0 else float(0.5 * (before - after) / curvature)
 
 
-def _mean(values: npt.NDArray[np.float64]) -> float | None:
+def _mean(values: Floats) -> float | None:
     return float(values.mean()) if len(values) >= MIN_FRAMES else None

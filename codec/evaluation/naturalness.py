@@ -2,7 +2,7 @@
 
 A codec can be tuned until metrics that compare with the original are high and the result still
 sounds rough. These two are neural networks that were trained on the ratings of listeners. They come
-with their weights in the package ``speechmos`` (``pip install "aecodec[bench]"``). They do not
+with their weights in the package ``speechmos`` (``pip install "aecodec[evaluate]"``). They do not
 notice if a word or the speaker has changed, so show them next to metrics that compare.
 """
 
@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import soxr
 
+from codec.arrays import Samples
 from codec.engines.runtime import onnxruntime  # before speechmos imports it
-from codec.io.audio import Samples
-from codec.quality.metrics import SILENCE, rms
+from codec.errors import optional_packages
+from codec.evaluation.metrics import SILENCE, rms
 
 MOS_RATE = 16_000
 """Sampling rate of both networks, in Hz."""
@@ -127,8 +128,9 @@ def _at_mos_rate(audio: Samples, sample_rate: int) -> Samples | None:
 
 @cache
 def _dnsmos() -> Any:
-    import speechmos
-    from speechmos.dnsmos import DNSMOS
+    with optional_packages("DNSMOS", "evaluate"):
+        import speechmos
+        from speechmos.dnsmos import DNSMOS
 
     weights = Path(speechmos.__path__[0]) / "dnsmos_models"
     files = [str(weights / name) for name in ("sig_bak_ovr.onnx", "model_v8.onnx")]
@@ -139,7 +141,8 @@ def _dnsmos() -> Any:
 
 @cache
 def _plcmos() -> Any:
-    from speechmos.plcmos import PLCMOS
+    with optional_packages("PLCMOS", "evaluate"):
+        from speechmos.plcmos import PLCMOS
 
     network = PLCMOS()
     network.session = _on_one_thread(network.model_path)
