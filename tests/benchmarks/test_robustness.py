@@ -275,12 +275,14 @@ def test_a_quick_run_writes_means_of_what_it_measured(
         shutil.copy(RECORDING, tmp_path / name)
     out = tmp_path / "out"
     words = f"--quick --seconds 1.5 --jobs 2 --data {tmp_path} --model {model_folder} --out {out}"
-    robustness.main(words.split())
+    # Those in bursts differ in a number, and measuring takes long.
+    chosen = [name for name in experiments.EXPERIMENTS if name not in ("bursts_1", "bursts_4")]
+    robustness.main([*words.split(), "--only", *chosen])
     figures = json.loads((out / "robustness.json").read_text("utf-8"))
     assert capsys.readouterr().out.strip() == figures["markdown"].strip()
     assert figures["noise"] == "pink noise"
     assert list(figures["files"]) == ["speech_a.flac", "speech_b.flac"]
-    assert {row["experiment"] for row in figures["summary"]} == set(experiments.EXPERIMENTS)
+    assert {row["experiment"] for row in figures["summary"]} == set(chosen)
     for point in figures["summary"]:
         key = ("experiment", "series", "condition")
         rows = [row for row in figures["rows"] if all(row[name] == point[name] for name in key)]
@@ -294,7 +296,7 @@ def test_a_quick_run_writes_means_of_what_it_measured(
         row["facts"]["payload"] for row in figures["summary"] if row["series"] == "aecodec 6"
     }
     assert ours == pytest.approx(4.8)  # kbit/s: 20 bits, all of this model's, in whole bytes
-    assert len(figures["plots"]) == len(experiments.EXPERIMENTS)
+    assert len(figures["plots"]) == len(chosen)
     for plot in figures["plots"]:
         picture = out / plot
         assert picture.stat().st_size > 10_000
