@@ -93,7 +93,7 @@ def test_the_commands_of_the_readme_and_of_training_run(
         "PYTHONPATH": str(REPOSITORY),
     }
     monkeypatch.chdir(workspace)
-    lines = commands("README.md", "docs/training.md")
+    lines = commands("README.md", "docs/training.md", "docs/gallery.md")
     assert len(lines) >= 14
     assert sum(map(needs_shell, lines)) >= 2
     for line in lines:
@@ -157,6 +157,7 @@ def test_the_commands_of_all_documents_run() -> None:
     with_commands = {document for document in DOCUMENTS if blocks(document, "bash")}
     assert with_commands - {"benchmarks/RESULTS.md"} == {
         "README.md",
+        "docs/gallery.md",
         "docs/index.md",
         "docs/tokens.md",
         "docs/training.md",
