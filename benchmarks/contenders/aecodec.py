@@ -10,7 +10,6 @@ from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 import soundfile
-from codec.stream import StreamDecoder, StreamEncoder
 
 from benchmarks.contenders.base import Contender, Encoded
 from codec.bitrate import Bitrate
@@ -23,6 +22,9 @@ from codec.io.audio import Samples
 from codec.model_folder import DEFAULT_MODEL, count_parameters, find_model
 from codec.rate.redundancy import Redundancy
 from codec.registry import load_model
+from codec.session.decoder import StreamDecoder
+from codec.session.encoder import StreamEncoder
+from codec.session.packing import Packing
 
 
 class Stream(NamedTuple):
@@ -115,10 +117,11 @@ class Aecodec(Contender):
             return self._encode_file(audio, exact)
         encoder = StreamEncoder(
             self.loaded,
+            packing=Packing.live(
+                frames_per_packet or packet_length(spec, exact, 1), redundancy=redundancy
+            ),
             bitrate=exact,
-            frames_per_packet=frames_per_packet or packet_length(spec, exact, 1),
             entropy_coding=self.coded,
-            redundancy=redundancy,
         )
         packets = encoder.push(audio[None]) + encoder.finish()
         content = Stream(encoder.header, [packet.to_bytes() for packet in packets])
@@ -143,7 +146,7 @@ class Aecodec(Contender):
 
     def decode(self, encoded: Encoded) -> np.ndarray:
         header, packets = encoded.content
-        decoder = StreamDecoder(self.loaded, header)
+        decoder = StreamDecoder(header, self.loaded)
         return _joined([decoder.push_all([Packet.from_bytes(packet) for packet in packets])])
 
     def decode_with_losses(self, encoded: Encoded, lost: np.ndarray) -> np.ndarray:
@@ -159,7 +162,7 @@ class Aecodec(Contender):
             ``[N]`` float32 at `sample_rate`.
         """
         header, packets = encoded.content
-        decoder = StreamDecoder(self.loaded, header)
+        decoder = StreamDecoder(header, self.loaded)
         received = [
             None if is_lost else Packet.from_bytes(packet)
             for packet, is_lost in zip(packets, lost, strict=False)
