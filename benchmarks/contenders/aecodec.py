@@ -15,11 +15,12 @@ from benchmarks.contenders.base import Contender, Encoded
 from codec.bitrate import Bitrate
 from codec.engines.names import Backend
 from codec.entropy.payload import MAX_FRAMES, earlier_counts
-from codec.files import encode_file, packet_length
+from codec.files import encode_file
 from codec.format.container import Header, Packet
 from codec.format.reading import open_codes, read_streams
 from codec.io.audio import Samples
 from codec.model_folder import DEFAULT_MODEL, count_parameters, find_model
+from codec.rate.modes import Constant
 from codec.rate.redundancy import Redundancy
 from codec.registry import load_model
 from codec.session.decoder import StreamDecoder
@@ -112,17 +113,14 @@ class Aecodec(Contender):
         """
         spec = self.loaded.spec
         # By its place in the list: a bitrate that is not an integer was rounded down there.
-        exact = spec.bitrates[self.bitrates().index(bitrate)]
-        if self.coded and self.loaded.context is not None and frames_per_packet is None:
-            return self._encode_file(audio, exact)
-        encoder = StreamEncoder(
-            self.loaded,
-            packing=Packing.live(
-                frames_per_packet or packet_length(spec, exact, 1), redundancy=redundancy
-            ),
-            bitrate=exact,
-            entropy_coding=self.coded,
-        )
+        index = self.bitrates().index(bitrate)
+        packing = Packing.file()
+        if frames_per_packet is not None:
+            packing = Packing.live(frames_per_packet, redundancy=redundancy)
+        elif self.coded and self.loaded.context is not None:
+            return self._encode_file(audio, spec.bitrates[index])
+        rate = Constant(spec.codebook_counts[index], plain=not self.coded)
+        encoder = StreamEncoder(self.loaded, rate=rate, packing=packing)
         packets = encoder.push(audio[None]) + encoder.finish()
         content = Stream(encoder.header, [packet.to_bytes() for packet in packets])
         payload_bits = 8 * sum(len(packet.payload) for packet in packets)
