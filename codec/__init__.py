@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from codec.config import CodecConfig
     from codec.edit import concat_files, cut_file, peel_file
     from codec.engines.base import Engine
-    from codec.entropy.redundancy import Redundancy
     from codec.errors import (
         AudioError,
         CodecError,
@@ -32,13 +31,18 @@ if TYPE_CHECKING:
     from codec.format.container import Gap, Header, Packet, PacketReader, PacketWriter
     from codec.network.model import Codec
     from codec.network.weights import load_codec, save_codec
+    from codec.rate.modes import Average, Constant, FileSize, Quality
+    from codec.rate.redundancy import Redundancy
     from codec.registry import Model, load_model, model_for
-    from codec.stream import StreamDecoder, StreamEncoder
+    from codec.session.decoder import StreamDecoder
+    from codec.session.encoder import StreamEncoder
+    from codec.session.packing import Packing
 
 __version__ = "0.2.0.dev0"
 
 __all__ = [
     "AudioError",
+    "Average",
     "CallStatistics",
     "Codebook",
     "Codec",
@@ -46,7 +50,9 @@ __all__ = [
     "CodecError",
     "CodecSpec",
     "ConfigError",
+    "Constant",
     "Engine",
+    "FileSize",
     "FormatError",
     "Gap",
     "Header",
@@ -57,6 +63,8 @@ __all__ = [
     "Packet",
     "PacketReader",
     "PacketWriter",
+    "Packing",
+    "Quality",
     "Redundancy",
     "StreamDecoder",
     "StreamEncoder",
@@ -74,12 +82,15 @@ __all__ = [
 
 _MODULES = {
     "AudioError": "codec.errors",
+    "Average": "codec.rate.modes",
     "CallStatistics": "codec.calls.jitter",
     "Codec": "codec.network.model",
     "CodecConfig": "codec.config",
     "CodecError": "codec.errors",
     "ConfigError": "codec.errors",
+    "Constant": "codec.rate.modes",
     "Engine": "codec.engines.base",
+    "FileSize": "codec.rate.modes",
     "CodecSpec": "codec.codes",
     "Codebook": "codec.codes",
     "FormatError": "codec.errors",
@@ -92,9 +103,11 @@ _MODULES = {
     "Packet": "codec.format.container",
     "PacketReader": "codec.format.container",
     "PacketWriter": "codec.format.container",
-    "Redundancy": "codec.entropy.redundancy",
-    "StreamDecoder": "codec.stream",
-    "StreamEncoder": "codec.stream",
+    "Packing": "codec.session.packing",
+    "Quality": "codec.rate.modes",
+    "Redundancy": "codec.rate.redundancy",
+    "StreamDecoder": "codec.session.decoder",
+    "StreamEncoder": "codec.session.encoder",
     "StreamFinishedError": "codec.errors",
     "model_for": "codec.registry",
     "concat_files": "codec.edit",

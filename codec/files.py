@@ -17,9 +17,6 @@ import numpy as np
 from codec.arguments import check_flag, check_path, check_whole, shown
 from codec.arrays import Samples
 from codec.bitrate import Bitrate, ceil_div, checked_bitrate
-from codec.codes import CodecSpec
-from codec.engines.base import Engine
-from codec.entropy.allocation import Allocator
 from codec.entropy.payload import CHAIN_SECONDS
 from codec.errors import CodecError, FormatError
 from codec.format.container import (
@@ -27,12 +24,9 @@ from codec.format.container import (
     Gap,
     Packet,
     PacketWriter,
-    longest_packet,
-    max_variable_bits,
 )
 from codec.format.parts import PREROLL_SECONDS, check_part, first_packet, frames_until
 from codec.format.reading import (
-    TOGETHER_SECONDS,
     StoredStream,
     most_together,
     open_codes,
@@ -44,17 +38,12 @@ from codec.io.audio import AudioReader, Resampler, create_audio, open_audio
 from codec.io.outputs import atomic_output, check_apart
 from codec.io.pipes import is_pipe, seekable_input
 from codec.model_folder import DEFAULT_MODEL
-from codec.rate import QualityScale, search_size
+from codec.rate.modes import Average, Constant, Quality, Rate
+from codec.rate.quality import search_size
 from codec.registry import Model, ModelLike, as_model, model_for
-from codec.stream import StreamDecoder, StreamEncoder
-
-PACKET_SECONDS = 2.0
-"""Length of a packet in files."""
-
-SIDE_BY_SIDE = 16
-"""Number of parts of a coded file that are decoded side by side, at least, if it is long enough."""
-MAX_SEGMENTS = 4
-"""Most parts of a packet: the context begins anew in each, which costs bits."""
+from codec.session.decoder import StreamDecoder
+from codec.session.encoder import StreamEncoder
+from codec.session.packing import PACKET_SECONDS, Packing
 
 MIN_OUTPUT_RATE, MAX_OUTPUT_RATE = 1_000, 384_000
 """Sampling rates of decoded files."""
@@ -94,7 +83,7 @@ def encode_file(
         variable: whether ``bitrate`` is the mean of all bytes of the file, and each frame gets the
             codes that it needs. If None, so it is where a bitrate is given and the model has a
             context model.
-        quality: from 0 to 10, for a variable bitrate without a target: see `QualityScale`.
+        quality: from 0 to 10, for a variable bitrate without a target: see `Quality`.
         target_bytes: size of the whole file, which has as many bytes or a little fewer. The
             file is encoded several times.
         effort: 0 to 3, see `StreamEncoder`.
@@ -140,29 +129,21 @@ def encode_file(
         if variable is None:
             coded = entropy_coding and loaded.context is not None
             variable = free or (coded and bitrate is not None)
-        if frames_per_packet is None:
-            frames_per_packet = packet_length(
-                loaded.spec, bitrate, reader.channels, variable=variable
-            )
+        seconds = PACKET_SECONDS
+        if frames_per_packet is not None:
+            seconds = float(frames_per_packet / loaded.spec.frame_rate)
+        rate: Rate = Constant(loaded.spec.codebooks_for(bitrate), plain=not entropy_coding)
+        if variable and not free:
+            rate = Average(loaded.spec.bitrates[-1] if bitrate is None else bitrate)
 
-        together = TOGETHER_SECONDS * loaded.spec.frame_rate / reader.channels
-
-        def encode(file: BinaryIO, allocator: Allocator | None, begin: float) -> StreamSummary:
-            assert frames_per_packet is not None
+        def encode(file: BinaryIO, rate: Rate, begin: float) -> StreamSummary:
             encoder = StreamEncoder(
                 loaded,
-                bitrate=bitrate,
+                rate=rate,
                 channels=reader.channels,
-                frames_per_packet=frames_per_packet,
-                original_sample_rate=reader.sample_rate,
-                entropy_coding=entropy_coding,
-                variable=bool(variable),
-                allocator=allocator,
-                wait=int(together / frames_per_packet) if allocator is None else 0,
+                packing=Packing.file(seconds, num_samples=reader.num_samples),
                 effort=effort,
-                pauses=bool(variable),
-                segments=num_segments(loaded.spec, frames_per_packet, reader),
-                overhead="file",
+                original_sample_rate=reader.sample_rate,
             )
 
             def report(num_samples: int) -> None:
@@ -173,15 +154,14 @@ def encode_file(
             return _encode(reader, encoder, file, report)
 
         if target_bytes is not None:
-            found = _of_size(loaded.engine, reader, target_bytes, encode)
+            found = _of_size(reader, target_bytes, encode)
             with found as (file, summary), atomic_output(target, force=force) as out:
                 shutil.copyfileobj(file, out)
             return summary
-        allocator: Allocator | None = None
         if quality is not None:
-            allocator = QualityScale(loaded.engine).allocator(quality)
+            rate = Quality(quality)
         with atomic_output(target, force=force) as out:
-            return encode(out, allocator, 0.0)
+            return encode(out, rate, 0.0)
 
 
 def _encode(
@@ -209,13 +189,11 @@ def _encode(
 
 @contextmanager
 def _of_size(
-    engine: Engine,
     reader: AudioReader,
     target_bytes: int,
-    encode: Callable[[BinaryIO, Allocator, float], StreamSummary],
+    encode: Callable[[BinaryIO, Rate, float], StreamSummary],
 ) -> Iterator[tuple[BinaryIO, StreamSummary]]:
     """A temporary file of at most ``target_bytes``, from its beginning, and what it holds."""
-    scale = QualityScale(engine)
     with ExitStack() as stack:
         found: dict[float, tuple[BinaryIO, StreamSummary]] = {}
 
@@ -223,7 +201,7 @@ def _of_size(
             reader.seek(0)
             file = stack.enter_context(tempfile.TemporaryFile())
             # Each pass has a half of what is left of the progress bar.
-            summary = encode(file, scale.allocator(quality), 1 - 0.5 ** len(found))
+            summary = encode(file, Quality(quality), 1 - 0.5 ** len(found))
             found[quality] = file, summary
             return summary.num_bytes
 
@@ -369,7 +347,10 @@ class _Decoding:
         self._samples_before = before
         self._skip = skip + first - before * rate // header.sample_rate
         at_model_rate = replace(header, skip=0, original_sample_rate=header.sample_rate)
-        self._decoder = StreamDecoder(model, at_model_rate, bitrate=bitrate)
+        codebooks = None
+        if bitrate is not None and bitrate < model.spec.plain_bitrate(header.num_codebooks):
+            codebooks = model.spec.codebooks_for(bitrate)
+        self._decoder = StreamDecoder(at_model_rate, model, codebooks=codebooks)
         self._resampler = Resampler(header.sample_rate, rate, header.channels)
         # A part of a longer stream may hold more than its samples, at its end too.
         self._most_held = rate if header.format > 1 else 0
@@ -455,46 +436,3 @@ class _Decoding:
         dropped = min(self._skip, samples.shape[1])
         self._skip -= dropped
         return samples[:, dropped:]
-
-
-def packet_length(
-    spec: CodecSpec, bitrate: Bitrate | None, channels: int, *, variable: bool = False
-) -> int:
-    """Frames of about `PACKET_SECONDS`, fewer if that many channels would not fit a packet.
-
-    Args:
-        spec: of the model.
-        bitrate: of a constant bitrate, per channel.
-        channels: number of channels.
-        variable: whether the number of codes varies, with pauses.
-
-    Example:
-        >>> from codec import load_model
-        >>> packet_length(load_model().spec, bitrate=None, channels=1)
-        100
-    """
-    bits = spec.codebooks_for(bitrate) * spec.bits_per_code
-    if variable:
-        bits = max_variable_bits(spec.num_codebooks, pauses=True)
-    return max(1, min(int(PACKET_SECONDS * spec.frame_rate), longest_packet(bits, channels)))
-
-
-def num_frames_of(spec: CodecSpec, reader: AudioReader) -> int | None:
-    """Number of frames of a file; None if its header does not say how long it is."""
-    if not reader.num_samples:
-        return None
-    return ceil_div(reader.num_samples * spec.sample_rate, reader.sample_rate * spec.hop_length)
-
-
-def num_segments(spec: CodecSpec, frames_per_packet: int, reader: AudioReader) -> int:
-    """Parts of a packet that are coded side by side: several in short files, one in long ones.
-
-    Decoding takes a number of steps for each frame of a part, whose time hardly depends on how many
-    parts take it together.
-    """
-    num_frames = num_frames_of(spec, reader)
-    if num_frames is None:
-        return 1
-    rows = max(1, round(num_frames / frames_per_packet)) * reader.channels
-    whole = int(frames_per_packet * MAX_SEGMENTS / (PACKET_SECONDS * spec.frame_rate))
-    return max(1, min(ceil_div(SIDE_BY_SIDE, rows), whole, MAX_SEGMENTS))

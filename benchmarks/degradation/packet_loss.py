@@ -11,7 +11,7 @@ from benchmarks.contenders.ffmpeg import Opus
 from benchmarks.degradation.patterns import burst_pattern, loss_pattern
 from benchmarks.degradation.subject import Subject, Trial
 from benchmarks.shared.resampling import resample
-from codec.entropy.redundancy import Redundancy
+from codec.rate.redundancy import Redundancy
 
 LOSSES = (0.0, 0.01, 0.03, 0.05, 0.1, 0.2, 0.3)
 STRATA = {"up to 120": (1, 6), "120 to 320": (7, 16), "over 320": (17, 50)}

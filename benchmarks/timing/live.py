@@ -11,7 +11,9 @@ import torch
 from benchmarks.timing.rounds import speech
 from codec.engines.base import Engine
 from codec.registry import load_model
-from codec.stream import StreamDecoder, StreamEncoder
+from codec.session.decoder import StreamDecoder
+from codec.session.encoder import StreamEncoder
+from codec.session.packing import Packing
 
 PUSHES_MS = (20, 40, 100, 1000)
 
@@ -25,8 +27,8 @@ def streaming(model: str, seconds: float) -> list[dict[str, Any]]:
     for push_ms in PUSHES_MS:
         frames = max(1, push_ms * spec.sample_rate // (1000 * spec.hop_length))
         push = frames * spec.hop_length
-        encoder = StreamEncoder(engine, frames_per_packet=frames)
-        decoder = StreamDecoder(engine, encoder.header)
+        encoder = StreamEncoder(engine, packing=Packing.live(frames))
+        decoder = StreamDecoder(encoder.header, engine)
         packets = []
         taken: dict[str, list[float]] = {"encode": [], "decode": []}
         for start in range(0, audio.shape[1] - push + 1, push):
@@ -76,7 +78,7 @@ def first_packet(model: str) -> dict[str, float]:
         encoder = StreamEncoder(engine)
         (packet,) = encoder.push(audio)
         encoded = time.perf_counter()
-        StreamDecoder(engine, encoder.header).push(packet)
+        StreamDecoder(encoder.header, engine).push(packet)
         return encoded - began, time.perf_counter() - encoded
 
     cold, *warm = (session() for _ in range(21))

@@ -16,9 +16,9 @@ from codec.corpus.sources import readable
 from codec.corpus.workers import one_thread
 from codec.engines.base import Engine
 from codec.errors import AudioError
-from codec.files import packet_length
 from codec.highpass import FilteredFrames
 from codec.io.audio import AudioReader, Resampler
+from codec.session.plan import file_frames
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def code_audio(engine: Engine, num_codebooks: int, reader: AudioReader) -> Coded
     """
     spec, rate = engine.spec, reader.sample_rate
     # Steps as long as the packets of files: others would be rounded differently.
-    step = packet_length(spec, spec.plain_bitrate(num_codebooks), 1) * spec.hop_length
+    step = file_frames(spec, 1, num_codebooks * spec.bits_per_code) * spec.hop_length
     resampler = Resampler(rate, spec.sample_rate, 1)
     frames = FilteredFrames(spec.sample_rate, spec.hop_length, 1)
     state, rest = engine.init_encoder(1), np.zeros((1, 0), np.float32)

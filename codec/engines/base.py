@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -15,7 +16,6 @@ import numpy.typing as npt
 
 from codec.arrays import Codes, Latents, Samples
 from codec.codes import CodecSpec
-from codec.entropy.search import CodeTables
 from codec.errors import ModelError
 
 State: TypeAlias = Any
@@ -41,6 +41,21 @@ class Analysis(NamedTuple):
     codes: Codes
     errors: Errors
     latent: Latents
+
+
+@dataclass(frozen=True)
+class CodeTables:
+    """What codes stand for: code c of codebook k is ``embeddings[k, c] @ maps[k] + biases[k]``.
+
+    Attributes:
+        embeddings: ``[K, size, d]``.
+        maps: ``[K, d, D]``.
+        biases: ``[K, D]``.
+    """
+
+    embeddings: npt.NDArray[np.float32]
+    maps: npt.NDArray[np.float32]
+    biases: npt.NDArray[np.float32]
 
 
 class Engine(ABC):

@@ -15,10 +15,9 @@ import numpy.typing as npt
 from codec.arrays import Codes, Samples
 from codec.codes import Codebook, CodecSpec
 from codec.config import CodecConfig
-from codec.engines.base import Analysis, Engine
+from codec.engines.base import Analysis, CodeTables, Engine
 from codec.engines.runtime import onnxruntime
 from codec.entropy.context import NO_CODE
-from codec.entropy.search import CodeTables
 from codec.errors import ConfigError, ModelError, NotEnoughMemoryError
 from codec.model_folder import (
     GRAPHS,

@@ -14,9 +14,8 @@ from torch import Tensor
 from codec.arrays import Codes, Samples
 from codec.codes import Codebook, CodecSpec
 from codec.config import CodecConfig
-from codec.engines.base import Analysis, Engine
+from codec.engines.base import Analysis, CodeTables, Engine
 from codec.entropy.context import NO_CODE
-from codec.entropy.search import CodeTables
 from codec.errors import ModelError
 from codec.network.layers import State as NetworkState
 from codec.network.model import Codec

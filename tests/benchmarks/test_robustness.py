@@ -20,11 +20,12 @@ from benchmarks.contenders.ffmpeg import Opus
 from benchmarks.degradation import experiments, measuring, packet_loss, patterns
 from benchmarks.degradation.subject import Subject
 from benchmarks.shared.recordings import Recording
-from codec.entropy.redundancy import Redundancy
 from codec.errors import CodecError
 from codec.evaluation.metrics import rms
 from codec.format.container import Packet
-from codec.stream import StreamEncoder
+from codec.rate.redundancy import Redundancy
+from codec.session.encoder import StreamEncoder
+from codec.session.packing import Packing
 from tests.conftest import RECORDING, sound
 
 
@@ -199,7 +200,7 @@ def test_bits_are_flipped_at_the_rate_and_stay_flipped_at_higher_rates() -> None
 
 
 def test_only_the_damaged_packet_is_lost(ours: Aecodec) -> None:
-    encoder = StreamEncoder(ours.loaded, frames_per_packet=10)
+    encoder = StreamEncoder(ours.loaded, packing=Packing.live(10))
     packets = encoder.push(sound(8_000)) + encoder.finish()
     data = bytearray(b"".join(packet.to_bytes() for packet in packets))
     whole, lost = experiments.decode_damaged(ours, encoder.header, bytes(data))
@@ -214,7 +215,7 @@ def test_only_the_damaged_packet_is_lost(ours: Aecodec) -> None:
 
 
 def test_a_stream_without_intact_packets_is_unreadable(ours: Aecodec) -> None:
-    encoder = StreamEncoder(ours.loaded, frames_per_packet=4)
+    encoder = StreamEncoder(ours.loaded, packing=Packing.live(4))
     packets = encoder.push(sound(12 * 8_000)) + encoder.finish()
     data = bytearray(b"".join(packet.to_bytes() for packet in packets))
     data[Packet.HEAD_SIZE - 1 :: len(packets[0].to_bytes())] = bytes(len(packets))

@@ -21,7 +21,7 @@ from codec.highpass import HighPass, high_pass
 from codec.io.audio import open_audio
 from codec.network.model import Codec
 from codec.registry import load_model
-from codec.stream import StreamEncoder
+from codec.session.encoder import StreamEncoder
 from tests.conftest import RECORDING, sound
 
 RATE = 24_000

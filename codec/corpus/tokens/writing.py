@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 
 from codec.bitrate import ceil_div
+from codec.codes import Codebook, CodecSpec
 from codec.corpus.extras import import_pyarrow
 from codec.corpus.sources import Recording
 from codec.corpus.tokens.format import COLUMNS, SAFE, TokenFormat, Tokens
 from codec.corpus.tokens.naming import FileNames
-from codec.engines.base import CodecSpec
-from codec.files import packet_length
 from codec.format.container import CODED_FORMAT, Coding, Header, Packet, PacketWriter
 from codec.format.payload import pack_codes
 from codec.io.outputs import atomic_output
+from codec.session.plan import file_frames
 
 ROW_GROUP_SECONDS = 3600.0
 """Audio in a row group of Parquet: about 3 MB of codes at 6 kbit/s."""
@@ -171,8 +171,7 @@ def _header(tokens: Tokens) -> Header:
         name=kind.model,
         sample_rate=kind.sample_rate,
         hop_length=kind.hop_length,
-        num_codebooks=kind.num_codebooks,
-        codebook_size=kind.codebook_size,
+        codebooks=(Codebook(kind.codebook_size),) * kind.num_codebooks,
         delay=0,
         fingerprint=bytes.fromhex(kind.fingerprint),
     )
@@ -180,7 +179,7 @@ def _header(tokens: Tokens) -> Header:
         channels=1,
         num_codebooks=kind.num_codebooks,
         bits_per_code=spec.bits_per_code,
-        frames_per_packet=packet_length(spec, None, 1),
+        frames_per_packet=file_frames(spec, 1, spec.num_codebooks * spec.bits_per_code),
         sample_rate=kind.sample_rate,
         original_sample_rate=tokens.original_sample_rate,
         hop_length=kind.hop_length,

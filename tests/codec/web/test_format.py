@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from codec.activity.pauses import fill_pauses
 from codec.arrays import Codes
 from codec.edit import cut_file
 from codec.engines.torch import TorchEngine
 from codec.entropy.coding import decode_packets
 from codec.entropy.context import NO_CODE, ContextModel, ContextShape
 from codec.entropy.context_file import CONTEXT_FILE, load_context, save_context
-from codec.entropy.pauses import fill_pauses
 from codec.entropy.payload import PayloadDecoder, PayloadEncoder
 from codec.errors import FormatError
 from codec.files import encode_file
@@ -38,7 +38,8 @@ from codec.format.reading import read_streams
 from codec.highpass import high_pass
 from codec.model_folder import DEFAULT_MODEL, find_model, read_description
 from codec.network.model import Codec
-from codec.stream import StreamEncoder
+from codec.session.encoder import StreamEncoder
+from codec.session.packing import Packing
 from tests.codec.entropy.oracle import random_context
 from tests.codec.web.node import in_node
 from tests.conftest import GOLDEN, RECORDING, sound
@@ -544,6 +545,6 @@ def test_streams_have_as_many_frames(codec: Codec) -> None:
     lengths = [0, 1, spec.hop_length, 5 * spec.hop_length, 997]
     answers = in_node([{"kind": "frames", "info": facts, "numSamples": n} for n in lengths])
     for num_samples, answer in zip(lengths, answers, strict=True):
-        encoder = StreamEncoder(engine, frames_per_packet=2)
+        encoder = StreamEncoder(engine, packing=Packing.live(2))
         packets = encoder.push(sound(num_samples)) + encoder.finish()
         assert answer == [encoder.header.format, sum(packet.num_frames for packet in packets)]
