@@ -18,42 +18,32 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
 
 # Before NumPy is loaded, which reads it once.
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 import numpy as np
-import numpy.typing as npt
 import soundfile
 
 # As a script, it must import from the repository, which is not on the path.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from codec.stream import StreamDecoder, StreamEncoder
-
 from benchmarks.shared.resampling import resample
-from codec.bitrate import Bitrate
+from codec.arrays import Floats
 from codec.files import decode_file, encode_file
 from codec.model_folder import DEFAULT_MODEL
+from codec.rate.modes import Average, Constant, Rate
 from codec.registry import Model, load_model
-
-Floats: TypeAlias = npt.NDArray[np.float64]
+from codec.session.decoder import StreamDecoder
+from codec.session.encoder import StreamEncoder
 
 WAYS: dict[str, dict[str, bool | int]] = {
     "plain": {"entropy_coding": False},
     "coded": {"variable": False},
     "variable": {"variable": True, "bitrate": 3_000},
 }
-LIVE_WAYS: dict[str, dict[str, bool]] = {
-    "plain": {"entropy_coding": False},
-    "coded": {},
-    "chained": {"chained": True},
-    "variable": {"variable": True},
-    "variable and chained": {"variable": True, "chained": True},
-}
 NUM_CODEBOOKS = (6, 12, 20)
-"""Those of live streams; variable ones have the same bitrate, before entropy coding."""
+"""Those of live streams; variable ones have the bitrate of the plain codes."""
 LIVE_FRAMES = 400
 RUNS = 5
 
@@ -86,23 +76,25 @@ def measure(model: Model, audio: np.ndarray, rate: int) -> dict[str, tuple[float
     return found
 
 
-def measure_live(model: Model, audio: np.ndarray, bitrate: Bitrate) -> dict[str, Floats]:
+def measure_live(model: Model, audio: np.ndarray, num_codebooks: int) -> dict[str, Floats]:
     """Milliseconds ``[2]`` of a frame, to encode and to decode, of each way.
 
     Args:
         model: the model.
         audio: ``[1, T * hop_length]``.
-        bitrate: of plain codes.
+        num_codebooks: of constant rates.
     """
+    rates: dict[str, Rate] = {
+        "plain": Constant(num_codebooks, plain=True),
+        "coded": Constant(num_codebooks),
+        "variable": Average(model.spec.plain_bitrate(num_codebooks)),
+    }
     frames = np.split(audio, audio.shape[1] // model.spec.hop_length, axis=1)
     runs = []
     for _ in range(RUNS):
-        encoders = [
-            StreamEncoder(model, bitrate=bitrate, **options)  # type: ignore[arg-type]
-            for options in LIVE_WAYS.values()
-        ]
-        decoders = [StreamDecoder(model, encoder.header) for encoder in encoders]
-        taken = np.zeros((len(LIVE_WAYS), 2, len(frames)))
+        encoders = [StreamEncoder(model, rate=rate) for rate in rates.values()]
+        decoders = [StreamDecoder(encoder.header, model) for encoder in encoders]
+        taken = np.zeros((len(rates), 2, len(frames)))
         for number, frame in enumerate(frames):
             for way, (encoder, decoder) in enumerate(zip(encoders, decoders, strict=True)):
                 began = time.process_time()
@@ -112,7 +104,7 @@ def measure_live(model: Model, audio: np.ndarray, bitrate: Bitrate) -> dict[str,
                 taken[way, :, number] = encoded - began, time.process_time() - encoded
         runs.append(taken)
     least = 1000 * np.min(runs, axis=0).mean(axis=-1)
-    return dict(zip(LIVE_WAYS, least, strict=True))
+    return dict(zip(rates, least, strict=True))
 
 
 def main() -> None:
@@ -136,7 +128,7 @@ def main() -> None:
     at_model_rate = resample(audio[:, 0], rate, model.spec.sample_rate)
     frames = np.resize(at_model_rate, (1, LIVE_FRAMES * model.spec.hop_length))
     for num_codebooks in NUM_CODEBOOKS:
-        live = measure_live(model, frames, model.spec.plain_bitrate(num_codebooks))
+        live = measure_live(model, frames, num_codebooks)
         for way, (encoding, decoding) in live.items():
             more = ", ".join(f"{each:+.2f}" for each in live[way] - live["plain"])
             print(

@@ -10,19 +10,22 @@ from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 import soundfile
-from codec.stream import StreamDecoder, StreamEncoder
 
 from benchmarks.contenders.base import Contender, Encoded
+from codec.arrays import Samples
 from codec.bitrate import Bitrate
 from codec.engines.names import Backend
 from codec.entropy.payload import MAX_FRAMES, earlier_counts
-from codec.files import encode_file, packet_length
+from codec.files import encode_file
 from codec.format.container import Header, Packet
 from codec.format.reading import open_codes, read_streams
-from codec.io.audio import Samples
 from codec.model_folder import DEFAULT_MODEL, count_parameters, find_model
+from codec.rate.modes import Constant
 from codec.rate.redundancy import Redundancy
 from codec.registry import load_model
+from codec.session.decoder import StreamDecoder
+from codec.session.encoder import StreamEncoder
+from codec.session.packing import Packing
 
 
 class Stream(NamedTuple):
@@ -110,16 +113,14 @@ class Aecodec(Contender):
         """
         spec = self.loaded.spec
         # By its place in the list: a bitrate that is not an integer was rounded down there.
-        exact = spec.bitrates[self.bitrates().index(bitrate)]
-        if self.coded and self.loaded.context is not None and frames_per_packet is None:
-            return self._encode_file(audio, exact)
-        encoder = StreamEncoder(
-            self.loaded,
-            bitrate=exact,
-            frames_per_packet=frames_per_packet or packet_length(spec, exact, 1),
-            entropy_coding=self.coded,
-            redundancy=redundancy,
-        )
+        index = self.bitrates().index(bitrate)
+        packing = Packing.file()
+        if frames_per_packet is not None:
+            packing = Packing.live(frames_per_packet, redundancy=redundancy)
+        elif self.coded and self.loaded.context is not None:
+            return self._encode_file(audio, spec.bitrates[index])
+        rate = Constant(spec.codebook_counts[index], plain=not self.coded)
+        encoder = StreamEncoder(self.loaded, rate=rate, packing=packing)
         packets = encoder.push(audio[None]) + encoder.finish()
         content = Stream(encoder.header, [packet.to_bytes() for packet in packets])
         payload_bits = 8 * sum(len(packet.payload) for packet in packets)
@@ -143,7 +144,7 @@ class Aecodec(Contender):
 
     def decode(self, encoded: Encoded) -> np.ndarray:
         header, packets = encoded.content
-        decoder = StreamDecoder(self.loaded, header)
+        decoder = StreamDecoder(header, self.loaded)
         return _joined([decoder.push_all([Packet.from_bytes(packet) for packet in packets])])
 
     def decode_with_losses(self, encoded: Encoded, lost: np.ndarray) -> np.ndarray:
@@ -159,7 +160,7 @@ class Aecodec(Contender):
             ``[N]`` float32 at `sample_rate`.
         """
         header, packets = encoded.content
-        decoder = StreamDecoder(self.loaded, header)
+        decoder = StreamDecoder(header, self.loaded)
         received = [
             None if is_lost else Packet.from_bytes(packet)
             for packet, is_lost in zip(packets, lost, strict=False)

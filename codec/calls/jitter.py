@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from codec.arguments import check_number, check_type
+from codec.arrays import Samples
 from codec.calls.schedule import Schedule
 from codec.errors import ConfigError, FormatError
 from codec.format.container import Header, Packet
-from codec.io.audio import Samples
 from codec.registry import ModelLike, model_for
 from codec.session.decoder import StreamDecoder
 
@@ -91,8 +91,8 @@ class JitterBuffer:
     back.
 
     Args:
-        model: as for `StreamDecoder`; None finds the model that the header names.
         header: header of the stream.
+        model: as for `StreamDecoder`; None finds the model that the header names.
         late: share of frames that may come too late, of those that come at all. A frame that comes
             with a later packet counts, so streams with redundancy wait for it.
         first_depth: seconds that the first packet waits.
@@ -106,7 +106,7 @@ class JitterBuffer:
         >>> import numpy as np
         >>> from codec import StreamEncoder
         >>> encoder = StreamEncoder(rate=3_000)
-        >>> buffer = JitterBuffer(None, encoder.header)
+        >>> buffer = JitterBuffer(encoder.header)
         >>> packets = encoder.push(np.zeros((1, 24_000), np.float32))
         >>> for packet in packets[0], packets[3], packets[2]:
         ...     buffer.push(packet, now=0.02 * packet.sequence)
@@ -118,8 +118,8 @@ class JitterBuffer:
 
     def __init__(
         self,
-        model: ModelLike | None,
         header: Header,
+        model: ModelLike | None = None,
         *,
         late: float = 0.01,
         first_depth: float = 0.04,

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from codec.arrays import Samples
 from codec.codes import CodecSpec
-from codec.io.audio import Samples
 
 
 class ChannelGroups:

@@ -11,7 +11,6 @@ import pytest
 import soundfile
 import torch
 from click.testing import CliRunner, Result
-from codec.stream import StreamDecoder, StreamEncoder
 
 from codec.cli import main
 from codec.edit import concat_files, cut_file, peel_file
@@ -19,13 +18,16 @@ from codec.engines.torch import DecoderState, TorchEngine
 from codec.errors import CodecError, FormatError
 from codec.files import decode_file, encode_file
 from codec.format.container import Packet, PacketWriter
-from codec.format.reading import read_header, read_packets, summarize_file
-from codec.format.summary import StreamSummary
+from codec.format.reading import read_streams, summarize_file
 from codec.network.model import Codec
 from codec.packets import list_packets
 from codec.registry import Model
+from codec.session.decoder import StreamDecoder
+from codec.session.encoder import StreamEncoder
+from codec.session.packing import Packing
 from tests.codec.entropy.oracle import matching_context
-from tests.codec.test_coded_streams import tone
+from tests.codec.session.streams import chained_stream
+from tests.codec.session.test_coded_streams import tone
 from tests.conftest import sound
 
 
@@ -109,10 +111,10 @@ def test_only_the_part_and_its_preroll_are_decoded(
     encode_file(tmp_path / "in.wav", source, model=engine, frames_per_packet=100)
     whole = decoded(source, engine)
     with source.open("rb") as file:
-        header = read_header(file)
-        packets = [*read_packets(file, StreamSummary(header))]
+        stream = next(read_streams(file))
+        packets = [item for batch in stream.batches for item in batch]
     with source.open("wb") as damaged:
-        writer = PacketWriter(damaged, header)
+        writer = PacketWriter(damaged, stream.header)
         for number, packet in enumerate(packets):
             if number not in (17, 40) and isinstance(packet, Packet):
                 writer.write(packet)
@@ -153,10 +155,10 @@ def test_a_part_of_a_chained_stream_is_found(engine: Model, tmp_path: Path) -> N
     if engine.context is None:
         pytest.skip("chained streams need a context model")
     audio = tone(20 * 8_000)
-    encoder = StreamEncoder(engine, chained=True, frames_per_packet=3)
+    header, packets = chained_stream(engine, audio, 3)
     with (tmp_path / "a.codes").open("wb") as file:
-        writer = PacketWriter(file, encoder.header)
-        for packet in encoder.push(audio) + encoder.finish():
+        writer = PacketWriter(file, header)
+        for packet in packets:
             writer.write(packet)
     whole = decoded(tmp_path / "a.codes", engine)
     for start, end in ((7.77, 8.01), (11.2, None)):
@@ -195,21 +197,24 @@ def coded_file(
     audio[:, 4 * rate : 7 * rate] = 1e-4 * sound(3 * rate)
     path = tmp_path / "a.codes"
     if request.param in ("chained", "live"):
-        options: dict[str, Any] = {"variable": request.param == "live", "bitrate": 3_000}
-        encoder = StreamEncoder(with_context, chained=True, frames_per_packet=3, **options)
+        if request.param == "chained":
+            header, packets = chained_stream(with_context, audio, 3)
+        else:
+            encoder = StreamEncoder(with_context, rate=3_000, packing=Packing.live(3))
+            header, packets = encoder.header, encoder.push(audio) + encoder.finish()
         with path.open("wb") as file:
-            writer = PacketWriter(file, encoder.header)
-            for packet in encoder.push(audio) + encoder.finish():
+            writer = PacketWriter(file, header)
+            for packet in packets:
                 writer.write(packet)
     else:
         soundfile.write(tmp_path / "in.wav", audio.T, rate)
-        options = {"bitrate": 2_000} if request.param != "segments" else {}
+        options: dict[str, Any] = {"bitrate": 2_000} if request.param != "segments" else {}
         if request.param == "variable":
             options["frames_per_packet"] = 37
         encode_file(tmp_path / "in.wav", path, model=with_context, **options)
     header = summarize_file(path).header
     assert header.variable == (request.param in ("variable", "pauses", "live"))
-    assert header.chained == (request.param in ("chained", "live"))
+    assert header.chained == (request.param == "chained")
     assert (header.segments > 1) == (request.param in ("segments", "pauses"))
     if request.param == "pauses":
         assert min(each.codebooks or 0 for each in list_packets(path, with_context)) < 0.5
@@ -323,7 +328,7 @@ def test_a_session_says_that_a_cut_is_for_files(engine: Model, tmp_path: Path) -
     header = summarize_file(tmp_path / "b.codes").header
     assert header.skip > 0
     with pytest.raises(FormatError, match="decode_file"):
-        StreamDecoder(engine, header)
+        StreamDecoder(header, engine)
 
 
 def test_the_commands_do_the_same(tmp_path: Path) -> None:

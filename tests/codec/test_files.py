@@ -13,12 +13,13 @@ import torch
 from codec.codes import Codebook
 from codec.engines.torch import TorchEngine
 from codec.errors import AudioError, CodecError, FormatError
-from codec.files import decode_file, encode_file, packet_length
-from codec.format.container import Header, Packet, PacketReader
+from codec.files import decode_file, encode_file
+from codec.format.container import Header, Packet, PacketReader, max_variable_bits
 from codec.format.reading import summarize_file
 from codec.io.outputs import atomic_output
 from codec.network.model import Codec
 from codec.registry import Model, load_model
+from codec.session.plan import file_frames
 from tests.codec.entropy.oracle import matching_context
 from tests.conftest import sound
 
@@ -75,12 +76,13 @@ def test_everything_that_libsndfile_reads_is_encoded(
 
 def test_file_and_stream_hold_the_same_codes(lapped: Codec, tmp_path: Path) -> None:
     """At the model's own rate a file is one stream; reading it in blocks changes nothing."""
-    from codec.stream import StreamEncoder
+    from codec.session.encoder import StreamEncoder
+    from codec.session.packing import Packing
 
     samples = sound(20_011)
     source = write(tmp_path / "in.wav", samples, lapped.config.sample_rate, subtype="FLOAT")
     encode_file(source, tmp_path / "a.codes", model=lapped, frames_per_packet=7)
-    encoder = StreamEncoder(lapped, frames_per_packet=7)
+    encoder = StreamEncoder(lapped, packing=Packing.live(7))
     packets = encoder.push(samples) + encoder.finish()
     data = encoder.header.to_bytes() + b"".join(packet.to_bytes() for packet in packets)
     assert (tmp_path / "a.codes").read_bytes() == data
@@ -104,7 +106,10 @@ def test_every_number_of_channels_fits_a_packet_at_every_bitrate(variable: bool)
     spec = load_model().spec
     for channels in range(1, 256):
         for bitrate in spec.bitrates:
-            frames = packet_length(spec, bitrate, channels, variable=variable)
+            bits = spec.codebooks_for(bitrate) * spec.bits_per_code
+            if variable:
+                bits = max_variable_bits(spec.num_codebooks, pauses=True)
+            frames = file_frames(spec, channels, bits)
             header = Header(
                 channels=channels,
                 num_codebooks=spec.num_codebooks if variable else spec.codebooks_for(bitrate),

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from codec.stream import StreamEncoder
 from pesq import pesq
 from scipy.signal import butter, sosfilt
 
+from codec.corpus import read_tokens
 from codec.corpus.coding import code_audio
-from codec.corpus.tokens import read_tokens
 from codec.engines.base import encode
 from codec.engines.torch import TorchEngine
 from codec.files import decode_file, encode_file
@@ -22,6 +21,7 @@ from codec.highpass import HighPass, high_pass
 from codec.io.audio import open_audio
 from codec.network.model import Codec
 from codec.registry import load_model
+from codec.session.encoder import StreamEncoder
 from tests.conftest import RECORDING, sound
 
 RATE = 24_000

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import soundfile
 from click.testing import CliRunner
-from codec.stream import StreamDecoder, StreamEncoder
 
 from codec.cli import main
 from codec.edit import concat_files, cut_file
@@ -16,6 +15,9 @@ from codec.format.container import Packet, PacketReader
 from codec.format.reading import summarize_file
 from codec.network.model import Codec
 from codec.packets import list_packets
+from codec.session.decoder import StreamDecoder
+from codec.session.encoder import StreamEncoder
+from codec.session.packing import Packing
 from tests.conftest import sound
 
 
@@ -47,7 +49,7 @@ def test_packets_that_nobody_takes_are_not_lost(lapped: Codec, whole: Path) -> N
     reader.push(data[summary.header.size : 300])
     (packet,) = (each for each in reader.push(data[300:]) if each.sequence == 30)  # type: ignore[union-attr]
     assert isinstance(packet, Packet)
-    decoder = StreamDecoder(lapped, summary.header)
+    decoder = StreamDecoder(summary.header, lapped)
     items = PacketReader(summary.header).push(data[summary.header.size :])
     packets = [each for each in items if isinstance(each, Packet)]
     decoder.push_each(packets[:7])
@@ -95,12 +97,12 @@ def test_very_many_channels_are_decoded_some_at_a_time(
     lapped: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the same samples; a step holds a minute of all channels at most."""
-    encoder = StreamEncoder(lapped, channels=7, frames_per_packet=11)
+    encoder = StreamEncoder(lapped, channels=7, packing=Packing.live(11))
     packets = encoder.push(sound(2_000, 7)) + encoder.finish()
-    expected = StreamDecoder(lapped, encoder.header).push_all(packets)
+    expected = StreamDecoder(encoder.header, lapped).push_all(packets)
     seconds = 3 * 11 * 40 / 8_000
-    monkeypatch.setattr("codec.stream.TOGETHER_SECONDS", seconds)
-    decoder = StreamDecoder(lapped, encoder.header)
+    monkeypatch.setattr("codec.session.decoder.TOGETHER_SECONDS", seconds)
+    decoder = StreamDecoder(encoder.header, lapped)
     engine, steps = decoder._engine, []
     step = engine.decode_step
 

@@ -16,9 +16,7 @@ import torch
 pytest.importorskip("transformers", reason='pip install "aecodec[transformers]"')
 pytest.importorskip("snac", reason='pip install "aecodec[snac]"')
 
-from codec.stream import StreamDecoder
-
-from codec.corpus.tokens import read_tokens
+from codec.corpus import read_tokens
 from codec.engines import base
 from codec.engines.base import Engine
 from codec.engines.pretrained.causal import CausalEngine
@@ -27,6 +25,7 @@ from codec.engines.pretrained.families import ENCODEC_48KHZ, load_pretrained, ra
 from codec.errors import MissingPackageError, ModelError
 from codec.files import decode_file, encode_file
 from codec.registry import load_model
+from codec.session.decoder import StreamDecoder
 from tests.codec.cli.test_cli import fails, run
 from tests.conftest import PRETRAINED, sound
 from tests.laws.test_laws import decode, encode
@@ -182,7 +181,7 @@ def test_a_first_packet_that_is_lost_is_concealed(
     engine: PretrainedEngine, audio: np.ndarray
 ) -> None:
     header, packets = encode(engine, audio, [], 10)
-    decoder = StreamDecoder(engine, header)
+    decoder = StreamDecoder(header, engine)
     pieces = [decoder.lost()] + [decoder.push(packet) for packet in packets[1:]]
     heard = np.concatenate(pieces, axis=1)
     assert heard.shape == audio.shape and heard[:, -engine.spec.hop_length :].any()
