@@ -13,9 +13,9 @@ from codec.bitrate import Bitrate, checked_bitrate
 from codec.entropy.payload import PayloadDecoder, PayloadEncoder
 from codec.errors import CodecError, FormatError
 from codec.format.container import Coding, Header, Packet, PacketWriter
-from codec.format.parts import check_part, first_packet, frames_until
 from codec.format.payload import Codes
 from codec.format.reading import StoredStream, open_codes, read_streams
+from codec.format.timeline import Timeline, check_span
 from codec.io.outputs import atomic_output, check_apart
 from codec.registry import Model, context_for
 
@@ -58,7 +58,7 @@ def cut_file(
     """
     source, target = check_path("source", source), check_path("target", target)
     check_apart(source, target)
-    start, end = check_part(start, end)
+    start, end = check_span((start, end))
     with open_codes(source) as file, atomic_output(target, force=force) as out:
         before, found = 0, False  # samples of the streams that came before
         for stream in read_streams(file):
@@ -189,45 +189,39 @@ def _cut_stream(
     """Write samples ``first`` to ``last`` of a stream as one of its own; whether there are any."""
     source = stream.header
     _check_complete(source)
-    first += source.skip
-    last = None if last is None else last + source.skip
-    kept = first_packet(source, first, source.original_sample_rate)
-    step = source.frames_per_packet
-    skipped = first - kept * step * source.hop_length * source.original_sample_rate // (
-        source.sample_rate
-    )
-    header = replace(source, skip=skipped, format=2, chained=False)
+    timeline = Timeline(source)
+    part = timeline.part(first, last)
+    header = replace(source, skip=part.skip, format=2, chained=False)
     context = context_for(source, model)
     decoder, encoder = PayloadDecoder(source, context), PayloadEncoder(header, context)
-    enough = None if last is None else frames_until(source, last, source.original_sample_rate)
+    needed = part.num_frames
     writer: PacketWriter | None = None
     held: list[Packet] = []
     # Packets that depend on no other are copied as they are.
     packets = _codes_of(stream, decoder) if source.chained else _packets_of(stream)
     for number, (packet, codes) in enumerate(packets):
-        if number < kept:
+        if number < part.first_packet:
             continue
-        begin = number * step
+        begin = number * source.frames_per_packet
         end = begin + packet.num_frames
-        total = None if packet.num_samples is None else packet.num_samples + source.skip
-        ends = packet.is_last or (enough is not None and end >= enough)
+        ends = packet.is_last or (needed is not None and end >= needed)
         num_samples = None
         if ends:
-            stops = min(each for each in (last, total) if each is not None)
+            stops = min(each for each in (last, packet.num_samples) if each is not None)
             num_samples = stops - first
             if num_samples <= 0:
                 return False
-        num_frames = packet.num_frames if enough is None else max(0, min(end, enough) - begin)
+        num_frames = packet.num_frames if needed is None else max(0, min(end, needed) - begin)
         payload, coding = packet.payload, packet.coding or Coding.PLAIN
         if codes is None and (num_frames < packet.num_frames or coding.has_earlier):
             (codes,) = decoder.decode([packet])
         if codes is not None:
             payload, coding_found = encoder.encode(codes[:, :, :num_frames])
             coding = coding_found or Coding.PLAIN
-        number_of_part = (number - kept) % header.sequence_count
+        number_of_part = (number - part.first_packet) % header.sequence_count
         held.append(Packet(number_of_part, num_frames, payload, num_samples, coding))
         # Nothing is written before it is certain that the stream does not end before the part.
-        if ends or end * source.hop_length > source.model_samples(first):
+        if ends or end * source.hop_length > timeline.model_length(first + source.skip):
             writer = writer or PacketWriter(out, header)
             for each in held:
                 writer.write(each)

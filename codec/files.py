@@ -29,7 +29,6 @@ from codec.format.container import (
     longest_packet,
     max_variable_bits,
 )
-from codec.format.parts import PREROLL_SECONDS, check_part, first_packet, frames_until
 from codec.format.reading import (
     TOGETHER_SECONDS,
     StoredStream,
@@ -39,6 +38,7 @@ from codec.format.reading import (
     together,
 )
 from codec.format.summary import StreamSummary
+from codec.format.timeline import PREROLL_SECONDS, Timeline, check_span, resampled_length
 from codec.io.audio import AudioReader, Resampler, Samples, create_audio, open_audio
 from codec.io.outputs import atomic_output, check_apart
 from codec.io.pipes import is_pipe, seekable_input
@@ -205,7 +205,7 @@ def _encode(
         num_samples += block.shape[1]
         write(encoder.push(resampler.push(block)))
         report(num_samples)
-    write(encoder.push(resampler.finish(header.model_samples(num_samples))))
+    write(encoder.push(resampler.finish(Timeline(header).model_length(num_samples))))
     write(encoder.finish(num_samples))
     return summary
 
@@ -296,7 +296,7 @@ def decode_file(
         raise CodecError(f"suffix is {shown(suffix)}: give one such as '.wav'")
     bitrate = None if bitrate is None else checked_bitrate(bitrate)
     check_apart(source, target)
-    start, end = check_part(start, end)
+    start, end = check_span((start, end))
     if suffix is None:
         suffix = ".wav" if is_pipe(target) else target.suffix.lower()
     with open_codes(source) as file:
@@ -368,16 +368,13 @@ class _Decoding:
         header = stream.header
         self._stream, self._rate = stream, rate
         self._first, self._last = first, last
-        # What is to be skipped is decoded like all else, and dropped at the rate of the output.
-        skip = ceil_div(header.skip * rate, header.original_sample_rate)
+        self._timeline = Timeline(header, rate)
         # After a start in a chain of packets it takes up to a second to find one that begins anew.
-        preroll = PREROLL_SECONDS + (CHAIN_SECONDS if header.chained else 0)
+        preroll = PREROLL_SECONDS + CHAIN_SECONDS * header.chained
+        # What is to be skipped is decoded like all else, and dropped at the rate of the output.
+        self._part = self._timeline.part(first, last, preroll)
         self._next = 0  # number of the next packet
-        self._begin = first_packet(header, skip + first, rate, preroll) if first else 0
-        self._enough = None if last is None else frames_until(header, skip + last, rate)
-        before = self._begin * header.frames_per_packet * header.hop_length
-        self._samples_before = before
-        self._skip = skip + first - before * rate // header.sample_rate
+        self._skip = self._part.skip
         at_model_rate = replace(header, skip=0, original_sample_rate=header.sample_rate)
         self._decoder = StreamDecoder(engine, at_model_rate, bitrate=bitrate)
         self._resampler = Resampler(header.sample_rate, rate, header.channels)
@@ -392,7 +389,7 @@ class _Decoding:
         summary = self._stream.summary
         if summary.num_samples is None:
             return round(summary.duration_seconds * self._rate)
-        return ceil_div(summary.num_samples * self._rate, self._stream.header.original_sample_rate)
+        return self._timeline.length(summary.num_samples)
 
     def blocks(self, report: Callable[[StreamSummary], None]) -> Iterator[Samples]:
         """Samples ``[C, n]`` as they are decoded; ``report`` is called from time to time."""
@@ -412,7 +409,7 @@ class _Decoding:
                 break
         if summary.num_samples is None and not self._is_enough():
             yield from self._resampled(self._decoder.finish())
-        decoded = ceil_div(self._decoder.num_emitted * self._rate, header.sample_rate)
+        decoded = self._timeline.output_length(self._decoder.num_emitted)
         rest = np.concatenate((self._held, self._given(self._resampler.finish(decoded))), axis=1)
         ends = [] if self._last is None else [self._last]
         if summary.num_samples is not None:
@@ -427,25 +424,24 @@ class _Decoding:
                 return
             number = self._next
             self._next += item.num_packets if isinstance(item, Gap) else 1
-            if self._next <= self._begin:
+            if self._next <= self._part.first_packet:
                 continue
-            if isinstance(item, Gap) and number < self._begin:
-                item = replace(item, num_packets=self._next - self._begin)
+            if isinstance(item, Gap) and number < self._part.first_packet:
+                item = replace(item, num_packets=self._next - self._part.first_packet)
             yield item
 
     def _is_enough(self) -> bool:
         num_frames = self._next * self._stream.header.frames_per_packet
-        return self._enough is not None and num_frames >= self._enough
+        return self._part.num_frames is not None and num_frames >= self._part.num_frames
 
     def _with_all_samples(self, packet: Packet) -> Packet:
         """The last packet with the number of all samples to decode, at the model's rate."""
         if packet.num_samples is None:
             return packet
         header, num_frames = self._stream.header, self._stream.summary.num_frames
-        num_samples = header.model_samples(packet.num_samples + header.skip)
-        if header.format > 1 and num_frames * header.hop_length >= num_samples + header.hop_length:
-            num_samples = num_frames * header.hop_length
-        return replace(packet, num_samples=max(0, num_samples - self._samples_before))
+        decoded = self._timeline.decoded_length(packet.num_samples, num_frames)
+        before = self._part.first_packet * header.frames_per_packet * header.hop_length
+        return replace(packet, num_samples=max(0, decoded - before))
 
     def _resampled(self, samples: Samples) -> Iterator[Samples]:
         # In pieces: a long packet of many channels at a high rate is large.
@@ -493,7 +489,8 @@ def num_frames_of(info: EngineInfo, reader: AudioReader) -> int | None:
     """Number of frames of a file; None if its header does not say how long it is."""
     if not reader.num_samples:
         return None
-    return ceil_div(reader.num_samples * info.sample_rate, reader.sample_rate * info.hop_length)
+    num_samples = resampled_length(reader.num_samples, reader.sample_rate, info.sample_rate)
+    return info.num_frames(num_samples)
 
 
 def num_segments(info: EngineInfo, frames_per_packet: int, reader: AudioReader) -> int:

@@ -13,6 +13,7 @@ from codec.errors import ModelError
 from codec.format.container import Coding, Gap, Packet
 from codec.format.payload import Codes
 from codec.format.reading import open_codes, read_streams, together
+from codec.format.timeline import Timeline
 from codec.registry import Model, context_for
 
 
@@ -61,23 +62,23 @@ def list_packets(source: str | Path, model: Model | None = None) -> Iterator[Pac
         before = 0.0  # seconds of the streams that came before
         for stream in read_streams(file):
             header = stream.header
-            seconds = before - header.skip / header.original_sample_rate
+            timeline, frame = Timeline(header), 0
             decoder: PayloadDecoder | None = None
             with suppress(ModelError):  # without the model, the codes stay unknown
                 decoder = PayloadDecoder(header, context_for(header, model))
             for batch in stream.batches:
                 for item, codes in _with_codes(batch, decoder):
+                    seconds, frames = before + timeline.seconds(frame), timeline.num_frames(item)
+                    frame += frames
                     if isinstance(item, Gap):
-                        frames = item.num_packets * header.frames_per_packet
                         coding = "silence" if item.is_silence else "missing"
                         yield PacketFacts(seconds, frames, item.num_bytes, coding, None)
                     else:
-                        frames, books = item.num_frames, None
+                        books = None
                         if codes is not None and codes.size:
                             books = float((codes >= 0).sum(axis=1).mean())
                         coding = (item.coding or Coding.PLAIN).name.lower().replace("_", " ")
                         yield PacketFacts(seconds, frames, item.size, coding, books)
-                    seconds += header.seconds(frames)
             before += stream.summary.duration_seconds
 
 

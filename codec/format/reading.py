@@ -20,6 +20,7 @@ from codec.format.container import (
     PacketReader,
 )
 from codec.format.summary import StreamSummary
+from codec.format.timeline import Timeline
 from codec.io.pipes import PIPE, standard_input
 
 CHUNK_SIZE = 2**16
@@ -171,12 +172,12 @@ class _Claims:
         Raises:
             FormatError: it is too much for the bytes of the file.
         """
+        frames = Timeline(header).num_frames(item) * header.channels
         if isinstance(item, Packet):
-            frames, size = item.num_frames * header.channels, item.size
+            size = item.size
             self._arrived += header.seconds(frames)
         else:
-            frames, size = item.num_packets * header.frames_per_packet, item.num_bytes
-            frames *= header.channels
+            size = item.num_bytes
             if not item.is_silence:
                 untraced = max(0, frames - MAX_FRAMES_PER_BYTE * size)
                 frames -= untraced
