@@ -43,7 +43,7 @@ from codec.io.audio import AudioReader, Resampler, Samples, create_audio, open_a
 from codec.io.outputs import atomic_output, check_apart
 from codec.io.pipes import is_pipe, seekable_input
 from codec.model_folder import DEFAULT_MODEL
-from codec.rate import QualityScale, search_size
+from codec.rate.quality import QualityScale, search_size
 from codec.registry import Model, as_engine, codec_for
 from codec.stream import StreamDecoder, StreamEncoder
 

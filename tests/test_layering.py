@@ -16,8 +16,9 @@ from tests.conftest import REPOSITORY
 ROOMS = """
 codec.errors codec.arguments codec.hub codec.settings codec.bitrate codec.config codec.io
 codec.highpass
-codec.format codec.model_folder codec.entropy codec.network codec.engines codec.registry codec.rate
-codec.stream codec.calls codec.files codec.packets codec.edit codec.corpus codec.quality codec.cli
+codec.format codec.model_folder codec.entropy codec.network codec.engines codec.registry
+codec.activity codec.rate codec.session codec.stream codec.calls codec.files codec.packets
+codec.edit codec.corpus codec.quality codec.cli
 train.randomness train.objective train.recipe train.data train.report train.context train.run
 train.cli
 benchmarks.shared benchmarks.contenders benchmarks

@@ -11,8 +11,7 @@ from codec.engines.base import Engine, WeighsCodes
 from codec.entropy.allocation import ConstantQuality, Floats, gains, heard, threshold
 from codec.errors import CodecError, ModelError
 from codec.io.audio import Samples
-
-HIGHEST_QUALITY = 10.0
+from codec.rate.modes import HIGHEST_QUALITY
 
 MAX_PASSES = 8
 CLOSE = 0.985
