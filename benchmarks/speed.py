@@ -48,10 +48,10 @@ from benchmarks.shared.tables import markdown_table
 from codec.engines.base import Engine, JoinsSessions
 from codec.engines.names import ENGINES
 from codec.errors import CodecError
-from codec.files import PACKET_SECONDS
 from codec.model_folder import DEFAULT_MODEL, find_model, has_graphs
 from codec.quality.macs import macs_per_frame
 from codec.registry import load_engine
+from codec.session.packing import PACKET_SECONDS
 from codec.stream import StreamDecoder, StreamEncoder
 
 REPOSITORY = Path(__file__).resolve().parent.parent

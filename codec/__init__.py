@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from codec.calls.jitter import CallStatistics, JitterBuffer
     from codec.config import CodecConfig
-    from codec.edit import concat_files, cut_file, peel_file
     from codec.engines.base import Engine, EngineInfo
     from codec.entropy.redundancy import Redundancy
     from codec.errors import (
@@ -27,10 +26,13 @@ if TYPE_CHECKING:
         ModelError,
         StreamFinishedError,
     )
-    from codec.files import decode_file, encode_file
+    from codec.files.decode import decode, decode_file
+    from codec.files.edit import concat_files, cut_file, peel_file
+    from codec.files.encode import encode, encode_file
     from codec.format.container import Gap, Header, Packet, PacketReader, PacketWriter
     from codec.network.model import Codec
     from codec.network.weights import load_codec, save_codec
+    from codec.rate.modes import Average, Constant, FileSize, Quality
     from codec.registry import codec_for, load_engine
     from codec.stream import StreamDecoder, StreamEncoder
 
@@ -38,13 +40,16 @@ __version__ = "0.2.0.dev0"
 
 __all__ = [
     "AudioError",
+    "Average",
     "CallStatistics",
     "Codec",
     "CodecConfig",
     "CodecError",
     "ConfigError",
+    "Constant",
     "Engine",
     "EngineInfo",
+    "FileSize",
     "FormatError",
     "Gap",
     "Header",
@@ -54,6 +59,7 @@ __all__ = [
     "Packet",
     "PacketReader",
     "PacketWriter",
+    "Quality",
     "Redundancy",
     "StreamDecoder",
     "StreamEncoder",
@@ -61,7 +67,9 @@ __all__ = [
     "codec_for",
     "concat_files",
     "cut_file",
+    "decode",
     "decode_file",
+    "encode",
     "encode_file",
     "load_codec",
     "load_engine",
@@ -71,6 +79,12 @@ __all__ = [
 
 _MODULES = {
     "AudioError": "codec.errors",
+    "Average": "codec.rate.modes",
+    "Constant": "codec.rate.modes",
+    "FileSize": "codec.rate.modes",
+    "Quality": "codec.rate.modes",
+    "encode": "codec.files.encode",
+    "decode": "codec.files.decode",
     "CallStatistics": "codec.calls.jitter",
     "Codec": "codec.network.model",
     "CodecConfig": "codec.config",
@@ -92,13 +106,13 @@ _MODULES = {
     "StreamEncoder": "codec.stream",
     "StreamFinishedError": "codec.errors",
     "codec_for": "codec.registry",
-    "concat_files": "codec.edit",
-    "cut_file": "codec.edit",
-    "decode_file": "codec.files",
-    "encode_file": "codec.files",
+    "concat_files": "codec.files.edit",
+    "cut_file": "codec.files.edit",
+    "decode_file": "codec.files.decode",
+    "encode_file": "codec.files.encode",
     "load_codec": "codec.network.weights",
     "load_engine": "codec.registry",
-    "peel_file": "codec.edit",
+    "peel_file": "codec.files.edit",
     "save_codec": "codec.network.weights",
 }
 

@@ -137,7 +137,7 @@ def show(facts: dict[str, Any], as_json: bool) -> None:
 
 def show_packets(path: Path, model: str | None, as_json: bool) -> None:
     """A line for each packet: its beginning, frames, bytes, bits per frame, codes per frame."""
-    from codec.packets import list_packets
+    from codec.files.listing import list_packets
 
     if not as_json:
         click.echo("seconds   frames   bytes   bits/frame   codes/frame   coding")

@@ -16,7 +16,7 @@ from codec.corpus.tokens import Frames
 from codec.corpus.workers import one_thread
 from codec.engines.base import Engine, encode_block
 from codec.errors import AudioError
-from codec.files import packet_length
+from codec.files.encode import packet_length
 from codec.highpass import FilteredFrames
 from codec.io.audio import AudioReader, Resampler
 

@@ -14,7 +14,7 @@ from codec.corpus.tokens import FileNames, Tokens, read_each
 from codec.corpus.workers import in_order
 from codec.engines.base import Engine
 from codec.errors import CodecError, ModelError
-from codec.files import decode_file
+from codec.files.decode import decode_file
 from codec.io.outputs import check_writable
 from codec.registry import Model, as_engine, engine_for
 

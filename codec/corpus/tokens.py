@@ -26,7 +26,7 @@ from codec.corpus.sources import Recording, shortened
 from codec.engines.base import Codes, EngineInfo
 from codec.entropy.payload import PayloadDecoder
 from codec.errors import CodecError, FormatError
-from codec.files import packet_length
+from codec.files.encode import packet_length
 from codec.format.container import CODED_FORMAT, Coding, Gap, Header, Packet, PacketWriter
 from codec.format.payload import pack_codes
 from codec.format.reading import StoredStream, open_codes, read_streams, together
