@@ -95,12 +95,19 @@ class StreamSummary:
         return max(0.0, self._timeline.seconds(num_frames))
 
     @property
+    def bitrate(self) -> float | None:
+        """Bits per second and channel of all bytes; None without audio."""
+        seconds = self.duration_seconds * self.header.channels
+        return 8 * self.num_bytes / seconds if seconds else None
+
+    @property
     def payload_bitrate(self) -> Fraction:
-        """Bits per second of the codes that arrived, all channels together."""
-        if not self.header.context or not self.num_frames:
-            return self.header.bitrate
-        seconds = Fraction(self.num_frames * self.header.hop_length, self.header.sample_rate)
-        return 8 * self.num_payload_bytes / seconds
+        """Bits per second and channel of the codes that arrived."""
+        header = self.header
+        if not header.context or not self.num_frames:
+            return header.bitrate / header.channels
+        seconds = Fraction(self.num_frames * header.hop_length, header.sample_rate)
+        return 8 * self.num_payload_bytes / (seconds * header.channels)
 
     def bits_distribution(self) -> list[int]:
         """Bits of a frame: least, quartiles and most among packets; empty without packets."""
