@@ -44,7 +44,7 @@ class QualityScale:
 
     def __init__(self, engine: Engine) -> None:
         if not isinstance(engine, WeighsCodes):
-            raise ModelError("this engine has no variable bitrate: give another model, or --cbr")
+            raise ModelError("this engine has no variable bitrate: give another model, or --codebooks")
         info = engine.info
         audio = synthetic_voice(info.sample_rate, info.hop_length)
         found, _ = engine.analyze_step(audio, engine.init_encoder(1))
@@ -117,7 +117,7 @@ def search_size(target: int, encode: Callable[[float], int]) -> float:
             if quality == 0:
                 raise CodecError(
                     f"at the lowest quality the file has {size} bytes: give at least as many as "
-                    "--target-size, or a shorter file"
+                    "--file-size, or a shorter file"
                 )
         if low_size and high_size:
             quality = low + (high - low) * (AIM * target - low_size) / (high_size - low_size)

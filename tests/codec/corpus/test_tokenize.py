@@ -24,6 +24,7 @@ import pyarrow.parquet
 import pytest
 import soundfile
 
+from codec import decode_file, encode_file
 from codec.corpus import coding, ray_data, tokens
 from codec.corpus.coding import code_task
 from codec.corpus.detokenize import detokenize
@@ -32,7 +33,6 @@ from codec.corpus.tokenize import Outcome, Tokenizer, TooManyErrorsError, _tasks
 from codec.corpus.tokens import FileNames, TokenFormat, Tokens, read_tokens
 from codec.engines.base import Engine, decode
 from codec.errors import AudioError, CodecError, ConfigError, FormatError
-from codec.files import decode_file, encode_file
 from codec.format.container import PacketWriter
 from codec.registry import load_engine
 from codec.stream import StreamEncoder

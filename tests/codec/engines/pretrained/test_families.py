@@ -16,6 +16,7 @@ import torch
 pytest.importorskip("transformers", reason='pip install "aecodec[transformers]"')
 pytest.importorskip("snac", reason='pip install "aecodec[snac]"')
 
+from codec import decode_file, encode_file
 from codec.corpus.tokens import read_tokens
 from codec.engines import base
 from codec.engines.base import Engine, HearsAhead, encode_block
@@ -23,7 +24,6 @@ from codec.engines.pretrained.causal import CausalEngine
 from codec.engines.pretrained.engine import PretrainedEngine
 from codec.engines.pretrained.families import ENCODEC_48KHZ, load_pretrained, random_model
 from codec.errors import MissingPackageError, ModelError
-from codec.files import decode_file, encode_file
 from codec.registry import load_engine
 from codec.stream import StreamDecoder
 from tests.codec.cli.test_cli import fails, run

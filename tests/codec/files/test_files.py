@@ -10,17 +10,17 @@ import pytest
 import soundfile
 import torch
 
+from codec import decode_file, encode_file, packet_length
 from codec.engines.base import Engine
 from codec.engines.torch import TorchEngine
 from codec.errors import AudioError, CodecError, FormatError
-from codec.files import decode_file, encode_file, packet_length
 from codec.format.container import Header, Packet, PacketReader
 from codec.format.reading import summarize_file
 from codec.io.outputs import atomic_output
 from codec.network.model import Codec
 from codec.registry import load_engine
 from tests.codec.entropy.oracle import matching_context
-from tests.conftest import sound
+from tests.conftest import encode_in_packets, sound
 
 RATES = [8_000, 16_000, 22_050, 24_000, 44_100, 48_000, 96_000]
 
@@ -79,7 +79,7 @@ def test_file_and_stream_hold_the_same_codes(lapped: Codec, tmp_path: Path) -> N
 
     samples = sound(20_011)
     source = write(tmp_path / "in.wav", samples, lapped.config.sample_rate, subtype="FLOAT")
-    encode_file(source, tmp_path / "a.codes", model=lapped, frames_per_packet=7)
+    encode_in_packets(source, tmp_path / "a.codes", 7, model=lapped)
     encoder = StreamEncoder(lapped, frames_per_packet=7)
     packets = encoder.push(samples) + encoder.finish()
     data = encoder.header.to_bytes() + b"".join(packet.to_bytes() for packet in packets)
@@ -127,7 +127,7 @@ def test_many_channels_are_coded_with_a_bitrate(
     engine: Engine, tmp_path: Path, channels: int
 ) -> None:
     source = write(tmp_path / "in.wav", sound(500, channels), 8_000)
-    summary = encode_file(source, tmp_path / "a.codes", model=engine, bitrate=2_000)
+    summary = encode_file(source, tmp_path / "a.codes", model=engine, rate=2_000)
     assert summary.header.variable == (engine.info.context is not None)
     assert decode_file(tmp_path / "a.codes", tmp_path / "b.wav", model=engine).damage() is None
     facts = soundfile.info(tmp_path / "b.wav")
@@ -222,7 +222,7 @@ def test_files_cost_at_most_two_per_cent_more_than_their_codes(tmp_path: Path) -
     from codec.network.weights import load_codec
 
     source = write(tmp_path / "in.wav", sound(24_000 * 10), 24_000)
-    scan = encode_file(source, tmp_path / "a.codes", model=load_codec(), bitrate=6_000)
+    scan = encode_file(source, tmp_path / "a.codes", model=load_codec(), rate=6_000)
     assert (tmp_path / "a.codes").stat().st_size == scan.num_bytes <= 1.02 * 10 * 6_000 / 8
 
 
@@ -250,7 +250,7 @@ def engine(request: pytest.FixtureRequest, lapped: Codec) -> Engine:
 def stream(engine: Engine, tmp_path: Path) -> tuple[bytes, np.ndarray]:
     """A short stream of several packets, and what it decodes to."""
     source = write(tmp_path / "in.wav", sound(321), 8_000)
-    encode_file(source, tmp_path / "s.codes", model=engine, frames_per_packet=2)
+    encode_in_packets(source, tmp_path / "s.codes", 2, model=engine)
     decode_file(tmp_path / "s.codes", tmp_path / "s.wav", model=engine)
     return (tmp_path / "s.codes").read_bytes(), soundfile.read(tmp_path / "s.wav")[0]
 
