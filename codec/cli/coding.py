@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +23,7 @@ from codec.cli.options import (
     output_suffix,
     removed,
 )
-from codec.engines.names import EngineName
+from codec.engines.names import Backend
 from codec.errors import CodecError
 from codec.format.summary import StreamSummary
 from codec.model_folder import DEFAULT_MODEL
@@ -70,7 +69,7 @@ def encode(
     mono: bool,
     out_dir: Path | None,
     model: str,
-    backend: EngineName | None,
+    backend: Backend | None,
     threads: int,
     force: bool,
 ) -> None:
@@ -128,7 +127,7 @@ def decode(
     out_dir: Path | None,
     suffix: str | None,
     model: str | None,
-    backend: EngineName | None,
+    backend: Backend | None,
     threads: int,
     force: bool,
 ) -> None:
@@ -137,20 +136,20 @@ def decode(
         from codec.files.decode import FileDecoder, format_of, write_audio
         from codec.format.reading import open_codes
         from codec.io.outputs import check_apart
-        from codec.registry import load_model, model_for
+        from codec.registry import load_model
 
         if suffix is not None:
             suffix = output_suffix(suffix)
         jobs = list_jobs(paths, out_dir, suffix or ".wav", is_codes)
-        loaded = load_model(model, backend=backend, threads=threads) if model else None
-        find = partial(model_for, backend=backend, threads=threads)
+        loaded = None
+        if model or backend or threads > 1:
+            loaded = load_model(model or DEFAULT_MODEL, backend=backend, threads=threads)
 
     def run(source: Path, target: Path, progress: Callable[[float], None]) -> None:
         check_apart(source, target)
         with open_codes(source) as file:
-            decoding = FileDecoder(
-                file, str(source), loaded, codebooks, sample_rate, (start, end), find
-            )
+            span = start, end
+            decoding = FileDecoder(file, str(source), loaded, codebooks, sample_rate, span)
             form = suffix or format_of(target)
             write_audio(decoding, target, form, force=force, progress=progress)
         if damage := decoding.summary.damage():

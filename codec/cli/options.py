@@ -12,7 +12,7 @@ import click
 
 from codec.bitrate import Bitrate, parse_bitrate
 from codec.cli.errors import WrongUse
-from codec.engines.names import ENGINES
+from codec.engines.names import BACKENDS
 from codec.errors import ConfigError
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -21,7 +21,7 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
 
 BACKEND = click.option(
     "--backend",
-    type=click.Choice(ENGINES),
+    type=click.Choice(BACKENDS),
     help="onnxruntime or PyTorch. [onnx for models with graphs]",
 )
 THREADS = click.option(

@@ -14,18 +14,17 @@ from typing import BinaryIO, Literal
 import numpy as np
 
 from codec.arguments import check_type, check_whole
-from codec.engines.base import Engine
 from codec.entropy.payload import CHAIN_SECONDS
 from codec.errors import CodecError, FormatError
-from codec.format.container import MAX_CODEBOOKS, Gap, Header, Packet
+from codec.format.container import MAX_CODEBOOKS, Gap, Packet
 from codec.format.reading import StoredStream, most_together, open_codes, read_streams, together
 from codec.format.summary import StreamSummary
 from codec.format.timeline import PREROLL_SECONDS, Span, Timeline, check_span
 from codec.io.audio import FORMATS, Resampler, Samples, create_audio
 from codec.io.outputs import atomic_output, check_apart
 from codec.io.pipes import File, FileLike, check_file, is_pipe, name_of
-from codec.registry import Model, as_engine, codec_for
-from codec.stream import StreamDecoder
+from codec.registry import Model, ModelLike, model_for
+from codec.session.decoder import StreamDecoder
 
 MIN_OUTPUT_RATE, MAX_OUTPUT_RATE = 1_000, 384_000
 """Sampling rates of decoded files."""
@@ -35,7 +34,7 @@ Progress = Callable[[float], None]
 
 
 def decode(
-    data: bytes, *, model: Model | None = None, codebooks: int | None = None
+    data: bytes, *, model: ModelLike | None = None, codebooks: int | None = None
 ) -> tuple[Samples, int]:
     """Decode the bytes of a ``.codes`` file to an array.
 
@@ -72,7 +71,7 @@ def decode_file(
     source: FileLike,
     target: FileLike,
     *,
-    model: Model | None = None,
+    model: ModelLike | None = None,
     codebooks: int | None = None,
     sample_rate: int | Literal["model"] | None = None,
     span: Span = None,
@@ -165,7 +164,6 @@ class FileDecoder:
         codebooks: as in `decode_file`.
         sample_rate: as in `decode_file`.
         span: as in `decode_file`.
-        find: finds the model of a stream where none is given.
 
     Attributes:
         header: header of the first stream.
@@ -177,11 +175,10 @@ class FileDecoder:
         self,
         file: BinaryIO,
         name: str,
-        model: Model | None = None,
+        model: ModelLike | None = None,
         codebooks: int | None = None,
         sample_rate: int | Literal["model"] | None = None,
         span: Span = None,
-        find: Callable[[Header], Engine] = codec_for,
     ) -> None:
         self._start, end = check_span(span)
         wants_model_rate = isinstance(sample_rate, str) and sample_rate == "model"
@@ -196,7 +193,7 @@ class FileDecoder:
         if wants_model_rate:
             sample_rate = self.header.sample_rate
         self.sample_rate = int(sample_rate or self.header.original_sample_rate)
-        self._engine = find(self.header) if model is None else as_engine(model)
+        self._model = model_for(self.header, model)
         self._begin = round(self._start * self.sample_rate)
         self._end = None if end is None else round(end * self.sample_rate)
         self._decoder = self._open(self._first)  # fails before anything is written
@@ -236,7 +233,7 @@ class FileDecoder:
 
     def _open(self, stream: StoredStream) -> _PartDecoder:
         timeline = Timeline(stream.header, self.sample_rate)
-        return _PartDecoder(stream, self._engine, self._codebooks, timeline, self._begin, self._end)
+        return _PartDecoder(stream, self._model, self._codebooks, timeline, self._begin, self._end)
 
 
 def _size_of(file: BinaryIO) -> int:
@@ -251,7 +248,7 @@ class _PartDecoder:
 
     Args:
         stream: the stream, of which nothing has been read.
-        engine: its model.
+        model: its model.
         codebooks: decode at most this many codebooks.
         timeline: that of the stream at the sampling rate of the output.
         first: first sample of the part at that rate.
@@ -261,7 +258,7 @@ class _PartDecoder:
     def __init__(
         self,
         stream: StoredStream,
-        engine: Engine,
+        model: Model,
         codebooks: int | None,
         timeline: Timeline,
         first: int,
@@ -277,7 +274,7 @@ class _PartDecoder:
         self._skip = self._part.skip
         self._next = 0  # index of the next packet
         at_model_rate = replace(header, skip=0, original_sample_rate=header.sample_rate)
-        self._decoder = _stream_decoder(at_model_rate, engine, codebooks)
+        self._decoder = StreamDecoder(at_model_rate, model, codebooks=codebooks)
         self._resampler = Resampler(header.sample_rate, timeline.rate, header.channels)
         # A part of a longer stream may hold more than its samples, at its end too.
         self._most_held = timeline.rate if header.format > 1 else 0
@@ -361,8 +358,3 @@ class _PartDecoder:
         self._skip -= dropped
         return samples[:, dropped:]
 
-
-# Until sessions take a number of codebooks themselves.
-def _stream_decoder(header: Header, engine: Engine, codebooks: int | None) -> StreamDecoder:
-    bitrate = None if codebooks is None else engine.info.bitrate(codebooks)
-    return StreamDecoder(engine, header, bitrate=bitrate)

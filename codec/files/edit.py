@@ -18,7 +18,7 @@ from codec.format.reading import StoredStream, open_codes, read_streams
 from codec.format.timeline import Span, Timeline, check_span
 from codec.io.outputs import atomic_output, check_apart
 from codec.io.pipes import File, FileLike, check_file, name_of
-from codec.registry import Model, context_for
+from codec.registry import ModelLike, context_for
 
 
 def cut_file(
@@ -26,7 +26,7 @@ def cut_file(
     target: FileLike,
     *,
     span: Span,
-    model: Model | None = None,
+    model: ModelLike | None = None,
     force: bool = False,
 ) -> None:
     """Cut a part out of a file, exact to the sample.
@@ -123,7 +123,7 @@ def peel_file(
     target: FileLike,
     *,
     codebooks: int,
-    model: Model | None = None,
+    model: ModelLike | None = None,
     force: bool = False,
 ) -> None:
     """Drop the upper codebooks of a file, as if it had been encoded with fewer.
@@ -166,7 +166,7 @@ def _apart(source: FileLike, target: FileLike) -> tuple[File, File]:
     return files
 
 
-def _write_again(stream: StoredStream, header: Header, out: BinaryIO, model: Model | None) -> None:
+def _write_again(stream: StoredStream, header: Header, out: BinaryIO, model: ModelLike | None) -> None:
     """Write a stream with fewer codebooks."""
     _check_complete(stream.header)
     context = context_for(stream.header, model)
@@ -187,7 +187,7 @@ def _copy(stream: StoredStream, out: BinaryIO) -> None:
 
 
 def _cut_stream(
-    stream: StoredStream, first: int, last: int | None, out: BinaryIO, model: Model | None
+    stream: StoredStream, first: int, last: int | None, out: BinaryIO, model: ModelLike | None
 ) -> bool:
     """Write samples ``first`` to ``last`` of a stream as one of its own; whether there are any."""
     source = stream.header

@@ -13,19 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from codec.arguments import check_flag, check_whole
-from codec.bitrate import Bitrate, ceil_div
-from codec.engines.base import Engine, EngineInfo
 from codec.errors import AudioError
-from codec.format.container import (
-    MAX_CHANNELS,
-    Packet,
-    PacketWriter,
-    longest_packet,
-    max_variable_bits,
-)
-from codec.format.reading import TOGETHER_SECONDS
+from codec.format.container import MAX_CHANNELS, Packet, PacketWriter
 from codec.format.summary import StreamSummary
-from codec.format.timeline import Timeline, resampled_length
+from codec.format.timeline import Timeline
 from codec.io.audio import (
     BLOCK_SECONDS,
     MAX_SAMPLE_RATE,
@@ -38,11 +29,11 @@ from codec.io.audio import (
 from codec.io.outputs import atomic_output, check_apart
 from codec.io.pipes import FileLike, check_file, seekable_input
 from codec.model_folder import DEFAULT_MODEL
-from codec.rate.modes import Average, Constant, FileSize, Quality, Rate, RateLike, as_rate
-from codec.rate.quality import QualityScale, search_size
-from codec.registry import Model, as_engine
+from codec.rate.modes import FileSize, Quality, Rate, RateLike, as_rate
+from codec.rate.quality import search_size
+from codec.registry import ModelLike, as_model
+from codec.session.encoder import StreamEncoder
 from codec.session.packing import Packing
-from codec.stream import StreamEncoder
 
 Progress = Callable[[float], None]
 """Called with the share that is done, from 0 to 1."""
@@ -52,7 +43,7 @@ def encode(
     audio: npt.ArrayLike,
     sample_rate: int,
     *,
-    model: Model = DEFAULT_MODEL,
+    model: ModelLike | None = None,
     rate: RateLike = None,
     effort: int = 0,
 ) -> bytes:
@@ -87,7 +78,7 @@ def encode_file(
     source: FileLike,
     target: FileLike,
     *,
-    model: Model = DEFAULT_MODEL,
+    model: ModelLike | None = None,
     rate: RateLike = None,
     mono: bool = False,
     effort: int = 0,
@@ -101,7 +92,8 @@ def encode_file(
             standard input; or a binary file object.
         target: path of the stream; ``-`` is standard output; or a binary file object. A file
             appears by rename when complete, a file object is written as the packets come.
-        model: a loaded model, the name of a packaged one or a model folder.
+        model: a loaded model, the name of a packaged one or a model folder; the default one if
+            None.
         rate: how many codes each frame gets: `Constant`, `Average`, `Quality` or `FileSize`. A
             number is that of bits per second and channel of an `Average`; None is ``Constant()``,
             the model's highest.
@@ -197,7 +189,7 @@ def as_samples(audio: npt.ArrayLike) -> Samples:
 def write_stream(
     reader: AudioReader | ArrayReader,
     out: BinaryIO,
-    model: Model,
+    model: ModelLike | None,
     rate: RateLike,
     *,
     effort: int = 0,
@@ -205,12 +197,18 @@ def write_stream(
     progress: Progress | None = None,
 ) -> StreamSummary:
     """Encode all that ``reader`` holds, which stands at its beginning, to an open file."""
-    engine, rate = as_engine(model), as_rate(rate)
-    if packing is None:
-        packing = Packing.file(num_samples=reader.num_samples or None)
+    loaded, rate = as_model(DEFAULT_MODEL if model is None else model), as_rate(rate)
+    packing = packing or Packing.file(num_samples=reader.num_samples)
 
     def encode_at(rate: Rate, file: BinaryIO, begin: float = 0.0) -> StreamSummary:
-        encoder = _encoder(engine, rate, reader, packing, effort)
+        encoder = StreamEncoder(
+            loaded,
+            rate=rate,
+            channels=reader.channels,
+            packing=packing,
+            effort=effort,
+            original_sample_rate=reader.sample_rate,
+        )
 
         def report(num_samples: int) -> None:
             if progress is not None and reader.num_samples:
@@ -262,59 +260,3 @@ def _encode(
     write(encoder.finish(num_samples))
     return summary
 
-
-# Until sessions take rates themselves.
-
-SIDE_BY_SIDE = 16
-"""Number of parts of a coded file that are decoded side by side, at least, if it is long enough."""
-MAX_SEGMENTS = 4
-"""Most parts of a packet: the context begins anew in each, which costs bits."""
-
-
-def _encoder(
-    engine: Engine, rate: Rate, reader: AudioReader | ArrayReader, packing: Packing, effort: int
-) -> StreamEncoder:
-    info = engine.info
-    plain = isinstance(rate, Constant) and rate.plain
-    bitrate = rate.bitrate if isinstance(rate, Average) else None
-    if isinstance(rate, Constant) and rate.codebooks is not None:
-        bitrate = info.bitrate(rate.codebooks)
-    variable = isinstance(rate, Quality) or (isinstance(rate, Average) and info.context is not None)
-    bits = info.codebooks_for(bitrate) * info.bits_per_code
-    if variable:
-        bits = max_variable_bits(info.num_codebooks, pauses=True)
-    frames = int((packing.seconds or 0) * info.frame_rate)
-    frames = max(1, min(frames, longest_packet(bits, reader.channels)))
-    segments = 1
-    if packing.num_samples:
-        num_samples = resampled_length(packing.num_samples, reader.sample_rate, info.sample_rate)
-        rows = max(1, round(info.num_frames(num_samples) / frames)) * reader.channels
-        whole = int(frames * MAX_SEGMENTS / (2.0 * info.frame_rate))
-        segments = max(1, min(ceil_div(SIDE_BY_SIDE, rows), whole, MAX_SEGMENTS))
-    allocator = QualityScale(engine).allocator(rate.quality) if isinstance(rate, Quality) else None
-    together = TOGETHER_SECONDS * info.frame_rate / reader.channels
-    return StreamEncoder(
-        engine,
-        bitrate=bitrate,
-        channels=reader.channels,
-        frames_per_packet=frames,
-        original_sample_rate=reader.sample_rate,
-        entropy_coding=not plain,
-        variable=variable,
-        allocator=allocator,
-        wait=int(together / frames) if allocator is None else 0,
-        effort=effort,
-        pauses=variable,
-        segments=segments,
-        overhead="file",
-    )
-
-
-def packet_length(
-    info: EngineInfo, bitrate: Bitrate | None, channels: int, *, variable: bool = False
-) -> int:
-    """Frames of about two seconds, fewer if that many channels would not fit a packet."""
-    bits = info.codebooks_for(bitrate) * info.bits_per_code
-    if variable:
-        bits = max_variable_bits(info.num_codebooks, pauses=True)
-    return max(1, min(int(2 * info.frame_rate), longest_packet(bits, channels)))

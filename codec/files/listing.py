@@ -13,7 +13,7 @@ from codec.format.payload import Codes
 from codec.format.reading import open_codes, read_streams, together
 from codec.format.timeline import Timeline
 from codec.io.pipes import FileLike
-from codec.registry import Model, context_for
+from codec.registry import ModelLike, context_for
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class PacketFacts:
     codebooks: float | None
 
 
-def list_packets(source: FileLike, model: Model | None = None) -> Iterator[PacketFacts]:
+def list_packets(source: FileLike, model: ModelLike | None = None) -> Iterator[PacketFacts]:
     """The packets of a file, in their order.
 
     Args:
