@@ -24,9 +24,9 @@ import soundfile
 # As a script, it must import from the repository, which is not on the path.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from codec.files import encode_file
+from codec import encode_file
 from codec.format.container import Coding, Header, Packet
-from codec.registry import load_engine
+from codec.registry import load_model
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 HIGHEST_RATE = 192_000
@@ -72,28 +72,29 @@ class Cost:
 
 def cases() -> list[Case]:
     """The worst streams that are known, of each kind, and ordinary ones."""
-    info = load_engine().info
-    assert info.context is not None
+    loaded = load_model()
+    spec, context = loaded.spec, loaded.context
+    assert context is not None
     plain = Header(
         channels=1,
         num_codebooks=1,
-        bits_per_code=info.bits_per_code,
+        bits_per_code=spec.bits_per_code,
         frames_per_packet=1,
-        sample_rate=info.sample_rate,
+        sample_rate=spec.sample_rate,
         original_sample_rate=HIGHEST_RATE,
-        hop_length=info.hop_length,
-        fingerprint=info.fingerprint,
+        hop_length=spec.hop_length,
+        fingerprint=spec.fingerprint,
         format=2,
     )
-    coded = replace(plain, context=info.context.identity)
-    long = replace(coded, frames_per_packet=int(10 * info.frame_rate))  # the longest packets
+    coded = replace(plain, context=context.identity)
+    long = replace(coded, frames_per_packet=int(10 * spec.frame_rate))  # the longest packets
 
     def last(number: int) -> Packet:
         return Packet(number % 2**16, 0, b"", 10**9, Coding.PLAIN)
 
     def noise(channels: int, numbers: Sequence[int]) -> Callable[[Path], object]:
         header = replace(plain, channels=channels, dtx=True)
-        payload = bytes(1 + -(-channels * info.bits_per_code // 8))
+        payload = bytes(1 + -(-channels * spec.bits_per_code // 8))
         packets = [Packet(n, 1, payload, None, Coding.COMFORT_NOISE) for n in numbers[:-1]]
         return lambda path: write(path, header, [*packets, last(numbers[-1])])
 
@@ -130,8 +131,8 @@ def cases() -> list[Case]:
         Case("a second missing in each stream", "decode", missing(plain, 50, 19)),
         Case("a second missing in each of many", "decode", missing(plain, 50, 1000)),
         Case("silence, by aecodec encode, 192 kHz", "decode", silence(1, HIGHEST_RATE)),
-        Case("the same, 26 channels, 24 kHz", "decode", silence(26, info.sample_rate)),
-        Case("the same", "list", silence(26, info.sample_rate)),
+        Case("the same, 26 channels, 24 kHz", "decode", silence(26, spec.sample_rate)),
+        Case("the same", "list", silence(26, spec.sample_rate)),
     ]
 
 

@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from codec.activity.silence import REFRESH_SECONDS
 from codec.calls.schedule import Schedule
-from codec.entropy.silence import REFRESH_SECONDS
 from codec.format.container import CODED_FORMAT, NOISE_SECONDS, PLAIN_FORMAT, Coding, Header, Packet
 
 SHARE = 0.95

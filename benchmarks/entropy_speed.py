@@ -30,13 +30,13 @@ import soundfile
 # As a script, it must import from the repository, which is not on the path.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from codec.stream import StreamDecoder, StreamEncoder
+
 from benchmarks.shared.resampling import resample
 from codec.bitrate import Bitrate
-from codec.engines.base import Engine
-from codec.files import decode_file, encode_file
+from codec import decode_file, encode_file
 from codec.model_folder import DEFAULT_MODEL
-from codec.registry import load_engine
-from codec.stream import StreamDecoder, StreamEncoder
+from codec.registry import Model, load_model
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -68,7 +68,7 @@ def least_seconds(work: Callable[[], object]) -> float:
     return min(found)
 
 
-def measure(engine: Engine, audio: np.ndarray, rate: int) -> dict[str, tuple[float, float, int]]:
+def measure(model: Model, audio: np.ndarray, rate: int) -> dict[str, tuple[float, float, int]]:
     """Seconds of encoding and decoding, and bytes, of each way."""
     found = {}
     with tempfile.TemporaryDirectory() as name:
@@ -77,31 +77,31 @@ def measure(engine: Engine, audio: np.ndarray, rate: int) -> dict[str, tuple[flo
         for way, options in WAYS.items():
 
             def encode(options: dict[str, bool | int] = options) -> None:
-                encode_file(source, coded, model=engine, force=True, **options)  # type: ignore[arg-type]
+                encode_file(source, coded, model=model, force=True, **options)  # type: ignore[arg-type]
 
             def decode() -> None:
-                decode_file(coded, target, model=engine, force=True)
+                decode_file(coded, target, model=model, force=True)
 
             found[way] = least_seconds(encode), least_seconds(decode), coded.stat().st_size
     return found
 
 
-def measure_live(engine: Engine, audio: np.ndarray, bitrate: Bitrate) -> dict[str, Floats]:
+def measure_live(model: Model, audio: np.ndarray, bitrate: Bitrate) -> dict[str, Floats]:
     """Milliseconds ``[2]`` of a frame, to encode and to decode, of each way.
 
     Args:
-        engine: the model.
+        model: the model.
         audio: ``[1, T * hop_length]``.
         bitrate: of plain codes.
     """
-    frames = np.split(audio, audio.shape[1] // engine.info.hop_length, axis=1)
+    frames = np.split(audio, audio.shape[1] // model.spec.hop_length, axis=1)
     runs = []
     for _ in range(RUNS):
         encoders = [
-            StreamEncoder(engine, bitrate=bitrate, **options)  # type: ignore[arg-type]
+            StreamEncoder(model, bitrate=bitrate, **options)  # type: ignore[arg-type]
             for options in LIVE_WAYS.values()
         ]
-        decoders = [StreamDecoder(engine, encoder.header) for encoder in encoders]
+        decoders = [StreamDecoder(model, encoder.header) for encoder in encoders]
         taken = np.zeros((len(LIVE_WAYS), 2, len(frames)))
         for number, frame in enumerate(frames):
             for way, (encoder, decoder) in enumerate(zip(encoders, decoders, strict=True)):
@@ -121,11 +121,11 @@ def main() -> None:
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--seconds", type=int, nargs="+", default=[6, 10, 25])
     arguments = parser.parse_args()
-    engine = load_engine(arguments.model)
+    model = load_model(arguments.model)
     audio, rate = soundfile.read(arguments.recording, dtype="float32", always_2d=True)
     for seconds in arguments.seconds:
         repeated = np.resize(audio[:, 0], seconds * rate)
-        found = measure(engine, repeated, rate)
+        found = measure(model, repeated, rate)
         encode, decode, _ = found["plain"]
         for way, (encoding, decoding, size) in found.items():
             print(
@@ -133,10 +133,10 @@ def main() -> None:
                 f"encode {encode / encoding:.2f}, decode {decode / decoding:.2f}",
                 flush=True,
             )
-    at_model_rate = resample(audio[:, 0], rate, engine.info.sample_rate)
-    frames = np.resize(at_model_rate, (1, LIVE_FRAMES * engine.info.hop_length))
+    at_model_rate = resample(audio[:, 0], rate, model.spec.sample_rate)
+    frames = np.resize(at_model_rate, (1, LIVE_FRAMES * model.spec.hop_length))
     for num_codebooks in NUM_CODEBOOKS:
-        live = measure_live(engine, frames, engine.info.bitrate(num_codebooks))
+        live = measure_live(model, frames, model.spec.plain_bitrate(num_codebooks))
         for way, (encoding, decoding) in live.items():
             more = ", ".join(f"{each:+.2f}" for each in live[way] - live["plain"])
             print(

@@ -17,8 +17,7 @@ from dataclasses import replace
 import numpy as np
 
 from codec.entropy.context import ContextModel, ContextShape
-from codec.entropy.payload import PayloadDecoder, earlier_counts
-from codec.entropy.redundancy import MAX_FRAMES, layout
+from codec.entropy.payload import MAX_FRAMES, PayloadDecoder, earlier_counts, layout
 from codec.errors import CodecError
 from codec.format.bitpack import packed_size
 from codec.format.container import (

@@ -50,6 +50,8 @@ from tqdm import tqdm
 # As a script, it must import from the repository, which is not on the path.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from codec.stream import StreamDecoder
+
 from benchmarks.contenders.aecodec import Aecodec
 from benchmarks.contenders.base import Contender, Encoded, align
 from benchmarks.contenders.ffmpeg import Opus
@@ -68,7 +70,6 @@ from benchmarks.shared.recordings import Recording
 from benchmarks.shared.report import origin, write_report
 from benchmarks.shared.resampling import resample
 from benchmarks.shared.tables import markdown_table
-from codec.entropy.redundancy import Redundancy
 from codec.errors import CodecError, FormatError
 from codec.format.container import Gap, Header
 from codec.format.reading import read_packets
@@ -77,8 +78,8 @@ from codec.io.outputs import atomic_output
 from codec.model_folder import DEFAULT_MODEL
 from codec.quality.metrics import SILENCE, mel_distance, rms, short_time_intelligibility
 from codec.quality.naturalness import can_rate_naturalness, plcmos
-from codec.registry import load_engine
-from codec.stream import StreamDecoder
+from codec.rate.redundancy import Redundancy
+from codec.registry import load_model
 
 SHOWN = ("pesq_wb", "stoi", "si_sdr", "mel")
 SHOWN_OF_LOSS = ("pesq_wb", "plcmos", "visqol_speech", "stoi")
@@ -160,7 +161,7 @@ class Subject(NamedTuple):
 
     def encode(self, packet_seconds: float) -> Encoded:
         """The stream of our codec, with packets of about this duration."""
-        frames = max(1, round(packet_seconds * self.ours.engine.info.frame_rate))
+        frames = max(1, round(packet_seconds * self.ours.loaded.spec.frame_rate))
         return self.ours.encode(self.audio, self.bitrate, frames_per_packet=frames)
 
     def random(self, *key: int) -> np.random.Generator:
@@ -390,7 +391,7 @@ def decode_damaged(ours: Aecodec, header: Header, data: bytes) -> tuple[np.ndarr
     Returns:
         ``[N]`` float32, or None if nothing can be decoded; and the share of lost packets.
     """
-    decoder, summary, pieces = StreamDecoder(ours.engine, header), StreamSummary(header), []
+    decoder, summary, pieces = StreamDecoder(ours.loaded, header), StreamSummary(header), []
     try:
         for item in read_packets(io.BytesIO(data), summary):
             if isinstance(item, Gap):
@@ -762,7 +763,7 @@ def finished_or_run(
     """
     if folder is None:
         return experiments_on(recording, settings)
-    fingerprint = load_engine(settings.model).info.fingerprint.hex()
+    fingerprint = load_model(settings.model).spec.fingerprint.hex()
     key = [recording.digest(), fingerprint, repr(settings)]
     path = folder / f"{recording.name.replace('/', '_')}.json"
     if path.is_file():

@@ -37,6 +37,8 @@ import torch
 # As a script, it must import from the repository, which is not on the path.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from codec.stream import StreamDecoder, StreamEncoder
+
 from benchmarks.contenders.aecodec import Aecodec
 from benchmarks.contenders.base import Contender
 from benchmarks.contenders.registry import find_contender, peers
@@ -45,14 +47,13 @@ from benchmarks.shared.processes import process_pool
 from benchmarks.shared.report import installed, origin, write_report
 from benchmarks.shared.resampling import resample
 from benchmarks.shared.tables import markdown_table
-from codec.engines.base import Engine, JoinsSessions
-from codec.engines.names import ENGINES
+from codec.engines.base import Engine
+from codec.engines.names import BACKENDS
 from codec.errors import CodecError
+from codec.files import PACKET_SECONDS
 from codec.model_folder import DEFAULT_MODEL, find_model, has_graphs
 from codec.quality.macs import macs_per_frame
-from codec.registry import load_engine
-from codec.session.packing import PACKET_SECONDS
-from codec.stream import StreamDecoder, StreamEncoder
+from codec.registry import load_model
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PUSHES_MS = (20, 40, 100, 1000)
@@ -186,13 +187,13 @@ def _figures(
 
 def streaming(model: str, seconds: float) -> list[dict[str, Any]]:
     """Time of single pushes at sender and receiver, with packets as long as the pushes."""
-    engine = load_engine(model, threads=torch.get_num_threads())
-    info = engine.info
-    audio = speech(info.sample_rate, round(seconds * info.sample_rate))[None]
+    engine = load_model(model, threads=torch.get_num_threads())
+    spec = engine.spec
+    audio = speech(spec.sample_rate, round(seconds * spec.sample_rate))[None]
     rows = []
     for push_ms in PUSHES_MS:
-        frames = max(1, push_ms * info.sample_rate // (1000 * info.hop_length))
-        push = frames * info.hop_length
+        frames = max(1, push_ms * spec.sample_rate // (1000 * spec.hop_length))
+        push = frames * spec.hop_length
         encoder = StreamEncoder(engine, frames_per_packet=frames)
         decoder = StreamDecoder(engine, encoder.header)
         packets = []
@@ -208,12 +209,12 @@ def streaming(model: str, seconds: float) -> list[dict[str, Any]]:
         rows.append(
             {
                 "threads": torch.get_num_threads(),
-                "push_ms": 1000 * push / info.sample_rate,
+                "push_ms": 1000 * push / spec.sample_rate,
                 "num_pushes": len(packets),
                 "packet_bytes": len(packets[0].to_bytes()),
                 "payload_bytes": sum(len(packet.payload) for packet in packets),
                 **{
-                    side: _push_times(steps, push / info.sample_rate)
+                    side: _push_times(steps, push / spec.sample_rate)
                     for side, steps in taken.items()
                 },
             }
@@ -240,13 +241,13 @@ def engines(model: str, seconds: float, rounds: int) -> dict[str, Any]:
         rounds: number of rounds, of which the best counts.
     """
     threads = torch.get_num_threads()
-    loaded = {name: load_engine(model, name, threads=threads) for name in ENGINES}
-    info = loaded["torch"].info
+    loaded = {name: load_model(model, backend=name, threads=threads).engine for name in BACKENDS}
+    spec = loaded["torch"].spec
     rows = []
-    for frames in (1, int(PACKET_SECONDS * info.frame_rate)):
-        step = frames * info.hop_length
-        num_steps = max(1, round(seconds * info.sample_rate) // step)
-        blocks = np.split(speech(info.sample_rate, num_steps * step)[None], num_steps, axis=1)
+    for frames in (1, int(PACKET_SECONDS * spec.frame_rate)):
+        step = frames * spec.hop_length
+        num_steps = max(1, round(seconds * spec.sample_rate) // step)
+        blocks = np.split(speech(spec.sample_rate, num_steps * step)[None], num_steps, axis=1)
         codes = encode_blocks(loaded["torch"], blocks)
         works: dict[str, Callable[[], object]] = {}
         for name, engine in loaded.items():
@@ -296,9 +297,9 @@ def live_streams(model: str, num_steps: int) -> dict[str, Any]:
         model: model of aecodec.
         num_steps: number of steps that are timed.
     """
-    engine = load_engine(model, threads=torch.get_num_threads())
-    info = engine.info
-    frame_ms = 1000 * info.hop_length / info.sample_rate
+    engine = load_model(model, threads=torch.get_num_threads()).engine
+    spec = engine.spec
+    frame_ms = 1000 * spec.hop_length / spec.sample_rate
     figures: dict[str, Any] = {
         "threads": torch.get_num_threads(),
         "frame_ms": frame_ms,
@@ -333,14 +334,14 @@ def shared_steps(engine: Engine, side: str, sessions: int, num_steps: int) -> np
         sessions: number of sessions, one channel each.
         num_steps: number of steps; a few more come first, for warming up.
     """
-    assert isinstance(engine, JoinsSessions)
-    info, warm_up = engine.info, 5
-    audio = speech(info.sample_rate, (num_steps + warm_up) * info.hop_length)
+    assert engine.can_join
+    spec, warm_up = engine.spec, 5
+    audio = speech(spec.sample_rate, (num_steps + warm_up) * spec.hop_length)
     encoder = engine.join_states([engine.init_encoder(1)] * sessions)
     decoder = engine.join_states([engine.init_decoder(1)] * sessions)
-    codes = np.zeros((sessions, info.num_codebooks, 1), np.int64)
+    codes = np.zeros((sessions, spec.num_codebooks, 1), np.int64)
     taken = []
-    for frame in audio.reshape(-1, info.hop_length):
+    for frame in audio.reshape(-1, spec.hop_length):
         block = np.tile(frame, (sessions, 1))
         began = time.perf_counter()
         if side != "decode":
@@ -354,10 +355,10 @@ def shared_steps(engine: Engine, side: str, sessions: int, num_steps: int) -> np
 def first_packet(model: str) -> dict[str, float]:
     """Processing time until the first packet and its audio, in a new process and later."""
     began = time.perf_counter()
-    engine = load_engine(model, threads=torch.get_num_threads())
+    engine = load_model(model, threads=torch.get_num_threads())
     load_seconds = time.perf_counter() - began
-    info = engine.info
-    audio = speech(info.sample_rate, info.hop_length)[None]
+    spec = engine.spec
+    audio = speech(spec.sample_rate, spec.hop_length)[None]
 
     def session() -> tuple[float, float]:
         began = time.perf_counter()
@@ -370,7 +371,7 @@ def first_packet(model: str) -> dict[str, float]:
     cold, *warm = (session() for _ in range(21))
     return {
         "threads": torch.get_num_threads(),
-        "latency_ms": 1000 * info.latency / info.sample_rate,
+        "latency_ms": 1000 * spec.latency / spec.sample_rate,
         "load_ms": 1000 * load_seconds,
         "first_encode_ms": 1000 * cold[0],
         "first_decode_ms": 1000 * cold[1],
@@ -431,7 +432,7 @@ def start_up(model: str, rounds: int) -> list[dict[str, Any]]:
 def memory(model: str, minutes: Sequence[float]) -> list[dict[str, float]]:
     """Peak memory and seconds of the command for mono files of several lengths."""
     aecodec = [sys.executable, "-m", "codec.cli"]
-    sample_rate = load_engine(model).info.sample_rate
+    sample_rate = load_model(model).spec.sample_rate
     block = (speech(sample_rate, 60 * sample_rate) * 32767).astype(np.int16)
     rows = []
     for length in minutes:

@@ -122,7 +122,7 @@ def entries(model: str, bitrates: Sequence[int], points: int) -> tuple[Entry, En
         CodecError: the model has no context model, or not so low or high a bitrate.
     """
     variable, constant = Aecodec(model), ConstantAecodec(model)
-    if variable.engine.info.context is None:
+    if variable.loaded.context is None:
         raise CodecError(f"{model} has no context model: fit one with aecodec fit-context")
     offered = variable.bitrates()
     if missing := set(map(int, bitrates)) - set(offered):

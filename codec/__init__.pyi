@@ -1,9 +1,9 @@
 """The public interface: names that ``codec`` imports when they are used, and type checkers see."""
 
 from .calls.jitter import CallStatistics as CallStatistics, JitterBuffer as JitterBuffer
+from .codes import Codebook as Codebook, CodecSpec as CodecSpec
 from .config import CodecConfig as CodecConfig
-from .engines.base import Engine as Engine, EngineInfo as EngineInfo
-from .entropy.redundancy import Redundancy as Redundancy
+from .engines.base import Engine as Engine
 from .errors import (
     AudioError as AudioError,
     CodecError as CodecError,
@@ -35,8 +35,10 @@ from .rate.modes import (
     FileSize as FileSize,
     Quality as Quality,
 )
-from .registry import codec_for as codec_for, load_engine as load_engine
+from .rate.redundancy import Redundancy as Redundancy
+from .registry import Model as Model, load_model as load_model, model_for as model_for
+from .session.decoder import StreamDecoder as StreamDecoder
+from .session.encoder import StreamEncoder as StreamEncoder
 from .session.packing import Packing as Packing
-from .stream import StreamDecoder as StreamDecoder, StreamEncoder as StreamEncoder
 
 __version__: str

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from codec.bitrate import FrameRates
+from codec.codes import FrameRates
 from codec.errors import ConfigError
 from codec.settings import check_keys, check_settings, convert, setting
 
@@ -52,7 +52,7 @@ class CodecConfig(FrameRates):
         ...     codebook_size=256,
         ...     codebook_dim=8,
         ... )
-        >>> config.hop_length, float(config.frame_rate), int(config.bitrate(6))
+        >>> config.hop_length, float(config.frame_rate), int(config.plain_bitrate(6))
         (480, 50.0, 2400)
         >>> config.codebooks_for(1000)
         2

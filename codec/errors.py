@@ -24,7 +24,7 @@ class ConfigError(CodecError):
 
     Example:
         >>> from codec import StreamEncoder
-        >>> StreamEncoder(bitrate=100)
+        >>> StreamEncoder(rate=100)
         Traceback (most recent call last):
         codec.errors.ConfigError: bitrate 0.1 kbit/s is out of range: this model codes 0.5 kbit/s \
 to 10 kbit/s per channel, in steps of 0.5 kbit/s
@@ -46,9 +46,9 @@ class ModelError(CodecError):
     """A model folder is missing, damaged, or not the one a stream was made with.
 
     Example:
-        >>> from codec import load_engine
+        >>> from codec import load_model
         >>> try:
-        ...     load_engine("missing")
+        ...     load_model("missing")
         ... except ModelError as error:
         ...     print(str(error).partition(":")[0])
         no model 'missing'

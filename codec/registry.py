@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 import threading
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from codec.arguments import check_type, check_whole, shown
+from codec.codes import CodecSpec
 from codec.engines.base import Engine
-from codec.engines.names import ENGINES, EngineName
+from codec.engines.names import BACKENDS, Backend
 from codec.entropy.context import ContextModel
 from codec.entropy.context_file import StoredContext
 from codec.errors import FormatError, ModelError, optional_packages
@@ -27,8 +29,53 @@ from codec.model_folder import (
 if TYPE_CHECKING:
     from codec.network.model import Codec
 
-Model: TypeAlias = "Engine | Codec | str | Path"
-"""Whatever names a model: an engine, a PyTorch model, a packaged name or a model folder."""
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model: what computes its codes, and the context model that makes them smaller.
+
+    Attributes:
+        engine: computes codes from audio and audio from codes.
+        context_source: the context model of its codes, or where it is stored; None if it has none.
+
+    Example:
+        >>> model = load_model()
+        >>> model.spec.sample_rate, model.spec.hop_length, model.spec.num_codebooks
+        (24000, 480, 20)
+        >>> model.context is None
+        False
+    """
+
+    engine: Engine
+    context_source: ContextModel | StoredContext | None = field(default=None, compare=False)
+
+    @property
+    def spec(self) -> CodecSpec:
+        """Geometry of the codes."""
+        return self.engine.spec
+
+    @property
+    def context(self) -> ContextModel | None:
+        """The context model of the codes; None if it was not fitted.
+
+        Raises:
+            ModelError: its file is damaged, or about the codes of another model.
+        """
+        source = self.context_source
+        context = source.model if isinstance(source, StoredContext) else source
+        if context is not None:
+            codes = context.shape.num_codebooks, context.shape.codebook_size
+            if codes != (self.spec.num_codebooks, self.spec.codebook_size):
+                raise ModelError(
+                    f"the context model is about {codes[0]} codebooks of {codes[1]} entries, the "
+                    f"model has {self.spec.num_codebooks} of {self.spec.codebook_size}: fit it "
+                    "again with aecodec fit-context"
+                )
+        return context
+
+
+ModelLike: TypeAlias = "Model | Engine | Codec | str | Path"
+"""Whatever names a model: a loaded one, an engine, a PyTorch model, a packaged name or a folder."""
 
 
 MAX_THREADS = 1024
@@ -48,16 +95,16 @@ def pretrained_source(model: str | Path) -> tuple[str, str] | None:
     return (family, source) if equals and family in PRETRAINED else None
 
 
-def load_engine(
-    model: str | Path = DEFAULT_MODEL, engine: EngineName | None = None, *, threads: int = 1
-) -> Engine:
-    """Load a model for coding.
+def load_model(
+    model: str | Path = DEFAULT_MODEL, *, backend: Backend | None = None, threads: int = 1
+) -> Model:
+    """Load a model.
 
     Args:
         model: name of a packaged model, path of a model folder, ``hf://user/name`` for one on the
             Hugging Face hub, or a model of another project as ``"encodec=FOLDER"`` or
             ``"mimi=kyutai/mimi"`` (see `PRETRAINED`).
-        engine: ``"onnx"`` or ``"torch"``; if None, onnxruntime for a model with graphs, which
+        backend: ``"onnx"`` or ``"torch"``; if None, onnxruntime for a model with graphs, which
             packaged models have, and PyTorch for others.
         threads: number of threads that onnxruntime computes a step with. PyTorch has a setting of
             its own, ``torch.set_num_threads``.
@@ -67,93 +114,96 @@ def load_engine(
         MissingPackageError: PyTorch is needed and not installed.
 
     Example:
-        >>> engine = load_engine()
-        >>> engine.info.sample_rate, engine.info.hop_length, engine.info.num_codebooks
-        (24000, 480, 20)
+        >>> load_model("speech24k", threads=2).spec.name
+        'speech24k'
     """
-    check_engine(engine)
+    check_backend(backend)
     threads = check_whole("threads", threads, 1, MAX_THREADS)
     if pretrained := pretrained_source(model):
         with optional_packages("models of other projects", "transformers"):
             from codec.engines.pretrained.families import load_pretrained
 
-            return load_pretrained(*pretrained)
+            return Model(load_pretrained(*pretrained))
     folder = find_model(model)
-    if engine is None:
-        engine = "onnx" if has_graphs(folder) else "torch"
-    if engine == "onnx":
-        if not has_graphs(folder):
-            raise ModelError(f"{folder} has no graphs: aecodec export {folder} {folder}")
-        from codec.engines.onnx import OnnxEngine
+    if backend is None:
+        backend = "onnx" if has_graphs(folder) else "torch"
+    engine = _onnx_engine(folder, threads) if backend == "onnx" else _torch_engine(folder)
+    return Model(engine, StoredContext(folder, engine.spec.fingerprint))
 
-        return OnnxEngine(folder, threads)
+
+def _onnx_engine(folder: Path, threads: int) -> Engine:
+    if not has_graphs(folder):
+        raise ModelError(f"{folder} has no graphs: aecodec export {folder} {folder}")
+    from codec.engines.onnx import OnnxEngine
+
+    return OnnxEngine(folder, threads)
+
+
+def _torch_engine(folder: Path) -> Engine:
     with optional_packages("PyTorch's engine", "torch"):
         from codec.engines.torch import TorchEngine
         from codec.network.weights import load_codec
 
-    codec = load_codec(folder)
-    context = StoredContext(folder, codec.fingerprint)
-    return TorchEngine(codec, read_description(folder)["name"], context)
+    return TorchEngine(load_codec(folder), read_description(folder)["name"])
 
 
-def as_engine(model: Model, engine: EngineName | None = None, *, threads: int = 1) -> Engine:
-    """The engine that ``model`` is or names.
+def as_model(model: ModelLike) -> Model:
+    """The model that ``model`` is or names.
 
     Packaged models are loaded once and shared by all sessions and threads, like those of
-    `codec_for`. The last four stay loaded until the process ends; whoever needs an engine that ends
-    with its sessions gives one of `load_engine`. A model folder, which may change, is loaded anew.
-
-    Args:
-        model: an engine, a PyTorch model, a packaged name or a model folder.
-        engine: which engine loads a model that is named, as in `load_engine`.
-        threads: its number of threads, as in `load_engine`.
+    `model_for`. The last four stay loaded until the process ends; whoever needs a model that ends
+    with its sessions gives one of `load_model`. A model folder, which may change, is loaded anew.
 
     Raises:
         ModelError: there is no such model.
 
     Example:
         >>> from codec import load_codec
-        >>> as_engine(load_codec()).info.bits_per_code
+        >>> as_model(load_codec()).spec.bits_per_code
         10
     """
     if isinstance(model, str | Path):
         if pretrained_source(model) or not is_packaged(model):
-            return load_engine(model, engine, threads=threads)
-        return _packaged_engine(find_model(model), engine, threads)
-    if isinstance(model, Engine) and not isinstance(model, type):
+            return load_model(model)
+        return _packaged(find_model(model))
+    if isinstance(model, Model):
         return model
+    if isinstance(model, Engine):
+        return Model(model)
     if (network := sys.modules.get("codec.network.model")) and isinstance(model, network.Codec):
         from codec.engines.torch import TorchEngine
 
-        return TorchEngine(model)
+        return Model(TorchEngine(model))
     raise ModelError(
-        f"{type(model).__name__} is not a model: give an engine, a Codec, the name of a packaged "
-        "model or a model folder"
+        f"{type(model).__name__} is not a model: give one of load_model(), an engine, a Codec, the "
+        "name of a packaged model or a model folder"
     )
 
 
-def codec_for(header: Header, engine: EngineName | None = None, *, threads: int = 1) -> Engine:
-    """The packaged model that a stream was made with; loaded once per process.
+def model_for(header: Header, model: ModelLike | None = None) -> Model:
+    """The model that a stream was made with.
 
     Args:
         header: header of the stream.
-        engine: which engine loads it, as in `load_engine`.
-        threads: its number of threads, as in `load_engine`.
+        model: the model that it names; None finds it among the packaged models.
 
     Raises:
-        ModelError: no packaged model has that fingerprint.
+        ModelError: no packaged model has that fingerprint, or ``model`` has another one.
+        FormatError: the header contradicts the model.
 
     Example:
         >>> from codec import StreamEncoder
         >>> encoder = StreamEncoder()
-        >>> codec_for(encoder.header).info.fingerprint == encoder.header.fingerprint
+        >>> model_for(encoder.header).spec.fingerprint == encoder.header.fingerprint
         True
     """
     check_type("header", header, Header, FormatError)
-    return engine_for(header.fingerprint, engine, threads)
+    loaded = packaged_model(header.fingerprint) if model is None else as_model(model)
+    check_model(loaded, header)
+    return loaded
 
 
-def context_for(header: Header, model: Model | None = None) -> ContextModel | None:
+def context_for(header: Header, model: ModelLike | None = None) -> ContextModel | None:
     """The context model that a stream was coded with; None if it has none.
 
     Args:
@@ -164,54 +214,46 @@ def context_for(header: Header, model: Model | None = None) -> ContextModel | No
         ModelError: there is no such model, or it is another one.
         FormatError: the header contradicts the model.
     """
-    if not header.context:
-        return None
-    engine = codec_for(header) if model is None else as_engine(model)
-    check_model(engine, header)
-    return engine.info.context
+    return model_for(header, model).context if header.context else None
 
 
-def check_model(engine: Engine, header: Header) -> None:
+def check_model(model: Model, header: Header) -> None:
     """Check that a stream was made with a model.
 
     Raises:
         ModelError: the stream names another model.
         FormatError: it names this model but has another shape.
     """
-    info = engine.info
-    if header.fingerprint != info.fingerprint:
+    spec = model.spec
+    if header.fingerprint != spec.fingerprint:
         raise ModelError(
             f"the stream was made with model {header.fingerprint.hex()}, this one is "
-            f"{info.fingerprint.hex()}: give the right folder with --model"
+            f"{spec.fingerprint.hex()}: give the right folder with --model"
         )
     stream = (header.sample_rate, header.hop_length, header.bits_per_code)
-    shape = (info.sample_rate, info.hop_length, info.bits_per_code)
-    if stream != shape or header.num_codebooks > info.num_codebooks:
+    shape = (spec.sample_rate, spec.hop_length, spec.bits_per_code)
+    if stream != shape or header.num_codebooks > spec.num_codebooks:
         raise FormatError(
             "the header contradicts the model that it names: the stream is damaged or forged"
         )
-    if header.context and (info.context is None or info.context.identity != header.context):
-        own = info.context.identity.hex() if info.context else "none"
+    if not header.context:
+        return
+    own = model.context.identity if model.context else b""
+    if own != header.context:
         raise ModelError(
             f"the stream was coded with context model {header.context.hex()}, this model has "
-            f"{own}: give the right folder with --model"
+            f"{own.hex() or 'none'}: give the right folder with --model"
         )
 
 
-def engine_for(fingerprint: bytes, engine: EngineName | None = None, threads: int = 1) -> Engine:
+def packaged_model(fingerprint: bytes) -> Model:
     """The packaged model with a fingerprint; loaded once per process.
-
-    Args:
-        fingerprint: from a stream.
-        engine: which engine loads it, as in `load_engine`.
-        threads: its number of threads, as in `load_engine`.
 
     Raises:
         ModelError: no packaged model has that fingerprint.
 
     Example:
-        >>> from codec import load_engine
-        >>> engine_for(load_engine().info.fingerprint).info.name
+        >>> packaged_model(load_model().spec.fingerprint).spec.name
         'speech24k'
     """
     folder = find_by_fingerprint(fingerprint)
@@ -220,25 +262,23 @@ def engine_for(fingerprint: bytes, engine: EngineName | None = None, threads: in
             f"the stream was made with model {fingerprint.hex()}, which is not packaged: "
             "give the right folder with --model"
         )
-    return _packaged_engine(folder, engine, threads)
+    return _packaged(folder)
 
 
-def check_engine(engine: object) -> None:
-    """Raise a ModelError for what is no name of an engine."""
-    if engine is not None and not (isinstance(engine, str) and engine in ENGINES):
-        raise ModelError(f"no engine {shown(engine)}: give one of {list(ENGINES)}")
+def check_backend(backend: object) -> None:
+    """Raise a ModelError for what is no name of a backend."""
+    if backend is not None and not (isinstance(backend, str) and backend in BACKENDS):
+        raise ModelError(f"no backend {shown(backend)}: give one of {list(BACKENDS)}")
 
 
 _packaged_lock = threading.Lock()
 
 
-def _packaged_engine(folder: Path, engine: EngineName | None, threads: int) -> Engine:
-    check_engine(engine)
-    threads = check_whole("threads", threads, 1, MAX_THREADS)
+def _packaged(folder: Path) -> Model:
     with _packaged_lock:  # or threads that begin together would load one each
-        return _load_packaged(folder, engine, threads)
+        return _load_packaged(folder)
 
 
 @lru_cache(maxsize=4)
-def _load_packaged(folder: Path, engine: EngineName | None, threads: int) -> Engine:
-    return load_engine(folder, engine, threads=threads)
+def _load_packaged(folder: Path) -> Model:
+    return load_model(folder)

@@ -49,7 +49,7 @@ from codec import (
     JitterBuffer,
     Redundancy,
     StreamEncoder,
-    load_engine,
+    load_model,
 )
 from codec.bitrate import parse_bitrate
 from codec.calls.rtp import RtpDepacketizer, RtpPacketizer
@@ -205,21 +205,21 @@ class Call:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
-        engine = load_engine(options.model)
-        self._engine, info = engine, engine.info
-        self._tick = info.hop_length / info.sample_rate
+        engine = load_model(options.model)
+        self._engine, spec = engine, engine.spec
+        self._tick = spec.hop_length / spec.sample_rate
         self._input: FileInput | SoundCard
         if options.input == "microphone":
-            self._input = SoundCard("input", info.sample_rate, info.hop_length)
+            self._input = SoundCard("input", spec.sample_rate, spec.hop_length)
         else:
-            self._input = FileInput(Path(options.input), info.sample_rate)
+            self._input = FileInput(Path(options.input), spec.sample_rate)
         self._speakers = (
-            SoundCard("output", info.sample_rate, info.hop_length) if options.play else None
+            SoundCard("output", spec.sample_rate, spec.hop_length) if options.play else None
         )
         self._record = None
         if options.record:
             try:
-                self._record = soundfile.SoundFile(options.record, "w", info.sample_rate, 1)
+                self._record = soundfile.SoundFile(options.record, "w", spec.sample_rate, 1)
             except (OSError, TypeError, soundfile.SoundFileError) as error:
                 raise CodecError(f"{options.record} cannot be written: {error}") from error
         bitrate = None if options.bitrate is None else parse_bitrate(options.bitrate)
@@ -286,7 +286,7 @@ class Call:
         if behind > BEHIND_SECONDS:
             self._start += behind
             self._behind += behind
-        samples = self._input.read(self._engine.info.hop_length)
+        samples = self._input.read(self._engine.spec.hop_length)
         begin = time.monotonic()
         for packet in self._encoder.push(samples):
             self._network.send(self._packetizer.packetize([packet]))
@@ -369,14 +369,14 @@ class Call:
         count = 2**16
         newest = self._buffer.next_number if self._buffer else 0
         number = newest + (number - newest + count // 2) % count - count // 2
-        return self._peer.start + first / self._engine.info.sample_rate + number * self._tick
+        return self._peer.start + first / self._engine.spec.sample_rate + number * self._tick
 
     def _measure_delay(self, number: int, now: float) -> None:
         statistics = self._buffer.statistics if self._buffer else None
         if statistics is not None and statistics.played:
             # The first sample of a frame comes out after the delay of the decoder.
-            info = self._engine.info
-            delay = now - self._sent(number) + info.delay / info.sample_rate
+            spec = self._engine.spec
+            delay = now - self._sent(number) + spec.delay / spec.sample_rate
             delay += self._decoding + self._latency()
             self._delay += (delay - self._delay) * (0.05 if self._delay else 1.0)
 
@@ -432,7 +432,7 @@ class Call:
             lines.append(f"this machine was too busy for {self._behind:.1f} s of the call")
         if self._buffer is None or not self._delay:
             return "\n".join(lines)
-        info, s = self._engine.info, self._buffer.statistics
+        spec, s = self._engine.spec, self._buffer.statistics
         encoding = self._peer.encoding if self._peer else 0.0
         parts = {
             "a frame": self._tick,
@@ -440,7 +440,7 @@ class Call:
             "network": self._arrivals - encoding,
             "jitter buffer": 0.0,
             "decoding": self._decoding,
-            "delay of the decoder": info.delay / info.sample_rate,
+            "delay of the decoder": spec.delay / spec.sample_rate,
             "sound cards": self._latency(),
         }
         parts["jitter buffer"] = self._delay - sum(parts.values())

@@ -22,7 +22,7 @@ from codec.engines.base import Engine
 from codec.engines.torch import tensor_model
 from codec.io.audio import Samples
 from codec.model_folder import DEFAULT_MODEL
-from codec.registry import load_engine
+from codec.registry import load_model
 
 HIDDEN = 128
 EPOCHS = 200
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="use only every n-th file of TRAIN")
     arguments = parser.parse_args()
 
-    engine = load_engine(arguments.model, "torch")
+    engine = load_model(arguments.model, "torch")
     recordings = Recordings(arguments.train, seconds=arguments.seconds, every=arguments.every)
     features, labels = describe_all(engine, recordings)
     classes = sorted(set(labels))

@@ -26,7 +26,7 @@ from codec.corpus.tokenize import tokenize
 from codec.corpus.tokens import Tokens, read_tokens
 from codec.engines.base import decode
 from codec.model_folder import DEFAULT_MODEL
-from codec.registry import load_engine
+from codec.registry import load_model
 
 WIDTH = 384
 CROP_STEPS = 150
@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--model", default=DEFAULT_MODEL)
     arguments = parser.parse_args()
 
-    engine = load_engine(arguments.model)
+    engine = load_model(arguments.model)
     with tempfile.TemporaryDirectory() as folder:
         tokenize([arguments.source], folder, model=engine, bitrate=arguments.bitrate)
         rows: list[Tokens] = list(read_tokens(folder))

@@ -23,7 +23,7 @@ from codec.model_folder import DEFAULT_MODEL
 from codec.network.model import Codec
 from codec.network.weights import load_codec, save_codec
 from codec.rate.modes import RateLike
-from codec.registry import Model, as_engine
+from codec.registry import ModelLike, as_model
 from codec.session.packing import Packing
 from train.recipe.loading import load_recipe
 from train.recipe.sections import TrainConfig
@@ -178,11 +178,11 @@ def encode_in_packets(
     target: Path,
     num_frames: int,
     *,
-    model: Model = DEFAULT_MODEL,
+    model: ModelLike = DEFAULT_MODEL,
     rate: RateLike = None,
 ) -> StreamSummary:
     """`encode_file`, but in packets of so many frames."""
-    seconds = (num_frames + 0.5) / float(as_engine(model).info.frame_rate)
+    seconds = (num_frames + 0.5) / float(as_model(model).spec.frame_rate)
     with open_audio(source) as reader, atomic_output(target, force=True) as out:
         packing = Packing.file(seconds, num_samples=reader.num_samples or None)
         return write_stream(reader, out, model, rate, packing=packing)

@@ -63,7 +63,7 @@ def model_entries(
     for model in models:
         ours = Aecodec(model)
         opened.append((model, ours))
-        if ours.engine.info.context is not None:
+        if ours.loaded.context is not None:
             opened.append((model, PlainAecodec(model)))
     labels = [ours.label for _, ours in opened]
     entries = []

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import itertools
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
-import soundfile
 
 from benchmarks.contenders.base import Contender, Encoded
-from codec.bitrate import Bitrate
-from codec.engines.names import EngineName
-from codec.entropy.payload import earlier_counts
-from codec.entropy.redundancy import MAX_FRAMES, Redundancy
-from codec.files import encode_file, packet_length
+from codec import Average, Constant, Packing, StreamDecoder, StreamEncoder, encode
+from codec.engines.names import Backend
+from codec.entropy.payload import MAX_FRAMES, earlier_counts
 from codec.format.container import Header, Packet
-from codec.format.reading import open_codes, read_streams
+from codec.format.reading import read_streams
 from codec.io.audio import Samples
 from codec.model_folder import DEFAULT_MODEL, count_parameters, find_model
-from codec.registry import load_engine
-from codec.stream import StreamDecoder, StreamEncoder
+from codec.rate.modes import Rate
+from codec.rate.redundancy import Redundancy
+from codec.registry import load_model
 
 
 class Stream(NamedTuple):
@@ -45,13 +43,13 @@ class Aecodec(Contender):
 
     Args:
         model: name of a packaged model, or folder of a model.
-        engine: which engine runs it, as in `load_engine`.
+        backend: what runs it, as in `load_model`.
         threads: number of threads of onnxruntime.
 
     Attributes:
         label: name with that of the model, for tables.
         fingerprint: fingerprint of the model, in hexadecimal digits.
-        engine: the loaded model.
+        loaded: the model.
     """
 
     name = "aecodec"
@@ -65,16 +63,16 @@ class Aecodec(Contender):
     def __init__(
         self,
         model: str | Path = DEFAULT_MODEL,
-        engine: EngineName | None = None,
+        backend: Backend | None = None,
         threads: int = 1,
     ) -> None:
         self.model = model
-        self.engine = load_engine(model, engine, threads=threads)
-        info = self.engine.info
-        self.label = f"aecodec {info.name}{self.suffix}"
-        self.fingerprint = info.fingerprint.hex()
-        self.sample_rate = info.sample_rate
-        self.hop_length = info.hop_length
+        self.loaded = load_model(model, backend=backend, threads=threads)
+        spec = self.loaded.spec
+        self.label = f"aecodec {spec.name}{self.suffix}"
+        self.fingerprint = spec.fingerprint.hex()
+        self.sample_rate = spec.sample_rate
+        self.hop_length = spec.hop_length
         self.num_parameters = count_parameters(model)
 
     @classmethod
@@ -89,7 +87,7 @@ class Aecodec(Contender):
         return type(self)(self.model, "torch")
 
     def bitrates(self) -> tuple[int, ...]:
-        return tuple(map(int, self.engine.info.bitrates))
+        return tuple(map(int, self.loaded.spec.bitrates))
 
     def encode(
         self,
@@ -104,46 +102,27 @@ class Aecodec(Contender):
         Args:
             audio: ``[N]`` samples.
             bitrate: one of `bitrates`.
-            frames_per_packet: length of the packets of a constant bitrate, that of their codes
-                before entropy coding; those of files if None.
+            frames_per_packet: frames of live packets of a constant number of codes; those of files
+                if None.
             redundancy: what packets of one frame also carry of earlier ones.
         """
-        info = self.engine.info
+        spec = self.loaded.spec
         # By its place in the list: a bitrate that is not an integer was rounded down there.
-        exact = info.bitrates[self.bitrates().index(bitrate)]
-        if self.coded and info.context is not None and frames_per_packet is None:
-            return self._encode_file(audio, exact)
-        encoder = StreamEncoder(
-            self.engine,
-            bitrate=exact,
-            frames_per_packet=frames_per_packet or packet_length(info, exact, 1),
-            entropy_coding=self.coded,
-            redundancy=redundancy,
-        )
+        place = self.bitrates().index(bitrate)
+        rate: Rate = Constant(spec.codebook_counts[place], plain=not self.coded)
+        if frames_per_packet is None and redundancy is None:
+            if self.coded and self.variable and self.loaded.context is not None:
+                rate = Average(spec.bitrates[place])
+            return _parsed(encode(audio, self.sample_rate, model=self.loaded, rate=rate))
+        packing = Packing.live(frames_per_packet or 1, redundancy=redundancy)
+        encoder = StreamEncoder(self.loaded, rate=rate, packing=packing)
         packets = encoder.push(audio[None]) + encoder.finish()
-        content = Stream(encoder.header, [packet.to_bytes() for packet in packets])
-        payload_bits = 8 * sum(len(packet.payload) for packet in packets)
-        size = encoder.header.size + sum(map(len, content.packets))
-        return Encoded(content, payload_bits, size)
-
-    def _encode_file(self, audio: np.ndarray, bitrate: Bitrate) -> Encoded:
-        """As ``aecodec encode`` does, which knows the length of the recording."""
-        with tempfile.TemporaryDirectory() as folder:
-            source, target = Path(folder, "audio.wav"), Path(folder, "audio.codes")
-            soundfile.write(source, audio, self.sample_rate, subtype="FLOAT")
-            summary = encode_file(
-                source, target, model=self.engine, bitrate=bitrate, variable=self.variable
-            )
-            with open_codes(target) as file:
-                stream = next(read_streams(file))
-                found = [item for batch in stream.batches for item in batch]
-        packets = [packet.to_bytes() for packet in found if isinstance(packet, Packet)]
-        content = Stream(stream.header, packets)
-        return Encoded(content, 8 * summary.num_payload_bytes, summary.num_bytes)
+        data = encoder.header.to_bytes() + b"".join(packet.to_bytes() for packet in packets)
+        return _parsed(data)
 
     def decode(self, encoded: Encoded) -> np.ndarray:
         header, packets = encoded.content
-        decoder = StreamDecoder(self.engine, header)
+        decoder = StreamDecoder(header, self.loaded)
         return _joined([decoder.push_all([Packet.from_bytes(packet) for packet in packets])])
 
     def decode_with_losses(self, encoded: Encoded, lost: np.ndarray) -> np.ndarray:
@@ -159,7 +138,7 @@ class Aecodec(Contender):
             ``[N]`` float32 at `sample_rate`.
         """
         header, packets = encoded.content
-        decoder = StreamDecoder(self.engine, header)
+        decoder = StreamDecoder(header, self.loaded)
         received = [
             None if is_lost else Packet.from_bytes(packet)
             for packet, is_lost in zip(packets, lost, strict=False)
@@ -177,9 +156,9 @@ class Aecodec(Contender):
 
 
 class ConstantAecodec(Aecodec):
-    """A model of aecodec as ``aecodec encode --cbr`` runs it, with entropy coding.
+    """A model of aecodec as ``aecodec encode --codebooks`` runs it, with entropy coding.
 
-    A bitrate is that of the codes before entropy coding, which says how many each frame has.
+    A bitrate is that of the plain codes, which says how many each frame has.
     """
 
     name = "aecodec-constant"
@@ -193,6 +172,16 @@ class PlainAecodec(Aecodec):
     name = "aecodec-plain"
     coded = variable = False
     suffix = " plain"
+
+
+def _parsed(data: bytes) -> Encoded:
+    """The bytes of a file as a `Stream`."""
+    stream = next(read_streams(io.BytesIO(data)))
+    found = [item for batch in stream.batches for item in batch]
+    packets = [packet.to_bytes() for packet in found if isinstance(packet, Packet)]
+    summary = stream.summary
+    content = Stream(stream.header, packets)
+    return Encoded(content, 8 * summary.num_payload_bytes, summary.num_bytes)
 
 
 def _joined(pieces: list[Samples]) -> Samples:

@@ -47,8 +47,8 @@ class PretrainedContender(Contender):
 
     def __init__(self, engine: PretrainedEngine) -> None:
         self.engine = engine
-        self.sample_rate = engine.info.sample_rate
-        self.hop_length = engine.info.hop_length
+        self.sample_rate = engine.spec.sample_rate
+        self.hop_length = engine.spec.hop_length
         # EnCodec and Mimi hold their codebooks as buffers, which do not count here.
         self.num_parameters = sum(parameter.numel() for parameter in engine.model.parameters())
 
@@ -68,17 +68,17 @@ class PretrainedContender(Contender):
         return FAMILIES[cls.name].find_weights(Path(model))
 
     def bitrates(self) -> tuple[int, ...]:
-        return tuple(map(int, self.engine.info.bitrates))
+        return tuple(map(int, self.engine.spec.bitrates))
 
     def encode(self, audio: np.ndarray, bitrate: int) -> Encoded:
         """Encode ``[N]`` float32 at `sample_rate`; the content is a `Coding`."""
         codes = encode(self.engine, audio[None].astype(np.float32), self._count(bitrate))
-        bits = codes.size * self.engine.info.bits_per_code
+        bits = codes.size * self.engine.spec.bits_per_code
         return Encoded(Coding(codes, len(audio)), bits, None)
 
     def _count(self, bitrate: int) -> int:
         """Codebooks of one of `bitrates`, by its place: fractions were rounded down there."""
-        return self.engine.info.codebook_counts[self.bitrates().index(bitrate)]
+        return self.engine.spec.codebook_counts[self.bitrates().index(bitrate)]
 
     def decode(self, encoded: Encoded) -> Samples:
         codes, num_samples = encoded.content
@@ -100,10 +100,10 @@ class EnCodec(PretrainedContender):
 
     def bitrates(self) -> tuple[int, ...]:
         """Only those that the model was trained at."""
-        return tuple(int(self.engine.info.bitrates[count - 1]) for count in self._trained())
+        return tuple(int(self.engine.spec.bitrates[count - 1]) for count in self._trained())
 
     def _count(self, bitrate: int) -> int:
-        return self.engine.info.codebook_counts[self._trained()[self.bitrates().index(bitrate)] - 1]
+        return self.engine.spec.codebook_counts[self._trained()[self.bitrates().index(bitrate)] - 1]
 
     def _trained(self) -> list[int]:
         """Numbers of layers of the quantizer."""

@@ -13,8 +13,8 @@ from codec.calls.schedule import Schedule
 from codec.errors import ConfigError, FormatError
 from codec.format.container import Header, Packet
 from codec.io.audio import Samples
-from codec.registry import Model, as_engine, codec_for
-from codec.stream import StreamDecoder
+from codec.registry import ModelLike, model_for
+from codec.session.decoder import StreamDecoder
 
 LATEST, MAX_DEPTH = 1e12, 3_600
 """Limits of times and depths, in seconds."""
@@ -105,7 +105,7 @@ class JitterBuffer:
     Example:
         >>> import numpy as np
         >>> from codec import StreamEncoder
-        >>> encoder = StreamEncoder(bitrate=3_000)
+        >>> encoder = StreamEncoder(rate=3_000)
         >>> buffer = JitterBuffer(None, encoder.header)
         >>> packets = encoder.push(np.zeros((1, 24_000), np.float32))
         >>> for packet in packets[0], packets[3], packets[2]:
@@ -118,7 +118,7 @@ class JitterBuffer:
 
     def __init__(
         self,
-        model: Model | None,
+        model: ModelLike | None,
         header: Header,
         *,
         late: float = 0.01,
@@ -136,7 +136,7 @@ class JitterBuffer:
                 f"depths of {first_depth:g} to {max_depth:g} s: the first must lie between 0 and "
                 "the largest"
             )
-        self._engine = codec_for(header) if model is None else as_engine(model)
+        self._model = model_for(header, model)
         self._header = header
         self._schedule = Schedule(header, late=late, first_depth=first_depth, max_depth=max_depth)
         self._tick = header.hop_length / header.sample_rate  # seconds
@@ -154,10 +154,10 @@ class JitterBuffer:
         if self._ended:
             for name in ("recovered", "concealed", "silent"):
                 self._counts[name] += getattr(self._decoder, f"num_{name}")
-        self._decoder, self._ended = StreamDecoder(self._engine, self._header), False
+        self._decoder, self._ended = StreamDecoder(self._header, self._model), False
         # What the decoder lags behind is filled with silence, so that every packet adds exactly its
         # own length.
-        delay = np.zeros((self._header.channels, self._engine.info.delay), np.float32)
+        delay = np.zeros((self._header.channels, self._model.spec.delay), np.float32)
         self._sound = np.concatenate((self._sound, delay), axis=1)
 
     @property

@@ -45,8 +45,8 @@ class RtpPacketizer:
 
     Example:
         >>> import numpy as np
-        >>> from codec import StreamEncoder
-        >>> encoder = StreamEncoder(bitrate=3_000, entropy_coding=False)
+        >>> from codec import Constant, StreamEncoder
+        >>> encoder = StreamEncoder(rate=Constant(6, plain=True))
         >>> packets = encoder.push(np.zeros((1, 1_000), np.float32))
         >>> data = RtpPacketizer(encoder.header).packetize(packets)
         >>> len(data), RtpDepacketizer(encoder.header).depacketize(data) == packets

@@ -22,8 +22,7 @@ import math
 from bisect import bisect_left, insort
 from collections.abc import Iterator
 
-from codec.entropy.payload import earlier_counts
-from codec.entropy.redundancy import MAX_FRAMES
+from codec.entropy.payload import MAX_FRAMES, earlier_counts
 from codec.format.container import Header, Packet
 
 WINDOW_SECONDS = 10.0

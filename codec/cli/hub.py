@@ -20,8 +20,8 @@ def push(model: str, name: str, licence: str, private: bool) -> None:
     with clear_errors():
         from codec.hub import push_model
         from codec.model_folder import find_model
-        from codec.registry import load_engine
+        from codec.registry import load_model
 
-        load_engine(model)  # checks that its files belong together
+        load_model(model)  # checks that its files belong together
         place = push_model(find_model(model), name, licence=licence, private=private)
     click.echo(place)

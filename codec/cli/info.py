@@ -109,16 +109,16 @@ def model_facts(model: str) -> dict[str, Any]:
 
 
 def pretrained_facts(model: str) -> dict[str, Any]:
-    from codec.registry import load_engine
+    from codec.registry import load_model
 
-    info = load_engine(model).info
+    spec = load_model(model).spec
     return {
-        "model": info.name,
-        "fingerprint": info.fingerprint.hex(),
-        "sample_rate": info.sample_rate,
-        "frame_rate": float(info.frame_rate),
-        "bitrates": [float(bitrate) for bitrate in info.bitrates],
-        "algorithmic_latency_ms": round(1000 * info.latency / info.sample_rate, 3),
+        "model": spec.name,
+        "fingerprint": spec.fingerprint.hex(),
+        "sample_rate": spec.sample_rate,
+        "frame_rate": float(spec.frame_rate),
+        "bitrates": [float(bitrate) for bitrate in spec.bitrates],
+        "algorithmic_latency_ms": round(1000 * spec.latency / spec.sample_rate, 3),
     }
 
 

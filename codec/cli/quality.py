@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from codec.cli.errors import clear_errors
-from codec.cli.options import ENGINE, POSITIVE, BitrateType, log_to_stderr
-from codec.engines.names import EngineName
+from codec.cli.options import BACKEND, POSITIVE, BitrateType, log_to_stderr
+from codec.engines.names import Backend
 from codec.errors import optional_packages
 from codec.io.outputs import atomic_output, check_writable
 
@@ -34,7 +34,7 @@ EVERY = click.option("--every", type=click.IntRange(1), default=1, help="Take ev
     help="Measure DNSMOS, PLCMOS and the similarity of speakers too, which takes most of the time, "
     "if their packages are installed (the extra aecodec[bench]; resemblyzer). [yes]",
 )
-@ENGINE
+@BACKEND
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write JSON as well.")
 @click.option("-f", "--force", is_flag=True, help="Replace an existing file.")
 def evaluate(
@@ -44,7 +44,7 @@ def evaluate(
     seconds: float,
     every: int,
     naturalness: bool,
-    engine: EngineName | None,
+    backend: Backend | None,
     json_path: Path | None,
     force: bool,
 ) -> None:
@@ -60,12 +60,12 @@ def evaluate(
     log_to_stderr()
     with clear_errors(), optional_packages("evaluation", "train"):
         from codec.quality.evaluate import evaluate as measure
-        from codec.registry import load_engine
+        from codec.registry import load_model
 
         if json_path is not None:
             check_writable(json_path, force=force)
         found = measure(
-            load_engine(model, engine),
+            load_model(model, backend=backend),
             folder,
             wanted,
             seconds=seconds,
@@ -95,10 +95,10 @@ def inspect(model: str, folder: Path, out: Path, seconds: float, every: int, for
     log_to_stderr()
     with clear_errors(), optional_packages("inspection", "train"):
         from codec.quality.inspect import inspect as draw
-        from codec.registry import load_engine
+        from codec.registry import load_model
 
         written = draw(
-            load_engine(model, "torch"),
+            load_model(model, backend="torch"),
             folder,
             out,
             seconds=seconds,

@@ -70,7 +70,7 @@ def tokenize(
         from codec.corpus.ray_data import Cluster
         from codec.corpus.tokenize import tokenize as code
         from codec.corpus.tokens import ERRORS
-        from codec.registry import load_engine
+        from codec.registry import load_model
 
         if address is not None and (Path(address).exists() and address):
             raise WrongUse(f"--ray {address} is a file or folder: put --ray after the sources")
@@ -83,7 +83,7 @@ def tokenize(
             outcome = code(
                 sources,
                 out,
-                model=load_engine(model),
+                model=load_model(model),
                 bitrate=bitrate,
                 layout=layout,
                 workers=workers,
@@ -118,10 +118,10 @@ def detokenize(
     """Decode a folder of tokens, a shard of one or a .codes file to audio files."""
     with clear_errors():
         from codec.corpus.detokenize import detokenize as decode
-        from codec.registry import load_engine
+        from codec.registry import load_model
 
         suffix = output_suffix(suffix)
-        engine = load_engine(model) if model else None
+        engine = load_model(model) if model else None
 
         def report(number: str, reason: str) -> None:
             if reason:

@@ -28,7 +28,7 @@ from codec.model_folder import (
     read_graph,
     read_graphs,
 )
-from codec.registry import load_engine
+from codec.registry import load_model
 
 PAGE = Path(__file__).parent.parent / "web"
 ADDRESS, PORT = "127.0.0.1", 8424
@@ -118,15 +118,16 @@ def page_files(models: list[str]) -> Files:
     listed: dict[str, dict[str, Any]] = {}
     for model in models:
         folder = find_model(model)
-        info = load_engine(model, "onnx").info  # checks what is to be served
-        graphs, fingerprint, context = read_graphs(folder), info.fingerprint.hex(), info.context
+        loaded = load_model(model, backend="onnx")  # checks what is to be served
+        graphs, spec, context = read_graphs(folder), loaded.spec, loaded.context
+        fingerprint = spec.fingerprint.hex()
         place = f"models/{fingerprint}/"  # the names of two models may be equal, or no addresses
         names = ["config.json", GRAPHS, WEIGHTS] + ([CONTEXT_FILE] if context else [])
         files |= {place + name: folder / name for name in names}
         for side in ("encoder", "decoder"):
             files[place + graphs[side]["file"]] = read_graph(folder, graphs[side])
         listed[fingerprint] = {
-            "name": info.name,
+            "name": spec.name,
             "fingerprint": fingerprint,
             "folder": place,
             "bytes": (folder / WEIGHTS).stat().st_size,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import itertools
-import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from codec.engines.base import Engine
 from codec.errors import CodecError, ModelError
 from codec.files.decode import decode_file
 from codec.io.outputs import check_writable
-from codec.registry import Model, as_engine, engine_for
+from codec.registry import ModelLike, as_model, packaged_model
 
 Report = Callable[[str, str], None]
 """Called with the id of a recording, or the name of a shard, and the reason why it failed; empty if
@@ -27,7 +27,7 @@ def detokenize(
     source: str | Path,
     out: str | Path,
     *,
-    model: Model | None = None,
+    model: ModelLike | None = None,
     suffix: str = ".wav",
     workers: int = 1,
     force: bool = False,
@@ -92,11 +92,11 @@ def detokenize(
     if first is None:
         return failures
     fingerprint = bytes.fromhex(first.kind.fingerprint)
-    engine = engine_for(fingerprint) if model is None else as_engine(model)
-    if engine.info.fingerprint != fingerprint:
+    loaded = packaged_model(fingerprint) if model is None else as_model(model)
+    if loaded.spec.fingerprint != fingerprint:
         raise ModelError(
             f"the tokens were made with model {fingerprint.hex()}, this one is "
-            f"{engine.info.fingerprint.hex()}: give the right folder with --model"
+            f"{loaded.spec.fingerprint.hex()}: give the right folder with --model"
         )
 
     def jobs() -> Iterator[tuple[Tokens, Path]]:
@@ -106,7 +106,7 @@ def detokenize(
             else:
                 note(name, str(tokens))
 
-    for number, reason in in_order(engine, partial(_decode, force), jobs(), workers):
+    for number, reason in in_order(loaded.engine, partial(_decode, force), jobs(), workers):
         note(number, reason)
     return failures
 
@@ -116,10 +116,10 @@ def _decode(force: bool, engine: Engine, job: tuple[Tokens, Path]) -> tuple[str,
     try:
         check_writable(target, force=force)
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(suffix=".codes") as stream:
-            tokens.write_stream(stream)
-            stream.flush()
-            decode_file(stream.name, target, model=engine, force=force)
+        stream = io.BytesIO()
+        tokens.write_stream(stream)
+        stream.seek(0)
+        decode_file(stream, target, model=engine, force=force)
     except CodecError as error:
         return tokens.id, str(error)
     except OSError as error:

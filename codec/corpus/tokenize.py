@@ -50,7 +50,7 @@ from codec.errors import AudioError, CodecError
 from codec.io.audio import open_audio
 from codec.io.outputs import UNFINISHED, write_atomically
 from codec.model_folder import DEFAULT_MODEL
-from codec.registry import Model, as_engine
+from codec.registry import ModelLike, as_model
 
 SHARD_HOURS = 10.0
 """Audio in a shard: about 30 MB at 6 kbit/s."""
@@ -128,14 +128,14 @@ class Tokenizer:
 
     def __init__(
         self,
-        model: Model = DEFAULT_MODEL,
+        model: ModelLike = DEFAULT_MODEL,
         *,
         bitrate: Bitrate | None = None,
         path_column: str = "path",
         errors: str = "raise",
     ) -> None:
-        self.engine = as_engine(model)
-        self.kind = TokenFormat.of(self.engine.info, bitrate)
+        self.engine = as_model(model).engine
+        self.kind = TokenFormat.of(self.engine.spec, bitrate)
         self._path_column, self._errors = path_column, errors
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -179,7 +179,7 @@ def tokenize(
     sources: Sequence[str | Path],
     out: str | Path,
     *,
-    model: Model = DEFAULT_MODEL,
+    model: ModelLike = DEFAULT_MODEL,
     bitrate: Bitrate | None = None,
     layout: str = "parquet",
     workers: int | None = None,
@@ -247,8 +247,8 @@ def tokenize(
         check_type("ray", ray, Cluster)
     if not isinstance(layout, str) or layout not in LAYOUTS:
         raise CodecError(f"no layout {shown(layout)}: choose one of {', '.join(LAYOUTS)}")
-    engine, folder = as_engine(model), _Folder(out)
-    kind = TokenFormat.of(engine.info, bitrate)
+    engine, folder = as_model(model).engine, _Folder(out)
+    kind = TokenFormat.of(engine.spec, bitrate)
     if not kind.fingerprint:
         raise CodecError("this model has no fingerprint yet: save_codec() and load_codec() it")
     folder.prepare(force=force)

@@ -19,14 +19,14 @@ import numpy.typing as npt
 
 from codec.arguments import check_path
 from codec.bitrate import ceil_div
+from codec.codes import Codebook, CodecSpec
 from codec.corpus.extras import import_pyarrow
 from codec.corpus.index import ARCHIVE_FAULTS, member_fault
 from codec.corpus.parquet import read_batches
 from codec.corpus.sources import Recording, shortened
-from codec.engines.base import Codes, EngineInfo
+from codec.engines.base import Codes
 from codec.entropy.payload import PayloadDecoder
 from codec.errors import CodecError, FormatError
-from codec.files.encode import packet_length
 from codec.format.container import CODED_FORMAT, Coding, Gap, Header, Packet, PacketWriter
 from codec.format.payload import pack_codes
 from codec.format.reading import StoredStream, open_codes, read_streams, together
@@ -34,6 +34,7 @@ from codec.io.audio import SUFFIXES
 from codec.io.outputs import atomic_output
 from codec.io.pipes import PIPE
 from codec.registry import context_for
+from codec.session.plan import file_frames
 
 FORMAT = 1
 """Version of the shards and of their manifest."""
@@ -62,8 +63,8 @@ class TokenFormat:
         codebook_size: entries of a codebook: every code is below.
 
     Example:
-        >>> from codec import load_engine
-        >>> kind = TokenFormat.of(load_engine().info, bitrate=3_000)
+        >>> from codec import load_model
+        >>> kind = TokenFormat.of(load_model().spec, bitrate=3_000)
         >>> kind.num_codebooks, float(kind.frame_rate)
         (6, 50.0)
     """
@@ -76,19 +77,19 @@ class TokenFormat:
     codebook_size: int
 
     @classmethod
-    def of(cls, info: EngineInfo, bitrate: int | Fraction | None = None) -> TokenFormat:
+    def of(cls, spec: CodecSpec, bitrate: int | Fraction | None = None) -> TokenFormat:
         """That of a model.
 
         Raises:
             ConfigError: the bitrate is out of the model's range, or the model has no codes.
         """
         return cls(
-            info.name,
-            info.fingerprint.hex(),
-            info.sample_rate,
-            info.hop_length,
-            info.codebooks_for(bitrate),
-            info.codebook_size,
+            spec.name,
+            spec.fingerprint.hex(),
+            spec.sample_rate,
+            spec.hop_length,
+            spec.codebooks_for(bitrate),
+            spec.codebook_size,
         )
 
     @classmethod
@@ -131,24 +132,23 @@ class TokenFormat:
 
     def header(self, original_sample_rate: int) -> Header:
         """Header of a stream of such codes, with the packets of files."""
-        info = EngineInfo(
+        spec = CodecSpec(
             name=self.model,
             sample_rate=self.sample_rate,
             hop_length=self.hop_length,
-            num_codebooks=self.num_codebooks,
-            codebook_size=self.codebook_size,
+            codebooks=(Codebook(self.codebook_size),) * self.num_codebooks,
             delay=0,
             fingerprint=bytes.fromhex(self.fingerprint),
         )
         return Header(
             channels=1,
             num_codebooks=self.num_codebooks,
-            bits_per_code=info.bits_per_code,
-            frames_per_packet=packet_length(info, None, 1),
+            bits_per_code=spec.bits_per_code,
+            frames_per_packet=file_frames(spec, 1, spec.num_codebooks * spec.bits_per_code),
             sample_rate=self.sample_rate,
             original_sample_rate=original_sample_rate,
             hop_length=self.hop_length,
-            fingerprint=info.fingerprint,
+            fingerprint=spec.fingerprint,
             format=CODED_FORMAT,  # which may have frames after the last sample
         )
 
@@ -170,11 +170,11 @@ class Tokens:
         columns: further columns.
 
     Example:
-        >>> from codec import load_engine
+        >>> from codec import load_model
         >>> from codec.engines.base import decode
-        >>> engine = load_engine()
+        >>> engine = load_model()
         >>> frames = np.zeros((50, 12), np.uint16)
-        >>> tokens = Tokens(TokenFormat.of(engine.info), "a", "a.wav", frames, 44_100, 44_100)
+        >>> tokens = Tokens(TokenFormat.of(engine.spec), "a", "a.wav", frames, 44_100, 44_100)
         >>> tokens.codes.shape, tokens.num_samples, tokens.duration_seconds
         ((1, 12, 50), 24000, 1.0)
         >>> decode(engine, tokens.codes, tokens.num_samples).shape
@@ -723,7 +723,7 @@ def _read_stream(stream: StoredStream, path: Path, name: str) -> Tokens:
     header, summary = stream.header, stream.summary
     if header.variable:
         raise FormatError(
-            f"{path} has a variable number of codes per frame: encode it again with --codebooks"
+            f"{path} has a variable number of codes per frame: encode it again with --cbr"
         )
     if header.skip:
         raise FormatError(f"{path} is a cut: decode it, and encode what comes out")

@@ -26,7 +26,7 @@ from codec.engines.base import Engine
 from codec.errors import AudioError, CodecError
 from codec.io.audio import Samples
 from codec.io.pipes import is_terminal, keep_stderr_apart
-from codec.registry import Model, as_engine
+from codec.registry import ModelLike, as_model
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Recordings:
 
     def each(
         self,
-        model: Model,
+        model: ModelLike,
         work: Callable[[Engine, Samples], Result],
         *,
         processes: int = 1,
@@ -87,7 +87,8 @@ class Recordings:
             AudioError: no recording can be read.
         """
         task = _Task(self._folder, self._seconds, work)
-        outcomes = in_order(as_engine(model), task, self._clips, min(processes, len(self._clips)))
+        engine = as_model(model).engine
+        outcomes = in_order(engine, task, self._clips, min(processes, len(self._clips)))
         bar = tqdm(
             outcomes,
             title,
@@ -122,7 +123,7 @@ class _Task(Generic[Result]):
     work: Callable[[Engine, Samples], Result]
 
     def __call__(self, engine: Engine, clip: Clip) -> Result | _Unreadable:
-        rate = engine.info.sample_rate
+        rate = engine.spec.sample_rate
         end = min(max(1, round(self.seconds * rate)), clip_length(clip, rate))
         try:
             audio = read_clip(self.folder, clip, rate, 0, end)
@@ -150,10 +151,10 @@ def in_order(
         CodecError: a process was killed.
 
     Example:
-        >>> from codec import load_engine
+        >>> from codec import load_model
         >>> def multiply(engine, number):
-        ...     return engine.info.hop_length * number
-        >>> list(in_order(load_engine(), multiply, [1, 2, 3], processes=1))
+        ...     return engine.spec.hop_length * number
+        >>> list(in_order(load_model().engine, multiply, [1, 2, 3], processes=1))
         [480, 960, 1440]
     """
     if processes <= 1:

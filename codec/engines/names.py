@@ -1,8 +1,8 @@
-"""Names of the engines. They are options of commands, so this module imports nothing."""
+"""Names of the backends. They are options of commands, so this module imports nothing."""
 
 from __future__ import annotations
 
 from typing import Literal, TypeAlias, get_args
 
-EngineName: TypeAlias = Literal["onnx", "torch"]
-ENGINES: tuple[EngineName, ...] = get_args(EngineName)
+Backend: TypeAlias = Literal["onnx", "torch"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)

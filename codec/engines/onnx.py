@@ -12,12 +12,11 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from codec.codes import Codebook, CodecSpec
 from codec.config import CodecConfig
-from codec.engines.base import Analysis, Codes, EngineInfo
+from codec.engines.base import Analysis, Codes, CodeTables, Engine
 from codec.engines.runtime import onnxruntime
 from codec.entropy.context import NO_CODE
-from codec.entropy.context_file import StoredContext
-from codec.entropy.search import CodeTables
 from codec.errors import ConfigError, ModelError, NotEnoughMemoryError
 from codec.io.audio import Samples
 from codec.model_folder import (
@@ -53,7 +52,7 @@ class DecoderState(NamedTuple):
     last: Codes
 
 
-class OnnxEngine:
+class OnnxEngine(Engine):
     """An engine that runs the graphs of a model folder.
 
     Graphs are loaded when they are first used, so that who only encodes loads no decoder. The
@@ -64,7 +63,7 @@ class OnnxEngine:
         threads: number of threads that compute a step.
 
     Attributes:
-        info: see `EngineInfo`.
+        spec: see `CodecSpec`.
 
     Raises:
         ModelError: there is no such model, it has no graphs, or its files do not belong together.
@@ -78,6 +77,8 @@ class OnnxEngine:
         (1, 3, 1)
     """
 
+    can_join = True
+
     def __init__(self, model: str | Path, threads: int = 1) -> None:
         self._folder, self._threads = find_model(model), threads
         description = read_description(self._folder)
@@ -90,25 +91,27 @@ class OnnxEngine:
         self._config = config = CodecConfig.from_dict(description["codec"])
         self._loaded: dict[str, _Graph] = {}
         self._loading = threading.Lock()
-        self.info = EngineInfo(
+        self.spec = CodecSpec(
             name=description["name"],
             sample_rate=config.sample_rate,
             hop_length=config.hop_length,
-            num_codebooks=config.num_codebooks,
-            codebook_size=config.codebook_size,
+            codebooks=(Codebook(config.codebook_size),) * config.num_codebooks,
             delay=description["delay"],
             tail=description["delay"],
             fingerprint=bytes.fromhex(description["fingerprint"]),
-            context_source=StoredContext(self._folder, bytes.fromhex(description["fingerprint"])),
         )
 
     def init_encoder(self, channels: int) -> Tensors:
         return _initial(self._graphs["encoder"], channels)
 
     def encode_step(
-        self, audio: Samples, state: Tensors, num_codebooks: int | None = None
+        self,
+        audio: Samples,
+        state: Tensors,
+        num_codebooks: int | None = None,
+        ahead: Samples | None = None,
     ) -> tuple[Codes, Tensors]:
-        most = self.info.num_codebooks
+        most = self.spec.num_codebooks
         num_codebooks = most if num_codebooks is None else num_codebooks
         if not 1 <= num_codebooks <= most:
             raise ConfigError(f"{num_codebooks} codebooks asked for: this model has 1 to {most}")
@@ -119,7 +122,7 @@ class OnnxEngine:
 
     def analyze_step(self, audio: Samples, state: Tensors) -> tuple[Analysis, Tensors]:
         if not audio.shape[1]:
-            none = np.zeros((len(audio), self.info.num_codebooks, 0), np.int64)
+            none = np.zeros((len(audio), self.spec.num_codebooks, 0), np.int64)
             latent = np.zeros((len(audio), 0, self._config.latent_dim), np.float32)
             return Analysis(none, none.astype(np.float32), latent), state
         codes, state, more = self._encoder(audio, state)
@@ -132,13 +135,13 @@ class OnnxEngine:
         data = read_weights(self._folder, read_description(self._folder))
         stored = stored_tensors(data)
         size, dim, latent = (
-            self.info.codebook_size,
+            self.spec.codebook_size,
             self._config.codebook_dim,
             self._config.latent_dim,
         )
         shapes = [(size, dim), (latent, dim), (latent,)]
         parts: list[list[npt.NDArray[np.float32]]] = []
-        for number in range(self.info.num_codebooks):
+        for number in range(self.spec.num_codebooks):
             names = [f"quantizer.stages.{number}.{each}" for each in QUANTIZER_WEIGHTS]
             if not all(name in stored for name in names):
                 return None
@@ -158,7 +161,7 @@ class OnnxEngine:
 
     def decode_step(self, codes: Codes, state: DecoderState) -> tuple[Samples, DecoderState]:
         channels, count, num_frames = codes.shape
-        most = self.info.num_codebooks
+        most = self.spec.num_codebooks
         if not 1 <= count <= most:
             raise ConfigError(f"codes of {count} codebooks: this model has 1 to {most}")
         if not num_frames:
@@ -173,7 +176,7 @@ class OnnxEngine:
         return self._decode(np.repeat(state.last, num_frames, axis=2), state)
 
     def flush_step(self, state: DecoderState) -> Samples:
-        frames = self._no_codes(len(state.last), self.info.flush_frames)
+        frames = self._no_codes(len(state.last), self.spec.flush_frames)
         return self._decode(frames, state)[0]
 
     def join_states(self, states: Sequence[Any]) -> Any:
@@ -201,8 +204,8 @@ class OnnxEngine:
 
     def _load(self, side: str) -> _Graph:
         """Load a graph once, however many threads need it, and try it with one frame."""
-        info = self.info
-        audio, codes = np.zeros((1, info.hop_length), np.float32), self._no_codes(1, 1)
+        spec = self.spec
+        audio, codes = np.zeros((1, spec.hop_length), np.float32), self._no_codes(1, 1)
         first, result = (audio, codes) if side == "encoder" else (codes, audio)
         with self._loading:
             if side not in self._loaded:
@@ -218,7 +221,7 @@ class OnnxEngine:
         return audio, DecoderState(network, codes[:, :, -1:])
 
     def _no_codes(self, channels: int, num_frames: int) -> Codes:
-        return np.full((channels, self.info.num_codebooks, num_frames), NO_CODE)
+        return np.full((channels, self.spec.num_codebooks, num_frames), NO_CODE)
 
 
 class _Graph:

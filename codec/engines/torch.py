@@ -11,11 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from codec.codes import Codebook, CodecSpec
 from codec.config import CodecConfig
-from codec.engines.base import Analysis, Codes, Engine, EngineInfo
-from codec.entropy.context import NO_CODE, ContextModel
-from codec.entropy.context_file import StoredContext
-from codec.entropy.search import CodeTables
+from codec.engines.base import Analysis, Codes, CodeTables, Engine
+from codec.entropy.context import NO_CODE
 from codec.errors import ModelError
 from codec.io.audio import Samples
 from codec.network.layers import State as NetworkState
@@ -35,7 +34,7 @@ class DecoderState(NamedTuple):
     latent: Tensor
 
 
-class TorchEngine:
+class TorchEngine(Engine):
     """An engine that runs a `Codec`.
 
     The model is shared and not changed: several engines and sessions may use it at once. It can be
@@ -44,11 +43,10 @@ class TorchEngine:
     Args:
         codec: the model, in evaluation mode, on the device that is to run it.
         name: name of the model, for people.
-        context: the context model of its codes, or where it is stored, if it has one.
 
     Attributes:
         codec: the model, for what needs tensors.
-        info: see `EngineInfo`.
+        spec: see `CodecSpec`.
 
     Example:
         >>> import numpy as np
@@ -60,9 +58,9 @@ class TorchEngine:
         (1, 3, 1)
     """
 
-    def __init__(
-        self, codec: Codec, name: str = "", context: ContextModel | StoredContext | None = None
-    ) -> None:
+    can_join = True
+
+    def __init__(self, codec: Codec, name: str = "") -> None:
         if not isinstance(codec, Codec):
             raise ModelError(
                 f"{type(codec).__name__} is not a model: give an engine, a Codec, the name of a "
@@ -71,33 +69,36 @@ class TorchEngine:
         config = codec.config
         self.codec = codec
         self._device = next(codec.parameters()).device
-        self.info = EngineInfo(
+        self.spec = CodecSpec(
             name=name,
             sample_rate=config.sample_rate,
             hop_length=config.hop_length,
-            num_codebooks=config.num_codebooks,
-            codebook_size=config.codebook_size,
+            codebooks=(Codebook(config.codebook_size),) * config.num_codebooks
+            if config.has_codes
+            else (),
             delay=codec.delay,
             tail=codec.delay,
             fingerprint=codec.fingerprint,
-            has_codes=config.has_codes,
-            context_source=context,
         )
 
     def to(self, device: str) -> TorchEngine:
         """An engine with a copy of the model on another device of PyTorch."""
         codec = copy.deepcopy(self.codec).to(device)
-        return TorchEngine(codec, self.info.name, self.info.context_source)
+        return TorchEngine(codec, self.spec.name)
 
     def init_encoder(self, channels: int) -> NetworkState:
         return self.codec.encoder.init_state(channels)
 
     @torch.inference_mode()
     def encode_step(
-        self, audio: Samples, state: NetworkState, num_codebooks: int | None = None
+        self,
+        audio: Samples,
+        state: NetworkState,
+        num_codebooks: int | None = None,
+        ahead: Samples | None = None,
     ) -> tuple[Codes, NetworkState]:
         batch = torch.from_numpy(audio)[:, None].to(self._device)
-        if self.info.has_codes:
+        if self.spec.has_codes:
             codes, state = self.codec.encode_step(batch, state, num_codebooks)
         else:
             codes, state = self.codec.embed_step(batch, state)
@@ -125,10 +126,10 @@ class TorchEngine:
     @torch.inference_mode()
     def decode_step(self, codes: Codes, state: DecoderState) -> tuple[Samples, DecoderState]:
         frames = torch.from_numpy(codes).to(self._device)
-        if not self.info.has_codes:
+        if not self.spec.has_codes:
             latent = self.codec.quantizer.unembed(frames.mT)
         elif (codes < 0).any():
-            absent = self.info.num_codebooks - codes.shape[1]
+            absent = self.spec.num_codebooks - codes.shape[1]
             everything = F.pad(frames, (0, 0, 0, absent), value=NO_CODE)
             latent = self.codec.require_codes().decode_present(everything)
         else:
@@ -168,8 +169,8 @@ class TorchEngine:
         weights = {name: each.cpu().contiguous() for name, each in self.codec.state_dict().items()}
         data = safetensors.torch.save(weights)
         config = self.codec.config.to_dict()
-        info = self.info
-        return _restore, (config, data, info.fingerprint, info.name, info.context)
+        spec = self.spec
+        return _restore, (config, data, spec.fingerprint, spec.name)
 
 
 def _join(states: Sequence[NetworkState]) -> NetworkState:
@@ -195,7 +196,7 @@ def tensor_model(engine: Engine) -> Codec:
     """
     if not isinstance(engine, TorchEngine):
         raise ModelError(
-            f'{type(engine).__name__} has no PyTorch model: use load_engine(model, engine="torch")'
+            f'{type(engine).__name__} has no PyTorch model: use load_model(model, backend="torch")'
         )
     return engine.codec
 
@@ -205,10 +206,9 @@ def _restore(
     weights: bytes,
     fingerprint: bytes,
     name: str,
-    context: ContextModel | None,
 ) -> TorchEngine:
     """The engine of another process."""
     codec = Codec(CodecConfig.from_dict(config))
     codec.load_state_dict(safetensors.torch.load(weights))
     codec.fingerprint = fingerprint
-    return TorchEngine(codec.eval().requires_grad_(False), name, context)
+    return TorchEngine(codec.eval().requires_grad_(False), name)

@@ -12,15 +12,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from codec.bitrate import ceil_div
 from codec.entropy.coding import decode_packets, encode_packets, write_intervals
 from codec.entropy.context import NO_CODE, ContextModel, ContextState
 from codec.entropy.range_coder import TOTAL_BITS
-from codec.entropy.redundancy import layout
 from codec.errors import FormatError
 from codec.format import bitpack
 from codec.format.container import Coding, Header, Packet
 from codec.format.payload import Codes, pack_codes, unpack_codes
 
+MAX_FRAMES = 15
+"""Most earlier frames in a packet."""
+MAX_CODES = 16
+"""Most codes of one of them, per channel."""
 CHAIN_SECONDS = 1.0
 """In a chained stream a packet that depends on no other follows at least this often."""
 
@@ -279,3 +283,17 @@ def earlier_counts(packet: Packet) -> tuple[int, ...]:
         return ()
     frames, newest = packet.payload[0] >> 4, (packet.payload[0] & 15) + 1
     return layout(frames, newest) if frames else ()
+
+
+def layout(frames: int, newest: int) -> tuple[int, ...]:
+    """Numbers of codes of earlier frames, the newest first: evenly fewer with age, at least one.
+
+    Args:
+        frames: number of earlier frames.
+        newest: codes of the newest one.
+
+    Example:
+        >>> layout(frames=3, newest=6)
+        (6, 4, 2)
+    """
+    return tuple(ceil_div(newest * (frames - age), frames) for age in range(frames))

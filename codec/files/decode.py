@@ -357,4 +357,3 @@ class _PartDecoder:
         dropped = min(self._skip, samples.shape[1])
         self._skip -= dropped
         return samples[:, dropped:]
-

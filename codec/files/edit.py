@@ -166,7 +166,9 @@ def _apart(source: FileLike, target: FileLike) -> tuple[File, File]:
     return files
 
 
-def _write_again(stream: StoredStream, header: Header, out: BinaryIO, model: ModelLike | None) -> None:
+def _write_again(
+    stream: StoredStream, header: Header, out: BinaryIO, model: ModelLike | None
+) -> None:
     """Write a stream with fewer codebooks."""
     _check_complete(stream.header)
     context = context_for(stream.header, model)

@@ -259,4 +259,3 @@ def _encode(
     write(encoder.push(resampler.finish(Timeline(header).model_length(num_samples))))
     write(encoder.finish(num_samples))
     return summary
-

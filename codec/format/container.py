@@ -83,12 +83,12 @@ class Coding(enum.IntEnum):
     CHAINED = 2
     """By the context model, which remembers the packets before."""
     PLAIN_WITH_EARLIER = 3
-    """As `PLAIN`, after the first codes of earlier frames (`codec.entropy.redundancy`)."""
+    """As `PLAIN`, after the first codes of earlier frames (`codec.rate.redundancy`)."""
     CODED_WITH_EARLIER = 4
     """As `CODED`, by a context model that has coded them before in the same packet."""
     COMFORT_NOISE = 5
     """First codes of this frame and of some before it, for the silence that is not sent after it
-    (`codec.entropy.silence`)."""
+    (`codec.activity.silence`)."""
 
     @property
     def has_earlier(self) -> bool:
@@ -119,9 +119,9 @@ class Header:
         chained: whether packets may depend on those before them.
         variable: whether frames may have fewer codes than ``num_codebooks``.
         segments: number of parts of a coded packet that are decoded side by side.
-        pauses: whether frames may have no codes at all, see `codec.entropy.pauses`.
+        pauses: whether frames may have no codes at all, see `codec.activity.pauses`.
         dtx: whether packets of silence are left out after one of comfort noise, see
-            `codec.entropy.silence`.
+            `codec.activity.silence`.
 
     Raises:
         FormatError: a value is out of range.

@@ -129,7 +129,7 @@ def export_model(model: str | Path, out: str | Path) -> None:
     Example:
         >>> from codec.engines.onnx import OnnxEngine
         >>> export_model("speech24k", "exported")
-        >>> OnnxEngine("exported").info.name
+        >>> OnnxEngine("exported").spec.name
         'speech24k'
     """
     source, target = find_model(model), Path(out)

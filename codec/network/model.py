@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codec.bitrate import NO_CODES
+from codec.codes import NO_CODES
 from codec.config import CodecConfig
 from codec.errors import AudioError, ConfigError
 from codec.network.bottleneck import Bottleneck, Quantizer

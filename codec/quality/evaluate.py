@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from codec.bitrate import Bitrate, FrameRates, ceil_div
+from codec.bitrate import Bitrate, ceil_div
+from codec.codes import FrameRates
 from codec.corpus.workers import OPENING_SECONDS, Recordings
 from codec.engines.base import Engine, decode, encode
 from codec.format.bitpack import packed_size
@@ -28,7 +29,7 @@ from codec.quality.metrics import (
 )
 from codec.quality.naturalness import rate_naturalness
 from codec.quality.speaker import can_compare_speakers, speaker_similarity
-from codec.registry import Model, as_engine
+from codec.registry import ModelLike, as_model
 
 ALL_CLASSES = "(all)"
 HARMONICS = ("harmonics_low", "harmonics_middle", "harmonics_high")
@@ -169,7 +170,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: Model,
+    model: ModelLike,
     folder: Path,
     bitrates: Sequence[Bitrate] | None = None,
     *,
@@ -196,8 +197,8 @@ def evaluate(
         AudioError: nothing in ``folder`` can be read.
         ConfigError: a bitrate is out of the model's range, or it has none.
     """
-    engine = as_engine(model)
-    counts = codebook_counts(engine.info, bitrates)
+    engine = as_model(model).engine
+    counts = codebook_counts(engine.spec, bitrates)
     recordings = Recordings(folder, seconds=seconds, every=every)
     work = partial(measure, counts=counts, naturalness=naturalness)
     members: dict[str, list[Measured]] = {}
@@ -217,44 +218,44 @@ def evaluate(
         for sound_class in classes
         for index, count in enumerate(counts or [None])
     ]
-    fingerprint = engine.info.fingerprint.hex()
+    fingerprint = engine.spec.fingerprint.hex()
     return Evaluation(fingerprint, seconds, tuple(rows), recordings.skipped)
 
 
-def typical_codebook_counts(info: FrameRates) -> list[int]:
+def typical_codebook_counts(spec: FrameRates) -> list[int]:
     """A quarter, half and all of the bitrates, rounded up; none for continuous latents."""
-    if not info.has_codes:
+    if not spec.has_codes:
         return []
-    possible = info.codebook_counts
+    possible = spec.codebook_counts
     return sorted({possible[ceil_div(len(possible), part) - 1] for part in (4, 2, 1)})
 
 
-def codebook_counts(info: FrameRates, bitrates: Sequence[Bitrate] | None) -> list[int]:
+def codebook_counts(spec: FrameRates, bitrates: Sequence[Bitrate] | None) -> list[int]:
     """Numbers of codebooks to measure, ascending; none for a model with continuous latents."""
     if bitrates is not None:
-        return sorted({info.codebooks_for(bitrate) for bitrate in bitrates})
-    counts = typical_codebook_counts(info)
-    return sorted({info.codebook_counts[0], *counts}) if counts else []
+        return sorted({spec.codebooks_for(bitrate) for bitrate in bitrates})
+    counts = typical_codebook_counts(spec)
+    return sorted({spec.codebook_counts[0], *counts}) if counts else []
 
 
 def measure(
     engine: Engine, original: Samples, *, counts: Sequence[int], naturalness: bool = False
 ) -> Measured:
     """Code a recording ``[N]`` with each number of codebooks, and compare."""
-    info = engine.info
-    duration = len(original) / info.sample_rate
+    spec = engine.spec
+    duration = len(original) / spec.sample_rate
     codes = encode(engine, original[None], max(counts, default=None))
-    if not info.has_codes:
+    if not spec.has_codes:
         decoded = decode(engine, codes, len(original))[0]
-        figures = [compare(decoded, original, info.sample_rate, None, naturalness)]
+        figures = [compare(decoded, original, spec.sample_rate, None, naturalness)]
         return Measured(duration, figures, None)
     figures = []
     for count in counts:
         kept = codes[:, :count]
         decoded = decode(engine, kept, len(original))[0]
-        bitrate = 8 * packed_size(info.bits_per_code, kept.size) / duration
-        figures.append(compare(decoded, original, info.sample_rate, bitrate, naturalness))
-    return Measured(duration, figures, count_codes(codes, info.codebook_size))
+        bitrate = 8 * packed_size(spec.bits_per_code, kept.size) / duration
+        figures.append(compare(decoded, original, spec.sample_rate, bitrate, naturalness))
+    return Measured(duration, figures, count_codes(codes, spec.codebook_size))
 
 
 def compare(

@@ -30,7 +30,7 @@ from codec.io.audio import Samples
 from codec.io.outputs import write_atomically
 from codec.quality.evaluate import Measured, codebook_counts, measure
 from codec.quality.metrics import Histogram, bitrate_efficiency, perplexity
-from codec.registry import Model, as_engine
+from codec.registry import ModelLike, as_model, load_model
 
 Floats = npt.NDArray[np.float32]
 
@@ -70,7 +70,7 @@ class Inspected:
 
 
 def inspect(
-    model: Model,
+    model: ModelLike,
     folder: Path,
     out: Path,
     *,
@@ -100,10 +100,12 @@ def inspect(
     Raises:
         CodecError: an output exists and ``force`` is not set, or no recording can be read.
     """
-    engine = as_engine(model, "torch")  # for its latents
-    info = engine.info
+    if isinstance(model, str | Path):
+        model = load_model(model, backend="torch")  # for its latents
+    engine = as_model(model).engine
+    spec = engine.spec
     names = [LATENTS, ERRORS, LIST]
-    if info.has_codes:
+    if spec.has_codes:
         names.insert(0, CODEBOOKS)
     for name in names:
         if (out / name).exists() and not force:
@@ -111,7 +113,7 @@ def inspect(
     recordings = Recordings(folder, seconds=seconds, every=every)
     frames = max(1, min(MAX_FRAMES_EACH, MAX_FRAMES // len(recordings)))
     work = partial(examine, max_frames=frames)
-    found, histogram = [], np.zeros((info.num_codebooks, info.codebook_size), np.int64)
+    found, histogram = [], np.zeros((spec.num_codebooks, spec.codebook_size), np.int64)
     for clip, (measured, embedding) in recordings.each(
         engine, work, processes=processes, title="inspecting"
     ):
@@ -144,7 +146,7 @@ def examine(engine: Engine, original: Samples, *, max_frames: int) -> tuple[Meas
     Returns:
         The metrics, and evenly spaced latent frames ``[n, E]`` with n up to ``max_frames``.
     """
-    measured = measure(engine, original, counts=codebook_counts(engine.info, None)[-1:])
+    measured = measure(engine, original, counts=codebook_counts(engine.spec, None)[-1:])
     codec = tensor_model(engine)
     audio = torch.from_numpy(original)[None, None].to(next(codec.parameters()).device)
     frames = codec.embed(audio)[0].T.cpu().numpy()

@@ -6,61 +6,52 @@ from collections.abc import Callable
 
 import numpy as np
 
-from codec.arguments import check_number
-from codec.engines.base import Engine, WeighsCodes
-from codec.entropy.allocation import ConstantQuality, Floats, gains, heard, threshold
-from codec.errors import CodecError, ModelError
+from codec.engines.base import Engine
+from codec.errors import CodecError
 from codec.io.audio import Samples
-from codec.rate.modes import HIGHEST_QUALITY
+from codec.rate.allocation import ConstantQuality, lambda_for, perceptual_weight, slopes
+from codec.rate.modes import HIGHEST_QUALITY, Quality
 
 MAX_PASSES = 8
 CLOSE = 0.985
-"""A file is as large as was asked for if it has this share of the bytes."""
+"""Share of the bytes from which on a file is large enough."""
 AIM = 0.993
-"""Share of the bytes that is aimed at: a little above what was asked for would be of no use."""
+"""Share of the bytes that is aimed at: a file that is a little too large is of no use."""
 
 
 class QualityScale:
-    """Constant qualities of an engine: how much a codebook must lower the error to be sent.
+    """Constant qualities of an engine: the lambda of each.
 
     The scale is set by a synthetic voice: at quality q it gets ``1 + (K - 1) * q / 10`` codebooks
     per frame in the mean. What is easier to code gets fewer, what is harder or louder more.
 
     Args:
-        engine: the model, which says what its codes are worth.
+        engine: the model.
 
     Raises:
-        ModelError: it does not.
+        ModelError: it computes no errors.
 
     Example:
-        >>> from codec import load_engine
-        >>> from codec.entropy.allocation import Frames
-        >>> scale = QualityScale(load_engine())
-        >>> errors = np.cumprod(np.full((1, 5, 12), 0.7), axis=2)
-        >>> frames = Frames(gains(errors, np.full(12, 10.0)), np.zeros((1, 5), np.bool_))
-        >>> scale.allocator(10).choose(frames).tolist()
-        [[12, 12, 12, 12, 12]]
+        >>> from codec import load_model
+        >>> scale = QualityScale(load_model().engine)
+        >>> scale.allocator(Quality(0)).lambda_ > scale.allocator(Quality(5)).lambda_
+        True
     """
 
     def __init__(self, engine: Engine) -> None:
-        if not isinstance(engine, WeighsCodes):
-            raise ModelError("this engine has no variable bitrate: give another model, or --codebooks")
-        info = engine.info
-        audio = synthetic_voice(info.sample_rate, info.hop_length)
+        spec = engine.spec
+        audio = synthetic_voice(spec.sample_rate, spec.hop_length)
         found, _ = engine.analyze_step(audio, engine.init_encoder(1))
-        self._prices: Floats = np.full(info.num_codebooks, float(info.bits_per_code))
-        self._worth = gains(heard(found.errors, audio)[0].T, self._prices)
+        errors = found.errors * perceptual_weight(audio, found.errors.shape[2])[:, None]
+        self._bits = np.full(spec.num_codebooks, float(spec.bits_per_code))
+        self._slopes = slopes(errors[0].T, self._bits)
 
-    def allocator(self, quality: float) -> ConstantQuality:
-        """What chooses the numbers of codes at a quality from 0 to 10.
-
-        Raises:
-            CodecError: it is out of this range.
-        """
-        quality = check_number("quality", quality, 0, HIGHEST_QUALITY)
-        num_frames, count = self._worth.shape
-        mean, price = 1 + (count - 1) * quality / HIGHEST_QUALITY, self._prices[0]
-        return ConstantQuality(threshold(self._worth, self._prices, mean * num_frames * price))
+    def allocator(self, rate: Quality) -> ConstantQuality:
+        """Chooses the numbers of codes at a quality."""
+        num_frames, count = self._slopes.shape
+        mean = 1 + (count - 1) * rate.quality / HIGHEST_QUALITY
+        budget = mean * num_frames * self._bits[0]
+        return ConstantQuality(lambda_for(self._slopes, self._bits, budget))
 
 
 def synthetic_voice(sample_rate: int, hop_length: int, seconds: float = 2.0) -> Samples:
@@ -90,7 +81,7 @@ def search_size(target: int, encode: Callable[[float], int]) -> float:
     """The highest quality at which a file has ``target`` bytes at most, or nearly the highest.
 
     Args:
-        target: bytes.
+        target: most bytes.
         encode: encodes at a quality and returns the number of bytes.
 
     Raises:
@@ -116,8 +107,8 @@ def search_size(target: int, encode: Callable[[float], int]) -> float:
             high, high_size = quality, size
             if quality == 0:
                 raise CodecError(
-                    f"at the lowest quality the file has {size} bytes: give at least as many as "
-                    "--file-size, or a shorter file"
+                    f"at the lowest quality the file has {size} bytes: give at least as many, or "
+                    "a shorter file"
                 )
         if low_size and high_size:
             quality = low + (high - low) * (AIM * target - low_size) / (high_size - low_size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from codec.arguments import check_flag, check_number, check_type, check_whole
-from codec.entropy.redundancy import Redundancy
+from codec.rate.redundancy import Redundancy
 
 PACKET_SECONDS = 2.0
 """Length of a packet in files."""

@@ -76,7 +76,7 @@ def test_our_file_bits_are_those_of_the_command(speech: np.ndarray, tmp_path: Pa
 
 def test_our_bitrates_are_those_of_the_model(model_folder: Path, lapped: Codec) -> None:
     ours = Aecodec(model_folder)
-    assert ours.bitrates() == tuple(int(lapped.config.bitrate(n)) for n in (1, 2, 3, 4))
+    assert ours.bitrates() == tuple(int(lapped.config.plain_bitrate(n)) for n in (1, 2, 3, 4))
     noise = sound(8123)[0]
     coded = ours.code(noise, RATE, ours.bitrates()[1])
     assert len(coded.audio) == 8123

@@ -18,7 +18,7 @@ from benchmarks.contenders.aecodec import Aecodec
 from benchmarks.contenders.base import Coded, Contender, Encoded
 from benchmarks.contenders.ffmpeg import Opus
 from benchmarks.shared.recordings import Recording
-from codec.entropy.redundancy import Redundancy
+from codec.rate.redundancy import Redundancy
 from codec.errors import CodecError
 from codec.format.container import Packet
 from codec.quality.metrics import rms
@@ -197,7 +197,7 @@ def test_bits_are_flipped_at_the_rate_and_stay_flipped_at_higher_rates() -> None
 
 
 def test_only_the_damaged_packet_is_lost(ours: Aecodec) -> None:
-    encoder = StreamEncoder(ours.engine, frames_per_packet=10)
+    encoder = StreamEncoder(ours.loaded, frames_per_packet=10)
     packets = encoder.push(sound(8_000)) + encoder.finish()
     data = bytearray(b"".join(packet.to_bytes() for packet in packets))
     whole, lost = robustness.decode_damaged(ours, encoder.header, bytes(data))
@@ -212,7 +212,7 @@ def test_only_the_damaged_packet_is_lost(ours: Aecodec) -> None:
 
 
 def test_a_stream_without_intact_packets_is_unreadable(ours: Aecodec) -> None:
-    encoder = StreamEncoder(ours.engine, frames_per_packet=4)
+    encoder = StreamEncoder(ours.loaded, frames_per_packet=4)
     packets = encoder.push(sound(12 * 8_000)) + encoder.finish()
     data = bytearray(b"".join(packet.to_bytes() for packet in packets))
     data[Packet.HEAD_SIZE - 1 :: len(packets[0].to_bytes())] = bytes(len(packets))

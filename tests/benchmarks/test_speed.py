@@ -134,7 +134,7 @@ def test_a_quick_run_writes_figures_that_agree_with_each_other(tmp_path: Path) -
     assert [row["push_ms"] for row in figures["streaming"]] == [20, 40, 100, 1000]
     for row in figures["streaming"]:
         seconds = row["num_pushes"] * row["push_ms"] / 1000
-        plain = seconds * config.bitrate(config.num_codebooks) / 8
+        plain = seconds * config.plain_bitrate(config.num_codebooks) / 8
         assert 0.3 * plain < row["payload_bytes"] < plain  # entropy coding saves a part
         assert Packet.HEAD_SIZE < row["packet_bytes"] < 1.1 * plain / row["num_pushes"] + 16
         for side in ("encode", "decode"):
@@ -155,7 +155,7 @@ def test_a_quick_run_writes_figures_that_agree_with_each_other(tmp_path: Path) -
     assert first["latency_ms"] == 32.5
     (row,) = figures["memory"]
     assert row["minutes"] == 0.1
-    plain = 6 * config.bitrate(config.num_codebooks) / 8
+    plain = 6 * config.plain_bitrate(config.num_codebooks) / 8
     assert 0.3 * plain < row["codes_bytes"] < plain
 
 

@@ -27,14 +27,14 @@ from codec import (
     Redundancy,
     StreamDecoder,
     StreamEncoder,
-    codec_for,
     concat_files,
     cut_file,
     decode,
     decode_file,
     encode,
     encode_file,
-    load_engine,
+    load_model,
+    model_for,
     peel_file,
 )
 from codec.calls.rtp import RtpDepacketizer, RtpPacketizer
@@ -185,10 +185,10 @@ def session_uses() -> Iterator[Use]:
         StreamDecoder(None, encoder.header).lost,
     )
     yield from options(
-        load_engine, model=NO_MODELS, engine=NO_ENGINES, threads=(None, 0, *NOT_WHOLE)
+        load_model, model=NO_MODELS, backend=NO_ENGINES, threads=(None, 0, *NOT_WHOLE)
     )
     yield from transport_uses(encoder.header)
-    yield "codec_for", NO_PACKETS, codec_for
+    yield "model_for", NO_PACKETS, model_for
     numbers = {field.name: (None, 0, *NOT_WHOLE) for field in dataclasses.fields(Header)[:7]}
     yield from options(
         lambda **each: dataclasses.replace(HEADER, **each), skip=(None, *NOT_WHOLE), **numbers
@@ -363,4 +363,4 @@ def test_sessions_of_a_packaged_model_share_its_engine() -> None:
     first, second = StreamEncoder(), StreamEncoder("speech24k")
     decoder = StreamDecoder(None, first.header)
     assert first._engine is second._engine is decoder._engine
-    assert load_engine() is not first._engine
+    assert load_model().engine is not first._engine

@@ -23,16 +23,16 @@ def test_derived_numbers() -> None:
     assert LADDER.hop_length == 36
     assert LADDER.frame_rate == Fraction(11025, 36)
     assert LADDER.bits_per_code == 3
-    assert LADDER.bitrate(2) == Fraction(11025, 36) * 6
+    assert LADDER.plain_bitrate(2) == Fraction(11025, 36) * 6
     assert [LAPPED.num_frames(n) for n in (0, 1, 39, 40, 41)] == [0, 1, 1, 1, 2]
 
 
 def test_a_bitrate_maps_to_the_most_codebooks_that_do_not_exceed_it() -> None:
-    step = LAPPED.bitrate(1)
+    step = LAPPED.plain_bitrate(1)
     assert step == 1000
     assert [LAPPED.codebooks_for(b) for b in (1000, 1999, 2000, 3999, 4000)] == [1, 1, 2, 3, 4]
     for count in range(1, 4):
-        assert LADDER.codebooks_for(LADDER.bitrate(count)) == count
+        assert LADDER.codebooks_for(LADDER.plain_bitrate(count)) == count
 
 
 @pytest.mark.parametrize("bitrate", [1, 999, 4001, 10**9])

@@ -50,7 +50,7 @@ def test_latency_bitrates_and_size(default: Codec) -> None:
     config = default.config
     assert config.sample_rate == 24_000
     assert default.latency_seconds <= 0.040
-    assert config.bitrate(1) <= 750 and config.bitrate(config.num_codebooks) >= 10_000
+    assert config.plain_bitrate(1) <= 750 and config.plain_bitrate(config.num_codebooks) >= 10_000
     folder = find_model("speech24k")
     assert (folder / "weights.safetensors").stat().st_size <= 15e6
     assert (folder / "card.md").read_text().startswith("# ")

@@ -20,7 +20,7 @@ from codec.format.payload import unpack_codes
 from codec.highpass import HighPass, high_pass
 from codec.io.audio import open_audio
 from codec.network.model import Codec
-from codec.registry import load_engine
+from codec.registry import load_model
 from codec.stream import StreamEncoder
 from tests.conftest import RECORDING, sound
 
@@ -86,9 +86,9 @@ def test_the_result_depends_neither_on_steps_nor_on_other_channels(hop: int) -> 
 def test_sessions_code_what_the_filter_lets_through(codec: Codec) -> None:
     """However the audio is pushed, and many sessions that are stepped together, too."""
     engine = TorchEngine(codec)
-    info = engine.info
-    audio = sound(24 * info.hop_length) + np.float32(0.3)
-    expected = encode(engine, high_pass(audio, info.sample_rate, info.hop_length))
+    spec = engine.spec
+    audio = sound(24 * spec.hop_length) + np.float32(0.3)
+    expected = encode(engine, high_pass(audio, spec.sample_rate, spec.hop_length))
     assert not np.array_equal(expected, encode(engine, audio))
     for step in (1, 37, audio.shape[1]):
         encoder = StreamEncoder(engine)
@@ -105,7 +105,7 @@ def test_sessions_code_what_the_filter_lets_through(codec: Codec) -> None:
 def test_tokens_of_a_corpus_are_those_of_a_file_with_rumble(tmp_path: Path) -> None:
     source, target = tmp_path / "a.wav", tmp_path / "a.codes"
     soundfile.write(source, (tone(200, 0.2, 0.9) + rumbling(0.9))[0], RATE)
-    engine = load_engine()
+    engine = load_model().engine
     with open_audio(source, mono=True) as reader:
         coded = code_audio(engine, engine.info.num_codebooks, reader)
     encode_file(source, target, rate=Constant(plain=True))

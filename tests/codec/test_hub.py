@@ -13,7 +13,7 @@ import pytest
 
 from codec.errors import ModelError
 from codec.hub import parse_name
-from codec.registry import load_engine
+from codec.registry import load_model
 from tests.codec.cli.test_cli import fails, run
 from tests.conftest import sound, wav
 
@@ -80,8 +80,8 @@ def test_a_model_is_pushed_with_its_card_and_named_by_its_place(
     assert readme.endswith("---\n# test\n\nKünstliche Daten.\n")
     assert local_hub.private == {"user/na-me.1": True}
 
-    there = load_engine("hf://user/na-me.1")
-    assert there.info == load_engine(carded).info
+    there = load_model("hf://user/na-me.1").engine
+    assert there.spec == load_model(carded).spec
     audio = sound(500)
     codes, _ = there.encode_step(audio[:, :480], there.init_encoder(1))
     assert codes.shape == (1, 4, 12)
@@ -89,7 +89,7 @@ def test_a_model_is_pushed_with_its_card_and_named_by_its_place(
     paths = (tmp_path / "a.wav", tmp_path / "a.codes")
     assert run("encode", *paths, "-m", "hf://user/na-me.1@v1").exit_code == 0
     facts = json.loads(run("info", "--json", "-m", "hf://user/na-me.1").stdout)
-    assert facts["fingerprint"] == there.info.fingerprint.hex()
+    assert facts["fingerprint"] == there.spec.fingerprint.hex()
 
 
 def test_failures_have_one_line(

@@ -27,7 +27,7 @@ from codec.hub import hub_files
 from codec.model_folder import find_model, read_description, stored_tensors
 from codec.network.model import Codec
 from codec.network.weights import load_codec
-from codec.registry import load_engine
+from codec.registry import load_model
 from codec.stream import StreamDecoder, StreamEncoder
 from tests.codec.entropy.oracle import random_context
 from tests.conftest import sound
@@ -61,11 +61,11 @@ def folder(original: Path, tmp_path: Path) -> Path:
 
 def use_onnx(folder: Path) -> None:
     """All that a stream needs of a model, search and entropy coding included."""
-    engine = load_engine(folder, "onnx")
-    engine.info.codebooks_for(None)
-    encoder = StreamEncoder(engine, effort=1, variable=engine.info.context is not None)
+    engine = load_model(folder, backend="onnx")
+    engine.spec.codebooks_for(None)
+    encoder = StreamEncoder(engine, effort=1, variable=engine.context is not None)
     decoder = StreamDecoder(engine, encoder.header)
-    for packet in encoder.push(sound(engine.info.hop_length)) + encoder.finish():
+    for packet in encoder.push(sound(engine.spec.hop_length)) + encoder.finish():
         decoder.push(packet)
 
 
@@ -115,7 +115,7 @@ def test_a_description_with_any_other_value_is_refused_or_works(
             del document[side]["states"][2:]
 
     def read(folder: Path) -> None:
-        engine = load_engine(folder, "onnx")
+        engine = load_model(folder, backend="onnx").engine
         engine.init_encoder(1), engine.init_decoder(1)  # type: ignore[unused-ignore]
 
     for what, changed in [*mutations(document)][::2]:  # all of them take seconds
@@ -223,7 +223,7 @@ def test_a_context_model_that_is_damaged_or_forged_is_refused_or_works(folder: P
     assert len(forged) > 100
     for number, changed in enumerate((*forged, *damaged(data, 60, 1), *list(tables(data))[::7])):
         path.write_bytes(changed)
-        if not assert_clear(lambda path: load_engine(path, "onnx").info.context, folder, number):
+        if not assert_clear(lambda path: load_model(path, backend="onnx").context, folder, number):
             continue
         assert_clear(use_onnx, folder, number)
 
@@ -267,10 +267,10 @@ def test_a_pipe_or_device_in_place_of_a_file_is_refused_and_not_read(
 ) -> None:
     (tmp_path / "for-the-hub").mkdir()
     uses: dict[str, list[Callable[[Path], object]]] = {
-        "config.json": [load_engine, load_codec, read_description],
-        "weights.safetensors": [load_engine, load_codec],
+        "config.json": [load_model, load_codec, read_description],
+        "weights.safetensors": [load_model, load_codec],
         "encoder.onnx": [lambda folder: page_files([str(folder)])],
-        "context.safetensors": [lambda folder: load_engine(folder).info.context],
+        "context.safetensors": [lambda folder: load_model(folder).context],
         "card.md": [],
     }
     for what in devices(packaged / name):

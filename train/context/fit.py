@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from codec.corpus.index import Index
-from codec.entropy.allocation import Floats, gains, threshold
+from codec.rate.allocation import Floats, lambda_for, slopes
 from codec.entropy.context import ContextModel, ContextShape, Integers
 from codec.entropy.context_file import save_context
 from codec.errors import ConfigError, ModelError
@@ -258,11 +258,11 @@ def draw_counts(rng: np.random.Generator, errors: Floats) -> tuple[Integers, Boo
     constant = np.where(kind < FULL_SHARE, total, rng.integers(1, total + 1, batch_size))
     counts = np.repeat(constant[:, None], num_frames, axis=1)
     variable = kind >= FULL_SHARE + CONSTANT_SHARE
-    prices = np.ones(total)
+    bits = np.ones(total)
     for item in np.flatnonzero(variable):
-        worth = gains(errors[item].T, prices)
+        found = slopes(errors[item].T, bits)
         budget = rng.uniform(1, total) * num_frames
-        counts[item] = (worth > threshold(worth, prices, budget)).sum(axis=1)
+        counts[item] = (found > lambda_for(found, bits, budget)).sum(axis=1)
     return counts, variable
 
 

@@ -43,7 +43,7 @@ def _quality(report: Report, model: CodecConfig, count: int) -> str:
     """Quality with ``count`` codebooks, 0 for continuous latents."""
     names = [f"{name}_{count}" if count else f"validation_{name}" for name in METRICS]
     mel, distortion, stoi = (report.get(name) for name in names)
-    label = format_bitrate(model.bitrate(count)) if count else "continuous latents"
+    label = format_bitrate(model.plain_bitrate(count)) if count else "continuous latents"
     line = f"  {label}: SI-SDR {distortion:.2f} dB, mel {mel:.3f}"
     return line if stoi is None else f"{line}, STOI {stoi:.3f}"
 

@@ -74,7 +74,11 @@ class CausalEngine(PretrainedEngine):
 
     @torch.inference_mode()
     def encode_step(
-        self, audio: Samples, state: State, num_codebooks: int | None = None
+        self,
+        audio: Samples,
+        state: State,
+        num_codebooks: int | None = None,
+        ahead: Samples | None = None,
     ) -> tuple[Codes, State]:
         if not audio.shape[1]:
             return self._no_codes(len(audio), num_codebooks), state

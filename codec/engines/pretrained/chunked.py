@@ -67,7 +67,7 @@ class ChunkedEngine(PretrainedEngine):
     Example:
         >>> from codec.engines.pretrained.families import ENCODEC_48KHZ, random_engine
         >>> engine = random_engine("encodec", num_filters=2, hidden_size=8, **ENCODEC_48KHZ)
-        >>> engine.info.lookahead, engine.info.delay
+        >>> engine.spec.lookahead, engine.spec.delay
         (47520, 45936)
     """
 
@@ -83,16 +83,15 @@ class ChunkedEngine(PretrainedEngine):
         return self._no_codes(channels, None)
 
     def encode_step(
-        self, audio: Samples, state: State, num_codebooks: int | None = None
+        self,
+        audio: Samples,
+        state: State,
+        num_codebooks: int | None = None,
+        ahead: Samples | None = None,
     ) -> tuple[Codes, State]:
-        return self.encode_ahead(audio, audio[:, :0], state, num_codebooks)
-
-    def encode_ahead(
-        self, audio: Samples, ahead: Samples, state: State, num_codebooks: int | None = None
-    ) -> tuple[Codes, State]:
-        """See `codec.engines.base.HearsAhead`; the state has the other codes of the last chunk."""
-        hop, pieces = self.info.hop_length, [state]
-        signal = np.concatenate((audio, ahead), axis=1)
+        """See `Engine.encode_step`; the state has the other codes of the last chunk."""
+        hop, pieces = self.spec.hop_length, [state]
+        signal = audio if ahead is None else np.concatenate((audio, ahead), axis=1)
         for start in range(state.shape[2] * hop, audio.shape[1], self._stride):
             pieces.append(self._encode_chunk(signal[:, start:][:, : self._stride + self._overlap]))
         codes = np.concatenate(pieces, axis=2)
@@ -102,7 +101,7 @@ class ChunkedEngine(PretrainedEngine):
     @torch.inference_mode()
     def _encode_chunk(self, audio: Samples) -> Codes:
         """Codes ``[C, K, F]`` of a chunk ``[C, n]``; a shorter one at the end has fewer frames."""
-        num_frames = min(self._frames, audio.shape[1] // self.info.hop_length)
+        num_frames = min(self._frames, audio.shape[1] // self.spec.hop_length)
         x = self._tensor(audio)[:, None]
         scale = x.pow(2).mean(dim=-1, keepdim=True).sqrt() + 1e-8
         missing = max(0, num_frames * self._part - audio.shape[1])
@@ -114,20 +113,20 @@ class ChunkedEngine(PretrainedEngine):
         return codes
 
     def _level(self, scale: Tensor) -> Tensor:
-        size = self.info.codebook_size
+        size = self.spec.codebook_size
         steps = (20 * scale.log10() - LOWEST_DB) / (RANGE_DB / size)
         return steps.round().clamp(0, size - 1).long()
 
     def _scale(self, level: Tensor) -> Tensor:
-        return 10 ** ((level * (RANGE_DB / self.info.codebook_size) + LOWEST_DB) / 20)
+        return 10 ** ((level * (RANGE_DB / self.spec.codebook_size) + LOWEST_DB) / 20)
 
     def init_decoder(self, channels: int) -> State:
         nothing = np.zeros((channels, 0), np.float32)
-        silence = np.zeros((channels, self.info.delay), np.float32)
+        silence = np.zeros((channels, self.spec.delay), np.float32)
         return _ChunkedDecoderState(None, nothing, silence, None, channels)
 
     def decode_step(self, codes: Codes, state: State) -> tuple[Samples, State]:
-        wanted = codes.shape[2] * self.info.hop_length
+        wanted = codes.shape[2] * self.spec.hop_length
         if not wanted:
             return np.zeros((len(codes), 0), np.float32), state
         last, codes = codes[:, :, -1:], follow(state.codes, codes)
@@ -161,7 +160,7 @@ class ChunkedEngine(PretrainedEngine):
         return audio
 
     def decode_whole(self, codes: Codes) -> Samples:
-        return decode(self, codes, codes.shape[2] * self.info.hop_length)
+        return decode(self, codes, codes.shape[2] * self.spec.hop_length)
 
     def conceal_step(self, num_frames: int, state: State) -> tuple[Samples, State]:
         """The last frame, held."""
@@ -171,5 +170,5 @@ class ChunkedEngine(PretrainedEngine):
         rest = [state.ready]
         if state.codes is not None and state.codes.shape[2]:
             rest.append(self._decode_chunk(state.codes, state.tail))
-        audio = np.concatenate(rest, axis=1)[:, : self.info.delay]
-        return np.pad(audio, ((0, 0), (0, self.info.delay - audio.shape[1])))
+        audio = np.concatenate(rest, axis=1)[:, : self.spec.delay]
+        return np.pad(audio, ((0, 0), (0, self.spec.delay - audio.shape[1])))

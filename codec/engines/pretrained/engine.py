@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from codec.engines.base import Codes, EngineInfo, State
+from codec.codes import Codebook, CodecSpec
+from codec.engines.base import Codes, Engine
 from codec.io.audio import Samples
 
 
@@ -28,7 +29,7 @@ class Shape(NamedTuple):
         num_codebooks: codes per frame.
         hop_length: samples per frame.
         num_latents: vectors per frame between encoder and decoder.
-        codes_per_layer: see `EngineInfo`.
+        codes_per_layer: codes of each codebook in a frame; empty for one each.
     """
 
     num_codebooks: int
@@ -69,7 +70,7 @@ class Family:
         return next(found, None)
 
 
-class PretrainedEngine(ABC):
+class PretrainedEngine(Engine):
     """A model of another project.
 
     Args:
@@ -79,7 +80,7 @@ class PretrainedEngine(ABC):
 
     Attributes:
         model: the model, with folded weight norms.
-        info: see `EngineInfo`.
+        spec: see `CodecSpec`.
     """
 
     def __init__(self, family: Family, model: Any, name: str) -> None:
@@ -90,16 +91,17 @@ class PretrainedEngine(ABC):
         self._device = next(model.parameters()).device
         shape = family.shape(model.config)
         lookahead, delay = self._reach(shape)
-        self.info = EngineInfo(
+        self.spec = CodecSpec(
             name=name,
             sample_rate=int(model.config.sampling_rate),
             hop_length=shape.hop_length,
-            num_codebooks=shape.num_codebooks,
-            codebook_size=int(model.config.codebook_size),
+            codebooks=tuple(
+                Codebook(int(model.config.codebook_size), count)
+                for count in shape.codes_per_layer or (1,) * shape.num_codebooks
+            ),
             delay=delay,
             lookahead=lookahead,
             fingerprint=fingerprint,
-            codes_per_layer=shape.codes_per_layer,
         )
 
     @abstractmethod
@@ -109,27 +111,7 @@ class PretrainedEngine(ABC):
     def to(self, device: str) -> PretrainedEngine:
         """A copy that computes on another device of PyTorch."""
         model = copy.deepcopy(self._bare_model()).to(device)
-        return _restore_engine(type(self), self._family, model, self.info)
-
-    @abstractmethod
-    def init_encoder(self, channels: int) -> State: ...
-
-    @abstractmethod
-    def encode_step(
-        self, audio: Samples, state: State, num_codebooks: int | None = None
-    ) -> tuple[Codes, State]: ...
-
-    @abstractmethod
-    def init_decoder(self, channels: int) -> State: ...
-
-    @abstractmethod
-    def decode_step(self, codes: Codes, state: State) -> tuple[Samples, State]: ...
-
-    @abstractmethod
-    def conceal_step(self, num_frames: int, state: State) -> tuple[Samples, State]: ...
-
-    @abstractmethod
-    def flush_step(self, state: State) -> Samples: ...
+        return _restore_engine(type(self), self._family, model, self.spec)
 
     @abstractmethod
     def decode_whole(self, codes: Codes) -> Samples:
@@ -137,7 +119,7 @@ class PretrainedEngine(ABC):
 
     def _encode(self, audio: Samples, num_codebooks: int | None) -> Codes:
         batch = self._tensor(audio)[:, None]
-        codes = self._family.encode(self.model, batch, num_codebooks or self.info.num_codebooks)
+        codes = self._family.encode(self.model, batch, num_codebooks or self.spec.num_codebooks)
         return codes.cpu().numpy().astype(np.int64)
 
     def _decode(self, codes: Codes, first_frame: int = 0) -> Samples:
@@ -149,7 +131,7 @@ class PretrainedEngine(ABC):
         return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
 
     def _no_codes(self, channels: int, num_codebooks: int | None) -> Codes:
-        return np.zeros((channels, num_codebooks or self.info.num_codebooks, 0), np.int64)
+        return np.zeros((channels, num_codebooks or self.spec.num_codebooks, 0), np.int64)
 
     def _bare_model(self) -> Any:
         """The model as its project makes it, for copies."""
@@ -160,7 +142,7 @@ class PretrainedEngine(ABC):
         # Copies: some models share tensors between layers, which the format refuses.
         data = safetensors.torch.save({name: each.cpu().clone() for name, each in tensors})
         config = self.model.config.to_dict()
-        return _restore, (type(self), self._family, config, data, self.info)
+        return _restore, (type(self), self._family, config, data, self.spec)
 
 
 def held(last: Codes | None, num_frames: int, channels: int) -> Codes:
@@ -219,18 +201,18 @@ def _restore(
     family: Family,
     config: dict[str, Any],
     data: bytes,
-    info: EngineInfo,
+    spec: CodecSpec,
 ) -> PretrainedEngine:
     """The engine of another process."""
     model = restore_model(family, config, safetensors.torch.load(data))
-    return _restore_engine(kind, family, model, info)
+    return _restore_engine(kind, family, model, spec)
 
 
 def _restore_engine(
-    kind: type[PretrainedEngine], family: Family, model: Any, info: EngineInfo
+    kind: type[PretrainedEngine], family: Family, model: Any, spec: CodecSpec
 ) -> PretrainedEngine:
-    engine = kind(family, model, info.name)
-    engine.info = info  # the fingerprint is that of the weights before weight norms were folded
+    engine = kind(family, model, spec.name)
+    engine.spec = spec  # the fingerprint is that of the weights before weight norms were folded
     return engine
 
 

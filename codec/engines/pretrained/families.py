@@ -233,7 +233,7 @@ def load_pretrained(family: str, source: str | Path) -> PretrainedEngine:
 
     Example:
         >>> random_model("encodec", num_filters=2, hidden_size=8).save_pretrained("my-encodec")
-        >>> load_pretrained("encodec", "my-encodec").info.name
+        >>> load_pretrained("encodec", "my-encodec").spec.name
         'encodec=my-encodec'
     """
     config_class, model_class = FAMILIES[family].classes()
@@ -271,8 +271,8 @@ def random_engine(family: str, **config: Any) -> PretrainedEngine:
     """The engine of a `random_model`.
 
     Example:
-        >>> info = random_engine("dac", encoder_hidden_size=2, decoder_hidden_size=16).info
-        >>> info.num_codebooks, info.hop_length
+        >>> spec = random_engine("dac", encoder_hidden_size=2, decoder_hidden_size=16).spec
+        >>> spec.num_codebooks, spec.hop_length
         (32, 320)
     """
     return make_engine(family, random_model(family, **config), family)

@@ -33,12 +33,12 @@ class WindowedEngine(PretrainedEngine):
     """A model of convolutions that look ahead, in windows that overlap by its receptive field.
 
     The codes are those of the whole signal, up to rounding: the encoder waits for
-    ``info.lookahead`` samples after a step, and decoded audio trails by ``info.delay`` samples.
+    ``spec.lookahead`` samples after a step, and decoded audio trails by ``spec.delay`` samples.
 
     Example:
         >>> from codec.engines.pretrained.families import random_engine
         >>> engine = random_engine("dac", encoder_hidden_size=2, decoder_hidden_size=16)
-        >>> engine.info.lookahead % engine.info.hop_length, engine.info.lookahead > 0
+        >>> engine.spec.lookahead % engine.spec.hop_length, engine.spec.lookahead > 0
         (0, True)
     """
 
@@ -54,21 +54,20 @@ class WindowedEngine(PretrainedEngine):
     def init_encoder(self, channels: int) -> State:
         return np.zeros((channels, 0), np.float32)
 
-    def encode_step(
-        self, audio: Samples, state: State, num_codebooks: int | None = None
-    ) -> tuple[Codes, State]:
-        return self.encode_ahead(audio, audio[:, :0], state, num_codebooks)
-
     @torch.inference_mode()
-    def encode_ahead(
-        self, audio: Samples, ahead: Samples, state: State, num_codebooks: int | None = None
+    def encode_step(
+        self,
+        audio: Samples,
+        state: State,
+        num_codebooks: int | None = None,
+        ahead: Samples | None = None,
     ) -> tuple[Codes, State]:
-        """See `codec.engines.base.HearsAhead`."""
         if not audio.shape[1]:
             return self._no_codes(len(audio), num_codebooks), state
-        hop = self.info.hop_length
+        hop = self.spec.hop_length
         past = np.concatenate((state, audio), axis=1)
-        codes = self._encode(np.concatenate((past, ahead), axis=1), num_codebooks)
+        following = past[:, :0] if ahead is None else ahead
+        codes = self._encode(np.concatenate((past, following), axis=1), num_codebooks)
         first, last = state.shape[1] // hop, past.shape[1] // hop
         kept = past[:, max(0, past.shape[1] - self._encoder_left) :]
         return codes[:, :, first:last], kept
@@ -95,7 +94,7 @@ class WindowedEngine(PretrainedEngine):
     def _decode_window(self, codes: Codes, first_frame: int) -> Samples:
         # DAC's transposed convolutions with odd strides end some samples early.
         audio = self._decode(codes, first_frame)
-        missing = codes.shape[2] * self.info.hop_length - audio.shape[1]
+        missing = codes.shape[2] * self.spec.hop_length - audio.shape[1]
         return np.pad(audio, ((0, 0), (0, max(0, missing))))
 
     def conceal_step(self, num_frames: int, state: State) -> tuple[Samples, State]:
@@ -106,12 +105,12 @@ class WindowedEngine(PretrainedEngine):
     def flush_step(self, state: State) -> Samples:
         frames = self._decoder_right
         if state.codes is None:
-            return np.zeros((state.channels, frames * self.info.hop_length), np.float32)
+            return np.zeros((state.channels, frames * self.spec.hop_length), np.float32)
         return self._last_frames(state.codes, state.num_frames, frames, 0)
 
     def _last_frames(self, window: Codes, num_frames: int, count: int, waiting: int) -> Samples:
         """Audio of ``count`` frames before the last ``waiting`` ones; silence before the first."""
-        hop = self.info.hop_length
+        hop = self.spec.hop_length
         audio = self._decode_window(window, num_frames - window.shape[2])
         end = window.shape[2] - waiting
         begin = end - min(count, max(0, num_frames - waiting))

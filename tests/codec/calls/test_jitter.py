@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 
 from codec.calls.jitter import JitterBuffer
-from codec.engines.base import Engine, EngineInfo
+from codec.codes import Codebook, CodecSpec
+from codec.engines.base import Engine
 from codec.engines.torch import TorchEngine
 from codec.entropy.payload import PayloadDecoder
-from codec.entropy.redundancy import Redundancy
-from codec.entropy.silence import ComfortNoise
+from codec.rate.redundancy import Redundancy
+from codec.activity.silence import ComfortNoise
 from codec.errors import ConfigError
 from codec.format.container import Coding, Header, Packet
 from codec.network.model import Codec
-from codec.registry import load_engine
+from codec.registry import Model, load_model
 from codec.stream import StreamDecoder, StreamEncoder
 from tests.conftest import sound
 from tests.engines import ENGINES, make_engine
@@ -34,18 +35,17 @@ def engine(lapped: Codec) -> TorchEngine:
     return TorchEngine(lapped)
 
 
-class NumbersEngine:
+class NumbersEngine(Engine):
     """An engine without a network: sound is made of the codes and of the frame before.
 
     So thousands of calls take seconds, and any frame that is wrong, missing or twice is heard.
     """
 
-    info = EngineInfo(
+    spec = CodecSpec(
         name="numbers",
         sample_rate=8_000,
         hop_length=40,
-        num_codebooks=4,
-        codebook_size=32,
+        codebooks=(Codebook(32),) * 4,
         delay=20,
         fingerprint=b"numbers of codes",
     )
@@ -56,7 +56,11 @@ class NumbersEngine:
         return None
 
     def encode_step(
-        self, audio: np.ndarray, state: None, num_codebooks: int | None = None
+        self,
+        audio: np.ndarray,
+        state: None,
+        num_codebooks: int | None = None,
+        ahead: np.ndarray | None = None,
     ) -> tuple[np.ndarray, None]:
         frames = np.abs(audio).reshape(len(audio), 1, -1, 40)
         scaled = frames.sum(axis=3) * 10.0 ** np.arange(4)[:, None]
@@ -90,7 +94,7 @@ def stream(
 ) -> tuple[Header, list[Packet]]:
     """Packets of a call whose first sequence number is ``first``; with ``dtx`` half is silence."""
     encoder = StreamEncoder(engine, redundancy=redundancy, dtx=dtx)
-    audio = sound(num_frames * engine.info.hop_length - 7)
+    audio = sound(num_frames * engine.spec.hop_length - 7)
     if dtx:
         audio[:, audio.shape[1] // 8 : audio.shape[1] * 7 // 8] = 0
     packets = encoder.push(audio) + encoder.finish()
@@ -134,7 +138,7 @@ def test_an_undisturbed_call_is_the_stream_a_depth_later(
     buffer = JitterBuffer(engine, encoder.header, first_depth=0.02)
     arrivals = [(n * frames_per_packet * TICK, packet) for n, packet in enumerate(packets)]
     heard = run(buffer, arrivals, 60)
-    start = 4 * 40 + engine.info.delay
+    start = 4 * 40 + engine.spec.delay
     assert np.array_equal(heard[:, start : start + 1_999], expected)
     assert not heard[:, :start].any() and not heard[:, start + 1_999 :].any()
     assert buffer.finished and buffer.statistics.loss == 0
@@ -249,10 +253,10 @@ def check_call(
         audio, state = engine.decode_step(codes, state)
         expected.append(audio)
     expected.append(engine.flush_step(state))
-    signal = np.concatenate(expected, axis=1)[:, engine.info.delay :]
+    signal = np.concatenate(expected, axis=1)[:, engine.spec.delay :]
     if in_order:
         begin = int(np.flatnonzero(heard[0])[0])
-        length = min(decoder.num_emitted, signal.shape[1] - engine.info.delay)
+        length = min(decoder.num_emitted, signal.shape[1] - engine.spec.delay)
         assert np.array_equal(heard[:, begin : begin + length], signal[:, :length])
     return True
 
@@ -279,17 +283,19 @@ def test_without_redundancy_missing_frames_are_concealed(engine: TorchEngine) ->
 
 
 @pytest.fixture(scope="module")
-def speech_engine() -> Engine:
+def speech_engine() -> Model:
     """The packaged model, which knows pauses; a random one sounds the same at all times."""
-    return load_engine()
+    return load_model()
 
 
 def simulate(
-    engine: Engine, jitter: list[float], **options: float
+    engine: Model, jitter: list[float], **options: float
 ) -> tuple[JitterBuffer, list[float]]:
     """A call with delays of each packet, and its depth at each tick."""
-    hop, tick = engine.info.hop_length, 0.02
-    encoder = StreamEncoder(engine, bitrate=engine.info.bitrate(2), redundancy=Redundancy(0, 0))
+    hop, tick = engine.spec.hop_length, 0.02
+    encoder = StreamEncoder(
+        engine, bitrate=engine.spec.plain_bitrate(2), redundancy=Redundancy(0, 0)
+    )
     audio = sound(len(jitter) * hop)
     audio *= np.arange(audio.shape[1]) // hop % 50 < 25
     packets = encoder.push(audio)
@@ -309,7 +315,7 @@ def simulate(
     return buffer, depths
 
 
-def test_the_depth_follows_the_jitter_in_pauses(speech_engine: Engine) -> None:
+def test_the_depth_follows_the_jitter_in_pauses(speech_engine: Model) -> None:
     """Calm, then jitter of up to 100 ms, then calm again for longer than delays are remembered."""
     rng = np.random.default_rng(0)
     delays = [0.0] * 150 + list(rng.uniform(0, 0.1, 400)) + [0.0] * 800
@@ -321,7 +327,7 @@ def test_the_depth_follows_the_jitter_in_pauses(speech_engine: Engine) -> None:
     assert statistics.stretched >= 3 and statistics.dropped >= 3
 
 
-def test_at_most_the_stated_share_comes_too_late(speech_engine: Engine) -> None:
+def test_at_most_the_stated_share_comes_too_late(speech_engine: Model) -> None:
     rng = np.random.default_rng(1)
     delays = list(rng.exponential(0.02, 800))
     for late in (0.005, 0.1):

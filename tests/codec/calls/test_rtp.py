@@ -11,7 +11,7 @@ from codec.calls.jitter import JitterBuffer
 from codec.calls.rtp import RtpDepacketizer, RtpPacketizer
 from codec.calls.schedule import Schedule
 from codec.engines.torch import TorchEngine
-from codec.entropy.redundancy import Redundancy
+from codec.rate.redundancy import Redundancy
 from codec.errors import CodecError, FormatError
 from codec.format.container import Coding, Header, Packet
 from codec.network.model import Codec

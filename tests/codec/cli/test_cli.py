@@ -158,7 +158,7 @@ def test_the_wrong_model_is_refused(wav: Path, model_folder: Path, tmp_path: Pat
     run("encode", wav, codes, "-m", model_folder)
     fails(run("decode", codes, tmp_path / "b.wav"), 1, "give the right folder with --model")
     wrong = run("decode", codes, tmp_path / "b.wav", "-m", "speech24k")
-    fails(wrong, 1, load_engine(model_folder).info.fingerprint.hex())
+    fails(wrong, 1, load_model(model_folder).spec.fingerprint.hex())
 
 
 def test_many_files_go_on_past_a_bad_one(model_folder: Path, tmp_path: Path) -> None:

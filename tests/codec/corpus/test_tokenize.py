@@ -34,7 +34,7 @@ from codec.corpus.tokens import FileNames, TokenFormat, Tokens, read_tokens
 from codec.engines.base import Engine, decode
 from codec.errors import AudioError, CodecError, ConfigError, FormatError
 from codec.format.container import PacketWriter
-from codec.registry import load_engine
+from codec.registry import load_model
 from codec.stream import StreamEncoder
 from tests.codec.corpus.test_index import BAD, GOOD
 from tests.conftest import REPOSITORY, make_shard, sound, wav
@@ -44,7 +44,7 @@ LAYOUTS = ("parquet", "webdataset", "codes")
 
 @pytest.fixture(scope="module")
 def engine(model_folder: Path) -> Engine:
-    return load_engine(model_folder)
+    return load_model(model_folder).engine
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_tokens_are_the_codes_that_encoding_the_file_gives(
         assert stream.getvalue() == (tmp_path / "a.codes").read_bytes()
         decode_file(tmp_path / "a.codes", tmp_path / "a.wav", model=engine, force=True)
         heard = decode(engine, row.codes, row.num_samples)
-        if facts.samplerate == engine.info.sample_rate:
+        if facts.samplerate == engine.spec.sample_rate:
             written, _ = soundfile.read(tmp_path / "a.wav", dtype="float32")
             np.testing.assert_allclose(heard[0], written, atol=1e-4)  # 16 bits
 
@@ -210,8 +210,8 @@ def test_a_killed_command_goes_on_to_the_same_bytes(
     while any(Path(f"/proc/{worker}").exists() for worker in workers):
         assert time.monotonic() < deadline, "a worker outlives the main process"
         time.sleep(0.05)
-    run(corpus, out, load_engine(model_folder))
-    run(corpus, tmp_path / "whole", load_engine(model_folder))
+    run(corpus, out, load_model(model_folder).engine)
+    run(corpus, tmp_path / "whole", load_model(model_folder).engine)
     assert digests(out) == digests(tmp_path / "whole")
 
 

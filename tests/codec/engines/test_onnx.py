@@ -17,7 +17,7 @@ from codec.engines.onnx import OnnxEngine
 from codec.engines.torch import TorchEngine
 from codec.errors import ConfigError, ModelError, NotEnoughMemoryError
 from codec.network.model import Codec
-from codec.registry import load_engine
+from codec.registry import load_model
 from tests.conftest import RECORDING, sound
 from tests.engines import folder_with_graphs
 
@@ -43,14 +43,14 @@ def run_without_torch(script: str, *arguments: str | Path) -> subprocess.Complet
 def test_packaged_models_and_exported_ones_run_with_onnxruntime(
     exported: Path, model_folder: Path
 ) -> None:
-    assert isinstance(load_engine(), OnnxEngine)
-    assert isinstance(load_engine(exported), OnnxEngine)
-    assert isinstance(load_engine(model_folder), TorchEngine)
-    assert isinstance(load_engine(exported, "torch"), TorchEngine)
+    assert isinstance(load_model().engine, OnnxEngine)
+    assert isinstance(load_model(exported).engine, OnnxEngine)
+    assert isinstance(load_model(model_folder).engine, TorchEngine)
+    assert isinstance(load_model(exported, backend="torch").engine, TorchEngine)
     with pytest.raises(ModelError, match=r"has no graphs: aecodec export .*lapped"):
-        load_engine(model_folder, "onnx")
+        load_model(model_folder, backend="onnx")
     with pytest.raises(ModelError, match=r"no engine 'tflite': give one of \['onnx', 'torch'\]"):
-        load_engine(model_folder, "tflite")  # type: ignore[arg-type]
+        load_model(model_folder, backend="tflite")  # type: ignore[arg-type]
 
 
 def test_damaged_and_mismatched_graphs_are_refused(exported: Path) -> None:

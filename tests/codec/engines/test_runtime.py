@@ -15,8 +15,8 @@ VARIABLE = "ORT_DISABLE_TELEMETRY"
 
 CODING = """
 import numpy as np
-from codec import StreamDecoder, StreamEncoder, load_engine
-engine = load_engine()
+from codec import StreamDecoder, StreamEncoder, load_model
+engine = load_model()
 encoder = StreamEncoder(engine)
 decoder = StreamDecoder(engine, encoder.header)
 for packet in encoder.push(np.zeros((1, 960), np.float32)):

@@ -29,15 +29,15 @@ from tests.conftest import encode_in_packets, sound
 
 
 @pytest.fixture(scope="module")
-def with_context(lapped: Codec) -> TorchEngine:
+def with_context(lapped: Codec) -> Model:
     codes = lapped.encode(torch.from_numpy(tone(20_000)[None]))[0].numpy()
     context = matching_context(np.random.default_rng(0), codes, lapped.config.codebook_size)
-    return TorchEngine(lapped, context=context)
+    return Model(TorchEngine(lapped), context)
 
 
 @pytest.fixture(scope="module", params=["plain", "coded"])
-def engine(request: pytest.FixtureRequest, lapped: Codec, with_context: TorchEngine) -> TorchEngine:
-    return with_context if request.param == "coded" else TorchEngine(lapped)
+def engine(request: pytest.FixtureRequest, lapped: Codec, with_context: Model) -> Model:
+    return with_context if request.param == "coded" else Model(TorchEngine(lapped))
 
 
 def encoded(folder: Path, engine: TorchEngine, sample_rate: int, rate: RateLike = None) -> Path:
@@ -49,7 +49,7 @@ def encoded(folder: Path, engine: TorchEngine, sample_rate: int, rate: RateLike 
     return folder / "a.codes"
 
 
-def decoded(path: Path, engine: TorchEngine) -> np.ndarray:
+def decoded(path: Path, engine: Model) -> np.ndarray:
     summary = decode_file(path, path.with_suffix(".wav"), model=engine, force=True)
     assert summary.damage() is None and summarize_file(path).damage() is None
     audio, _ = soundfile.read(path.with_suffix(".wav"))
@@ -62,7 +62,7 @@ def decoded(path: Path, engine: TorchEngine) -> np.ndarray:
     ("start", "end"), [(0, 0.0007), (0, 4), (3.21, 3.22), (2.5, None), (7.123, 9.987), (0, None)]
 )
 def test_a_cut_decodes_to_the_samples_of_the_whole(
-    engine: TorchEngine, tmp_path: Path, rate: int, start: float, end: float | None
+    engine: Model, tmp_path: Path, rate: int, start: float, end: float | None
 ) -> None:
     source = encoded(tmp_path, engine, rate)
     whole = decoded(source, engine)
@@ -81,7 +81,7 @@ def test_a_cut_decodes_to_the_samples_of_the_whole(
     ("start", "end"), [(0, 0.0007), (0, 4), (3.21, 3.22), (2.5, None), (7.123, 9.987), (9.99, 20)]
 )
 def test_a_part_decodes_to_the_samples_of_the_whole(
-    engine: TorchEngine,
+    engine: Model,
     tmp_path: Path,
     rate: int,
     out_rate: int | None,
@@ -99,7 +99,7 @@ def test_a_part_decodes_to_the_samples_of_the_whole(
 
 
 def test_only_the_part_and_its_preroll_are_decoded(
-    engine: TorchEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A minute, of which two packets before the part are lost: what follows stays in its place."""
     audio = tone(60 * 8_000) * np.linspace(0.2, 1, 60 * 8_000, dtype=np.float32)
@@ -116,7 +116,7 @@ def test_only_the_part_and_its_preroll_are_decoded(
             if number not in (17, 40) and isinstance(packet, Packet):
                 writer.write(packet)
     frames = 0
-    step = engine.decode_step
+    step = engine.engine.decode_step
 
     def counted(codes: np.ndarray, state: DecoderState) -> tuple[np.ndarray, DecoderState]:
         nonlocal frames
@@ -130,7 +130,7 @@ def test_only_the_part_and_its_preroll_are_decoded(
     assert frames <= 200 * (4.8 + 2.1 + 2 * 0.5)
 
 
-def test_a_part_of_joined_files_is_found(engine: TorchEngine, tmp_path: Path) -> None:
+def test_a_part_of_joined_files_is_found(engine: Model, tmp_path: Path) -> None:
     source = encoded(tmp_path, engine, 8_000)
     cut_file(source, tmp_path / "b.codes", span=(3.3, 7.7), model=engine)
     concat_files([source, tmp_path / "b.codes", source], tmp_path / "joined.codes")
@@ -148,8 +148,8 @@ def test_a_part_of_joined_files_is_found(engine: TorchEngine, tmp_path: Path) ->
         assert not (tmp_path / "c.wav").exists()
 
 
-def test_a_part_of_a_chained_stream_is_found(engine: TorchEngine, tmp_path: Path) -> None:
-    if engine.info.context is None:
+def test_a_part_of_a_chained_stream_is_found(engine: Model, tmp_path: Path) -> None:
+    if engine.context is None:
         pytest.skip("chained streams need a context model")
     audio = tone(20 * 8_000)
     encoder = StreamEncoder(engine, chained=True, frames_per_packet=3)
@@ -167,7 +167,7 @@ def test_a_part_of_a_chained_stream_is_found(engine: TorchEngine, tmp_path: Path
         np.testing.assert_allclose(part, expected, atol=1.1 / 32768)
 
 
-def test_cuts_that_are_joined_are_the_whole(engine: TorchEngine, tmp_path: Path) -> None:
+def test_cuts_that_are_joined_are_the_whole(engine: Model, tmp_path: Path) -> None:
     source = encoded(tmp_path, engine, 8_000)
     whole, pieces = decoded(source, engine), []
     for number, (start, end) in enumerate(itertools.pairwise((0, 1.2345, 6, 6.01, 8.5, None))):
@@ -186,7 +186,7 @@ def test_cuts_that_are_joined_are_the_whole(engine: TorchEngine, tmp_path: Path)
 
 @pytest.fixture(params=["variable", "segments", "pauses", "chained", "live"])
 def coded_file(
-    request: pytest.FixtureRequest, with_context: TorchEngine, tmp_path: Path
+    request: pytest.FixtureRequest, with_context: Model, tmp_path: Path
 ) -> tuple[Path, int]:
     """Ten seconds with a pause, as a stream of each kind, and the sampling rate."""
     rate = {"segments": 44_100, "pauses": 11_025}.get(request.param, 8_000)
@@ -216,7 +216,7 @@ def coded_file(
 
 @pytest.mark.parametrize("seed", range(3))
 def test_streams_of_any_kind_are_cut_anywhere(
-    coded_file: tuple[Path, int], with_context: TorchEngine, tmp_path: Path, seed: int
+    coded_file: tuple[Path, int], with_context: Model, tmp_path: Path, seed: int
 ) -> None:
     """Cut at odd samples, joined and decoded; and the same parts decoded from the whole."""
     source, rate = coded_file
@@ -238,9 +238,7 @@ def test_streams_of_any_kind_are_cut_anywhere(
     np.testing.assert_allclose(joined, whole, atol=1.1 / 32768)
 
 
-def test_what_was_cut_can_be_cut_and_peeled_again(
-    with_context: TorchEngine, tmp_path: Path
-) -> None:
+def test_what_was_cut_can_be_cut_and_peeled_again(with_context: Model, tmp_path: Path) -> None:
     """In any order: the part of a part, and fewer codebooks, of a variable stream with a pause."""
     audio = tone(80_000)
     audio[:, 30_000:60_000] = 1e-4 * sound(30_000)
@@ -263,7 +261,7 @@ def test_what_was_cut_can_be_cut_and_peeled_again(
     np.testing.assert_allclose(found, low[first : first + 44_000], atol=1.1 / 32768)
 
 
-def test_joining_is_putting_bytes_together(engine: TorchEngine, tmp_path: Path) -> None:
+def test_joining_is_putting_bytes_together(engine: Model, tmp_path: Path) -> None:
     source = encoded(tmp_path, engine, 8_000)
     concat_files([source, source], tmp_path / "b.codes")
     assert (tmp_path / "b.codes").read_bytes() == 2 * source.read_bytes()
@@ -289,7 +287,7 @@ def test_peeling_gives_what_fewer_codebooks_give(
 
 
 def test_what_cannot_be_changed_is_said_and_nothing_is_written(
-    engine: TorchEngine, tmp_path: Path
+    engine: Model, tmp_path: Path
 ) -> None:
     source = encoded(tmp_path, engine, 8_000)
     target = tmp_path / "b.codes"
@@ -316,7 +314,7 @@ def test_what_cannot_be_changed_is_said_and_nothing_is_written(
     assert not target.exists()
 
 
-def test_a_session_says_that_a_cut_is_for_files(engine: TorchEngine, tmp_path: Path) -> None:
+def test_a_session_says_that_a_cut_is_for_files(engine: Model, tmp_path: Path) -> None:
     source = encoded(tmp_path, engine, 8_000)
     cut_file(source, tmp_path / "b.codes", span=(5, None), model=engine)
     header = summarize_file(tmp_path / "b.codes").header

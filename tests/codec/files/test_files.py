@@ -18,7 +18,7 @@ from codec.format.container import Header, Packet, PacketReader
 from codec.format.reading import summarize_file
 from codec.io.outputs import atomic_output
 from codec.network.model import Codec
-from codec.registry import load_engine
+from codec.registry import Model, load_model
 from tests.codec.entropy.oracle import matching_context
 from tests.conftest import encode_in_packets, sound
 
@@ -101,30 +101,30 @@ def test_mono_mixes_down_and_the_model_rate_can_be_asked_for(lapped: Codec, tmp_
 @pytest.mark.parametrize("variable", [False, True])
 def test_every_number_of_channels_fits_a_packet_at_every_bitrate(variable: bool) -> None:
     """In packets of two seconds, or as many frames as fit."""
-    info = load_engine().info
+    spec = load_model().spec
     for channels in range(1, 256):
-        for bitrate in info.bitrates:
-            frames = packet_length(info, bitrate, channels, variable=variable)
+        for bitrate in spec.bitrates:
+            frames = packet_length(spec, bitrate, channels, variable=variable)
             header = Header(
                 channels=channels,
-                num_codebooks=info.num_codebooks if variable else info.codebooks_for(bitrate),
-                bits_per_code=info.bits_per_code,
+                num_codebooks=spec.num_codebooks if variable else spec.codebooks_for(bitrate),
+                bits_per_code=spec.bits_per_code,
                 frames_per_packet=frames,
-                sample_rate=info.sample_rate,
-                original_sample_rate=info.sample_rate,
-                hop_length=info.hop_length,
-                fingerprint=info.fingerprint,
+                sample_rate=spec.sample_rate,
+                original_sample_rate=spec.sample_rate,
+                hop_length=spec.hop_length,
+                fingerprint=spec.fingerprint,
             )
             changes = {"context": b"contexts", "variable": variable, "pauses": variable}
             header = dataclasses.replace(header, **changes)  # type: ignore[arg-type]
-            if frames < 2 * info.frame_rate:
+            if frames < 2 * spec.frame_rate:
                 with pytest.raises(FormatError, match="the limit is 65536"):
                     dataclasses.replace(header, frames_per_packet=frames + 1)
 
 
 @pytest.mark.parametrize("channels", [8, 15, 255])
 def test_many_channels_are_coded_with_a_bitrate(
-    engine: Engine, tmp_path: Path, channels: int
+    engine: Model, tmp_path: Path, channels: int
 ) -> None:
     source = write(tmp_path / "in.wav", sound(500, channels), 8_000)
     summary = encode_file(source, tmp_path / "a.codes", model=engine, rate=2_000)
@@ -239,15 +239,15 @@ def test_a_failure_while_writing_keeps_the_old_file(tmp_path: Path) -> None:
 
 
 @pytest.fixture(params=["plain", "coded"])
-def engine(request: pytest.FixtureRequest, lapped: Codec) -> Engine:
+def engine(request: pytest.FixtureRequest, lapped: Codec) -> Model:
     """An engine that makes streams of format 1, and one that makes those of format 2."""
     codes = lapped.encode(torch.from_numpy(sound(4_000)[None]))[0].numpy()
     context = matching_context(np.random.default_rng(0), codes, lapped.config.codebook_size)
-    return TorchEngine(lapped, context=context if request.param == "coded" else None)
+    return Model(TorchEngine(lapped), context if request.param == "coded" else None)
 
 
 @pytest.fixture
-def stream(engine: Engine, tmp_path: Path) -> tuple[bytes, np.ndarray]:
+def stream(engine: Model, tmp_path: Path) -> tuple[bytes, np.ndarray]:
     """A short stream of several packets, and what it decodes to."""
     source = write(tmp_path / "in.wav", sound(321), 8_000)
     encode_in_packets(source, tmp_path / "s.codes", 2, model=engine)
@@ -255,7 +255,7 @@ def stream(engine: Engine, tmp_path: Path) -> tuple[bytes, np.ndarray]:
     return (tmp_path / "s.codes").read_bytes(), soundfile.read(tmp_path / "s.wav")[0]
 
 
-def outcome(model: Engine | Codec, data: bytes, folder: Path) -> tuple[str, np.ndarray | None]:
+def outcome(model: Model | Codec, data: bytes, folder: Path) -> tuple[str, np.ndarray | None]:
     """``right``, ``partial`` or ``refused``, and the audio; anything else fails the test."""
     source, target = folder / "x.codes", folder / "x.wav"
     source.write_bytes(data)
@@ -271,7 +271,7 @@ def outcome(model: Engine | Codec, data: bytes, folder: Path) -> tuple[str, np.n
 
 
 def test_a_file_cut_at_any_byte_gives_what_came_before(
-    engine: Engine, stream: tuple[bytes, np.ndarray], tmp_path: Path
+    engine: Model, stream: tuple[bytes, np.ndarray], tmp_path: Path
 ) -> None:
     data, expected = stream
     for length in range(len(data)):
@@ -284,7 +284,7 @@ def test_a_file_cut_at_any_byte_gives_what_came_before(
 
 
 def test_a_file_with_any_byte_flipped_is_reported(
-    engine: Engine, stream: tuple[bytes, np.ndarray], tmp_path: Path
+    engine: Model, stream: tuple[bytes, np.ndarray], tmp_path: Path
 ) -> None:
     data, expected = stream
     for position in range(len(data)):
@@ -302,7 +302,7 @@ def forge(data: bytes, **changes: int | bytes) -> bytes:
 
 
 def test_forged_streams_are_refused_or_bounded(
-    engine: Engine, stream: tuple[bytes, np.ndarray], tmp_path: Path
+    engine: Model, stream: tuple[bytes, np.ndarray], tmp_path: Path
 ) -> None:
     data, _ = stream
     for changes, message in (

@@ -72,7 +72,7 @@ def test_a_model_is_exported_to_another_folder_and_in_place(
 ) -> None:
     export_model(model_folder, tmp_path / "other")
     other = OnnxEngine(tmp_path / "other")
-    assert other.info.fingerprint == lapped.fingerprint
+    assert other.spec.fingerprint == lapped.fingerprint
     assert not has_graphs(model_folder)
     (tmp_path / "other" / "decoder.onnx").unlink()
     export_model(tmp_path / "other", tmp_path / "other")

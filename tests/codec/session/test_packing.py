@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from codec.entropy.redundancy import Redundancy
+from codec.rate.redundancy import Redundancy
 from codec.errors import ConfigError
 from codec.session.packing import Packing
 

@@ -21,7 +21,7 @@ from codec.engines.torch import TorchEngine
 from codec.entropy.coding import decode_packets
 from codec.entropy.context import NO_CODE, ContextModel, ContextShape
 from codec.entropy.context_file import CONTEXT_FILE, load_context, save_context
-from codec.entropy.pauses import fill_pauses
+from codec.activity.pauses import fill_pauses
 from codec.entropy.payload import PayloadDecoder, PayloadEncoder
 from codec.errors import FormatError
 from codec.format.container import (
@@ -531,16 +531,16 @@ def test_rumble_is_filtered_alike() -> None:
 
 def test_streams_have_as_many_frames(codec: Codec) -> None:
     engine = TorchEngine(codec)
-    info = engine.info
+    spec = engine.spec
     facts = {
-        "sampleRate": info.sample_rate,
-        "hopLength": info.hop_length,
-        "numCodebooks": info.num_codebooks,
-        "bitsPerCode": info.bits_per_code,
-        "fingerprint": info.fingerprint.hex(),
-        "delay": info.delay,
+        "sampleRate": spec.sample_rate,
+        "hopLength": spec.hop_length,
+        "numCodebooks": spec.num_codebooks,
+        "bitsPerCode": spec.bits_per_code,
+        "fingerprint": spec.fingerprint.hex(),
+        "delay": spec.delay,
     }
-    lengths = [0, 1, info.hop_length, 5 * info.hop_length, 997]
+    lengths = [0, 1, spec.hop_length, 5 * spec.hop_length, 997]
     answers = in_node([{"kind": "frames", "info": facts, "numSamples": n} for n in lengths])
     for num_samples, answer in zip(lengths, answers, strict=True):
         encoder = StreamEncoder(engine, frames_per_packet=2)

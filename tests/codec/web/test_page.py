@@ -222,7 +222,7 @@ def test_a_file_goes_in_and_a_stream_comes_out(page: Page, tmp_path: Path) -> No
     assert summarize_file(codes).damage() is None
 
 
-def read_codes(path: Path, model: Model | None = None) -> tuple[Header, Codes]:
+def read_codes(path: Path, model: ModelLike | None = None) -> tuple[Header, Codes]:
     """Header and codes ``[C, K, T]`` of an undamaged file of one stream."""
     with path.open("rb") as file:
         ((header, items),) = [
@@ -254,7 +254,7 @@ def test_channels_rates_and_bitrates(page: Page, tmp_path: Path) -> None:
 def test_another_model_with_entropy_coding(page: Page, second_model: Path, tmp_path: Path) -> None:
     noise, codes = tmp_path / "noise.wav", tmp_path / "noise.codes"
     soundfile.write(noise, sound(9_999)[0], 8_000)
-    page.set("#model", load_engine(second_model).info.fingerprint.hex())
+    page.set("#model", load_model(second_model).spec.fingerprint.hex())
     page.choose(noise)
     codes.write_bytes(page.saved("save-codes"))
     assert read_codes(codes, second_model)[0].segments == 4

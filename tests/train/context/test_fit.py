@@ -19,7 +19,7 @@ from codec.entropy.context_file import load_context
 from codec.errors import ConfigError, ModelError
 from codec.network.model import Codec
 from codec.network.weights import load_codec
-from codec.registry import load_engine
+from codec.registry import load_model
 from tests.conftest import LAPPED, RECORDING
 from train.context.fit import (
     CHECKPOINT,
@@ -109,13 +109,13 @@ def test_a_run_ends_with_a_context_model_and_a_new_decoder_keeps_it(
     recipe = dataclasses.replace(training_recipe, context=context, run=run)
     first, second, third = (tmp_path / name for name in ("first", "second", "third"))
     fit(recipe, training_folder, first)
-    identity = load_engine(first).info.context
+    identity = load_model(first).context
     assert identity is not None
     frozen = dataclasses.replace(recipe.optimizer, freeze=("encoder", "quantizer"))
     for out, optimizer in ((second, frozen), (third, recipe.optimizer)):
         tuned = dataclasses.replace(recipe, optimizer=optimizer)
         fit(tuned, training_folder, out, initial_model=str(first))
-    kept, other = (load_engine(folder).info.context for folder in (second, third))
+    kept, other = (load_model(folder).context for folder in (second, third))
     assert kept is not None and kept.identity == identity.identity
     assert other is not None and other.identity != identity.identity
 

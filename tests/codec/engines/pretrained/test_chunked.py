@@ -9,7 +9,6 @@ import torch
 pytest.importorskip("transformers", reason='pip install "aecodec[transformers]"')
 
 from codec.engines import base
-from codec.engines.base import encode_block
 from codec.engines.pretrained.engine import PretrainedEngine
 from codec.engines.pretrained.families import ENCODEC_48KHZ, random_engine, random_model
 from tests.conftest import PRETRAINED, sound
@@ -62,7 +61,7 @@ def test_a_louder_signal_has_the_same_codes_but_for_the_level(engine: Pretrained
 
 def test_a_seam_is_faded_and_does_not_depend_on_the_steps(engine: PretrainedEngine) -> None:
     """The chunks are the model's own: steps of any length make the same codes and samples."""
-    hop = engine.info.hop_length
+    hop = engine.spec.hop_length
     audio = sound(100 * hop)
     whole = base.encode(engine, audio)
     expected = base.decode(engine, whole, audio.shape[1])
@@ -71,22 +70,22 @@ def test_a_seam_is_faded_and_does_not_depend_on_the_steps(engine: PretrainedEngi
         codes, heard = [], []
         for start in range(0, 100 * hop, size * hop):
             block, ahead = np.split(audio[:, start:], [size * hop], axis=1)
-            ahead = ahead[:, : engine.info.lookahead]
-            coded, encoder = encode_block(engine, block, ahead, encoder, 81)
+            ahead = ahead[:, : engine.spec.lookahead]
+            coded, encoder = engine.encode_step(np.ascontiguousarray(block), encoder, 81, ahead)
             codes.append(coded)
             samples, decoder = engine.decode_step(coded, decoder)
             heard.append(samples)
         heard.append(engine.flush_step(decoder))
         assert np.array_equal(np.concatenate(codes, axis=2), whole)
-        delayed = np.concatenate(heard, axis=1)[:, engine.info.delay :]
+        delayed = np.concatenate(heard, axis=1)[:, engine.spec.delay :]
         assert np.array_equal(delayed[:, : audio.shape[1]], expected)
 
 
 def test_bitrates_are_those_of_whole_layers(engine: PretrainedEngine) -> None:
-    info = engine.info
-    assert info.codebook_counts == tuple(1 + 5 * layers for layers in range(1, 17))
-    assert info.codebooks_for(6_000) == 16  # 4.8 kbit/s: 3 layers of 1.5 kbit/s and the level
-    assert info.codebooks_for(info.bitrates[3]) == 21
+    spec = engine.spec
+    assert spec.codebook_counts == tuple(1 + 5 * layers for layers in range(1, 17))
+    assert spec.codebooks_for(6_000) == 16  # 4.8 kbit/s: 3 layers of 1.5 kbit/s and the level
+    assert spec.codebooks_for(spec.bitrates[3]) == 21
     audio = sound(STRIDE)
     codes = base.encode(engine, audio)
     few = base.encode(engine, audio, num_codebooks=21)

@@ -19,7 +19,7 @@ pytest.importorskip("snac", reason='pip install "aecodec[snac]"')
 from codec import decode_file, encode_file
 from codec.corpus.tokens import read_tokens
 from codec.engines import base
-from codec.engines.base import Engine, HearsAhead, encode_block
+from codec.engines.base import Engine
 from codec.engines.pretrained.causal import CausalEngine
 from codec.engines.pretrained.engine import PretrainedEngine
 from codec.engines.pretrained.families import ENCODEC_48KHZ, load_pretrained, random_model
@@ -72,7 +72,7 @@ def engine(family: str, folder: Path) -> PretrainedEngine:
 
 @pytest.fixture(scope="module")
 def audio(engine: PretrainedEngine) -> np.ndarray:
-    return sound(FRAMES * engine.info.hop_length, 2)
+    return sound(FRAMES * engine.spec.hop_length, 2)
 
 
 @pytest.fixture(scope="module")
@@ -119,14 +119,14 @@ def test_the_shape_of_the_codes_is_the_published_one(
         "encodec-48khz": (48_000, 81, 1584, 1024),
         "snac-attention": (24_000, 15, 96, 4096),
     }
-    info = engine.info
-    shape = (info.sample_rate, info.num_codebooks, info.hop_length, info.codebook_size)
+    spec = engine.spec
+    shape = (spec.sample_rate, spec.num_codebooks, spec.hop_length, spec.codebook_size)
     assert shape == expected[case]
-    assert info.name == f"{family}=my-{case}" and len(info.fingerprint) == 16
+    assert spec.name == f"{family}=my-{case}" and len(spec.fingerprint) == 16
     causal = isinstance(engine, CausalEngine)
     assert causal == (case in ("encodec", "mimi"))
-    assert (info.lookahead == info.delay == 0) == causal
-    assert isinstance(engine, HearsAhead) != causal
+    assert (spec.lookahead == spec.delay == 0) == causal
+    assert (spec.lookahead > 0) != causal
 
 
 @pytest.mark.parametrize("sizes", [[20, 20], [15, 1, 1, 23]])
@@ -134,13 +134,15 @@ def test_steps_make_the_codes_and_audio_of_the_whole_signal(
     engine: PretrainedEngine, audio: np.ndarray, whole: np.ndarray, sizes: list[int]
 ) -> None:
     """The error at the seams is rounding: 1e-6 of the peak, and codes differ in near-ties only."""
-    info = engine.info
-    hop, ahead = info.hop_length, info.lookahead
+    spec = engine.spec
+    hop, ahead = spec.hop_length, spec.lookahead
     state, pieces = engine.init_encoder(2), []
     decoder, heard = engine.init_decoder(2), []
     for begin, end in zip(np.cumsum([0, *sizes[:-1]]), np.cumsum(sizes)):
         block, rest = audio[:, begin * hop : end * hop], audio[:, end * hop :][:, :ahead]
-        codes, state = encode_block(engine, block, rest, state, info.num_codebooks)
+        codes, state = engine.encode_step(
+            np.ascontiguousarray(block), state, spec.num_codebooks, rest
+        )
         assert codes.shape[2] == end - begin
         pieces.append(codes)
         step, decoder = engine.decode_step(whole[:, :, begin:end], decoder)
@@ -148,7 +150,7 @@ def test_steps_make_the_codes_and_audio_of_the_whole_signal(
         heard.append(step)
     assert (np.concatenate(pieces, axis=2) == whole).mean() > 0.999
     heard.append(engine.flush_step(decoder))
-    streamed = np.concatenate(heard, axis=1)[:, info.delay : info.delay + audio.shape[1]]
+    streamed = np.concatenate(heard, axis=1)[:, spec.delay : spec.delay + audio.shape[1]]
     expected = base.decode(engine, whole, audio.shape[1])
     assert np.abs(streamed - expected).max() < 2e-6 * np.abs(expected).max()
 
@@ -156,7 +158,7 @@ def test_steps_make_the_codes_and_audio_of_the_whole_signal(
 def test_a_state_is_a_value_and_engines_travel(
     engine: PretrainedEngine, audio: np.ndarray, whole: np.ndarray
 ) -> None:
-    hop = engine.info.hop_length
+    hop = engine.spec.hop_length
     first, second = audio[:, : 15 * hop], audio[:, 15 * hop :]
     _, encoder = engine.encode_step(first, engine.init_encoder(2), 3)
     _, decoder = engine.decode_step(whole[:, :, :15], engine.init_decoder(2))
@@ -165,10 +167,10 @@ def test_a_state_is_a_value_and_engines_travel(
     concealed, after = engine.conceal_step(3, decoder)
     flushed = engine.flush_step(decoder)
     assert concealed.shape == (2, 3 * hop)
-    assert flushed.shape == (2, engine.info.flush_frames * hop)
+    assert flushed.shape == (2, engine.spec.flush_frames * hop)
     assert engine.flush_step(after).shape == flushed.shape
     for other in (engine, pickle.loads(pickle.dumps(engine)), engine.to("cpu")):
-        assert other.info == engine.info
+        assert other.spec == engine.spec
         assert np.array_equal(other.encode_step(second, encoder, 3)[0], codes)
         assert np.array_equal(other.decode_step(whole[:, :, 15:], decoder)[0], heard)
         assert np.array_equal(other.conceal_step(3, decoder)[0], concealed)
@@ -182,27 +184,27 @@ def test_a_first_packet_that_is_lost_is_concealed(
     decoder = StreamDecoder(engine, header)
     pieces = [decoder.lost()] + [decoder.push(packet) for packet in packets[1:]]
     heard = np.concatenate(pieces, axis=1)
-    assert heard.shape == audio.shape and heard[:, -engine.info.hop_length :].any()
+    assert heard.shape == audio.shape and heard[:, -engine.spec.hop_length :].any()
 
 
 def test_an_engine_keeps_the_types_and_shapes_it_promises(engine: PretrainedEngine) -> None:
-    info = engine.info
+    spec = engine.spec
     assert isinstance(engine, Engine)
     nothing, state = engine.encode_step(np.zeros((3, 0), np.float32), engine.init_encoder(3))
-    assert nothing.shape == (3, info.num_codebooks, 0)
+    assert nothing.shape == (3, spec.num_codebooks, 0)
     silence, decoder = engine.decode_step(nothing, engine.init_decoder(3))
     assert silence.shape == (3, 0)
-    assert engine.flush_step(decoder).shape == (3, info.flush_frames * info.hop_length)
-    assert engine.conceal_step(2, decoder)[0].shape == (3, 2 * info.hop_length)
-    codes, _ = engine.encode_step(sound(5 * info.hop_length, 3), state, 2)
-    assert codes.shape == (3, 2, 5) and 0 <= codes.min() <= codes.max() < info.codebook_size
+    assert engine.flush_step(decoder).shape == (3, spec.flush_frames * spec.hop_length)
+    assert engine.conceal_step(2, decoder)[0].shape == (3, 2 * spec.hop_length)
+    codes, _ = engine.encode_step(sound(5 * spec.hop_length, 3), state, 2)
+    assert codes.shape == (3, 2, 5) and 0 <= codes.min() <= codes.max() < spec.codebook_size
 
 
 def test_bytes_do_not_depend_on_how_the_audio_was_pushed(
     engine: PretrainedEngine, audio: np.ndarray
 ) -> None:
     """In packets shorter than the lookahead, too; decoded lengths are exact."""
-    samples = audio[:, : 23 * engine.info.hop_length + 77]
+    samples = audio[:, : 23 * engine.spec.hop_length + 77]
     for frames_per_packet in (3, 50):
         header, expected = encode(engine, samples, [], frames_per_packet)
         for steps in ([1, 999, 0, 3_000, 1], [samples.shape[1] - 1]):
@@ -213,12 +215,12 @@ def test_bytes_do_not_depend_on_how_the_audio_was_pushed(
 
 @pytest.mark.parametrize("extra", [0, 1, -1])
 def test_lengths_are_exact(engine: PretrainedEngine, extra: int) -> None:
-    hop = engine.info.hop_length
+    hop = engine.spec.hop_length
     for num_frames in (0, 1, 5, 12):
         samples = sound(max(0, num_frames * hop + extra), 1)
         header, packets = encode(engine, samples, [samples.shape[1] // 3], 5)
         frames = sum(packet.num_frames for packet in packets)
-        assert frames == engine.info.num_frames(samples.shape[1])
+        assert frames == engine.spec.num_frames(samples.shape[1])
         assert decode(engine, header, packets).shape == samples.shape
 
 
@@ -226,7 +228,7 @@ def test_files_tokens_and_info_work_with_it(
     family: str, folder: Path, engine: PretrainedEngine, tmp_path: Path
 ) -> None:
     model = f"{family}={folder}"
-    bitrate = str(math.ceil(engine.info.bitrates[1]))
+    bitrate = str(math.ceil(engine.spec.bitrates[1]))
     (tmp_path / "in").mkdir()
     # Longer than a packet and no whole number of frames, at another rate.
     source, codes, out = tmp_path / "in" / "a.wav", tmp_path / "a.codes", tmp_path / "b.wav"
@@ -239,13 +241,13 @@ def test_files_tokens_and_info_work_with_it(
 
     lines = run("info", "--json", "-m", model, codes).stdout.splitlines()
     about_model, about_stream = map(json.loads, lines)
-    assert about_model["model"] == about_stream["model"] == engine.info.name
-    assert about_stream["model_fingerprint"] == engine.info.fingerprint.hex()
+    assert about_model["model"] == about_stream["model"] == engine.spec.name
+    assert about_stream["model_fingerprint"] == engine.spec.fingerprint.hex()
     assert json.loads(run("info", "--json", codes).stdout)["model"] is None
 
     assert run("tokenize", tmp_path / "in", "-o", tmp_path / "t", "-m", model).exit_code == 0
     row = next(iter(read_tokens(tmp_path / "t")))
-    assert row.kind.model == engine.info.name
+    assert row.kind.model == engine.spec.name
     encode_file(source, tmp_path / "full.codes", model=engine)
     full = next(iter(read_tokens(tmp_path / "full.codes")))
     assert np.array_equal(row.frames, full.frames)
@@ -264,8 +266,8 @@ def test_it_is_evaluated(
     rows = json.loads((tmp_path / "figures.json").read_text())["rows"]
     assert all(row["si_sdr"] is not None for row in rows)
     counts = [row["num_codebooks"] for row in rows]
-    assert len(counts) > 2 and set(counts) <= set(engine.info.codebook_counts)
-    assert counts[-1] == engine.info.num_codebooks
+    assert len(counts) > 2 and set(counts) <= set(engine.spec.codebook_counts)
+    assert counts[-1] == engine.spec.num_codebooks
 
 
 def test_what_cannot_be_used_is_refused_in_one_line(
@@ -291,14 +293,14 @@ def test_what_cannot_be_used_is_refused_in_one_line(
         ("opus=x", "no model 'opus=x'"),
     ):
         with pytest.raises(ModelError, match=message) as caught:
-            load_engine(model)
+            load_model(model)
         assert "\n" not in str(caught.value)
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(MissingPackageError, match=r'pip install "aecodec\[transformers\]"'):
-        load_engine(f"mimi={tmp_path}/mimi")
+        load_model(f"mimi={tmp_path}/mimi")
     monkeypatch.setitem(sys.modules, "snac", None)
     monkeypatch.delitem(sys.modules, "codec.engines.pretrained.snac")
     with pytest.raises(
         MissingPackageError, match=r'SNAC needs snac.*pip install "aecodec\[snac\]"'
     ):
-        load_engine(f"snac={tmp_path}/mimi")
+        load_model(f"snac={tmp_path}/mimi")

@@ -23,7 +23,7 @@ from tests.conftest import PRETRAINED, sound
 def test_codes_and_audio_are_those_of_the_package(case: str) -> None:
     settings: dict[str, Any] = CASES[case][1] | {"noise": False}
     engine, own = random_engine("snac", **settings), random_model("snac", **settings).eval()
-    hop, num_frames = engine.info.hop_length, 12
+    hop, num_frames = engine.spec.hop_length, 12
     audio = sound(num_frames * hop, 2)
     with torch.inference_mode():
         books = own.network.encode(torch.from_numpy(audio)[:, None])
@@ -42,10 +42,14 @@ def test_codes_and_audio_are_those_of_the_package(case: str) -> None:
 
 
 def test_published_models_have_their_published_frames_and_bitrates() -> None:
-    info = random_engine("snac", **PRETRAINED["snac"]).info
-    assert info.codes_per_layer == (1, 2, 4) and info.codebook_counts == (1, 3, 7)
-    assert [round(float(rate)) for rate in info.bitrates] == [141, 422, 984]
-    assert info.codebooks_for(900) == 3
+    spec = random_engine("snac", **PRETRAINED["snac"]).spec
+    assert [each.per_frame for each in spec.codebooks] == [1, 2, 4] and spec.codebook_counts == (
+        1,
+        3,
+        7,
+    )
+    assert [round(float(rate)) for rate in spec.bitrates] == [141, 422, 984]
+    assert spec.codebooks_for(900) == 3
     shape = SnacConfig(
         sampling_rate=44_100,
         vq_strides=[8, 4, 2, 1],
@@ -98,7 +102,7 @@ def test_weights_are_read_from_both_kinds_of_files_and_nothing_else_in_them(tmp_
     (tmp_path / "b" / "pytorch_model.bin").unlink()
     safetensors.torch.save_file(weights, tmp_path / "b" / "model.safetensors")
     first, second = (load_pretrained("snac", tmp_path / name) for name in "ab")
-    assert first.info.fingerprint == second.info.fingerprint
+    assert first.spec.fingerprint == second.spec.fingerprint
     torch.save({"x": Path}, tmp_path / "a" / "pytorch_model.bin")  # refers to code
     with pytest.raises(Exception, match="cannot be loaded as a snac model") as caught:
         load_pretrained("snac", tmp_path / "a")

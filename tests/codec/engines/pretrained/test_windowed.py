@@ -28,35 +28,35 @@ def windowed_engine(case: str, **more: Any) -> WindowedEngine:
 def test_the_derived_receptive_field_is_that_which_perturbing_the_input_shows(case: str) -> None:
     # Noise depends on the frame and is no part of the question.
     engine = windowed_engine(case, **({"noise": False} if "snac" in case else {}))
-    info = engine.info
+    spec = engine.spec
     latents = getattr(engine.model.config, "shape", None)
     per_frame = latents.num_latents if latents else 1
     frame, num_frames = 30, 60
     network = engine.model.encoder.double()
     first, last = input_span(network, 0, per_frame - 1)
-    x = torch.randn(1, 1, num_frames * info.hop_length, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(1, 1, num_frames * spec.hop_length, dtype=torch.float64, requires_grad=True)
     network(x)[..., frame * per_frame : (frame + 1) * per_frame].sum().backward()
     assert x.grad is not None
-    heard = x.grad[0, 0].nonzero().flatten() - frame * info.hop_length
+    heard = x.grad[0, 0].nonzero().flatten() - frame * spec.hop_length
     assert (int(heard[0]), int(heard[-1])) == (first, last)
-    assert info.lookahead >= last + 1 - info.hop_length > info.lookahead - info.hop_length
+    assert spec.lookahead >= last + 1 - spec.hop_length > spec.lookahead - spec.hop_length
 
     network = engine.model.decoder.double()
-    first, last = input_span(network, 0, info.hop_length - 1)
+    first, last = input_span(network, 0, spec.hop_length - 1)
     channels = next(m for m in network.modules() if isinstance(m, torch.nn.Conv1d)).in_channels
     z = torch.randn(1, channels, num_frames * per_frame, dtype=torch.float64, requires_grad=True)
-    span = slice(frame * info.hop_length, (frame + 1) * info.hop_length)
+    span = slice(frame * spec.hop_length, (frame + 1) * spec.hop_length)
     network(z)[..., span].sum().backward()
     assert z.grad is not None
     heard = z.grad[0].abs().sum(0).nonzero().flatten() - frame * per_frame
     assert (int(heard[0]), int(heard[-1])) == (first, last)
-    assert info.delay == last // per_frame * info.hop_length
+    assert spec.delay == last // per_frame * spec.hop_length
 
 
 @pytest.mark.parametrize("case", ["dac", "snac"])
 def test_a_shorter_overlap_would_be_heard(case: str) -> None:
     engine = windowed_engine(case)
-    hop = engine.info.hop_length
+    hop = engine.spec.hop_length
     codes, _ = engine.encode_step(sound(40 * hop), engine.init_encoder(1))
 
     def streamed() -> np.ndarray:

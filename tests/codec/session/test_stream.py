@@ -12,7 +12,7 @@ import torch
 from codec.errors import AudioError, ConfigError, FormatError, ModelError
 from codec.format.container import Coding, Packet
 from codec.network.model import Codec
-from codec.registry import load_engine
+from codec.registry import load_model
 from codec.stream import StreamDecoder, StreamEncoder
 from tests.conftest import sound
 
@@ -135,7 +135,7 @@ def test_decoding_at_more_than_the_stream_has_gives_all_of_it(codec: Codec) -> N
 
 def test_concealment_holds_the_sound_fades_out_and_comes_back_at_once() -> None:
     """The packaged model and a tone: full level at first, silence after 120 ms, no clicks."""
-    engine = load_engine()
+    engine = load_model()
     tone = 0.3 * np.sin(np.arange(120 * 480) * 2 * np.pi * 200 / 24_000)
     encoder = StreamEncoder(engine)
     packets = encoder.push(tone[None].astype(np.float32))
@@ -149,7 +149,7 @@ def test_concealment_holds_the_sound_fades_out_and_comes_back_at_once() -> None:
         ],
         axis=1,
     )[0]
-    delay = engine.info.delay
+    delay = engine.spec.delay
     assert heard.shape == expected.shape
 
     def level(sound: np.ndarray, frame: float, frames: float = 1) -> float:

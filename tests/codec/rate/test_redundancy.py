@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from codec.engines.torch import TorchEngine
-from codec.entropy.payload import PayloadDecoder, earlier_counts
-from codec.entropy.redundancy import MAX_CODES, MAX_FRAMES, Redundancy, best_layout, layout
+from codec.entropy.payload import MAX_CODES, MAX_FRAMES, PayloadDecoder, earlier_counts, layout
+from codec.rate.redundancy import Redundancy, best_layout
 from codec.errors import ConfigError, FormatError
 from codec.format.container import Coding, Packet, PacketReader
 from codec.network.model import Codec
+from codec.registry import Model
 from codec.stream import StreamDecoder, StreamEncoder
 from tests.codec.entropy.oracle import matching_context
 from tests.conftest import sound
@@ -27,10 +28,10 @@ def tone(num_samples: int, channels: int = 1) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def with_context(lapped: Codec) -> TorchEngine:
+def with_context(lapped: Codec) -> Model:
     codes = lapped.encode(torch.from_numpy(tone(20_000)[None]))[0].numpy()
     context = matching_context(np.random.default_rng(0), codes, lapped.config.codebook_size)
-    return TorchEngine(lapped, context=context)
+    return Model(TorchEngine(lapped), context)
 
 
 KINDS = [("plain", {}), ("coded", {}), ("coded", {"variable": True, "bitrate": 3_000})]
@@ -39,12 +40,12 @@ KINDS = [("plain", {}), ("coded", {}), ("coded", {"variable": True, "bitrate": 3
 @pytest.mark.parametrize(("kind", "options"), KINDS)
 @pytest.mark.parametrize("channels", [1, 2])
 def test_packets_bring_the_first_codes_of_earlier_frames(
-    with_context: TorchEngine, lapped: Codec, kind: str, options: dict[str, Any], channels: int
+    with_context: Model, lapped: Codec, kind: str, options: dict[str, Any], channels: int
 ) -> None:
-    engine = with_context if kind == "coded" else TorchEngine(lapped)
+    engine = with_context if kind == "coded" else Model(TorchEngine(lapped))
     encoder = StreamEncoder(engine, channels=channels, redundancy=Redundancy(3, 6_000), **options)
     packets = encoder.push(tone(4_000, channels)) + encoder.finish()
-    decoder = PayloadDecoder(encoder.header, engine.info.context)
+    decoder = PayloadDecoder(encoder.header, engine.context)
     codes = [each for each in decoder.decode(packets) if each is not None]
     seen = 0
     for number, packet in enumerate(packets):
@@ -61,7 +62,7 @@ def test_packets_bring_the_first_codes_of_earlier_frames(
     assert wanted in {packet.coding for packet in packets}
 
 
-def test_redundancy_does_not_change_the_sound(with_context: TorchEngine) -> None:
+def test_redundancy_does_not_change_the_sound(with_context: Model) -> None:
     heard = []
     for redundancy in (None, Redundancy(2, 4_000)):
         encoder = StreamEncoder(with_context, redundancy=redundancy)
@@ -73,11 +74,9 @@ def test_redundancy_does_not_change_the_sound(with_context: TorchEngine) -> None
 
 @pytest.mark.parametrize("kind", ["plain", "coded"])
 @pytest.mark.parametrize("bitrate", [1_300, 4_000])
-def test_the_bitrate_is_met(
-    with_context: TorchEngine, lapped: Codec, kind: str, bitrate: int
-) -> None:
+def test_the_bitrate_is_met(with_context: Model, lapped: Codec, kind: str, bitrate: int) -> None:
     """In bits of codes, plain ones to the bit."""
-    engine = with_context if kind == "coded" else TorchEngine(lapped)
+    engine = with_context if kind == "coded" else Model(TorchEngine(lapped))
     sizes = []
     for redundancy in (Redundancy(0, 0), Redundancy(3, bitrate)):
         encoder = StreamEncoder(engine, redundancy=redundancy)
@@ -104,7 +103,7 @@ def test_redundancy_may_change_while_running(lapped: Codec) -> None:
     assert sum(decoder.push(packet).shape[1] for packet in packets) == 3_200
 
 
-def test_streams_with_redundancy_are_read_from_bytes(with_context: TorchEngine) -> None:
+def test_streams_with_redundancy_are_read_from_bytes(with_context: Model) -> None:
     """As files, in pieces and with damage."""
     encoder = StreamEncoder(with_context, redundancy=Redundancy(2, 3_000))
     packets = encoder.push(tone(2_000)) + encoder.finish()
@@ -131,7 +130,7 @@ def test_lost_packets_are_recovered_or_concealed(lapped: Codec) -> None:
     assert decoder.num_emitted == 2_000
 
 
-def test_what_cannot_carry_redundancy_is_refused(lapped: Codec, with_context: TorchEngine) -> None:
+def test_what_cannot_carry_redundancy_is_refused(lapped: Codec, with_context: Model) -> None:
     with pytest.raises(ConfigError, match="only packets of one frame"):
         StreamEncoder(lapped, redundancy=Redundancy(1, 1_000), frames_per_packet=2)
     with pytest.raises(ConfigError, match="only packets of one frame"):

@@ -14,13 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from codec.arguments import check_number, check_whole
-from codec.bitrate import Bitrate, ceil_div
+from codec.bitrate import Bitrate
 from codec.entropy.context import NO_CODE
-
-MAX_FRAMES = 15
-"""Most earlier frames in a packet."""
-MAX_CODES = 16
-"""Most codes of one of them, per channel."""
+from codec.entropy.payload import MAX_CODES, MAX_FRAMES, layout
 
 # Expected loss up to which a preset is used, its frames, and its bits per second and channel. At
 # 9 kbit/s in all, losses at random and in bursts of two packets: what redundancy takes from the
@@ -71,20 +67,6 @@ class Redundancy:
         """
         loss = check_number("loss", loss, 0, 1)
         return next(cls(frames, bits) for most, frames, bits in _PRESETS if loss <= most)
-
-
-def layout(frames: int, newest: int) -> tuple[int, ...]:
-    """Numbers of codes of earlier frames, the newest first: evenly fewer with age, at least one.
-
-    Args:
-        frames: number of earlier frames.
-        newest: codes of the newest one.
-
-    Example:
-        >>> layout(frames=3, newest=6)
-        (6, 4, 2)
-    """
-    return tuple(ceil_div(newest * (frames - age), frames) for age in range(frames))
 
 
 def best_layout(frames: int, codes: float, most: int = MAX_CODES) -> tuple[int, ...]:

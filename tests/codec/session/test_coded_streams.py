@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pickle
 import re
 from pathlib import Path
@@ -15,11 +14,10 @@ import torch
 from codec import Constant, FileSize, Quality, decode_file, encode_file
 from codec.bitrate import format_bitrate, parse_bitrate
 from codec.corpus.tokens import read_tokens
-from codec.engines.base import Engine
 from codec.engines.torch import TorchEngine
 from codec.entropy.context_file import CONTEXT_FILE
 from codec.entropy.payload import PayloadDecoder, PayloadEncoder
-from codec.entropy.redundancy import Redundancy
+from codec.rate.redundancy import Redundancy
 from codec.errors import CodecError, ConfigError, FormatError, ModelError
 from codec.files.listing import list_packets
 from codec.format.container import Coding, Header, Packet
@@ -41,17 +39,15 @@ def tone(num_samples: int, channels: int = 1) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def engine(lapped: Codec) -> TorchEngine:
+def engine(lapped: Codec) -> Model:
     audio = tone(20_000)
     audio[:, 10_000:] *= 1e-3
     codes = lapped.encode(torch.from_numpy(audio[None]))[0].numpy()
     context = matching_context(np.random.default_rng(0), codes, lapped.config.codebook_size)
-    return TorchEngine(lapped, context=context)
+    return Model(TorchEngine(lapped), context)
 
 
-def packets_of(
-    engine: TorchEngine, audio: np.ndarray, **options: object
-) -> tuple[Header, list[Packet]]:
+def packets_of(engine: Model, audio: np.ndarray, **options: object) -> tuple[Header, list[Packet]]:
     encoder = StreamEncoder(engine, channels=len(audio), **options)  # type: ignore[arg-type]
     return encoder.header, encoder.push(audio) + encoder.finish()
 
@@ -79,16 +75,13 @@ def test_files_are_smaller_and_decode_to_the_same_samples(
 @pytest.mark.parametrize("name", ["torch", "onnx"])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_a_variable_file_has_the_bitrate_that_was_asked_for(
-    engine: TorchEngine, name: str, channels: int, tmp_path: Path
+    engine: Model, lapped: Codec, name: str, channels: int, tmp_path: Path
 ) -> None:
     """On 20 seconds of which half is nearly silent, every byte counted.
 
     With trained models the bitrate is met within 2 %; here any code may cost anything.
     """
-    used: Engine = engine
-    if name == "onnx":
-        used = onnx_engine(engine.codec)
-        used.info = dataclasses.replace(used.info, context_source=engine.info.context)
+    used = engine if name == "torch" else Model(onnx_engine(lapped), engine.context)
     audio = tone(160_000, channels)
     audio[:, 40_000:120_000] *= 1e-3
     soundfile.write(tmp_path / "in.wav", audio.T, 8_000)
@@ -106,7 +99,7 @@ def test_a_variable_file_has_the_bitrate_that_was_asked_for(
 
 
 def test_short_files_have_segments_that_are_decoded_side_by_side(
-    engine: TorchEngine, tmp_path: Path
+    engine: Model, tmp_path: Path
 ) -> None:
     """Of at most a quarter of a long packet, and fewer where packets or channels are many."""
     found = []
@@ -134,9 +127,7 @@ def test_a_context_model_is_loaded_when_it_is_needed(lapped: Codec, tmp_path: Pa
         encode_file(tmp_path / "in.wav", tmp_path / "coded.codes", model=broken)
 
 
-def test_a_size_or_a_quality_takes_the_place_of_a_bitrate(
-    engine: TorchEngine, tmp_path: Path
-) -> None:
+def test_a_size_or_a_quality_takes_the_place_of_a_bitrate(engine: Model, tmp_path: Path) -> None:
     audio = tone(80_000)
     audio[:, 40_000:] *= 0.03
     soundfile.write(tmp_path / "in.wav", audio.T, 8_000)
@@ -157,7 +148,7 @@ def test_a_size_or_a_quality_takes_the_place_of_a_bitrate(
     assert target.read_bytes() == before
 
 
-def test_pauses_of_files_take_next_to_nothing(engine: TorchEngine, tmp_path: Path) -> None:
+def test_pauses_of_files_take_next_to_nothing(engine: Model, tmp_path: Path) -> None:
     audio = tone(160_000)
     audio[:, 40_000:120_000] = 1e-4 * np.random.default_rng(0).standard_normal(80_000)
     soundfile.write(tmp_path / "in.wav", audio.T, 8_000)
@@ -174,7 +165,7 @@ def test_pauses_of_files_take_next_to_nothing(engine: TorchEngine, tmp_path: Pat
     np.testing.assert_allclose(part, whole[77_600:128_000], atol=1.1 / 32768)
 
 
-def test_the_bitrate_of_a_variable_stream_may_be_changed_while_it_runs(engine: TorchEngine) -> None:
+def test_the_bitrate_of_a_variable_stream_may_be_changed_while_it_runs(engine: Model) -> None:
     encoder = StreamEncoder(engine, bitrate=2_000, variable=True, frames_per_packet=20)
     sizes = []
     for bitrate in (2_000, 3_500, 2_000):
@@ -191,7 +182,7 @@ def test_the_bitrate_of_a_variable_stream_may_be_changed_while_it_runs(engine: T
         constant.bitrate = 3_000
 
 
-def test_a_variable_stream_costs_what_its_transport_adds(engine: TorchEngine) -> None:
+def test_a_variable_stream_costs_what_its_transport_adds(engine: Model) -> None:
     """The mean of all bytes is the target: heads of files would be a quarter of it here."""
     audio = tone(32_000)
     for overhead, each, all_packets in ((0, 0, 0), (11, 11, 0), ("file", 11, 64)):
@@ -205,7 +196,7 @@ def test_a_variable_stream_costs_what_its_transport_adds(engine: TorchEngine) ->
 @pytest.mark.parametrize("frames_per_packet", [5, 20])
 @pytest.mark.parametrize("chained", [False, True])
 def test_a_bitrate_that_cannot_be_reached_is_refused_with_the_lowest_that_can(
-    engine: TorchEngine, frames_per_packet: int, chained: bool
+    engine: Model, frames_per_packet: int, chained: bool
 ) -> None:
     options = {"frames_per_packet": frames_per_packet, "chained": chained, "overhead": 8}
     with pytest.raises(ConfigError, match="cannot be reached: 8 bytes") as refused:
@@ -222,25 +213,25 @@ def test_a_bitrate_that_cannot_be_reached_is_refused_with_the_lowest_that_can(
         StreamEncoder(engine, variable=True, overhead=-1)
 
 
-def test_a_variable_stream_has_the_first_codes_of_each_frame(engine: TorchEngine) -> None:
+def test_a_variable_stream_has_the_first_codes_of_each_frame(engine: Model, lapped: Codec) -> None:
     audio = tone(80_000)
     audio[:, 40_000:] *= 1e-3
     header, packets = packets_of(engine, audio, frames_per_packet=100, bitrate=2_500, variable=True)
-    decoded = PayloadDecoder(header, engine.info.context).decode(packets)
+    decoded = PayloadDecoder(header, engine.context).decode(packets)
     counts = np.concatenate([(codes[0] >= 0).sum(0) for codes in decoded if codes is not None])
     assert counts.min() == 1 and counts.max() == 4
     # The codes that are there are the first ones of each frame, and those of the encoder.
-    info = engine.info
-    filtered = high_pass(audio, info.sample_rate, info.hop_length)
-    padding = info.num_frames_with_tail(80_000) * info.hop_length - 80_000
+    spec = engine.spec
+    filtered = high_pass(audio, spec.sample_rate, spec.hop_length)
+    padding = spec.num_frames_with_tail(80_000) * spec.hop_length - 80_000
     padded = np.pad(filtered, ((0, 0), (0, padding)))
-    everything = engine.codec.encode(torch.from_numpy(padded[None]))[0].numpy()
+    everything = lapped.encode(torch.from_numpy(padded[None]))[0].numpy()
     joined = np.concatenate([codes[0] for codes in decoded if codes is not None], axis=1)
     assert np.mean(joined[joined >= 0] == everything[joined >= 0]) > 0.99
     assert (np.sort(joined < 0, axis=0) == (joined < 0)).all()
 
 
-def test_how_packets_are_pushed_changes_nothing(engine: TorchEngine) -> None:
+def test_how_packets_are_pushed_changes_nothing(engine: Model) -> None:
     audio = tone(4_003, 2)
     header, packets = packets_of(engine, audio, frames_per_packet=3)
     encoder = StreamEncoder(engine, channels=2, frames_per_packet=3)
@@ -256,11 +247,11 @@ def test_how_packets_are_pushed_changes_nothing(engine: TorchEngine) -> None:
     assert {packet.coding for packet in packets} >= {Coding.CODED}
 
 
-def test_what_a_context_model_does_not_expect_is_written_plain(engine: TorchEngine) -> None:
+def test_what_a_context_model_does_not_expect_is_written_plain(engine: Model) -> None:
     """Uniform codes: no payload is longer than a plain one."""
     header, _ = packets_of(engine, tone(100), frames_per_packet=5)
     rng = np.random.default_rng(0)
-    encoder = PayloadEncoder(header, engine.info.context)
+    encoder = PayloadEncoder(header, engine.context)
     kinds = set()
     for _ in range(50):
         payload, coding = encoder.encode(rng.integers(32, size=(1, 4, 5)))
@@ -270,19 +261,19 @@ def test_what_a_context_model_does_not_expect_is_written_plain(engine: TorchEngi
 
 
 @pytest.mark.parametrize("frames_per_packet", [1, 4])
-def test_chained_packets_recover_from_losses(engine: TorchEngine, frames_per_packet: int) -> None:
+def test_chained_packets_recover_from_losses(engine: Model, frames_per_packet: int) -> None:
     audio = tone(40 * 1_000, 2)
     options = {"frames_per_packet": frames_per_packet}
     header, chained = packets_of(engine, audio, chained=True, **options)
     assert header.chained and Coding.CHAINED in {packet.coding for packet in chained}
-    sent = PayloadDecoder(header, engine.info.context).decode(chained)
+    sent = PayloadDecoder(header, engine.context).decode(chained)
     expected = StreamDecoder(engine, header).push_all(chained)
     # In format 2 as well, which has frames after the last sample.
     plain_header, plain = packets_of(
         engine, audio, entropy_coding=False, redundancy=Redundancy(0, 0), **options
     )
     assert np.array_equal(expected, StreamDecoder(engine, plain_header).push_all(plain))
-    decoder = PayloadDecoder(header, engine.info.context)
+    decoder = PayloadDecoder(header, engine.context)
     lost = np.random.default_rng(1).random(len(chained)) < 0.02
     assert 0 < lost.sum() < len(lost)
     waits = longest = 0
@@ -303,7 +294,7 @@ def test_chained_packets_recover_from_losses(engine: TorchEngine, frames_per_pac
     assert 0 < longest <= 2 * 200 / frames_per_packet
 
 
-def test_a_session_conceals_what_it_cannot_decode(engine: TorchEngine) -> None:
+def test_a_session_conceals_what_it_cannot_decode(engine: Model) -> None:
     audio = tone(40 * 400)
     header, packets = packets_of(engine, audio, chained=True, frames_per_packet=4)
     decoder = StreamDecoder(engine, header)
@@ -321,7 +312,7 @@ def test_a_session_conceals_what_it_cannot_decode(engine: TorchEngine) -> None:
     np.testing.assert_allclose(decoded[:, late:], expected[:, late:], atol=1e-4)
 
 
-def test_streams_name_their_context_model(engine: TorchEngine, lapped: Codec) -> None:
+def test_streams_name_their_context_model(engine: Model, lapped: Codec) -> None:
     header, packets = packets_of(engine, tone(500))
     assert header.context == b"matching"
     for other, own in ((TorchEngine(lapped), "none"), (_other(engine), b"another!".hex())):
@@ -331,16 +322,16 @@ def test_streams_name_their_context_model(engine: TorchEngine, lapped: Codec) ->
         StreamEncoder(lapped, chained=True)
     with pytest.raises(FormatError, match="another format"):
         StreamDecoder(engine, header).push(Packet(0, 1, packets[0].payload))
-    plain, _ = packets_of(TorchEngine(lapped), sound(500))
+    plain, _ = packets_of(Model(TorchEngine(lapped)), sound(500))
     with pytest.raises(FormatError, match="another format"):
         StreamDecoder(engine, plain).push(packets[0])
 
 
 def test_tokens_are_read_from_coded_files(
-    engine: TorchEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As if the model were packaged, whose streams need no further name."""
-    monkeypatch.setattr("codec.registry.codec_for", lambda _: engine)
+    monkeypatch.setattr("codec.registry.packaged_model", lambda _: engine)
     soundfile.write(tmp_path / "in.wav", tone(9_999)[0], 8_000)
     found = []
     for name, plain in (("coded", False), ("plain", True)):
@@ -356,15 +347,15 @@ def test_tokens_are_read_from_coded_files(
         list(read_tokens(varying))
 
 
-def test_an_engine_takes_its_context_model_to_another_process(engine: TorchEngine) -> None:
+def test_a_model_takes_its_context_model_to_another_process(engine: Model) -> None:
     copy = pickle.loads(pickle.dumps(engine))
     audio = tone(2_000)
     assert packets_of(copy, audio) == packets_of(engine, audio)
 
 
-def _other(engine: TorchEngine) -> TorchEngine:
+def _other(engine: Model) -> Model:
     context = matching_context(
-        np.random.default_rng(1), np.zeros((4, 9), np.int64), engine.info.codebook_size
+        np.random.default_rng(1), np.zeros((4, 9), np.int64), engine.spec.codebook_size
     )
     context.identity = b"another!"
-    return TorchEngine(engine.codec, context=context)
+    return Model(engine.engine, context)

@@ -1,13 +1,4 @@
-"""Discontinuous transmission (DTX): in calls, silence is described and not sent.
-
-In a call each side is silent for about half of the time. When a sender has been silent for a while,
-it sends a packet of comfort noise, with the first codes of a few frames, and then nothing. Such a
-packet comes again and again while the silence lasts, so that the noise follows that of the room,
-and a receiver that lost one, or joined late, knows that it is silence. A decoder plays the codes of
-these frames in an order that does not repeat, through the same network, so that the noise begins
-and ends without clicks (RFC 3389 and the silence descriptors of AMR, 3GPP TS 26.092, do the same
-with filters and levels).
-"""
+"""`SilenceDetector`: silence of a live stream, which need not be sent (DTX)."""
 
 from __future__ import annotations
 
@@ -15,19 +6,12 @@ from collections import deque
 
 import numpy as np
 
+from codec.activity.pauses import PauseDetector
 from codec.bitrate import ceil_div
-from codec.entropy.context import Integers
-from codec.entropy.pauses import PauseDetector, noise_order
 from codec.io.audio import Samples
 
-NOISE_FRAMES = 8
-"""Frames in a packet of comfort noise: 160 ms at 50 frames per second."""
-NOISE_CODES = 1
-"""Codes of each of them, per channel."""
 HANGOVER_SECONDS = 0.2
 """Silence is sent for so long before it is left out: what fades away belongs to the speech."""
-REFRESH_SECONDS = 0.4
-"""From one packet of comfort noise to the next."""
 RISE_DB = 6.0
 """Silence ends with a frame that is so much louder than the mean of it."""
 FOLLOWING = 0.05
@@ -35,7 +19,7 @@ FOLLOWING = 0.05
 
 
 class SilenceDetector:
-    """Finds silence in frames that follow one another, without hearing what comes next.
+    """Finds silence in frames that follow one another, without look-ahead.
 
     Silence is what counts as a pause in files: steady noise far below the speech. It begins when
     that has lasted for `HANGOVER_SECONDS`, and ends with the first louder frame.
@@ -78,26 +62,3 @@ class SilenceDetector:
             return self._mean is not None
         self._recent.append(frame)
         return False
-
-
-class ComfortNoise:
-    """Codes of the frames of silence, from those of a packet of comfort noise.
-
-    Args:
-        codes: ``[C, k, n]``, the oldest frame first; from the packet.
-
-    Example:
-        >>> noise = ComfortNoise(np.array([[[3, 1, 4, 1]]]))
-        >>> [int(noise.next()[0, 0, 0]) for _ in range(6)]
-        [1, 1, 1, 3, 4, 1]
-    """
-
-    def __init__(self, codes: Integers) -> None:
-        self._codes, self._played = codes, 0
-
-    def next(self) -> Integers:
-        """Codes ``[C, k, 1]`` of the next frame; the first is that of the packet itself."""
-        count = self._codes.shape[2]
-        place = count - 1 - int(noise_order(count, np.array([self._played]))[0])
-        self._played += 1
-        return self._codes[:, :, place : place + 1]

@@ -11,20 +11,21 @@ import pytest
 import soundfile
 import torch
 
-from codec import cut_file, decode_file, peel_file
 from codec.calls.jitter import JitterBuffer
 from codec.calls.rtp import RtpDepacketizer, RtpPacketizer
+from codec.edit import cut_file, peel_file
 from codec.engines.base import Engine
 from codec.engines.torch import TorchEngine
-from codec.entropy.redundancy import Redundancy
-from codec.entropy.silence import ComfortNoise, SilenceDetector
+from codec.rate.redundancy import Redundancy
+from codec.activity.silence import ComfortNoise, SilenceDetector
 from codec.errors import CodecError, ConfigError, FormatError
-from codec.files.listing import list_packets
+from codec.files import decode_file
 from codec.format.container import Coding, Gap, Header, Packet, PacketReader, PacketWriter
 from codec.format.reading import read_packets
 from codec.format.summary import StreamSummary
 from codec.network.model import Codec
-from codec.registry import load_engine
+from codec.packets import list_packets
+from codec.registry import Model, load_model
 from codec.stream import StreamDecoder, StreamEncoder
 from tests.conftest import REPOSITORY, sound
 
@@ -35,8 +36,8 @@ NOISE = 3e-4
 
 
 @pytest.fixture(scope="module")
-def engine() -> Engine:
-    return load_engine()
+def engine() -> Model:
+    return load_model()
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +211,7 @@ def test_a_recorded_call_is_a_whole_file(
     assert np.abs(heard - expected[0]).max() < 1e-4  # 16 bits
     facts = list(list_packets(path))
     assert {"comfort noise", "silence"} <= {each.coding for each in facts}
-    num_frames = engine.info.num_frames_with_tail(conversation.shape[1])
+    num_frames = engine.spec.num_frames_with_tail(conversation.shape[1])
     assert sum(each.num_frames for each in facts) == num_frames
     summary = StreamSummary(header)
     with path.open("rb") as file:
@@ -219,9 +220,9 @@ def test_a_recorded_call_is_a_whole_file(
     assert summary.damage() is None and summary.num_lost == 0
     assert sum(gap.num_packets for gap in gaps) == silent
     with pytest.raises(CodecError, match="silence that was not sent"):
-        cut_file(path, tmp_path / "part.codes", span=(0.5, None))
+        cut_file(path, tmp_path / "part.codes", start=0.5)
     with pytest.raises(CodecError, match="silence that was not sent"):
-        peel_file(path, tmp_path / "smaller.codes", codebooks=1)
+        peel_file(path, tmp_path / "smaller.codes", bitrate=500)
 
 
 def test_damage_after_comfort_noise_is_damage(engine: Engine, conversation: np.ndarray) -> None:

@@ -1,21 +1,20 @@
-"""Search for better codes than those of the nearest entries: the effort of an encoder.
+"""Rate-distortion optimised search for codes: the effort of an encoder.
 
-The nearest entry of each codebook in turn leaves a larger error than other codes of the same number
-would. A beam search keeps several candidates from one codebook to the next (as in the M-algorithm,
-Jelinek and Anderson, 1971, doi:10.1109/TIT.1971.1054606). Among those that are left, the context
-model tells which take few bits: the one with the least error and price is sent (Sullivan and
-Wiegand, 1998, doi:10.1109/79.733497). Any decoder decodes the codes.
+The nearest embedding of each codebook in turn leaves a larger error than other codes of the same
+number would. A beam search keeps several candidates from one codebook to the next (the M-algorithm,
+Jelinek and Anderson, 1971, doi:10.1109/TIT.1971.1054606). Of those that are left, the one with the
+least sum of error and bits times lambda is sent (Sullivan and Wiegand, 1998,
+doi:10.1109/79.733497); the bits are those of the context model. Any decoder decodes the codes.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from codec.bitrate import ceil_div
-from codec.entropy.context import NO_CODE, ContextModel, ContextState
+from codec.engines.base import CodeTables
+from codec.entropy.context import NO_CODE, ContextModel
 from codec.entropy.range_coder import TOTAL_BITS
 
 Floats = npt.NDArray[np.float32]
@@ -25,23 +24,8 @@ CANDIDATES = (1, 4, 8, 16)
 """Candidates that are kept at each effort."""
 
 
-@dataclass(frozen=True)
-class CodeTables:
-    """What codes stand for: entry c of codebook k is ``entries[k, c] @ maps[k] + biases[k]``.
-
-    Attributes:
-        entries: ``[K, size, d]``.
-        maps: ``[K, d, D]``.
-        biases: ``[K, D]``.
-    """
-
-    entries: Floats
-    maps: Floats
-    biases: Floats
-
-
 class CodeSearch:
-    """Finds codes that are nearer to a latent than the nearest entries one by one.
+    """Finds codes that are nearer to a latent than the nearest embeddings one by one.
 
     Args:
         tables: of the model.
@@ -49,8 +33,8 @@ class CodeSearch:
 
     Example:
         >>> rng = np.random.default_rng(0)
-        >>> entries, maps = rng.standard_normal((4, 32, 3)), rng.standard_normal((4, 3, 6))
-        >>> search = CodeSearch(CodeTables(entries, maps, np.zeros((4, 6))), num_candidates=8)
+        >>> embeddings, maps = rng.standard_normal((4, 32, 3)), rng.standard_normal((4, 3, 6))
+        >>> search = CodeSearch(CodeTables(embeddings, maps, np.zeros((4, 6))), num_candidates=8)
         >>> codes, errors = search.candidates(rng.standard_normal((5, 6)), np.full(5, 3))
         >>> codes.shape, bool((errors[:, 0] <= errors[:, 1]).all())
         ((5, 8, 4), True)
@@ -58,7 +42,7 @@ class CodeSearch:
 
     def __init__(self, tables: CodeTables, num_candidates: int) -> None:
         self._tables, self._num_candidates = tables, num_candidates
-        values = tables.entries @ tables.maps + tables.biases[:, None]
+        values = tables.embeddings @ tables.maps + tables.biases[:, None]
         self._half_powers: Floats = 0.5 * np.square(values).sum(axis=-1)
 
     def candidates(self, latent: Floats, counts: Integers) -> tuple[Integers, Floats]:
@@ -72,8 +56,8 @@ class CodeSearch:
             Codes ``[N, M, K]``, `NO_CODE` where they are absent, and mean squares ``[N, M]`` of
             what they leave of the latent, infinite where there are fewer than M candidates.
         """
-        entries, maps, biases = self._tables.entries, self._tables.maps, self._tables.biases
-        num_codebooks, size, _ = entries.shape
+        tables, maps, biases = self._tables.embeddings, self._tables.maps, self._tables.biases
+        num_codebooks, size, _ = tables.shape
         most = self._num_candidates
         found = np.full((len(latent), most, num_codebooks), NO_CODE)
         errors = np.full((len(latent), most), np.inf, np.float32)
@@ -82,7 +66,7 @@ class CodeSearch:
         remaining = np.square(latent).sum(axis=1)[:, None]
         codes = np.full((len(latent), 1, num_codebooks), NO_CODE)
         for k in range(int(counts.max(initial=0))):
-            scores = residual @ maps[k].T @ entries[k].T + residual @ biases[k][:, None]
+            scores = residual @ maps[k].T @ tables[k].T + residual @ biases[k][:, None]
             after = remaining[:, :, None] - 2 * (scores - self._half_powers[k])
             flat = after.reshape(len(latent), -1)
             kept = min(most, flat.shape[1])
@@ -94,30 +78,28 @@ class CodeSearch:
             codes = np.take_along_axis(codes, before[..., None], axis=1)
             codes[:, :, k] = code
             residual = np.take_along_axis(residual, before[..., None], axis=1)
-            residual = residual - entries[k][code] @ maps[k] - biases[k]
+            residual = residual - tables[k][code] @ maps[k] - biases[k]
             complete = counts == k + 1
             found[complete, :kept] = codes[complete]
             errors[complete, :kept] = np.square(residual[complete]).mean(axis=-1)
         return found, errors
 
 
-def least_cost(
+def rate_distortion_search(
     model: ContextModel,
     candidates: Integers,
-    costs: Floats,
-    price: float,
-    state: ContextState | None = None,
+    errors: Floats,
+    lambda_: float,
     segments: int = 1,
 ) -> Integers:
-    """Codes of the least error and price, one frame after the other.
+    """The candidates with the least sum of error and bits times lambda, frame after frame.
 
     Args:
-        model: tells how many bits codes take after those that were chosen before.
+        model: gives the bits of codes after those that were chosen before.
         candidates: ``[C, T, M, K]``, from `CodeSearch.candidates`.
-        costs: ``[C, T, M]``, their errors as far as they are heard.
-        price: what a bit costs, in the unit of the errors.
-        state: what the model remembers of the packet before; nothing if None.
-        segments: number of parts of the packet in which the context begins anew.
+        errors: ``[C, T, M]``, their weighted errors.
+        lambda_: error that is as bad as one bit.
+        segments: number of parts of the packet in which the context is reset.
 
     Returns:
         Codes ``[C, K, T]``.
@@ -126,15 +108,15 @@ def least_cost(
     steps = ceil_div(num_frames, segments)
     chosen = np.empty((channels, num_codebooks, num_frames), np.int64)
     own = np.arange(channels)
+    state = model.init_state(channels)
     for frame in range(num_frames):
         if frame % steps == 0:
-            state = state if state is not None and not frame else model.init_state(channels)
-        assert state is not None
+            state = model.init_state(channels)
         rows = candidates[:, frame].reshape(channels * count, num_codebooks, 1)
-        each = state.of_rows(own.repeat(count))
-        _, frequencies, after = model.code_intervals(rows, each, variable=True)
+        repeated = state.of_rows(own.repeat(count))
+        _, frequencies, after = model.code_intervals(rows, repeated, variable=True)
         bits = (TOTAL_BITS - np.log2(frequencies)).sum(axis=(1, 2)).reshape(channels, count)
-        best = np.argmin(costs[:, frame] + price * bits, axis=1)
+        best = np.argmin(errors[:, frame] + lambda_ * bits, axis=1)
         chosen[:, :, frame] = candidates[own, frame, best]
         state = after.of_rows(own * count + best)
     return chosen

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from codec.engines.base import WeighsCodes
 from codec.engines.torch import TorchEngine
-from codec.entropy.allocation import ConstantQuality, audibility
+from codec.rate.allocation import ConstantQuality, audibility
 from codec.entropy.coding import encode_packets
 from codec.entropy.context import NO_CODE, ContextModel, ContextShape
 from codec.entropy.payload import PayloadDecoder
-from codec.entropy.search import CANDIDATES, CodeSearch, CodeTables, least_cost
+from codec.rate.search import CANDIDATES, CodeSearch, CodeTables, least_cost
 from codec.errors import ConfigError
 from codec.highpass import high_pass
 from codec.network.model import Codec
+from codec.registry import Model
 from codec.stream import StreamEncoder
 from tests.codec.entropy.oracle import matching_context, random_context
 from tests.conftest import sound
@@ -60,7 +60,7 @@ def test_one_candidate_is_the_nearest_entry_of_each_codebook(lapped: Codec) -> N
     found, _ = engine.analyze_step(audio, engine.init_encoder(1))
     counts = np.full(found.latent.shape[1], 4)
     for each in (engine, onnx_engine(lapped)):
-        assert isinstance(each, WeighsCodes) and each.code_tables is not None
+        assert each.code_tables is not None
         codes, errors = CodeSearch(each.code_tables, 1).candidates(found.latent[0], counts)
         assert np.array_equal(codes[:, 0].T, found.codes[0])
         assert np.allclose(errors[:, 0], found.errors[0, -1], rtol=1e-4)
@@ -98,11 +98,11 @@ def test_the_price_of_bits_decides_between_error_and_size(segments: int) -> None
 
 
 @pytest.fixture(scope="module")
-def engine(lapped: Codec) -> TorchEngine:
+def engine(lapped: Codec) -> Model:
     audio = sound(20_000)
     codes = lapped.encode(torch.from_numpy(audio[None]))[0].numpy()
     context = matching_context(np.random.default_rng(0), codes, lapped.config.codebook_size)
-    return TorchEngine(lapped, context=context)
+    return Model(TorchEngine(lapped), context)
 
 
 PRICE = 4e-4
@@ -112,15 +112,15 @@ PRICE = 4e-4
 @pytest.mark.parametrize("variable", [True, False])
 @pytest.mark.parametrize("frames_per_packet", [1, 7])
 def test_effort_lowers_the_cost_of_a_stream(
-    engine: TorchEngine, variable: bool, frames_per_packet: int
+    engine: Model, lapped: Codec, variable: bool, frames_per_packet: int
 ) -> None:
     """Error and price of the bits together, where the number of codes varies; else the error."""
     audio = sound(12_320)
-    info = engine.info
-    filtered = high_pass(audio, info.sample_rate, info.hop_length)
-    padding = info.num_frames_with_tail(12_320) * info.hop_length - 12_320
+    spec = engine.spec
+    filtered = high_pass(audio, spec.sample_rate, spec.hop_length)
+    padding = spec.num_frames_with_tail(12_320) * spec.hop_length - 12_320
     coded = np.pad(filtered, ((0, 0), (0, padding)))
-    latent = engine.analyze_step(coded, engine.init_encoder(1))[0].latent[0]
+    latent = engine.engine.analyze_step(coded, engine.engine.init_encoder(1))[0].latent[0]
     audible = audibility(coded, len(latent))[0] if variable else np.ones(len(latent))
     costs = []
     for effort in range(len(CANDIDATES)):
@@ -137,10 +137,10 @@ def test_effort_lowers_the_cost_of_a_stream(
             packets = [packet for piece in pieces for packet in encoder.push(piece)]
             sent.append(packets + encoder.finish())
         assert sent[0] == sent[1]
-        decoded = PayloadDecoder(encoder.header, engine.info.context).decode(sent[0])
+        decoded = PayloadDecoder(encoder.header, engine.context).decode(sent[0])
         codes = np.concatenate([each for each in decoded if each is not None], axis=2)
         assert not variable or 1.5 < (codes >= 0).sum() / len(latent) < 3.5
-        values = engine.codec.require_codes().decode_present(torch.from_numpy(codes))[0].numpy()
+        values = lapped.require_codes().decode_present(torch.from_numpy(codes))[0].numpy()
         errors = np.square(values - latent).mean(axis=1) * audible
         size = 8 * sum(len(packet.payload) for packet in sent[0])
         costs.append(errors.sum() + (PRICE * size if variable else 0))
@@ -148,7 +148,7 @@ def test_effort_lowers_the_cost_of_a_stream(
 
 
 def test_effort_out_of_range_and_models_without_tables_are_refused(
-    engine: TorchEngine, fsq: Codec
+    engine: Model, fsq: Codec
 ) -> None:
     with pytest.raises(ConfigError, match="effort is 4: it must be a whole number from 0 to 3"):
         StreamEncoder(engine, effort=4)

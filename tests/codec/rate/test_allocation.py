@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from codec.entropy.allocation import (
+from codec.rate.allocation import (
     ConstantQuality,
     Frames,
     RateControl,

@@ -1,0 +1,180 @@
+"""`Analyzer`: the first stage of an encoder, from audio to the frames of packets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from codec.activity.noise import NOISE_CODES
+from codec.activity.pauses import PauseDetector
+from codec.activity.silence import SilenceDetector
+from codec.arguments import check_whole
+from codec.bitrate import ceil_div
+from codec.engines.base import State
+from codec.errors import AudioError
+from codec.format.container import PLAIN_FORMAT
+from codec.highpass import FilteredFrames
+from codec.io.audio import Samples
+from codec.rate.allocation import perceptual_weight, slopes
+from codec.rate.block import UNLIMITED, Block
+from codec.session.plan import Plan
+
+LOUDEST = 1e15
+"""Largest sample, the square of which float32 still holds."""
+
+
+class Analyzer:
+    """Audio that arrives in pieces of any length to `Block`s, each of one packet.
+
+    A step is always one packet, so blocks do not depend on how the audio was pushed.
+
+    Args:
+        plan: of the stream.
+
+    Attributes:
+        num_samples: number of samples that were pushed, per channel.
+
+    Example:
+        >>> from codec import load_model
+        >>> from codec.session.plan import make_plan
+        >>> analyzer = Analyzer(make_plan(load_model()))
+        >>> [block.codes.shape for block in analyzer.push(np.zeros((1, 1_000), np.float32))]
+        [(1, 20, 1), (1, 20, 1)]
+        >>> len(list(analyzer.finish()))
+        1
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        header = plan.header
+        self._engine, self._header = plan.model.engine, header
+        self._searches = plan.effort > 0
+        self._pauses = self._silence = None
+        if header.pauses:
+            self._pauses = PauseDetector(header.sample_rate, header.hop_length)
+        if header.dtx:
+            self._silence = SilenceDetector(header.sample_rate, header.hop_length)
+        self._state: State = plan.model.engine.init_encoder(header.channels)
+        self._filter = FilteredFrames(header.sample_rate, header.hop_length, header.channels)
+        self._remainder: Samples = np.zeros((header.channels, 0), np.float32)  # filtered
+        self.num_samples = 0
+
+    def push(self, samples: npt.ArrayLike) -> Iterator[Block]:
+        """The blocks that are full now.
+
+        They are computed one by one as they are taken, so a long push needs little memory. All must
+        be taken before the next push.
+
+        Args:
+            samples: ``[C, n]`` floats at the model's rate, nominally in [-1, 1], any n.
+
+        Raises:
+            AudioError: wrong shape or type, not finite, or far above full scale.
+        """
+        audio = self._checked(samples)
+        self.num_samples += audio.shape[1]
+        audio = np.concatenate((self._remainder, self._filter.push(audio)), axis=1)
+        whole = max(0, audio.shape[1] - self._engine.spec.lookahead) // self._step * self._step
+        self._remainder = audio[:, whole:].copy()
+        return self._blocks(audio, whole)
+
+    def finish(self, num_samples: int | None = None) -> Iterator[Block]:
+        """The blocks of what is left, padded to whole frames; the last one may have no frames.
+
+        If the padding is shorter than the decoder's delay there is one frame more, without which
+        the last samples would be extrapolated (except in packets of format 1).
+
+        Args:
+            num_samples: length at the original rate, if the audio was resampled.
+
+        Raises:
+            AudioError: ``num_samples`` contradicts the number of samples that were pushed.
+        """
+        header, spec = self._header, self._engine.spec
+        pushed = self.num_samples
+        num_samples = pushed if num_samples is None else num_samples
+        num_samples = check_whole("num_samples", num_samples, 0, 2**63, AudioError)
+        if (expected := header.model_samples(num_samples)) != pushed:
+            raise AudioError(
+                f"{num_samples} samples at {header.original_sample_rate} Hz are {expected} at the "
+                f"model's rate, but {pushed} were pushed"
+            )
+        left = np.concatenate((self._remainder, self._filter.finish()), axis=1)
+        tailed = header.format != PLAIN_FORMAT
+        num_frames = (spec.num_frames_with_tail if tailed else spec.num_frames)(pushed)
+        padding = num_frames * header.hop_length - pushed
+        rest = np.pad(left, ((0, 0), (0, padding)))
+        # More than a packet is left if the engine has look-ahead. The last one may be full only if
+        # it is padded.
+        whole = max(left.shape[1] // self._step, ceil_div(rest.shape[1], self._step) - 1)
+        return self._last_blocks(rest, whole * self._step)
+
+    @property
+    def _step(self) -> int:
+        """Samples of a packet."""
+        return self._header.frames_per_packet * self._header.hop_length
+
+    def _checked(self, samples: npt.ArrayLike) -> Samples:
+        try:
+            audio = np.asarray(samples)
+        except (TypeError, ValueError) as error:
+            raise AudioError("samples are no array: give floats of shape [channels, n]") from error
+        if audio.dtype.kind != "f":
+            raise AudioError(
+                f"samples are {audio.dtype}: give floats in [-1, 1] (16-bit integers / 32768)"
+            )
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+            audio = audio.astype(np.float32, copy=False)
+        if audio.ndim != 2 or len(audio) != self._header.channels:
+            raise AudioError(
+                f"samples have shape {list(audio.shape)}, "
+                f"this stream takes [{self._header.channels}, n]"
+            )
+        if not np.isfinite(audio).all():
+            raise AudioError("the audio holds NaN or infinite samples: repair it before coding")
+        if (peak := np.abs(audio).max(initial=0)) > LOUDEST:
+            raise AudioError(
+                f"the audio holds samples of {peak:.3g}: scale it so that they are near 1"
+            )
+        return audio
+
+    def _last_blocks(self, audio: Samples, whole: int) -> Iterator[Block]:
+        yield from self._blocks(audio, whole)
+        yield self._analyzed(audio[:, whole:], audio[:, :0])
+
+    def _blocks(self, audio: Samples, whole: int) -> Iterator[Block]:
+        """Blocks of the first ``whole`` samples."""
+        step, lookahead = self._step, self._engine.spec.lookahead
+        for end in range(step, whole + 1, step):
+            own, ahead = audio[:, end - step : end], audio[:, end : end + lookahead]
+            if self._silence is not None and self._silence.find(own):
+                yield Block(self._encoded(own, ahead, NOISE_CODES), is_silence=True)
+            else:
+                yield self._analyzed(own, ahead)
+
+    def _encoded(self, audio: Samples, ahead: Samples, num_codebooks: int) -> npt.NDArray[np.int64]:
+        audio = np.ascontiguousarray(audio)
+        codes, self._state = self._engine.encode_step(audio, self._state, num_codebooks, ahead)
+        return codes
+
+    def _analyzed(self, audio: Samples, ahead: Samples) -> Block:
+        """What is known of the frames of a packet without the packets before it."""
+        header = self._header
+        num_frames = audio.shape[1] // header.hop_length
+        if not num_frames:
+            return Block(np.zeros((header.channels, header.num_codebooks, 0), np.int64))
+        if not header.variable and not self._searches:
+            return Block(self._encoded(audio, ahead, header.num_codebooks))
+        found, self._state = self._engine.analyze_step(np.ascontiguousarray(audio), self._state)
+        limits = None
+        if self._pauses is not None:
+            pauses, references = self._pauses.find(audio)
+            limits = np.where(pauses, 0, np.where(references, 1, UNLIMITED))
+        weights = perceptual_weight(audio, num_frames)
+        steepness = None
+        if header.variable:
+            bits = np.full(found.errors.shape[1], float(header.bits_per_code))
+            steepness = slopes(found.errors.transpose(0, 2, 1) * weights[..., None], bits)
+        latent = found.latent if self._searches else None  # much memory
+        return Block(found.codes, steepness, limits, latent, weights)
