@@ -33,8 +33,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from codec.stream import StreamDecoder, StreamEncoder
 
 from benchmarks.shared.resampling import resample
-from codec.bitrate import Bitrate
 from codec import decode_file, encode_file
+from codec.bitrate import Bitrate
 from codec.model_folder import DEFAULT_MODEL
 from codec.registry import Model, load_model
 

@@ -26,8 +26,13 @@ from benchmarks.shared.resampling import resample
 from benchmarks.shared.spectra import stft_magnitudes
 from codec.corpus.clips import muted_stderr
 from codec.quality.harmonics import HARMONIC_BANDS_HZ, harmonic_contrast
-from codec.quality.metrics import SILENCE, mel_distance, rms, short_time_intelligibility
-from codec.quality.metrics import si_sdr as si_sdr_of_tensors
+from codec.quality.metrics import (
+    SILENCE,
+    mel_distance,
+    rms,
+    short_time_intelligibility,
+    si_sdr as si_sdr_of_tensors,
+)
 from codec.quality.naturalness import rate_naturalness
 from codec.quality.speaker import can_compare_speakers, speaker_similarity
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from codec.stream import StreamEncoder
 
 from benchmarks import robustness
 from benchmarks.contenders import libopus
@@ -18,11 +19,10 @@ from benchmarks.contenders.aecodec import Aecodec
 from benchmarks.contenders.base import Coded, Contender, Encoded
 from benchmarks.contenders.ffmpeg import Opus
 from benchmarks.shared.recordings import Recording
-from codec.rate.redundancy import Redundancy
 from codec.errors import CodecError
 from codec.format.container import Packet
 from codec.quality.metrics import rms
-from codec.stream import StreamEncoder
+from codec.rate.redundancy import Redundancy
 from tests.conftest import RECORDING, sound
 
 

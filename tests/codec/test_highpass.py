@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
+from codec.stream import StreamEncoder
 from pesq import pesq
 from scipy.signal import butter, sosfilt
 
@@ -21,7 +22,6 @@ from codec.highpass import HighPass, high_pass
 from codec.io.audio import open_audio
 from codec.network.model import Codec
 from codec.registry import load_model
-from codec.stream import StreamEncoder
 from tests.conftest import RECORDING, sound
 
 RATE = 24_000
@@ -107,7 +107,7 @@ def test_tokens_of_a_corpus_are_those_of_a_file_with_rumble(tmp_path: Path) -> N
     soundfile.write(source, (tone(200, 0.2, 0.9) + rumbling(0.9))[0], RATE)
     engine = load_model().engine
     with open_audio(source, mono=True) as reader:
-        coded = code_audio(engine, engine.info.num_codebooks, reader)
+        coded = code_audio(engine, engine.spec.num_codebooks, reader)
     encode_file(source, target, rate=Constant(plain=True))
     assert np.array_equal(next(read_tokens(target)).frames, coded.frames)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from codec.stream import StreamDecoder, StreamEncoder
 from safetensors.numpy import load, save
 
 from codec.cli.web import page_files
@@ -28,7 +29,6 @@ from codec.model_folder import find_model, read_description, stored_tensors
 from codec.network.model import Codec
 from codec.network.weights import load_codec
 from codec.registry import load_model
-from codec.stream import StreamDecoder, StreamEncoder
 from tests.codec.entropy.oracle import random_context
 from tests.conftest import sound
 from tests.engines import folder_with_graphs

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from codec.stream import StreamDecoder, StreamEncoder
 
 from codec.engines.torch import TorchEngine
 from codec.entropy.context_file import load_context
 from codec.errors import FormatError, ModelError
 from codec.network.model import Codec
 from codec.registry import as_model, check_model, load_model, model_for
-from codec.stream import StreamDecoder, StreamEncoder
 from tests.conftest import sound
 
 

@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from codec.stream import StreamDecoder, StreamEncoder
 
 from codec.engines import base
 from codec.engines.base import Engine
-from codec.rate.redundancy import Redundancy
 from codec.errors import StreamFinishedError
 from codec.format.container import Header, Packet, PacketReader
 from codec.format.payload import unpack_codes
 from codec.highpass import high_pass
 from codec.network.model import Codec
+from codec.rate.redundancy import Redundancy
 from codec.registry import load_model
-from codec.stream import StreamDecoder, StreamEncoder
 from tests.conftest import GOLDEN, RECORDING, sound
 from tests.engines import ENGINES, make_engine
 

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 from codec.corpus.index import Index
-from codec.rate.allocation import Floats, lambda_for, slopes
 from codec.entropy.context import ContextModel, ContextShape, Integers
 from codec.entropy.context_file import save_context
 from codec.errors import ConfigError, ModelError
 from codec.io.outputs import write_atomically
 from codec.network.bottleneck import Quantizer
 from codec.network.model import Codec
+from codec.rate.allocation import Floats, lambda_for, slopes
 from train.context.net import ContextNet
 from train.data.batches import Corpus
 from train.randomness import Stream, generator, seed_weights

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from codec.activity.pauses import NUM_REFERENCES, PauseDetector, fill_pauses
 from codec.entropy.coding import decode_packets, encode_packets
 from codec.entropy.context import NO_CODE, ContextModel, ContextShape
-from codec.activity.pauses import NUM_REFERENCES, PauseDetector, fill_pauses
 from tests.codec.entropy.oracle import random_context
 
 SHAPE = ContextShape(4, 64, 3, width=8, hidden=5, dilations=(1, 2))

@@ -7,19 +7,19 @@ from collections.abc import Iterable
 
 import numpy as np
 import pytest
+from codec.stream import StreamDecoder, StreamEncoder
 
+from codec.activity.silence import ComfortNoise
 from codec.calls.jitter import JitterBuffer
 from codec.codes import Codebook, CodecSpec
 from codec.engines.base import Engine
 from codec.engines.torch import TorchEngine
 from codec.entropy.payload import PayloadDecoder
-from codec.rate.redundancy import Redundancy
-from codec.activity.silence import ComfortNoise
 from codec.errors import ConfigError
 from codec.format.container import Coding, Header, Packet
 from codec.network.model import Codec
+from codec.rate.redundancy import Redundancy
 from codec.registry import Model, load_model
-from codec.stream import StreamDecoder, StreamEncoder
 from tests.conftest import sound
 from tests.engines import ENGINES, make_engine
 

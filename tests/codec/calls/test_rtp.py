@@ -6,16 +6,16 @@ import dataclasses
 
 import numpy as np
 import pytest
+from codec.stream import StreamDecoder, StreamEncoder
 
 from codec.calls.jitter import JitterBuffer
 from codec.calls.rtp import RtpDepacketizer, RtpPacketizer
 from codec.calls.schedule import Schedule
 from codec.engines.torch import TorchEngine
-from codec.rate.redundancy import Redundancy
 from codec.errors import CodecError, FormatError
 from codec.format.container import Coding, Header, Packet
 from codec.network.model import Codec
-from codec.stream import StreamDecoder, StreamEncoder
+from codec.rate.redundancy import Redundancy
 from tests.conftest import sound
 
 HEADER = Header(

@@ -23,7 +23,7 @@ from codec.engines.torch import TorchEngine
 from codec.errors import NotEnoughMemoryError
 from codec.io.outputs import UNFINISHED
 from codec.network.model import Codec
-from codec.registry import load_engine
+from codec.registry import load_model
 from tests.conftest import GOLDEN, RECORDING, REPOSITORY, encode_in_packets, sound
 from tests.engines import folder_with_graphs
 

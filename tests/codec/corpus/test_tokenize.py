@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import soundfile
+from codec.stream import StreamEncoder
 
 from codec import decode_file, encode_file
 from codec.corpus import coding, ray_data, tokens
@@ -35,7 +36,6 @@ from codec.engines.base import Engine, decode
 from codec.errors import AudioError, CodecError, ConfigError, FormatError
 from codec.format.container import PacketWriter
 from codec.registry import load_model
-from codec.stream import StreamEncoder
 from tests.codec.corpus.test_index import BAD, GOOD
 from tests.conftest import REPOSITORY, make_shard, sound, wav
 

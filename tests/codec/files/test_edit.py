@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,14 +17,16 @@ from codec.engines.torch import DecoderState, TorchEngine
 from codec.errors import CodecError, FormatError
 from codec.files.listing import list_packets
 from codec.format.container import Packet, PacketWriter
-from codec.format.reading import read_header, read_packets, summarize_file
-from codec.format.summary import StreamSummary
+from codec.format.reading import read_streams, summarize_file
 from codec.network.model import Codec
-from codec.rate.modes import RateLike
-from codec.stream import StreamDecoder, StreamEncoder
+from codec.rate.modes import Constant, RateLike
+from codec.registry import Model
+from codec.session.decoder import StreamDecoder
+from codec.session.encoder import StreamEncoder
+from codec.session.packing import Packing
 from tests.codec.entropy.oracle import matching_context
-from tests.codec.test_coded_streams import tone
-from tests.conftest import encode_in_packets, sound
+from tests.codec.session.test_coded_streams import tone
+from tests.conftest import chained, encode_in_packets, sound
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +41,25 @@ def engine(request: pytest.FixtureRequest, lapped: Codec, with_context: Model) -
     return with_context if request.param == "coded" else Model(TorchEngine(lapped))
 
 
-def encoded(folder: Path, engine: TorchEngine, sample_rate: int, rate: RateLike = None) -> Path:
+def encoded(folder: Path, engine: Model, sample_rate: int, rate: RateLike = None) -> Path:
     """Ten seconds of two channels."""
     audio = tone(10 * sample_rate, 2)
     audio *= np.linspace(0.2, 1, 10 * sample_rate, dtype=np.float32)
     soundfile.write(folder / "in.wav", audio.T, sample_rate)
     encode_in_packets(folder / "in.wav", folder / "a.codes", 37, model=engine, rate=rate)
     return folder / "a.codes"
+
+
+def write_chained(path: Path, model: Model, audio: np.ndarray, rate: RateLike) -> None:
+    """A stream with inter-packet prediction, in packets of three frames."""
+    assert model.context is not None
+    encoder = StreamEncoder(model, rate=rate, packing=Packing.live(3))
+    packets = encoder.push(audio) + encoder.finish()
+    header, packets = chained(encoder.header, packets, model.context)
+    with path.open("wb") as file:
+        writer = PacketWriter(file, header)
+        for packet in packets:
+            writer.write(packet)
 
 
 def decoded(path: Path, engine: Model) -> np.ndarray:
@@ -108,10 +121,10 @@ def test_only_the_part_and_its_preroll_are_decoded(
     encode_in_packets(tmp_path / "in.wav", source, 100, model=engine)
     whole = decoded(source, engine)
     with source.open("rb") as file:
-        header = read_header(file)
-        packets = [*read_packets(file, StreamSummary(header))]
+        stream = next(read_streams(file))
+        packets = [item for batch in stream.batches for item in batch]
     with source.open("wb") as damaged:
-        writer = PacketWriter(damaged, header)
+        writer = PacketWriter(damaged, stream.header)
         for number, packet in enumerate(packets):
             if number not in (17, 40) and isinstance(packet, Packet):
                 writer.write(packet)
@@ -123,7 +136,7 @@ def test_only_the_part_and_its_preroll_are_decoded(
         frames += codes.shape[2]
         return step(codes, state)
 
-    monkeypatch.setattr(engine, "decode_step", counted)
+    monkeypatch.setattr(engine.engine, "decode_step", counted)
     decode_file(source, tmp_path / "b.wav", model=engine, span=(45.3, 50.1))
     part, _ = soundfile.read(tmp_path / "b.wav")
     np.testing.assert_allclose(part, whole[362_400:400_800], atol=1.1 / 32768)
@@ -151,12 +164,7 @@ def test_a_part_of_joined_files_is_found(engine: Model, tmp_path: Path) -> None:
 def test_a_part_of_a_chained_stream_is_found(engine: Model, tmp_path: Path) -> None:
     if engine.context is None:
         pytest.skip("chained streams need a context model")
-    audio = tone(20 * 8_000)
-    encoder = StreamEncoder(engine, chained=True, frames_per_packet=3)
-    with (tmp_path / "a.codes").open("wb") as file:
-        writer = PacketWriter(file, encoder.header)
-        for packet in encoder.push(audio) + encoder.finish():
-            writer.write(packet)
+    write_chained(tmp_path / "a.codes", engine, tone(20 * 8_000), None)
     whole = decoded(tmp_path / "a.codes", engine)
     for start, end in ((7.77, 8.01), (11.2, None)):
         decode_file(
@@ -194,12 +202,7 @@ def coded_file(
     audio[:, 4 * rate : 7 * rate] = 1e-4 * sound(3 * rate)
     path = tmp_path / "a.codes"
     if request.param in ("chained", "live"):
-        options: dict[str, Any] = {"variable": request.param == "live", "bitrate": 3_000}
-        encoder = StreamEncoder(with_context, chained=True, frames_per_packet=3, **options)
-        with path.open("wb") as file:
-            writer = PacketWriter(file, encoder.header)
-            for packet in encoder.push(audio) + encoder.finish():
-                writer.write(packet)
+        write_chained(path, with_context, audio, 3_000 if request.param == "live" else Constant(3))
     else:
         soundfile.write(tmp_path / "in.wav", audio.T, rate)
         average = None if request.param == "segments" else 2_000
@@ -274,7 +277,7 @@ def test_joining_is_putting_bytes_together(engine: Model, tmp_path: Path) -> Non
 def test_peeling_gives_what_fewer_codebooks_give(
     engine: TorchEngine, tmp_path: Path, rate: int | None
 ) -> None:
-    if rate and engine.info.context is None:
+    if rate and engine.context is None:
         pytest.skip("variable bitrates need a context model")
     source = encoded(tmp_path, engine, 8_000, rate)
     peel_file(source, tmp_path / "b.codes", codebooks=2, model=engine)
@@ -320,7 +323,7 @@ def test_a_session_says_that_a_cut_is_for_files(engine: Model, tmp_path: Path) -
     header = summarize_file(tmp_path / "b.codes").header
     assert header.skip > 0
     with pytest.raises(FormatError, match="decode_file"):
-        StreamDecoder(engine, header)
+        StreamDecoder(header, engine)
 
 
 def test_the_commands_do_the_same(tmp_path: Path) -> None:

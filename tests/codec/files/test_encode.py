@@ -96,7 +96,7 @@ def test_fewer_codebooks_are_decoded(lapped: Codec) -> None:
 def test_damaged_bytes_are_refused_and_the_rest_is_decoded_to_a_file(
     lapped: Codec, data: bytes
 ) -> None:
-    with pytest.raises(FormatError, match=r"damaged: .* was cut short; .* decode_file"):
+    with pytest.raises(FormatError, match=r"damaged: .* was cut short.*decode_file"):
         decode(data[:-3], model=lapped)
     out = io.BytesIO()
     summary = decode_file(io.BytesIO(data[:-3]), out, model=lapped)

@@ -14,7 +14,9 @@ from codec.files.listing import list_packets
 from codec.format.container import Packet, PacketReader
 from codec.format.reading import summarize_file
 from codec.network.model import Codec
-from codec.stream import StreamDecoder, StreamEncoder
+from codec.session.decoder import StreamDecoder
+from codec.session.encoder import StreamEncoder
+from codec.session.packing import Packing
 from tests.conftest import encode_in_packets, sound
 
 
@@ -94,12 +96,12 @@ def test_very_many_channels_are_decoded_some_at_a_time(
     lapped: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the same samples; a step holds a minute of all channels at most."""
-    encoder = StreamEncoder(lapped, channels=7, frames_per_packet=11)
+    encoder = StreamEncoder(lapped, channels=7, packing=Packing.live(11))
     packets = encoder.push(sound(2_000, 7)) + encoder.finish()
-    expected = StreamDecoder(lapped, encoder.header).push_all(packets)
+    expected = StreamDecoder(encoder.header, lapped).push_all(packets)
     seconds = 3 * 11 * 40 / 8_000
-    monkeypatch.setattr("codec.stream.TOGETHER_SECONDS", seconds)
-    decoder = StreamDecoder(lapped, encoder.header)
+    monkeypatch.setattr("codec.session.decoder.TOGETHER_SECONDS", seconds)
+    decoder = StreamDecoder(encoder.header, lapped)
     engine, steps = decoder._engine, []
     step = engine.decode_step
 

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from codec.stream import StreamDecoder, StreamEncoder
 
 from codec.engines.torch import TorchEngine
 from codec.entropy.payload import MAX_CODES, MAX_FRAMES, PayloadDecoder, earlier_counts, layout
-from codec.rate.redundancy import Redundancy, best_layout
 from codec.errors import ConfigError, FormatError
 from codec.format.container import Coding, Packet, PacketReader
 from codec.network.model import Codec
+from codec.rate.redundancy import Redundancy, best_layout
 from codec.registry import Model
-from codec.stream import StreamDecoder, StreamEncoder
 from tests.codec.entropy.oracle import matching_context
 from tests.conftest import sound
 

@@ -7,18 +7,18 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from codec.stream import StreamEncoder
 
 from codec.engines.torch import TorchEngine
-from codec.rate.allocation import ConstantQuality, audibility
 from codec.entropy.coding import encode_packets
 from codec.entropy.context import NO_CODE, ContextModel, ContextShape
 from codec.entropy.payload import PayloadDecoder
-from codec.rate.search import CANDIDATES, CodeSearch, CodeTables, least_cost
 from codec.errors import ConfigError
 from codec.highpass import high_pass
 from codec.network.model import Codec
+from codec.rate.allocation import ConstantQuality, audibility
+from codec.rate.search import CANDIDATES, CodeSearch, CodeTables, least_cost
 from codec.registry import Model
-from codec.stream import StreamEncoder
 from tests.codec.entropy.oracle import matching_context, random_context
 from tests.conftest import sound
 from tests.engines import onnx_engine

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from codec.stream import FADE_SECONDS, HOLD_SECONDS, StreamDecoder, StreamEncoder
 
 from codec import Constant, FileSize, Quality, decode_file, encode_file
 from codec.bitrate import format_bitrate, parse_bitrate
@@ -17,7 +18,6 @@ from codec.corpus.tokens import read_tokens
 from codec.engines.torch import TorchEngine
 from codec.entropy.context_file import CONTEXT_FILE
 from codec.entropy.payload import PayloadDecoder, PayloadEncoder
-from codec.rate.redundancy import Redundancy
 from codec.errors import CodecError, ConfigError, FormatError, ModelError
 from codec.files.listing import list_packets
 from codec.format.container import Coding, Header, Packet
@@ -25,8 +25,8 @@ from codec.format.reading import summarize_file
 from codec.highpass import high_pass
 from codec.network.model import Codec
 from codec.network.weights import save_codec
-from codec.registry import load_engine
-from codec.stream import FADE_SECONDS, HOLD_SECONDS, StreamDecoder, StreamEncoder
+from codec.rate.redundancy import Redundancy
+from codec.registry import Model, load_engine
 from tests.codec.entropy.oracle import matching_context
 from tests.conftest import encode_in_packets, sound
 from tests.engines import onnx_engine

@@ -10,23 +10,23 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from codec.edit import cut_file, peel_file
+from codec.packets import list_packets
+from codec.stream import StreamDecoder, StreamEncoder
 
+from codec.activity.silence import ComfortNoise, SilenceDetector
 from codec.calls.jitter import JitterBuffer
 from codec.calls.rtp import RtpDepacketizer, RtpPacketizer
-from codec.edit import cut_file, peel_file
 from codec.engines.base import Engine
 from codec.engines.torch import TorchEngine
-from codec.rate.redundancy import Redundancy
-from codec.activity.silence import ComfortNoise, SilenceDetector
 from codec.errors import CodecError, ConfigError, FormatError
 from codec.files import decode_file
 from codec.format.container import Coding, Gap, Header, Packet, PacketReader, PacketWriter
 from codec.format.reading import read_packets
 from codec.format.summary import StreamSummary
 from codec.network.model import Codec
-from codec.packets import list_packets
+from codec.rate.redundancy import Redundancy
 from codec.registry import Model, load_model
-from codec.stream import StreamDecoder, StreamEncoder
 from tests.conftest import REPOSITORY, sound
 
 HOP, RATE = 480, 24_000

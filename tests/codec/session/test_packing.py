@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from codec.rate.redundancy import Redundancy
 from codec.errors import ConfigError
+from codec.rate.redundancy import Redundancy
 from codec.session.packing import Packing
 
 

@@ -8,12 +8,12 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from codec.stream import StreamDecoder, StreamEncoder
 
 from codec.errors import AudioError, ConfigError, FormatError, ModelError
 from codec.format.container import Coding, Packet
 from codec.network.model import Codec
 from codec.registry import load_model
-from codec.stream import StreamDecoder, StreamEncoder
 from tests.conftest import sound
 
 

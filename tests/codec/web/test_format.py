@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from codec.stream import StreamEncoder
 
 from codec import cut_file, encode_file
+from codec.activity.pauses import fill_pauses
 from codec.engines.torch import TorchEngine
 from codec.entropy.coding import decode_packets
 from codec.entropy.context import NO_CODE, ContextModel, ContextShape
 from codec.entropy.context_file import CONTEXT_FILE, load_context, save_context
-from codec.activity.pauses import fill_pauses
 from codec.entropy.payload import PayloadDecoder, PayloadEncoder
 from codec.errors import FormatError
 from codec.format.container import (
@@ -37,7 +38,6 @@ from codec.format.reading import read_streams
 from codec.highpass import high_pass
 from codec.model_folder import DEFAULT_MODEL, find_model, read_description
 from codec.network.model import Codec
-from codec.stream import StreamEncoder
 from tests.codec.entropy.oracle import random_context
 from tests.codec.web.node import in_node
 from tests.conftest import GOLDEN, RECORDING, sound

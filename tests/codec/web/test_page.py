@@ -30,7 +30,7 @@ from codec.format.reading import read_streams, summarize_file
 from codec.model_folder import DEFAULT_MODEL, read_description
 from codec.network.model import Codec
 from codec.rate.modes import RateLike
-from codec.registry import Model, context_for, load_engine
+from codec.registry import ModelLike, context_for, load_model
 from tests.browser import Browser, find_browser
 from tests.codec.entropy.oracle import random_context
 from tests.conftest import RECORDING, REPOSITORY, encode_in_packets, sound
