@@ -30,13 +30,13 @@ import soundfile
 # As a script, it must import from the repository, which is not on the path.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from codec.stream import StreamDecoder, StreamEncoder
-
 from benchmarks.shared.resampling import resample
 from codec import decode_file, encode_file
 from codec.bitrate import Bitrate
 from codec.model_folder import DEFAULT_MODEL
 from codec.registry import Model, load_model
+from codec.session.decoder import StreamDecoder
+from codec.session.encoder import StreamEncoder
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -101,7 +101,7 @@ def measure_live(model: Model, audio: np.ndarray, bitrate: Bitrate) -> dict[str,
             StreamEncoder(model, bitrate=bitrate, **options)  # type: ignore[arg-type]
             for options in LIVE_WAYS.values()
         ]
-        decoders = [StreamDecoder(model, encoder.header) for encoder in encoders]
+        decoders = [StreamDecoder(encoder.header, model) for encoder in encoders]
         taken = np.zeros((len(LIVE_WAYS), 2, len(frames)))
         for number, frame in enumerate(frames):
             for way, (encoder, decoder) in enumerate(zip(encoders, decoders, strict=True)):

@@ -50,8 +50,6 @@ from tqdm import tqdm
 # As a script, it must import from the repository, which is not on the path.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from codec.stream import StreamDecoder
-
 from benchmarks.contenders.aecodec import Aecodec
 from benchmarks.contenders.base import Contender, Encoded, align
 from benchmarks.contenders.ffmpeg import Opus
@@ -80,6 +78,7 @@ from codec.quality.metrics import SILENCE, mel_distance, rms, short_time_intelli
 from codec.quality.naturalness import can_rate_naturalness, plcmos
 from codec.rate.redundancy import Redundancy
 from codec.registry import load_model
+from codec.session.decoder import StreamDecoder
 
 SHOWN = ("pesq_wb", "stoi", "si_sdr", "mel")
 SHOWN_OF_LOSS = ("pesq_wb", "plcmos", "visqol_speech", "stoi")
@@ -391,7 +390,7 @@ def decode_damaged(ours: Aecodec, header: Header, data: bytes) -> tuple[np.ndarr
     Returns:
         ``[N]`` float32, or None if nothing can be decoded; and the share of lost packets.
     """
-    decoder, summary, pieces = StreamDecoder(ours.loaded, header), StreamSummary(header), []
+    decoder, summary, pieces = StreamDecoder(header, ours.loaded), StreamSummary(header), []
     try:
         for item in read_packets(io.BytesIO(data), summary):
             if isinstance(item, Gap):

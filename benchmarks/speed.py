@@ -37,8 +37,6 @@ import torch
 # As a script, it must import from the repository, which is not on the path.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from codec.stream import StreamDecoder, StreamEncoder
-
 from benchmarks.contenders.aecodec import Aecodec
 from benchmarks.contenders.base import Contender
 from benchmarks.contenders.registry import find_contender, peers
@@ -54,6 +52,9 @@ from codec.files import PACKET_SECONDS
 from codec.model_folder import DEFAULT_MODEL, find_model, has_graphs
 from codec.quality.macs import macs_per_frame
 from codec.registry import load_model
+from codec.session.decoder import StreamDecoder
+from codec.session.encoder import StreamEncoder
+from codec.session.packing import Packing
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PUSHES_MS = (20, 40, 100, 1000)
@@ -194,8 +195,8 @@ def streaming(model: str, seconds: float) -> list[dict[str, Any]]:
     for push_ms in PUSHES_MS:
         frames = max(1, push_ms * spec.sample_rate // (1000 * spec.hop_length))
         push = frames * spec.hop_length
-        encoder = StreamEncoder(engine, frames_per_packet=frames)
-        decoder = StreamDecoder(engine, encoder.header)
+        encoder = StreamEncoder(engine, packing=Packing.live(frames))
+        decoder = StreamDecoder(encoder.header, engine)
         packets = []
         taken: dict[str, list[float]] = {"encode": [], "decode": []}
         for start in range(0, audio.shape[1] - push + 1, push):
@@ -365,7 +366,7 @@ def first_packet(model: str) -> dict[str, float]:
         encoder = StreamEncoder(engine)
         (packet,) = encoder.push(audio)
         encoded = time.perf_counter()
-        StreamDecoder(engine, encoder.header).push(packet)
+        StreamDecoder(encoder.header, engine).push(packet)
         return encoded - began, time.perf_counter() - encoded
 
     cold, *warm = (session() for _ in range(21))

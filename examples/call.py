@@ -47,6 +47,7 @@ from codec import (
     FormatError,
     Header,
     JitterBuffer,
+    Packing,
     Redundancy,
     StreamEncoder,
     load_model,
@@ -225,7 +226,9 @@ class Call:
         bitrate = None if options.bitrate is None else parse_bitrate(options.bitrate)
         # A redundancy, be it none, may become another one later, also without entropy coding.
         self._encoder = StreamEncoder(
-            engine, bitrate=bitrate, redundancy=Redundancy(0, 0), dtx=options.dtx
+            engine,
+            rate=bitrate,
+            packing=Packing.live(dtx=options.dtx, redundancy=Redundancy(0, 0)),
         )
         self._packetizer = RtpPacketizer(self._encoder.header, timestamp=0)
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -347,7 +350,7 @@ class Call:
         if any(getattr(own, name) != getattr(header, name) for name in same):
             raise FormatError("the peer's model, number of channels or packets are others")
         if self._peer is None or self._peer.header != header:
-            self._buffer = JitterBuffer(self._engine, header, late=self._options.late)
+            self._buffer = JitterBuffer(header, self._engine, late=self._options.late)
             self._depacketizer = RtpDepacketizer(header)
         self._peer = report
         wanted = self._options.redundancy

@@ -15,10 +15,7 @@ import soundfile
 import torch
 
 from codec.config import CodecConfig
-from codec.entropy.context import ContextModel
-from codec.entropy.payload import PayloadDecoder, PayloadEncoder
 from codec.files.encode import write_stream
-from codec.format.container import Header, Packet
 from codec.format.summary import StreamSummary
 from codec.io.audio import open_audio
 from codec.io.outputs import atomic_output
@@ -189,21 +186,6 @@ def encode_in_packets(
     with open_audio(source) as reader, atomic_output(target, force=True) as out:
         packing = Packing.file(seconds, num_samples=reader.num_samples or None)
         return write_stream(reader, out, model, rate, packing=packing)
-
-
-def chained(
-    header: Header, packets: list[Packet], context: ContextModel
-) -> tuple[Header, list[Packet]]:
-    """A stream of the same codes with inter-packet prediction, which encoders do not write."""
-    decoder = PayloadDecoder(header, context)
-    header = dataclasses.replace(header, chained=True)
-    encoder = PayloadEncoder(header, context)
-    found = []
-    for packet, codes in zip(packets, decoder.decode(packets), strict=True):
-        assert codes is not None
-        payload, coding = encoder.encode(codes)
-        found.append(dataclasses.replace(packet, payload=payload, coding=coding))
-    return header, found
 
 
 def sound(num_samples: int, channels: int = 1, seed: int = 0) -> np.ndarray:

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from codec import CodecError, Header, Redundancy, StreamEncoder, load_model
+from codec import CodecError, Header, Packing, Redundancy, StreamEncoder, load_model
 from codec.calls.rtp import RtpPacketizer
 from tests.conftest import REPOSITORY
 
@@ -145,7 +145,7 @@ def test_times_are_finite_and_not_negative(value: str) -> None:
 @cache
 def silence() -> tuple[Header, bytes]:
     """The header of a peer's stream, and its first datagram with sound."""
-    encoder = StreamEncoder(load_model(), redundancy=Redundancy(0, 0))
+    encoder = StreamEncoder(load_model(), packing=Packing.live(redundancy=Redundancy(0, 0)))
     packets = encoder.push(np.zeros((1, 480), np.float32))
     return encoder.header, RtpPacketizer(encoder.header).packetize(packets)
 

@@ -91,8 +91,8 @@ class JitterBuffer:
     back.
 
     Args:
-        model: as for `StreamDecoder`; None finds the model that the header names.
         header: header of the stream.
+        model: as for `StreamDecoder`; None finds the model that the header names.
         late: share of frames that may come too late, of those that come at all. A frame that comes
             with a later packet counts, so streams with redundancy wait for it.
         first_depth: seconds that the first packet waits.
@@ -106,7 +106,7 @@ class JitterBuffer:
         >>> import numpy as np
         >>> from codec import StreamEncoder
         >>> encoder = StreamEncoder(rate=3_000)
-        >>> buffer = JitterBuffer(None, encoder.header)
+        >>> buffer = JitterBuffer(encoder.header)
         >>> packets = encoder.push(np.zeros((1, 24_000), np.float32))
         >>> for packet in packets[0], packets[3], packets[2]:
         ...     buffer.push(packet, now=0.02 * packet.sequence)
@@ -118,8 +118,8 @@ class JitterBuffer:
 
     def __init__(
         self,
-        model: ModelLike | None,
         header: Header,
+        model: ModelLike | None = None,
         *,
         late: float = 0.01,
         first_depth: float = 0.04,
@@ -154,7 +154,7 @@ class JitterBuffer:
         if self._ended:
             for name in ("recovered", "concealed", "silent"):
                 self._counts[name] += getattr(self._decoder, f"num_{name}")
-        self._decoder, self._ended = StreamDecoder(self._header, self._model), False
+        self._decoder, self._ended = StreamDecoder(self._model, self._header), False
         # What the decoder lags behind is filled with silence, so that every packet adds exactly its
         # own length.
         delay = np.zeros((self._header.channels, self._model.spec.delay), np.float32)

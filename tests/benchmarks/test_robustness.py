@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from codec.stream import StreamEncoder
 
 from benchmarks import robustness
 from benchmarks.contenders import libopus
@@ -23,6 +22,8 @@ from codec.errors import CodecError
 from codec.format.container import Packet
 from codec.quality.metrics import rms
 from codec.rate.redundancy import Redundancy
+from codec.session.encoder import StreamEncoder
+from codec.session.packing import Packing
 from tests.conftest import RECORDING, sound
 
 
@@ -197,7 +198,7 @@ def test_bits_are_flipped_at_the_rate_and_stay_flipped_at_higher_rates() -> None
 
 
 def test_only_the_damaged_packet_is_lost(ours: Aecodec) -> None:
-    encoder = StreamEncoder(ours.loaded, frames_per_packet=10)
+    encoder = StreamEncoder(ours.loaded, packing=Packing.live(10))
     packets = encoder.push(sound(8_000)) + encoder.finish()
     data = bytearray(b"".join(packet.to_bytes() for packet in packets))
     whole, lost = robustness.decode_damaged(ours, encoder.header, bytes(data))
@@ -212,7 +213,7 @@ def test_only_the_damaged_packet_is_lost(ours: Aecodec) -> None:
 
 
 def test_a_stream_without_intact_packets_is_unreadable(ours: Aecodec) -> None:
-    encoder = StreamEncoder(ours.loaded, frames_per_packet=4)
+    encoder = StreamEncoder(ours.loaded, packing=Packing.live(4))
     packets = encoder.push(sound(12 * 8_000)) + encoder.finish()
     data = bytearray(b"".join(packet.to_bytes() for packet in packets))
     data[Packet.HEAD_SIZE - 1 :: len(packets[0].to_bytes())] = bytes(len(packets))

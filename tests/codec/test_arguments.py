@@ -23,6 +23,7 @@ from codec import (
     Packet,
     PacketReader,
     PacketWriter,
+    Packing,
     Quality,
     Redundancy,
     StreamDecoder,
@@ -67,7 +68,6 @@ NO_BYTES: tuple[Any, ...] = (None, 5, "a", [], 0.5)
 NO_PACKETS: tuple[Any, ...] = (None, 5, "a", b"", [], {}, float("nan"))
 NO_ENGINES: tuple[Any, ...] = ("tflite", 5, [], object(), np.array(["onnx", "torch"]))
 
-FLAGS = ("entropy_coding", "chained", "variable", "pauses", "dtx")
 HEADER = Header(
     channels=1,
     num_codebooks=20,
@@ -119,7 +119,7 @@ def file_uses(folder: Path) -> Iterator[Use]:
         rate=(*NOT_POSITIVE, 10, True, [3_000], "constant"),
         mono=(None, *NO_FLAGS),
         effort=NOT_WHOLE,
-        model=NO_MODELS,
+        model=NO_MODELS[1:],
     )
     yield from options(
         lambda *paths, **each: decode_file(*paths, force=True, **each),
@@ -154,35 +154,29 @@ def file_uses(folder: Path) -> Iterator[Use]:
 def session_uses() -> Iterator[Use]:
     yield from options(
         StreamEncoder,
-        bitrate=NOT_POSITIVE,
+        rate=(*NOT_POSITIVE, True, Constant, Packing.live()),
         channels=(None, 0, *NOT_WHOLE),
-        frames_per_packet=(None, 0, *NOT_WHOLE),
+        packing=(*NOT_WHOLE, "live", Constant()),
         original_sample_rate=(0, *NOT_WHOLE),
-        wait=(None, *NOT_WHOLE),
         effort=(None, *NOT_WHOLE),
-        segments=(None, 0, *NOT_WHOLE),
-        model=NO_MODELS,
-        overhead=(None, *NOT_WHOLE),
-        redundancy=(*NOT_WHOLE, "high"),
-        allocator=(*NOT_WHOLE, 1000),
-        **{name: (None, *NO_FLAGS) for name in FLAGS},
+        model=NO_MODELS[1:],
     )
     encoder = StreamEncoder()
-    decoder = StreamDecoder(None, encoder.header)
+    decoder = StreamDecoder(encoder.header)
     yield "StreamDecoder.push", NO_PACKETS, decoder.push
     yield "StreamDecoder.push_all", (*NO_PACKETS[:4], [5]), decoder.push_all
     yield "StreamDecoder.lost", NO_PACKETS[1:], lambda value: decoder.lost(1, later=value)
     arrays = (None, 5, "a", [[1, 2]], [[0.5], [0.5, 1.0]], [0.5], np.zeros((2, 5), np.float32))
     yield "StreamEncoder.push", arrays, encoder.push
     yield "StreamEncoder.finish", NOT_WHOLE, encoder.finish
-    yield "StreamDecoder header", (None, 5, b""), lambda value: StreamDecoder(None, value)
+    yield "StreamDecoder header", (None, 5, b""), lambda value: StreamDecoder(value)
     yield from options(
-        lambda **each: StreamDecoder(None, encoder.header, **each), bitrate=NOT_POSITIVE
+        lambda **each: StreamDecoder(encoder.header, **each), codebooks=(0, *NOT_WHOLE)
     )
     yield (
         "StreamDecoder.lost",
         (None, *NOT_WHOLE),
-        StreamDecoder(None, encoder.header).lost,
+        StreamDecoder(encoder.header).lost,
     )
     yield from options(
         load_model, model=NO_MODELS, backend=NO_ENGINES, threads=(None, 0, *NOT_WHOLE)
@@ -223,15 +217,15 @@ def transport_uses(header: Header) -> Iterator[Use]:
     yield "PacketWriter", NO_PACKETS, lambda value: PacketWriter(io.BytesIO(), value)
     writer = PacketWriter(io.BytesIO(), header)
     yield "PacketWriter.write", NO_PACKETS, writer.write
-    yield "JitterBuffer header", NO_PACKETS, lambda value: JitterBuffer(None, value)
+    yield "JitterBuffer header", NO_PACKETS, lambda value: JitterBuffer(value)
     shares = (None, *NO_TIMES)
     yield from options(
-        lambda **each: JitterBuffer(None, header, **each),
+        lambda **each: JitterBuffer(header, **each),
         late=(0, 1, *shares),
         first_depth=shares,
         max_depth=shares,
     )
-    buffer = JitterBuffer(None, header)
+    buffer = JitterBuffer(header)
     times = (None, *NO_NUMBERS, float("inf"), 10**5000)
     yield "JitterBuffer.push", NO_PACKETS, lambda value: buffer.push(value, 0.0)
     yield "JitterBuffer.push now", times, lambda value: buffer.push(packet, value)
@@ -307,7 +301,7 @@ def test_samples_that_float32_cannot_hold_are_refused_without_a_warning() -> Non
             StreamEncoder().push(np.full((1, 5), value))
 
 
-@pytest.mark.parametrize("options", [{}, {"variable": True}, {"dtx": True}])
+@pytest.mark.parametrize("options", [{}, {"rate": 3_000}, {"packing": Packing.live(dtx=True)}])
 def test_samples_of_any_size_are_coded_or_refused_without_a_warning(
     options: dict[str, Any],
 ) -> None:
@@ -316,7 +310,7 @@ def test_samples_of_any_size_are_coded_or_refused_without_a_warning(
         StreamEncoder(**options).push(loud * 1e20)
     for size in (1e15, 1e-45):
         encoder = StreamEncoder(**options)
-        decoder = StreamDecoder(None, encoder.header)
+        decoder = StreamDecoder(encoder.header)
         for packet in encoder.push(loud * np.float32(size)):
             assert np.isfinite(decoder.push(packet)).all()
 
@@ -354,13 +348,13 @@ def test_numbers_of_numpy_count(coded: Path) -> None:
         encode_file(wav, codes, rate=Quality(number(5)), force=True)
         decode_file(codes, out, span=(number(0.0625), number(0.09375)), force=True)
         assert soundfile.info(out).frames == 750
-        StreamEncoder(bitrate=number(3000), variable=True)
+        StreamEncoder(rate=number(3000))
     header = StreamEncoder(channels=wholes[2](2), original_sample_rate=wholes[0](16_000)).header
     assert Header.from_bytes(header.to_bytes()) == header
 
 
 def test_sessions_of_a_packaged_model_share_its_engine() -> None:
     first, second = StreamEncoder(), StreamEncoder("speech24k")
-    decoder = StreamDecoder(None, first.header)
-    assert first._engine is second._engine is decoder._engine
-    assert load_model().engine is not first._engine
+    decoder = StreamDecoder(first.header)
+    assert first._analyzer._engine is second._analyzer._engine is decoder._engine
+    assert load_model().engine is not decoder._engine

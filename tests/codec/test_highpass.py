@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from codec.stream import StreamEncoder
 from pesq import pesq
 from scipy.signal import butter, sosfilt
 
@@ -22,6 +21,7 @@ from codec.highpass import HighPass, high_pass
 from codec.io.audio import open_audio
 from codec.network.model import Codec
 from codec.registry import load_model
+from codec.session.encoder import StreamEncoder
 from tests.conftest import RECORDING, sound
 
 RATE = 24_000

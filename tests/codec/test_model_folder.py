@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from codec.stream import StreamDecoder, StreamEncoder
 from safetensors.numpy import load, save
 
 from codec.cli.web import page_files
@@ -29,6 +28,8 @@ from codec.model_folder import find_model, read_description, stored_tensors
 from codec.network.model import Codec
 from codec.network.weights import load_codec
 from codec.registry import load_model
+from codec.session.decoder import StreamDecoder
+from codec.session.encoder import StreamEncoder
 from tests.codec.entropy.oracle import random_context
 from tests.conftest import sound
 from tests.engines import folder_with_graphs
@@ -63,8 +64,9 @@ def use_onnx(folder: Path) -> None:
     """All that a stream needs of a model, search and entropy coding included."""
     engine = load_model(folder, backend="onnx")
     engine.spec.codebooks_for(None)
-    encoder = StreamEncoder(engine, effort=1, variable=engine.context is not None)
-    decoder = StreamDecoder(engine, encoder.header)
+    rate = None if engine.context is None else engine.spec.bitrates[-1]
+    encoder = StreamEncoder(engine, rate=rate, effort=1)
+    decoder = StreamDecoder(encoder.header, engine)
     for packet in encoder.push(sound(engine.spec.hop_length)) + encoder.finish():
         decoder.push(packet)
 

@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from codec.stream import StreamDecoder, StreamEncoder
 
 from codec.engines.torch import TorchEngine
 from codec.entropy.context_file import load_context
 from codec.errors import FormatError, ModelError
 from codec.network.model import Codec
+from codec.rate.modes import Constant
 from codec.registry import as_model, check_model, load_model, model_for
+from codec.session.decoder import StreamDecoder
+from codec.session.encoder import StreamEncoder
 from tests.conftest import sound
 
 
@@ -44,15 +46,15 @@ def test_what_an_engine_says_of_a_model_is_what_the_model_is(codec: Codec) -> No
 
 
 def test_a_stream_finds_its_packaged_model_by_itself(lapped: Codec) -> None:
-    encoder = StreamEncoder(bitrate=3_000)
+    encoder = StreamEncoder(rate=Constant(6))
     packets = encoder.push(sound(2_000)) + encoder.finish()
-    found = StreamDecoder(None, encoder.header)
-    given = StreamDecoder("speech24k", encoder.header)
+    found = StreamDecoder(encoder.header)
+    given = StreamDecoder(encoder.header, "speech24k")
     for packet in packets:
         assert np.array_equal(found.push(packet), given.push(packet))
     assert model_for(encoder.header) is model_for(encoder.header)
     with pytest.raises(ModelError, match="--model"):
-        StreamDecoder(None, StreamEncoder(lapped).header)
+        StreamDecoder(StreamEncoder(lapped).header)
 
 
 def test_a_header_that_contradicts_its_model_is_refused() -> None:

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from codec.stream import StreamDecoder, StreamEncoder
 
 from codec.engines import base
 from codec.engines.base import Engine
@@ -24,8 +23,12 @@ from codec.format.container import Header, Packet, PacketReader
 from codec.format.payload import unpack_codes
 from codec.highpass import high_pass
 from codec.network.model import Codec
+from codec.rate.modes import Constant, RateLike
 from codec.rate.redundancy import Redundancy
 from codec.registry import load_model
+from codec.session.decoder import StreamDecoder
+from codec.session.encoder import StreamEncoder
+from codec.session.packing import Packing
 from tests.conftest import GOLDEN, RECORDING, sound
 from tests.engines import ENGINES, make_engine
 
@@ -43,12 +46,12 @@ def encode(
     samples: np.ndarray,
     steps: Iterable[int],
     frames_per_packet: int = 3,
-    **options: Any,
+    rate: RateLike = None,
+    redundancy: Redundancy | None = None,
 ) -> tuple[Header, list[Packet]]:
     """Push ``samples`` in pieces of the lengths ``steps``, then the rest at once."""
-    encoder = StreamEncoder(
-        engine, channels=len(samples), frames_per_packet=frames_per_packet, **options
-    )
+    packing = Packing.live(frames_per_packet, redundancy=redundancy)
+    encoder = StreamEncoder(engine, rate=rate, channels=len(samples), packing=packing)
     packets, start = [], 0
     for step in steps:
         packets += encoder.push(samples[:, start : start + step])
@@ -58,7 +61,7 @@ def encode(
 
 
 def decode(engine: Engine, header: Header, packets: list[Packet], **options: Any) -> np.ndarray:
-    decoder = StreamDecoder(engine, header, **options)
+    decoder = StreamDecoder(header, engine, **options)
     return np.concatenate([decoder.push(packet) for packet in packets], axis=1)
 
 
@@ -86,7 +89,7 @@ def test_bytes_do_not_depend_on_how_the_audio_was_pushed(
 def test_decoded_samples_do_not_depend_on_how_bytes_arrived(engine: Engine, step: int) -> None:
     header, packets = encode(engine, sound(997, 2), [])
     data = b"".join(packet.to_bytes() for packet in packets)
-    reader, decoder, pieces = PacketReader(header), StreamDecoder(engine, header), []
+    reader, decoder, pieces = PacketReader(header), StreamDecoder(header, engine), []
     for start in range(0, len(data), step):
         for packet in reader.push(data[start : start + step]):
             assert isinstance(packet, Packet)
@@ -163,8 +166,8 @@ def test_two_sessions_on_one_model_do_not_meet(engine: Engine) -> None:
     a, b = sound(500, seed=1), sound(500, seed=2)
     expected = [encode(engine, samples, [])[1] for samples in (a, b)]
     first, second = (
-        StreamEncoder(engine, frames_per_packet=3),
-        StreamEncoder(engine, frames_per_packet=3),
+        StreamEncoder(engine, packing=Packing.live(3)),
+        StreamEncoder(engine, packing=Packing.live(3)),
     )
     packets: tuple[list[Packet], list[Packet]] = ([], [])
     for start in range(0, 500, 50):
@@ -224,11 +227,10 @@ def test_the_first_codebooks_are_the_stream_of_a_lower_bitrate(engine: Engine) -
     header, packets = encode(engine, samples, [])
     full = base.encode(engine, samples)
     for count in range(1, spec.num_codebooks + 1):
-        bitrate = spec.plain_bitrate(count)
-        low_header, low_packets = encode(engine, samples, [], bitrate=bitrate)
+        low_header, low_packets = encode(engine, samples, [], rate=Constant(count))
         assert low_header.num_codebooks == count
         from_low = decode(engine, low_header, low_packets)
-        from_full = decode(engine, header, packets, bitrate=bitrate)
+        from_full = decode(engine, header, packets, codebooks=count)
         assert np.array_equal(from_low, from_full)
         assert np.array_equal(base.encode(engine, samples, count), full[:, :count])
 
@@ -287,7 +289,7 @@ def test_whole_audio_of_any_length_comes_back_as_long(engine: Engine) -> None:
 def test_a_finished_session_takes_nothing_more(engine: Engine) -> None:
     encoder = StreamEncoder(engine)
     packets = encoder.push(sound(99)) + encoder.finish()
-    decoder = StreamDecoder(engine, encoder.header)
+    decoder = StreamDecoder(encoder.header, engine)
     for packet in packets:
         decoder.push(packet)
     for use in (
@@ -331,7 +333,7 @@ def test_a_lost_packet_costs_its_time_and_a_warm_up(engine: Engine) -> None:
     hop, lost = engine.spec.hop_length, 10
     header, packets = encode(engine, sound(120 * hop), [], frames_per_packet=2)
     expected = decode(engine, header, packets)
-    decoder, pieces = StreamDecoder(engine, header), []
+    decoder, pieces = StreamDecoder(header, engine), []
     for number, packet in enumerate(packets):
         pieces.append(decoder.lost() if number == lost else decoder.push(packet))
     concealed = np.concatenate(pieces, axis=1)
@@ -353,7 +355,7 @@ def test_concealment_does_not_click(engine: Engine) -> None:
     header, packets = encode(engine, sound(60 * hop), [], frames_per_packet=1)
     largest = np.abs(np.diff(decode(engine, header, packets))).max()
     for lost in (10, 11, 17):
-        decoder, pieces = StreamDecoder(engine, header), []
+        decoder, pieces = StreamDecoder(header, engine), []
         for number, packet in enumerate(packets):
             gone = lost <= number < lost + 4
             pieces.append(decoder.lost() if gone else decoder.push(packet))
@@ -367,7 +369,7 @@ def test_a_stream_that_ends_in_a_loss_does_not_click(engine: Engine) -> None:
     header, packets = encode(engine, sine, [], frames_per_packet=1)
     largest = np.abs(np.diff(decode(engine, header, packets))).max()
     for num_lost in (1, 3, 30):
-        decoder = StreamDecoder(engine, header)
+        decoder = StreamDecoder(header, engine)
         pieces = [decoder.push(packet) for packet in packets[: 40 - num_lost]]
         pieces += [decoder.lost(num_lost), decoder.push(packets[-1])]
         heard = np.concatenate(pieces, axis=1)
@@ -377,7 +379,7 @@ def test_a_stream_that_ends_in_a_loss_does_not_click(engine: Engine) -> None:
 
 def test_a_long_loss_fades_to_silence(engine: Engine) -> None:
     header, packets = encode(engine, sound(400), [], frames_per_packet=1)
-    decoder = StreamDecoder(engine, header)
+    decoder = StreamDecoder(header, engine)
     for packet in packets[:5]:
         decoder.push(packet)
     assert np.abs(decoder.lost(500)[:, -engine.spec.hop_length :]).max() == 0
@@ -413,7 +415,7 @@ def test_engines_conceal_and_finish_alike(codec: Codec) -> None:
     for lost in (0, 5):
         heard = []
         for engine in engines:
-            decoder = StreamDecoder(engine, header, bitrate=engine.spec.plain_bitrate(2))
+            decoder = StreamDecoder(header, engine, codebooks=2)
             pieces = [
                 decoder.lost() if number == lost else decoder.push(packet)
                 for number, packet in enumerate(packets[:9])
@@ -428,7 +430,7 @@ def test_engines_agree_on_real_speech() -> None:
     torch_engine, onnx_engine = (load_model(backend=name).engine for name in ("torch", "onnx"))
     for frames_per_packet in (1, 100):
         streams = [
-            encode(engine, samples[None], [], frames_per_packet, entropy_coding=False)
+            encode(engine, samples[None], [], frames_per_packet, Constant(plain=True))
             for engine in (torch_engine, onnx_engine)
         ]
         first, second = (

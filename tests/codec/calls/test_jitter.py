@@ -7,7 +7,6 @@ from collections.abc import Iterable
 
 import numpy as np
 import pytest
-from codec.stream import StreamDecoder, StreamEncoder
 
 from codec.activity.silence import ComfortNoise
 from codec.calls.jitter import JitterBuffer
@@ -18,8 +17,12 @@ from codec.entropy.payload import PayloadDecoder
 from codec.errors import ConfigError
 from codec.format.container import Coding, Header, Packet
 from codec.network.model import Codec
+from codec.rate.modes import Constant
 from codec.rate.redundancy import Redundancy
 from codec.registry import Model, load_model
+from codec.session.decoder import StreamDecoder
+from codec.session.encoder import StreamEncoder
+from codec.session.packing import Packing
 from tests.conftest import sound
 from tests.engines import ENGINES, make_engine
 
@@ -93,7 +96,7 @@ def stream(
     dtx: bool = False,
 ) -> tuple[Header, list[Packet]]:
     """Packets of a call whose first sequence number is ``first``; with ``dtx`` half is silence."""
-    encoder = StreamEncoder(engine, redundancy=redundancy, dtx=dtx)
+    encoder = StreamEncoder(engine, packing=Packing.live(dtx=dtx, redundancy=redundancy))
     audio = sound(num_frames * engine.spec.hop_length - 7)
     if dtx:
         audio[:, audio.shape[1] // 8 : audio.shape[1] * 7 // 8] = 0
@@ -131,11 +134,11 @@ def test_an_undisturbed_call_is_the_stream_a_depth_later(
     name: str, frames_per_packet: int, lapped: Codec
 ) -> None:
     engine = make_engine(name, lapped)
-    encoder = StreamEncoder(engine, frames_per_packet=frames_per_packet)
+    encoder = StreamEncoder(engine, packing=Packing.live(frames_per_packet))
     packets = encoder.push(sound(1_999)) + encoder.finish()
-    decoder = StreamDecoder(engine, encoder.header)
+    decoder = StreamDecoder(encoder.header, engine)
     expected = np.concatenate([decoder.push(packet) for packet in packets], axis=1)
-    buffer = JitterBuffer(engine, encoder.header, first_depth=0.02)
+    buffer = JitterBuffer(encoder.header, engine, first_depth=0.02)
     arrivals = [(n * frames_per_packet * TICK, packet) for n, packet in enumerate(packets)]
     heard = run(buffer, arrivals, 60)
     start = 4 * 40 + engine.spec.delay
@@ -172,7 +175,7 @@ def check_orders(seeds: Iterable[int]) -> int:
         num_frames = plans[seed // 2 % 4][0]
         header, packets = streams[seed % 2][seed // 2 % 4]
         count = header.sequence_count
-        buffer = JitterBuffer(engine, header, late=0.05, first_depth=float(rng.uniform(0, 0.06)))
+        buffer = JitterBuffer(header, engine, late=0.05, first_depth=float(rng.uniform(0, 0.06)))
         jitter = rng.choice([0, 0.005, 0.02, 0.1])
         arrivals = []
         for packet in packets:
@@ -266,7 +269,7 @@ def test_a_missing_frame_is_recovered_from_the_nearest_later_packet(engine: Torc
     arrivals = on_time(packets)
     for lost in (20, 10, 9):
         del arrivals[lost]
-    buffer = JitterBuffer(engine, header, first_depth=3 * TICK)
+    buffer = JitterBuffer(header, engine, first_depth=3 * TICK)
     run(buffer, arrivals, 40)
     statistics = buffer.statistics
     assert (statistics.recovered, statistics.concealed) == (3, 0)
@@ -277,7 +280,7 @@ def test_without_redundancy_missing_frames_are_concealed(engine: TorchEngine) ->
     header, packets = stream(engine, 30)
     arrivals = on_time(packets)
     del arrivals[12], arrivals[7]
-    buffer = JitterBuffer(engine, header)
+    buffer = JitterBuffer(header, engine)
     run(buffer, arrivals, 40)
     assert (buffer.statistics.recovered, buffer.statistics.concealed) == (0, 2)
 
@@ -294,12 +297,14 @@ def simulate(
     """A call with delays of each packet, and its depth at each tick."""
     hop, tick = engine.spec.hop_length, 0.02
     encoder = StreamEncoder(
-        engine, bitrate=engine.spec.plain_bitrate(2), redundancy=Redundancy(0, 0)
+        engine,
+        packing=Packing.live(redundancy=Redundancy(0, 0)),
+        rate=Constant(2),
     )
     audio = sound(len(jitter) * hop)
     audio *= np.arange(audio.shape[1]) // hop % 50 < 25
     packets = encoder.push(audio)
-    buffer = JitterBuffer(engine, encoder.header, **options)
+    buffer = JitterBuffer(encoder.header, engine, **options)
     arrivals = sorted(
         (n * tick + delay, packet.sequence, packet)
         for n, (packet, delay) in enumerate(zip(packets, jitter, strict=True))
@@ -340,7 +345,7 @@ def test_at_most_the_stated_share_comes_too_late(speech_engine: Model) -> None:
 def test_pauses_are_stretched_and_shortened_without_clicks(engine: TorchEngine) -> None:
     """A stretched or shortened tone has no jump larger than its own steps."""
     header, _ = stream(engine, 30)
-    buffer = JitterBuffer(engine, header)
+    buffer = JitterBuffer(header, engine)
     tone = np.sin(np.arange(200) / 4)[None].astype(np.float32)
     buffer._sound = tone.copy()
     heard = [buffer._give(buffer._take()), buffer._stretched(), buffer._shortened()]
@@ -357,7 +362,7 @@ def test_a_quiet_end_is_shortened_as_far_as_there_is_sound(length: int) -> None:
     encoder = StreamEncoder(engine)
     packets = encoder.push(sound(length)) + encoder.finish()
     # All come at once, and almost all may be late: the buffer is far deeper than it must be.
-    buffer = JitterBuffer(engine, encoder.header, first_depth=0.0, late=0.9)
+    buffer = JitterBuffer(encoder.header, engine, first_depth=0.0, late=0.9)
     buffer._level = 1e6  # everything is a pause
     for packet in packets:
         buffer.push(packet, 0.0)
@@ -369,7 +374,7 @@ def test_a_quiet_end_is_shortened_as_far_as_there_is_sound(length: int) -> None:
 def test_what_is_left_is_played_when_nothing_comes_after_a_gap() -> None:
     engine = NumbersEngine()
     header, packets = stream(engine, 200, Redundancy(0, 0))
-    buffer = JitterBuffer(engine, header, max_depth=0.2)
+    buffer = JitterBuffer(header, engine, max_depth=0.2)
     run(buffer, [*on_time(packets[:50]), (50 * TICK, packets[-1])], 120)
     assert buffer.finished
 
@@ -381,7 +386,7 @@ def test_a_call_goes_on_after_an_interruption(engine: TorchEngine) -> None:
         arrivals = on_time(packets[:100])
         later = packets[first_after:]
         arrivals += [((begins + n) * TICK, packet) for n, packet in enumerate(later[:80])]
-        buffer = JitterBuffer(engine, header, max_depth=0.2)
+        buffer = JitterBuffer(header, engine, max_depth=0.2)
         run(buffer, arrivals, 450)
         assert buffer.statistics.played == 180
 
@@ -394,7 +399,7 @@ def test_a_jump_of_sequence_numbers_is_believed_when_it_is_confirmed(engine: Tor
         for packet in packets[200:]
     ]
     arrivals = on_time([*packets[:50], stray, *packets[51:200], *jumped])
-    buffer = JitterBuffer(engine, header)
+    buffer = JitterBuffer(header, engine)
     run(buffer, arrivals, 400)
     statistics = buffer.statistics
     assert statistics.late == 2, "the stray one, and the first one after the jump"
@@ -405,7 +410,7 @@ def test_packets_that_do_not_fit_are_concealed(engine: TorchEngine) -> None:
     header, packets = stream(engine, 60, Redundancy(1, 2_000))
     packets[20] = dataclasses.replace(packets[20], payload=b"")
     packets[30] = dataclasses.replace(packets[30], payload=packets[30].payload[:-1])
-    buffer = JitterBuffer(engine, header)
+    buffer = JitterBuffer(header, engine)
     run(buffer, on_time(packets), 80)
     assert buffer.statistics.damaged == 2
     assert buffer.statistics.recovered + buffer.statistics.concealed == 2
@@ -416,9 +421,9 @@ def test_impossible_settings_are_refused(engine: TorchEngine) -> None:
     header, _ = stream(engine, 1)
     for late, reason in ((0.0, "less than 1"), (1.0, "less than 1"), (7.0, "from 0 to 1")):
         with pytest.raises(ConfigError, match=reason):
-            JitterBuffer(engine, header, late=late)
+            JitterBuffer(header, engine, late=late)
     with pytest.raises(ConfigError, match="the first must lie between"):
-        JitterBuffer(engine, header, first_depth=0.6)
+        JitterBuffer(header, engine, first_depth=0.6)
 
 
 @pytest.mark.parametrize("first_pull", [0, 400])
@@ -432,7 +437,7 @@ def test_sound_goes_on_after_a_stall_and_after_a_late_beginning(first_pull: int)
     ]
     levels = []
     for arrivals, begin in ((on_time(packets), 0), (stalled, first_pull)):
-        buffer = JitterBuffer(engine, header)
+        buffer = JitterBuffer(header, engine)
         late = [(max(0.0, at - begin * TICK), packet) for at, packet in arrivals]
         heard = run(buffer, late, 1_150 - begin)
         assert buffer.finished
@@ -443,7 +448,7 @@ def test_sound_goes_on_after_a_stall_and_after_a_late_beginning(first_pull: int)
 def test_another_stream_is_played_after_the_end_of_one() -> None:
     engine = NumbersEngine()
     header, packets = stream(engine, 100, Redundancy(0, 0))
-    buffer = JitterBuffer(engine, header)
+    buffer = JitterBuffer(header, engine)
     again = [(at + 1.0, packet) for at, packet in on_time(packets)]
     run(buffer, on_time(packets), 130)
     assert buffer.finished
@@ -460,11 +465,11 @@ def test_another_stream_is_played_after_the_end_of_one() -> None:
 
 def test_a_packet_of_another_length_is_damaged() -> None:
     engine = NumbersEngine()
-    encoder = StreamEncoder(engine, frames_per_packet=3)
+    encoder = StreamEncoder(engine, packing=Packing.live(3))
     packets = encoder.push(sound(40 * 90)) + encoder.finish()
     packets[5] = dataclasses.replace(packets[5], num_frames=2)
     packets[7] = dataclasses.replace(packets[7], num_frames=0, payload=b"")
-    buffer = JitterBuffer(engine, encoder.header)
+    buffer = JitterBuffer(encoder.header, engine)
     run(buffer, [(3 * n * TICK, packet) for n, packet in enumerate(packets)], 110)
     assert (buffer.statistics.damaged, buffer.statistics.concealed) == (2, 2)
     assert buffer.finished

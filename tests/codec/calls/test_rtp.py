@@ -6,7 +6,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from codec.stream import StreamDecoder, StreamEncoder
 
 from codec.calls.jitter import JitterBuffer
 from codec.calls.rtp import RtpDepacketizer, RtpPacketizer
@@ -16,6 +15,9 @@ from codec.errors import CodecError, FormatError
 from codec.format.container import Coding, Header, Packet
 from codec.network.model import Codec
 from codec.rate.redundancy import Redundancy
+from codec.session.decoder import StreamDecoder
+from codec.session.encoder import StreamEncoder
+from codec.session.packing import Packing
 from tests.conftest import sound
 
 HEADER = Header(
@@ -45,8 +47,8 @@ def test_packets_come_back_as_they_were(
     lapped: Codec, together: int, redundancy: Redundancy | None, frames_per_packet: int
 ) -> None:
     if redundancy and frames_per_packet > 1:
-        redundancy = Redundancy(0, 0)
-    encoder = StreamEncoder(lapped, redundancy=redundancy, frames_per_packet=frames_per_packet)
+        redundancy = None
+    encoder = StreamEncoder(lapped, packing=Packing.live(frames_per_packet, redundancy=redundancy))
     packets = encoder.push(sound(1_990)) + encoder.finish()
     packetizer = RtpPacketizer(encoder.header)
     depacketizer = RtpDepacketizer(encoder.header)
@@ -55,7 +57,7 @@ def test_packets_come_back_as_they_were(
         data = packetizer.packetize(packets[start : start + together])
         found += depacketizer.depacketize(data)
     assert found == packets
-    decoder = StreamDecoder(lapped, encoder.header)
+    decoder = StreamDecoder(encoder.header, lapped)
     assert sum(decoder.push(each).shape[1] for each in found) == 1_990
 
 
@@ -106,7 +108,7 @@ def test_strangers_are_refused() -> None:
 
 def test_hostile_bytes_give_packets_or_an_error(lapped: Codec) -> None:
     engine = TorchEngine(lapped)
-    encoder = StreamEncoder(engine, redundancy=Redundancy(2, 3_000))
+    encoder = StreamEncoder(engine, packing=Packing.live(redundancy=Redundancy(2, 3_000)))
     packets = encoder.push(sound(400)) + encoder.finish()
     packetizer = RtpPacketizer(encoder.header)
     data = packetizer.packetize(packets[-3:])
@@ -116,7 +118,7 @@ def test_hostile_bytes_give_packets_or_an_error(lapped: Codec) -> None:
         broken = bytearray(data[: rng.integers(len(data) + 1)])
         for position in rng.integers(len(broken), size=2) if broken else ():
             broken[position] = rng.integers(256)
-        buffer = JitterBuffer(engine, encoder.header, first_depth=0.0)
+        buffer = JitterBuffer(encoder.header, engine, first_depth=0.0)
         try:
             for each in RtpDepacketizer(encoder.header).depacketize(bytes(broken)):
                 buffer.push(each, 0.0)

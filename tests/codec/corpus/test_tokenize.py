@@ -23,7 +23,6 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import soundfile
-from codec.stream import StreamEncoder
 
 from codec import decode_file, encode_file
 from codec.corpus import coding, ray_data, tokens
@@ -36,6 +35,8 @@ from codec.engines.base import Engine, decode
 from codec.errors import AudioError, CodecError, ConfigError, FormatError
 from codec.format.container import PacketWriter
 from codec.registry import load_model
+from codec.session.encoder import StreamEncoder
+from codec.session.packing import Packing
 from tests.codec.corpus.test_index import BAD, GOOD
 from tests.conftest import REPOSITORY, make_shard, sound, wav
 
@@ -854,7 +855,7 @@ def test_streams_without_silence_are_refused_in_one_line_each(
     folder = tmp_path / "in"
     folder.mkdir()
     for name in ("a", "c"):
-        encoder = StreamEncoder(engine, dtx=True)
+        encoder = StreamEncoder(engine, packing=Packing.live(dtx=True))
         with (folder / f"{name}.codes").open("wb") as file:
             writer = PacketWriter(file, encoder.header)
             audio = np.concatenate((sound(8_000), np.zeros((1, 8_000), np.float32)), axis=1)

@@ -18,7 +18,7 @@ import numpy as np
 from codec import StreamDecoder, StreamEncoder, load_model
 engine = load_model()
 encoder = StreamEncoder(engine)
-decoder = StreamDecoder(engine, encoder.header)
+decoder = StreamDecoder(encoder.header, engine)
 for packet in encoder.push(np.zeros((1, 960), np.float32)):
     decoder.push(packet)
 """

@@ -25,8 +25,9 @@ from codec.session.decoder import StreamDecoder
 from codec.session.encoder import StreamEncoder
 from codec.session.packing import Packing
 from tests.codec.entropy.oracle import matching_context
+from tests.codec.session.streams import chained
 from tests.codec.session.test_coded_streams import tone
-from tests.conftest import chained, encode_in_packets, sound
+from tests.conftest import encode_in_packets, sound
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +53,9 @@ def encoded(folder: Path, engine: Model, sample_rate: int, rate: RateLike = None
 
 def write_chained(path: Path, model: Model, audio: np.ndarray, rate: RateLike) -> None:
     """A stream with inter-packet prediction, in packets of three frames."""
-    assert model.context is not None
     encoder = StreamEncoder(model, rate=rate, packing=Packing.live(3))
     packets = encoder.push(audio) + encoder.finish()
-    header, packets = chained(encoder.header, packets, model.context)
+    header, packets = chained(model, encoder.header, packets)
     with path.open("wb") as file:
         writer = PacketWriter(file, header)
         for packet in packets:

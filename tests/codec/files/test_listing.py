@@ -48,7 +48,7 @@ def test_packets_that_nobody_takes_are_not_lost(lapped: Codec, whole: Path) -> N
     reader.push(data[summary.header.size : 300])
     (packet,) = (each for each in reader.push(data[300:]) if each.sequence == 30)  # type: ignore[union-attr]
     assert isinstance(packet, Packet)
-    decoder = StreamDecoder(lapped, summary.header)
+    decoder = StreamDecoder(summary.header, lapped)
     items = PacketReader(summary.header).push(data[summary.header.size :])
     packets = [each for each in items if isinstance(each, Packet)]
     decoder.push_each(packets[:7])

@@ -15,7 +15,7 @@ from codec.errors import ConfigError
 from codec.network.model import Codec
 from codec.network.vae import GaussianBottleneck
 from codec.network.weights import save_codec
-from codec.stream import StreamEncoder
+from codec.session.encoder import StreamEncoder
 from tests.codec.cli.test_cli import fails, run
 from tests.conftest import sound
 
@@ -87,7 +87,7 @@ def test_what_needs_codes_is_refused_in_one_line(vae: Codec) -> None:
         lambda: vae.decode(torch.zeros(1, 1, 3, dtype=torch.int64)),
         lambda: vae.decode(torch.zeros(1, 0, 3, dtype=torch.int64)),
         lambda: StreamEncoder(vae),
-        lambda: StreamEncoder(vae, bitrate=1000),
+        lambda: StreamEncoder(vae, rate=1000),
         lambda: vae.config.codebooks_for(1000),
     ):
         with pytest.raises(ConfigError, match=r"no codes: use Codec\.embed\(\)") as caught:

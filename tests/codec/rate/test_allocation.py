@@ -9,12 +9,12 @@ import pytest
 
 from codec.rate.allocation import (
     ConstantQuality,
-    Frames,
     RateControl,
-    gains,
-    heard,
-    threshold,
+    lambda_for,
+    perceptual_weight,
+    slopes,
 )
+from codec.rate.block import UNLIMITED, Block
 
 
 def random_errors(rng: np.random.Generator, frames: int, count: int) -> np.ndarray:
@@ -23,19 +23,20 @@ def random_errors(rng: np.random.Generator, frames: int, count: int) -> np.ndarr
     return np.cumprod(factors, axis=1) * rng.uniform(0.01, 2, (frames, 1))
 
 
-def frames_of(errors: np.ndarray, paused: np.ndarray | None = None) -> Frames:
+def block_of(errors: np.ndarray, paused: np.ndarray | None = None) -> Block:
     """What an allocator is given for errors ``[C, K, T]`` and codes of 10 bits."""
-    worth = gains(errors.transpose(0, 2, 1), np.full(errors.shape[1], 10.0))
-    return Frames(worth, np.zeros(worth.shape[:2], np.bool_) if paused is None else paused)
+    found = slopes(errors.transpose(0, 2, 1), np.full(errors.shape[1], 10.0))
+    limits = None if paused is None else np.where(paused, 0, UNLIMITED)
+    return Block(np.zeros(errors.shape, np.int64), found, limits)
 
 
 def packets_of(
     errors: np.ndarray, num_frames: int, paused: np.ndarray | None = None
-) -> list[Frames]:
+) -> list[Block]:
     """The same in packets."""
     parts = [slice(start, start + num_frames) for start in range(0, errors.shape[2], num_frames)]
     return [
-        frames_of(errors[..., part], None if paused is None else paused[:, part]) for part in parts
+        block_of(errors[..., part], None if paused is None else paused[:, part]) for part in parts
     ]
 
 
@@ -43,9 +44,9 @@ def packets_of(
 def test_no_other_choice_of_equal_cost_has_less_error(seed: int) -> None:
     """Against all choices, tried one by one."""
     rng = np.random.default_rng(seed)
-    errors, prices = random_errors(rng, 4, 4), rng.uniform(3, 10, 4)
-    worth, spent = gains(errors, prices), np.cumsum(prices)
-    counts = (worth > threshold(worth, prices, rng.uniform(4, 16) * prices.mean())).sum(1)
+    errors, bits = random_errors(rng, 4, 4), rng.uniform(3, 10, 4)
+    found, spent = slopes(errors, bits), np.cumsum(bits)
+    counts = (found > lambda_for(found, bits, rng.uniform(4, 16) * bits.mean())).sum(1)
     cost = spent[counts - 1].sum()
     error = errors[np.arange(4), counts - 1].sum()
     for other in itertools.product(range(4), repeat=4):
@@ -53,16 +54,16 @@ def test_no_other_choice_of_equal_cost_has_less_error(seed: int) -> None:
             assert errors[np.arange(4), list(other)].sum() >= error - 1e-9
 
 
-def test_worth_never_rises_and_the_first_codebook_is_always_sent() -> None:
-    worth = gains(random_errors(np.random.default_rng(0), 50, 9), np.ones(9))
-    assert np.isinf(worth[:, 0]).all() and (np.diff(worth[:, 1:], axis=1) <= 0).all()
+def test_slopes_never_rise_and_the_first_codebook_is_always_sent() -> None:
+    found = slopes(random_errors(np.random.default_rng(0), 50, 9), np.ones(9))
+    assert np.isinf(found[:, 0]).all() and (np.diff(found[:, 1:], axis=1) <= 0).all()
 
 
 @pytest.mark.parametrize("budget", [0, 50, 123.4, 250, 449, 450, 1e9])
 def test_the_budget_is_met(budget: float) -> None:
-    errors, prices = random_errors(np.random.default_rng(1), 50, 9), np.ones(9)
-    worth = gains(errors, prices)
-    cost = (worth > threshold(worth, prices, budget)).sum()
+    errors, bits = random_errors(np.random.default_rng(1), 50, 9), np.ones(9)
+    found = slopes(errors, bits)
+    cost = (found > lambda_for(found, bits, budget)).sum()
     # Codebooks that pay only together are bought together.
     assert max(50, min(budget, 450) - 9) <= cost <= max(50, min(budget, 450))
 
@@ -119,7 +120,7 @@ def test_a_stream_that_waits_meets_the_bitrate(num_frames: int, channels: int) -
     assert misses[0] < 0.02 < misses[1]
 
 
-def test_the_threshold_is_that_of_all_frames_that_are_known() -> None:
+def test_lambda_is_that_of_all_frames_that_are_known() -> None:
     """What follows and needs more gets more: the first packet gets no more than its due."""
     errors = random_errors(np.random.default_rng(0), 200, 9).T[None]
     errors[..., :100] *= 0.1
@@ -128,7 +129,7 @@ def test_the_threshold_is_that_of_all_frames_that_are_known() -> None:
     alone = control.choose(first, []).sum()
     known = control.choose(first, [second])
     assert known.sum() < 0.7 * alone
-    assert np.array_equal(known, (first.worth > control.threshold).sum(axis=-1))
+    assert np.array_equal(known, (first.slopes > control.lambda_).sum(axis=-1))
 
 
 def test_pauses_have_no_part_in_the_choice() -> None:
@@ -138,7 +139,7 @@ def test_pauses_have_no_part_in_the_choice() -> None:
     paused[:, 200:400] = True
     control, counts = RateControl(1_500.0, 50.0, 10), []
     for packet in packets_of(errors, 100, paused):
-        chosen = np.where(packet.paused, 0, control.choose(packet))
+        chosen = np.minimum(packet.limits, control.choose(packet))
         control.spent(int(8 * chosen.sum()), chosen)
         counts.append(chosen[0])
     means = [each.mean() for each in counts]
@@ -147,15 +148,13 @@ def test_pauses_have_no_part_in_the_choice() -> None:
 
 def test_constant_quality_needs_fewer_codes_where_errors_are_small() -> None:
     errors = random_errors(np.random.default_rng(0), 400, 9).T[None]
-    frames = frames_of(errors)
+    frames = block_of(errors)
     sums = [ConstantQuality(each).choose(frames).sum() for each in (0.1, 0.01, 0.001)]
     assert 400 <= sums[0] < sums[1] < sums[2] <= 3600
-    assert ConstantQuality(0.01).choose(frames_of(0.01 * errors)).sum() < sums[1]
+    assert ConstantQuality(0.01).choose(block_of(0.01 * errors)).sum() < sums[1]
 
 
-def test_errors_in_quiet_frames_are_heard_less() -> None:
+def test_errors_in_quiet_frames_weigh_less() -> None:
     audio = np.concatenate((np.full(80, 0.1), np.full(80, 0.01), np.zeros(80)))
-    weighted = heard(np.ones((1, 2, 3)), audio.astype(np.float32)[None])
-    assert np.array_equal(weighted[0, 0], weighted[0, 1])
-    loud, quiet, silent = weighted[0, 0]
+    loud, quiet, silent = perceptual_weight(audio.astype(np.float32)[None], 3)[0]
     assert loud / quiet == pytest.approx(100**0.3, rel=1e-3) and 0 < silent < 0.05 * quiet

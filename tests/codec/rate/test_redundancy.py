@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from codec.stream import StreamDecoder, StreamEncoder
 
 from codec.engines.torch import TorchEngine
 from codec.entropy.payload import MAX_CODES, MAX_FRAMES, PayloadDecoder, earlier_counts, layout
@@ -18,6 +17,9 @@ from codec.format.container import Coding, Packet, PacketReader
 from codec.network.model import Codec
 from codec.rate.redundancy import Redundancy, best_layout
 from codec.registry import Model
+from codec.session.decoder import StreamDecoder
+from codec.session.encoder import StreamEncoder
+from codec.session.packing import Packing
 from tests.codec.entropy.oracle import matching_context
 from tests.conftest import sound
 
@@ -34,7 +36,7 @@ def with_context(lapped: Codec) -> Model:
     return Model(TorchEngine(lapped), context)
 
 
-KINDS = [("plain", {}), ("coded", {}), ("coded", {"variable": True, "bitrate": 3_000})]
+KINDS = [("plain", {}), ("coded", {}), ("coded", {"rate": 3_000})]
 
 
 @pytest.mark.parametrize(("kind", "options"), KINDS)
@@ -43,7 +45,9 @@ def test_packets_bring_the_first_codes_of_earlier_frames(
     with_context: Model, lapped: Codec, kind: str, options: dict[str, Any], channels: int
 ) -> None:
     engine = with_context if kind == "coded" else Model(TorchEngine(lapped))
-    encoder = StreamEncoder(engine, channels=channels, redundancy=Redundancy(3, 6_000), **options)
+    encoder = StreamEncoder(
+        engine, channels=channels, packing=Packing.live(redundancy=Redundancy(3, 6_000)), **options
+    )
     packets = encoder.push(tone(4_000, channels)) + encoder.finish()
     decoder = PayloadDecoder(encoder.header, engine.context)
     codes = [each for each in decoder.decode(packets) if each is not None]
@@ -65,9 +69,9 @@ def test_packets_bring_the_first_codes_of_earlier_frames(
 def test_redundancy_does_not_change_the_sound(with_context: Model) -> None:
     heard = []
     for redundancy in (None, Redundancy(2, 4_000)):
-        encoder = StreamEncoder(with_context, redundancy=redundancy)
+        encoder = StreamEncoder(with_context, packing=Packing.live(redundancy=redundancy))
         packets = encoder.push(tone(3_001)) + encoder.finish()
-        decoder = StreamDecoder(with_context, encoder.header)
+        decoder = StreamDecoder(encoder.header, with_context)
         heard.append(np.concatenate([decoder.push(packet) for packet in packets], axis=1))
     assert np.array_equal(heard[0], heard[1])
 
@@ -79,7 +83,7 @@ def test_the_bitrate_is_met(with_context: Model, lapped: Codec, kind: str, bitra
     engine = with_context if kind == "coded" else Model(TorchEngine(lapped))
     sizes = []
     for redundancy in (Redundancy(0, 0), Redundancy(3, bitrate)):
-        encoder = StreamEncoder(engine, redundancy=redundancy)
+        encoder = StreamEncoder(engine, packing=Packing.live(redundancy=redundancy))
         packets = encoder.push(tone(40_000))
         sizes.append(sum(len(packet.payload) for packet in packets))
     added = 8 * (sizes[1] - sizes[0] - len(packets)) / 5  # without the byte that tells how many
@@ -88,7 +92,7 @@ def test_the_bitrate_is_met(with_context: Model, lapped: Codec, kind: str, bitra
 
 
 def test_redundancy_may_change_while_running(lapped: Codec) -> None:
-    encoder = StreamEncoder(lapped, redundancy=Redundancy(0, 0))
+    encoder = StreamEncoder(lapped, packing=Packing.live(redundancy=Redundancy(0, 0)))
     plans = [Redundancy(0, 0), Redundancy(1, 2_000), Redundancy.for_loss(0.3), None]
     packets: list[Packet] = []
     counts = []
@@ -99,13 +103,13 @@ def test_redundancy_may_change_while_running(lapped: Codec) -> None:
         counts.append(max(len(earlier_counts(packet)) for packet in packets[20 * number + 5 :]))
     assert counts == [0, 1, 4, 0]
     packets += encoder.finish()
-    decoder = StreamDecoder(lapped, encoder.header)
+    decoder = StreamDecoder(encoder.header, lapped)
     assert sum(decoder.push(packet).shape[1] for packet in packets) == 3_200
 
 
 def test_streams_with_redundancy_are_read_from_bytes(with_context: Model) -> None:
     """As files, in pieces and with damage."""
-    encoder = StreamEncoder(with_context, redundancy=Redundancy(2, 3_000))
+    encoder = StreamEncoder(with_context, packing=Packing.live(redundancy=Redundancy(2, 3_000)))
     packets = encoder.push(tone(2_000)) + encoder.finish()
     data = bytearray(b"".join(packet.to_bytes() for packet in packets))
     assert list(PacketReader(encoder.header).push(bytes(data))) == packets
@@ -116,9 +120,9 @@ def test_streams_with_redundancy_are_read_from_bytes(with_context: Model) -> Non
 
 
 def test_lost_packets_are_recovered_or_concealed(lapped: Codec) -> None:
-    encoder = StreamEncoder(lapped, redundancy=Redundancy(2, 6_000))
+    encoder = StreamEncoder(lapped, packing=Packing.live(redundancy=Redundancy(2, 6_000)))
     packets = encoder.push(sound(2_000)) + encoder.finish()
-    decoder = StreamDecoder(lapped, encoder.header)
+    decoder = StreamDecoder(encoder.header, lapped)
     for packet in packets[:10]:
         decoder.push(packet)
     decoder.lost(2, packets[13], ahead=1)  # the second one is in it
@@ -131,16 +135,14 @@ def test_lost_packets_are_recovered_or_concealed(lapped: Codec) -> None:
 
 
 def test_what_cannot_carry_redundancy_is_refused(lapped: Codec, with_context: Model) -> None:
-    with pytest.raises(ConfigError, match="only packets of one frame"):
-        StreamEncoder(lapped, redundancy=Redundancy(1, 1_000), frames_per_packet=2)
-    with pytest.raises(ConfigError, match="only packets of one frame"):
-        StreamEncoder(with_context, redundancy=Redundancy(1, 1_000), chained=True)
-    with pytest.raises(ConfigError, match="without pauses and segments"):
-        StreamEncoder(with_context, redundancy=Redundancy(1, 1_000), segments=2)
-    with pytest.raises(ConfigError, match="without pauses and segments"):
-        StreamEncoder(with_context, redundancy=Redundancy(1, 1_000), variable=True, pauses=True)
+    with pytest.raises(ConfigError, match=r"carry redundancy: give frames=1"):
+        StreamEncoder(lapped, packing=Packing.live(2, redundancy=Redundancy(1, 1_000)))
+    for packing in (Packing.live(2), Packing.file()):
+        several = StreamEncoder(with_context, packing=packing)
+        with pytest.raises(ConfigError, match="only live packets of one frame carry redundancy"):
+            several.redundancy = Redundancy(1, 1_000)
     encoder = StreamEncoder(lapped)
-    with pytest.raises(ConfigError, match=r"start it with Redundancy\(0, 0\)"):
+    with pytest.raises(ConfigError, match=r"redundancy=Redundancy\(0, 0\)\) to add some later"):
         encoder.redundancy = Redundancy(1, 1_000)
     for frames, bitrate in ((16, 1_000), (-1, 1_000), (1, -1)):
         with pytest.raises(ConfigError):
@@ -150,12 +152,12 @@ def test_what_cannot_carry_redundancy_is_refused(lapped: Codec, with_context: Mo
 
 
 def test_packets_that_do_not_fit_are_refused(lapped: Codec) -> None:
-    encoder = StreamEncoder(lapped, redundancy=Redundancy(2, 6_000))
+    encoder = StreamEncoder(lapped, packing=Packing.live(redundancy=Redundancy(2, 6_000)))
     packet = encoder.push(sound(400))[-1]
     assert packet.coding == Coding.PLAIN_WITH_EARLIER
     payload = packet.payload
     for broken in (b"", payload[:-1], payload + b"a", b"\x0f" + payload[1:], b"\xff" + payload[1:]):
-        decoder = StreamDecoder(lapped, encoder.header)
+        decoder = StreamDecoder(encoder.header, lapped)
         with pytest.raises(FormatError, match="does not fit"):
             decoder.push(dataclasses.replace(packet, payload=broken))
     with pytest.raises(FormatError, match="names no context model"):

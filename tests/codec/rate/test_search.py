@@ -1,4 +1,4 @@
-"""A search finds codes of less error or fewer bits than the nearest entries one by one."""
+"""A search finds codes of less error or fewer bits than the nearest embeddings one by one."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from codec.stream import StreamEncoder
 
+from codec.engines.base import CodeTables
 from codec.engines.torch import TorchEngine
 from codec.entropy.coding import encode_packets
 from codec.entropy.context import NO_CODE, ContextModel, ContextShape
@@ -16,23 +16,28 @@ from codec.entropy.payload import PayloadDecoder
 from codec.errors import ConfigError
 from codec.highpass import high_pass
 from codec.network.model import Codec
-from codec.rate.allocation import ConstantQuality, audibility
-from codec.rate.search import CANDIDATES, CodeSearch, CodeTables, least_cost
+from codec.rate.allocation import ConstantQuality, perceptual_weight
+from codec.rate.modes import Constant, Quality
+from codec.rate.search import CANDIDATES, CodeSearch, rate_distortion_search
 from codec.registry import Model
+from codec.session.encoder import StreamEncoder
+from codec.session.packing import Packing
+from codec.session.plan import Plan
 from tests.codec.entropy.oracle import matching_context, random_context
 from tests.conftest import sound
 from tests.engines import onnx_engine
 
 
 def random_tables(rng: np.random.Generator, num_codebooks: int = 3, size: int = 8) -> CodeTables:
-    entries = rng.standard_normal((num_codebooks, size, 3)).astype(np.float32)
+    embeddings = rng.standard_normal((num_codebooks, size, 3)).astype(np.float32)
     maps = rng.standard_normal((num_codebooks, 3, 5)).astype(np.float32)
-    return CodeTables(entries, maps, rng.standard_normal((num_codebooks, 5)).astype(np.float32))
+    return CodeTables(embeddings, maps, rng.standard_normal((num_codebooks, 5)).astype(np.float32))
 
 
 def value(tables: CodeTables, codes: tuple[int, ...]) -> np.ndarray:
     total: np.ndarray = sum(
-        tables.entries[k, code] @ tables.maps[k] + tables.biases[k] for k, code in enumerate(codes)
+        tables.embeddings[k, code] @ tables.maps[k] + tables.biases[k]
+        for k, code in enumerate(codes)
     )
     return total
 
@@ -87,7 +92,7 @@ def test_the_price_of_bits_decides_between_error_and_size(segments: int) -> None
     candidates, costs = codes.reshape(2, 10, 16, 3), errors.reshape(2, 10, 16)
     sizes, total_costs = [], []
     for price in (0.0, 0.02, 0.1, 10.0):
-        chosen = least_cost(model, candidates, costs, price, segments=segments)
+        chosen = rate_distortion_search(model, candidates, costs, price, segments=segments)
         (payload,), _ = encode_packets(model, chosen[None], segments=segments, variable=True)
         same = (candidates == chosen.transpose(0, 2, 1)[:, :, None]).all(axis=3)
         assert same.any(axis=2).all()
@@ -112,26 +117,31 @@ PRICE = 4e-4
 @pytest.mark.parametrize("variable", [True, False])
 @pytest.mark.parametrize("frames_per_packet", [1, 7])
 def test_effort_lowers_the_cost_of_a_stream(
-    engine: Model, lapped: Codec, variable: bool, frames_per_packet: int
+    engine: Model,
+    lapped: Codec,
+    variable: bool,
+    frames_per_packet: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Error and price of the bits together, where the number of codes varies; else the error."""
+    if variable:
+        monkeypatch.setattr(Plan, "allocator", lambda _: ConstantQuality(PRICE))
     audio = sound(12_320)
     spec = engine.spec
     filtered = high_pass(audio, spec.sample_rate, spec.hop_length)
     padding = spec.num_frames_with_tail(12_320) * spec.hop_length - 12_320
     coded = np.pad(filtered, ((0, 0), (0, padding)))
     latent = engine.engine.analyze_step(coded, engine.engine.init_encoder(1))[0].latent[0]
-    audible = audibility(coded, len(latent))[0] if variable else np.ones(len(latent))
+    weights = perceptual_weight(coded, len(latent))[0] if variable else np.ones(len(latent))
     costs = []
     for effort in range(len(CANDIDATES)):
         sent = []
         for step in (12_320, 1_001):
             encoder = StreamEncoder(
                 engine,
-                frames_per_packet=frames_per_packet,
+                rate=Quality(5) if variable else Constant(),
+                packing=Packing.live(frames_per_packet),
                 effort=effort,
-                variable=variable,
-                allocator=ConstantQuality(PRICE),
             )
             pieces = [audio[:, at : at + step] for at in range(0, audio.shape[1], step)]
             packets = [packet for piece in pieces for packet in encoder.push(piece)]
@@ -141,7 +151,7 @@ def test_effort_lowers_the_cost_of_a_stream(
         codes = np.concatenate([each for each in decoded if each is not None], axis=2)
         assert not variable or 1.5 < (codes >= 0).sum() / len(latent) < 3.5
         values = lapped.require_codes().decode_present(torch.from_numpy(codes))[0].numpy()
-        errors = np.square(values - latent).mean(axis=1) * audible
+        errors = np.square(values - latent).mean(axis=1) * weights
         size = 8 * sum(len(packet.payload) for packet in sent[0])
         costs.append(errors.sum() + (PRICE * size if variable else 0))
     assert costs[3] < costs[1] < costs[0]

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from codec.stream import FADE_SECONDS, HOLD_SECONDS, StreamDecoder, StreamEncoder
 
-from codec import Constant, FileSize, Quality, decode_file, encode_file
+from codec import FileSize, Quality, decode_file, encode_file
 from codec.bitrate import format_bitrate, parse_bitrate
 from codec.corpus.tokens import read_tokens
 from codec.engines.torch import TorchEngine
@@ -25,9 +24,14 @@ from codec.format.reading import summarize_file
 from codec.highpass import high_pass
 from codec.network.model import Codec
 from codec.network.weights import save_codec
-from codec.rate.redundancy import Redundancy
-from codec.registry import Model, load_engine
+from codec.rate.modes import Constant
+from codec.registry import Model, load_model
+from codec.session.concealment import FADE_SECONDS, HOLD_SECONDS
+from codec.session.decoder import StreamDecoder
+from codec.session.encoder import StreamEncoder
+from codec.session.packing import Packing
 from tests.codec.entropy.oracle import matching_context
+from tests.codec.session.streams import chained_stream, plain_stream
 from tests.conftest import encode_in_packets, sound
 from tests.engines import onnx_engine
 
@@ -55,7 +59,7 @@ def packets_of(engine: Model, audio: np.ndarray, **options: object) -> tuple[Hea
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("codebooks", [None, 2])
 def test_files_are_smaller_and_decode_to_the_same_samples(
-    engine: TorchEngine, tmp_path: Path, channels: int, codebooks: int | None
+    engine: Model, tmp_path: Path, channels: int, codebooks: int | None
 ) -> None:
     soundfile.write(tmp_path / "in.wav", tone(10_007, channels).T, 8_000)
     decoded, sizes = [], []
@@ -120,7 +124,7 @@ def test_a_context_model_is_loaded_when_it_is_needed(lapped: Codec, tmp_path: Pa
     (tmp_path / "model" / CONTEXT_FILE).write_bytes(b"broken")
     soundfile.write(tmp_path / "in.wav", tone(3_000)[0], 8_000)
     target = tmp_path / "plain.codes"
-    broken = load_engine(tmp_path / "model", "torch")
+    broken = load_model(tmp_path / "model", backend="torch")
     encode_file(tmp_path / "in.wav", target, model=broken, rate=Constant(plain=True))
     assert decode_file(target, tmp_path / "out.wav", model=broken).damage() is None
     with pytest.raises(ModelError, match="is not a context model"):
@@ -166,7 +170,7 @@ def test_pauses_of_files_take_next_to_nothing(engine: Model, tmp_path: Path) -> 
 
 
 def test_the_bitrate_of_a_variable_stream_may_be_changed_while_it_runs(engine: Model) -> None:
-    encoder = StreamEncoder(engine, bitrate=2_000, variable=True, frames_per_packet=20)
+    encoder = StreamEncoder(engine, rate=2_000, packing=Packing.live(20))
     sizes = []
     for bitrate in (2_000, 3_500, 2_000):
         if bitrate != encoder.bitrate:
@@ -177,46 +181,47 @@ def test_the_bitrate_of_a_variable_stream_may_be_changed_while_it_runs(engine: M
     with pytest.raises(ConfigError, match="out of range"):
         encoder.bitrate = 1_000_000
     assert encoder.bitrate == 2_000
-    constant = StreamEncoder(engine, bitrate=2_000)
-    with pytest.raises(ConfigError, match="only a variable stream"):
+    constant = StreamEncoder(engine, rate=Constant(2))
+    assert constant.bitrate is None
+    with pytest.raises(ConfigError, match=r"start the stream with rate=Average"):
         constant.bitrate = 3_000
 
 
 def test_a_variable_stream_costs_what_its_transport_adds(engine: Model) -> None:
     """The mean of all bytes is the target: heads of files would be a quarter of it here."""
     audio = tone(32_000)
-    for overhead, each, all_packets in ((0, 0, 0), (11, 11, 0), ("file", 11, 64)):
-        _, packets = packets_of(
-            engine, audio, variable=True, bitrate=3_200, frames_per_packet=20, overhead=overhead
-        )
+    for packing, each, all_packets in (
+        (Packing.live(20), 0, 0),
+        (Packing.live(20, overhead=11), 11, 0),
+        (Packing.file(0.1), 11, 64),
+    ):
+        header, packets = packets_of(engine, audio, rate=3_200, packing=packing)
+        assert header.frames_per_packet == 20
         spent = all_packets + sum(each + len(packet.payload) for packet in packets)
-        assert abs(8 * spent / 4 - 3_200) < 0.15 * 3_200, overhead
+        assert abs(8 * spent / 4 - 3_200) < 0.15 * 3_200, packing
 
 
-@pytest.mark.parametrize("frames_per_packet", [5, 20])
-@pytest.mark.parametrize("chained", [False, True])
+@pytest.mark.parametrize("frames", [5, 20])
 def test_a_bitrate_that_cannot_be_reached_is_refused_with_the_lowest_that_can(
-    engine: Model, frames_per_packet: int, chained: bool
+    engine: Model, frames: int
 ) -> None:
-    options = {"frames_per_packet": frames_per_packet, "chained": chained, "overhead": 8}
+    packing = Packing.live(frames, overhead=8)
     with pytest.raises(ConfigError, match="cannot be reached: 8 bytes") as refused:
-        packets_of(engine, tone(100), variable=True, bitrate=1_200, **options)
+        StreamEncoder(engine, rate=1_200, packing=packing)
     lowest = parse_bitrate(re.findall(r"take ([0-9.]+) kbit/s", str(refused.value))[0] + "k")
-    encoder = StreamEncoder(engine, variable=True, bitrate=lowest, **options)  # type: ignore[arg-type]
+    encoder = StreamEncoder(engine, rate=lowest, packing=packing)
     with pytest.raises(ConfigError, match=f"take {format_bitrate(lowest)}, give at least"):
         encoder.bitrate = lowest - 1
     assert encoder.bitrate == lowest
     packets = encoder.push(tone(16_000)) + encoder.finish()
     spent = 8 * sum(8 + len(packet.payload) for packet in packets) / 2
     assert spent < 1.2 * lowest  # the first seconds spend more
-    with pytest.raises(ConfigError, match="overhead is -1: it must be a whole number"):
-        StreamEncoder(engine, variable=True, overhead=-1)
 
 
 def test_a_variable_stream_has_the_first_codes_of_each_frame(engine: Model, lapped: Codec) -> None:
     audio = tone(80_000)
     audio[:, 40_000:] *= 1e-3
-    header, packets = packets_of(engine, audio, frames_per_packet=100, bitrate=2_500, variable=True)
+    header, packets = packets_of(engine, audio, rate=2_500, packing=Packing.live(100))
     decoded = PayloadDecoder(header, engine.context).decode(packets)
     counts = np.concatenate([(codes[0] >= 0).sum(0) for codes in decoded if codes is not None])
     assert counts.min() == 1 and counts.max() == 4
@@ -233,13 +238,13 @@ def test_a_variable_stream_has_the_first_codes_of_each_frame(engine: Model, lapp
 
 def test_how_packets_are_pushed_changes_nothing(engine: Model) -> None:
     audio = tone(4_003, 2)
-    header, packets = packets_of(engine, audio, frames_per_packet=3)
-    encoder = StreamEncoder(engine, channels=2, frames_per_packet=3)
+    header, packets = packets_of(engine, audio, packing=Packing.live(3))
+    encoder = StreamEncoder(engine, channels=2, packing=Packing.live(3))
     again = [
         each for start in range(0, 4_003, 61) for each in encoder.push(audio[:, start:][:, :61])
     ]
     assert again + encoder.finish() == packets
-    one, all_at_once, in_pieces = (StreamDecoder(engine, header) for _ in range(3))
+    one, all_at_once, in_pieces = (StreamDecoder(header, engine) for _ in range(3))
     single = np.concatenate([one.push(packet) for packet in packets], axis=1)
     assert np.array_equal(all_at_once.push_all(packets), single)
     pieces = list(in_pieces.push_each(packets))
@@ -249,7 +254,7 @@ def test_how_packets_are_pushed_changes_nothing(engine: Model) -> None:
 
 def test_what_a_context_model_does_not_expect_is_written_plain(engine: Model) -> None:
     """Uniform codes: no payload is longer than a plain one."""
-    header, _ = packets_of(engine, tone(100), frames_per_packet=5)
+    header, _ = packets_of(engine, tone(100), packing=Packing.live(5))
     rng = np.random.default_rng(0)
     encoder = PayloadEncoder(header, engine.context)
     kinds = set()
@@ -263,16 +268,12 @@ def test_what_a_context_model_does_not_expect_is_written_plain(engine: Model) ->
 @pytest.mark.parametrize("frames_per_packet", [1, 4])
 def test_chained_packets_recover_from_losses(engine: Model, frames_per_packet: int) -> None:
     audio = tone(40 * 1_000, 2)
-    options = {"frames_per_packet": frames_per_packet}
-    header, chained = packets_of(engine, audio, chained=True, **options)
+    header, chained = chained_stream(engine, audio, frames_per_packet)
     assert header.chained and Coding.CHAINED in {packet.coding for packet in chained}
     sent = PayloadDecoder(header, engine.context).decode(chained)
-    expected = StreamDecoder(engine, header).push_all(chained)
-    # In format 2 as well, which has frames after the last sample.
-    plain_header, plain = packets_of(
-        engine, audio, entropy_coding=False, redundancy=Redundancy(0, 0), **options
-    )
-    assert np.array_equal(expected, StreamDecoder(engine, plain_header).push_all(plain))
+    expected = StreamDecoder(header, engine).push_all(chained)
+    plain_header, plain = plain_stream(engine, audio, frames_per_packet)
+    assert np.array_equal(expected, StreamDecoder(plain_header, engine).push_all(plain))
     decoder = PayloadDecoder(header, engine.context)
     lost = np.random.default_rng(1).random(len(chained)) < 0.02
     assert 0 < lost.sum() < len(lost)
@@ -296,11 +297,11 @@ def test_chained_packets_recover_from_losses(engine: Model, frames_per_packet: i
 
 def test_a_session_conceals_what_it_cannot_decode(engine: Model) -> None:
     audio = tone(40 * 400)
-    header, packets = packets_of(engine, audio, chained=True, frames_per_packet=4)
-    decoder = StreamDecoder(engine, header)
+    header, packets = chained_stream(engine, audio, 4)
+    decoder = StreamDecoder(header, engine)
     pieces = [decoder.push_all(packets[:20]), decoder.lost(), decoder.push_all(packets[21:])]
     decoded = np.concatenate(pieces, axis=1)
-    expected = StreamDecoder(engine, header).push_all(packets)
+    expected = StreamDecoder(header, engine).push_all(packets)
     assert decoded.shape == expected.shape
     lost, again = 20, next(n for n, each in enumerate(packets) if n > 20 and each.coding != 2)
     assert again > 25 and decoder.num_concealed == again - lost
@@ -317,14 +318,12 @@ def test_streams_name_their_context_model(engine: Model, lapped: Codec) -> None:
     assert header.context == b"matching"
     for other, own in ((TorchEngine(lapped), "none"), (_other(engine), b"another!".hex())):
         with pytest.raises(ModelError, match=f"context model {b'matching'.hex()}, .* has {own}"):
-            StreamDecoder(other, header)
-    with pytest.raises(ModelError, match="fit-context"):
-        StreamEncoder(lapped, chained=True)
+            StreamDecoder(header, other)
     with pytest.raises(FormatError, match="another format"):
-        StreamDecoder(engine, header).push(Packet(0, 1, packets[0].payload))
+        StreamDecoder(header, engine).push(Packet(0, 1, packets[0].payload))
     plain, _ = packets_of(Model(TorchEngine(lapped)), sound(500))
     with pytest.raises(FormatError, match="another format"):
-        StreamDecoder(engine, plain).push(packets[0])
+        StreamDecoder(plain, engine).push(packets[0])
 
 
 def test_tokens_are_read_from_coded_files(

@@ -8,12 +8,15 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from codec.stream import StreamDecoder, StreamEncoder
 
 from codec.errors import AudioError, ConfigError, FormatError, ModelError
 from codec.format.container import Coding, Packet
 from codec.network.model import Codec
+from codec.rate.modes import Constant
 from codec.registry import load_model
+from codec.session.decoder import StreamDecoder
+from codec.session.encoder import StreamEncoder
+from codec.session.packing import Packing
 from tests.conftest import sound
 
 
@@ -52,7 +55,7 @@ def test_any_float_is_taken_and_integers_are_not(codec: Codec) -> None:
 
 
 def test_losing_nothing_gives_nothing(codec: Codec) -> None:
-    decoder = StreamDecoder(codec, StreamEncoder(codec).header)
+    decoder = StreamDecoder(StreamEncoder(codec).header, codec)
     assert decoder.lost(0).shape == (1, 0)
     with pytest.raises(FormatError, match="num_packets is -1: it must be a whole number from 0"):
         decoder.lost(-1)
@@ -88,7 +91,7 @@ def test_a_stream_without_an_end_gives_all_that_was_decoded(codec: Codec) -> Non
     hop = codec.config.hop_length
     encoder = StreamEncoder(codec)
     packets = encoder.push(sound(5 * hop))
-    decoder = StreamDecoder(codec, encoder.header)
+    decoder = StreamDecoder(encoder.header, codec)
     count = sum(decoder.push(packet).shape[1] for packet in packets)
     assert count == 5 * hop - codec.delay
     assert decoder.finish().shape[1] == codec.delay
@@ -97,10 +100,10 @@ def test_a_stream_without_an_end_gives_all_that_was_decoded(codec: Codec) -> Non
 def test_the_wrong_model_is_named(lapped: Codec, ladder: Codec) -> None:
     header = StreamEncoder(lapped).header
     with pytest.raises(ModelError, match=f"{lapped.fingerprint.hex()}.*{ladder.fingerprint.hex()}"):
-        StreamDecoder(ladder, header)
+        StreamDecoder(header, ladder)
     forged = dataclasses.replace(header, hop_length=header.hop_length + 1)
     with pytest.raises(FormatError, match="contradicts"):
-        StreamDecoder(lapped, forged)
+        StreamDecoder(forged, lapped)
 
 
 def test_a_model_that_was_never_saved_cannot_make_streams(lapped: Codec) -> None:
@@ -110,25 +113,26 @@ def test_a_model_that_was_never_saved_cannot_make_streams(lapped: Codec) -> None
 
 def test_a_packet_that_does_not_fit_is_refused(codec: Codec) -> None:
     for frames, coding in ((1, None), (2, Coding.PLAIN)):
-        decoder = StreamDecoder(codec, StreamEncoder(codec, frames_per_packet=frames).header)
+        decoder = StreamDecoder(StreamEncoder(codec, packing=Packing.live(frames)).header, codec)
         for count, payload in ((frames + 1, bytes(100)), (frames, b""), (1, bytes(100))):
             with pytest.raises(FormatError, match="does not fit"):
                 decoder.push(Packet(0, count, payload, coding=coding))
 
 
-def test_bitrates_out_of_range_are_refused(codec: Codec) -> None:
-    with pytest.raises(ConfigError, match="out of range"):
-        StreamEncoder(codec, bitrate=1)
-    with pytest.raises(ConfigError, match="out of range"):
-        StreamDecoder(codec, StreamEncoder(codec).header, bitrate=1)
+def test_codebooks_out_of_range_are_refused(codec: Codec) -> None:
+    for codebooks in (codec.config.num_codebooks + 1, 255):
+        with pytest.raises(ConfigError, match=rf"codebooks is {codebooks}: .* codes with 1, 2"):
+            StreamEncoder(codec, rate=Constant(codebooks))
+    with pytest.raises(ConfigError, match="codebooks is 0: it must be a whole number from 1"):
+        StreamDecoder(StreamEncoder(codec).header, codec, codebooks=0)
 
 
-def test_decoding_at_more_than_the_stream_has_gives_all_of_it(codec: Codec) -> None:
+def test_decoding_more_than_the_stream_has_gives_all_of_it(codec: Codec) -> None:
     encoder = StreamEncoder(codec)
     packets = encoder.push(sound(300)) + encoder.finish()
     outputs = []
-    for bitrate in (None, 10**7):
-        decoder = StreamDecoder(codec, encoder.header, bitrate=bitrate)
+    for codebooks in (None, 255):
+        decoder = StreamDecoder(encoder.header, codec, codebooks=codebooks)
         outputs.append(np.concatenate([decoder.push(packet) for packet in packets], axis=1))
     assert np.array_equal(outputs[0], outputs[1])
 
@@ -139,7 +143,7 @@ def test_concealment_holds_the_sound_fades_out_and_comes_back_at_once() -> None:
     tone = 0.3 * np.sin(np.arange(120 * 480) * 2 * np.pi * 200 / 24_000)
     encoder = StreamEncoder(engine)
     packets = encoder.push(tone[None].astype(np.float32))
-    decoder, whole = (StreamDecoder(engine, encoder.header) for _ in range(2))
+    decoder, whole = (StreamDecoder(encoder.header, engine) for _ in range(2))
     expected = np.concatenate([whole.push(packet) for packet in packets], axis=1)[0]
     lost = {20, *range(50, 60)}
     heard = np.concatenate(

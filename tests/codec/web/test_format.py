@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from codec.stream import StreamEncoder
 
 from codec import cut_file, encode_file
 from codec.activity.pauses import fill_pauses
@@ -38,6 +37,8 @@ from codec.format.reading import read_streams
 from codec.highpass import high_pass
 from codec.model_folder import DEFAULT_MODEL, find_model, read_description
 from codec.network.model import Codec
+from codec.session.encoder import StreamEncoder
+from codec.session.packing import Packing
 from tests.codec.entropy.oracle import random_context
 from tests.codec.web.node import in_node
 from tests.conftest import GOLDEN, RECORDING, sound
@@ -543,6 +544,6 @@ def test_streams_have_as_many_frames(codec: Codec) -> None:
     lengths = [0, 1, spec.hop_length, 5 * spec.hop_length, 997]
     answers = in_node([{"kind": "frames", "info": facts, "numSamples": n} for n in lengths])
     for num_samples, answer in zip(lengths, answers, strict=True):
-        encoder = StreamEncoder(engine, frames_per_packet=2)
+        encoder = StreamEncoder(engine, packing=Packing.live(2))
         packets = encoder.push(sound(num_samples)) + encoder.finish()
         assert answer == [encoder.header.format, sum(packet.num_frames for packet in packets)]

@@ -12,12 +12,8 @@ import pytest
 import soundfile
 import torch
 
-from codec.registry import load_model
-
 pytest.importorskip("transformers", reason='pip install "aecodec[transformers]"')
 pytest.importorskip("snac", reason='pip install "aecodec[snac]"')
-
-from codec.stream import StreamDecoder
 
 from codec import decode_file, encode_file
 from codec.corpus.tokens import read_tokens
@@ -27,6 +23,8 @@ from codec.engines.pretrained.causal import CausalEngine
 from codec.engines.pretrained.engine import PretrainedEngine
 from codec.engines.pretrained.families import ENCODEC_48KHZ, load_pretrained, random_model
 from codec.errors import MissingPackageError, ModelError
+from codec.registry import load_model
+from codec.session.decoder import StreamDecoder
 from tests.codec.cli.test_cli import fails, run
 from tests.conftest import PRETRAINED, sound
 from tests.laws.test_laws import decode, encode
@@ -182,7 +180,7 @@ def test_a_first_packet_that_is_lost_is_concealed(
     engine: PretrainedEngine, audio: np.ndarray
 ) -> None:
     header, packets = encode(engine, audio, [], 10)
-    decoder = StreamDecoder(engine, header)
+    decoder = StreamDecoder(header, engine)
     pieces = [decoder.lost()] + [decoder.push(packet) for packet in packets[1:]]
     heard = np.concatenate(pieces, axis=1)
     assert heard.shape == audio.shape and heard[:, -engine.spec.hop_length :].any()
