@@ -205,7 +205,7 @@ class FileDecoder:
             FormatError: the file is too damaged, or a stream has another number of channels.
             CodecError: the file ends before the part.
         """
-        size, found = _size_of(self._file), not self._begin
+        size, found = _size_of(self._file), not self._start
         for stream in chain([self._first], self._streams):
             if stream.header.channels != self.header.channels:
                 raise FormatError(
