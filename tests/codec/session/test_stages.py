@@ -84,7 +84,7 @@ def noise(num_samples: int, channels: int = 1) -> np.ndarray:
 
 def test_blocks_are_packets_of_frames_in_their_order(model: Model) -> None:
     analyzer = Analyzer(make_plan(model, Constant(2), Packing.live(2), channels=2))
-    blocks = []
+    blocks: list[Block] = []
     for start in range(0, 1_000, 37):
         blocks += analyzer.push(noise(1_000, 2)[:, start:][:, :37])
     assert len(blocks) == 2  # two whole packets and what the engine looks ahead
