@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from codec.activity.silence import REFRESH_SECONDS
+from codec.activity.noise import REFRESH_SECONDS
 from codec.calls.schedule import Schedule
 from codec.format.container import CODED_FORMAT, NOISE_SECONDS, PLAIN_FORMAT, Coding, Header, Packet
 

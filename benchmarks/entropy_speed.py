@@ -32,28 +32,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.shared.resampling import resample
 from codec import decode_file, encode_file
-from codec.bitrate import Bitrate
 from codec.model_folder import DEFAULT_MODEL
+from codec.rate.modes import Average, Constant, Rate
 from codec.registry import Model, load_model
 from codec.session.decoder import StreamDecoder
 from codec.session.encoder import StreamEncoder
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
-WAYS: dict[str, dict[str, bool | int]] = {
-    "plain": {"entropy_coding": False},
-    "coded": {"variable": False},
-    "variable": {"variable": True, "bitrate": 3_000},
-}
-LIVE_WAYS: dict[str, dict[str, bool]] = {
-    "plain": {"entropy_coding": False},
-    "coded": {},
-    "chained": {"chained": True},
-    "variable": {"variable": True},
-    "variable and chained": {"variable": True, "chained": True},
+WAYS: dict[str, Rate] = {
+    "plain": Constant(plain=True),
+    "coded": Constant(),
+    "variable": Average(3_000),
 }
 NUM_CODEBOOKS = (6, 12, 20)
-"""Those of live streams; variable ones have the same bitrate, before entropy coding."""
+"""Those of live streams; variable ones have the bitrate of the plain codes."""
 LIVE_FRAMES = 400
 RUNS = 5
 
@@ -74,10 +67,10 @@ def measure(model: Model, audio: np.ndarray, rate: int) -> dict[str, tuple[float
     with tempfile.TemporaryDirectory() as name:
         source, coded, target = (Path(name) / each for each in ("in.wav", "a.codes", "out.wav"))
         soundfile.write(source, audio, rate)
-        for way, options in WAYS.items():
+        for way, rate_of_file in WAYS.items():
 
-            def encode(options: dict[str, bool | int] = options) -> None:
-                encode_file(source, coded, model=model, force=True, **options)  # type: ignore[arg-type]
+            def encode(rate_of_file: Rate = rate_of_file) -> None:
+                encode_file(source, coded, model=model, rate=rate_of_file, force=True)
 
             def decode() -> None:
                 decode_file(coded, target, model=model, force=True)
@@ -86,23 +79,25 @@ def measure(model: Model, audio: np.ndarray, rate: int) -> dict[str, tuple[float
     return found
 
 
-def measure_live(model: Model, audio: np.ndarray, bitrate: Bitrate) -> dict[str, Floats]:
+def measure_live(model: Model, audio: np.ndarray, num_codebooks: int) -> dict[str, Floats]:
     """Milliseconds ``[2]`` of a frame, to encode and to decode, of each way.
 
     Args:
         model: the model.
         audio: ``[1, T * hop_length]``.
-        bitrate: of plain codes.
+        num_codebooks: of constant rates.
     """
+    rates: dict[str, Rate] = {
+        "plain": Constant(num_codebooks, plain=True),
+        "coded": Constant(num_codebooks),
+        "variable": Average(model.spec.plain_bitrate(num_codebooks)),
+    }
     frames = np.split(audio, audio.shape[1] // model.spec.hop_length, axis=1)
     runs = []
     for _ in range(RUNS):
-        encoders = [
-            StreamEncoder(model, bitrate=bitrate, **options)  # type: ignore[arg-type]
-            for options in LIVE_WAYS.values()
-        ]
+        encoders = [StreamEncoder(model, rate=rate) for rate in rates.values()]
         decoders = [StreamDecoder(encoder.header, model) for encoder in encoders]
-        taken = np.zeros((len(LIVE_WAYS), 2, len(frames)))
+        taken = np.zeros((len(rates), 2, len(frames)))
         for number, frame in enumerate(frames):
             for way, (encoder, decoder) in enumerate(zip(encoders, decoders, strict=True)):
                 began = time.process_time()
@@ -112,7 +107,7 @@ def measure_live(model: Model, audio: np.ndarray, bitrate: Bitrate) -> dict[str,
                 taken[way, :, number] = encoded - began, time.process_time() - encoded
         runs.append(taken)
     least = 1000 * np.min(runs, axis=0).mean(axis=-1)
-    return dict(zip(LIVE_WAYS, least, strict=True))
+    return dict(zip(rates, least, strict=True))
 
 
 def main() -> None:
@@ -136,7 +131,7 @@ def main() -> None:
     at_model_rate = resample(audio[:, 0], rate, model.spec.sample_rate)
     frames = np.resize(at_model_rate, (1, LIVE_FRAMES * model.spec.hop_length))
     for num_codebooks in NUM_CODEBOOKS:
-        live = measure_live(model, frames, model.spec.plain_bitrate(num_codebooks))
+        live = measure_live(model, frames, num_codebooks)
         for way, (encoding, decoding) in live.items():
             more = ", ".join(f"{each:+.2f}" for each in live[way] - live["plain"])
             print(

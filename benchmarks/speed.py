@@ -48,13 +48,12 @@ from benchmarks.shared.tables import markdown_table
 from codec.engines.base import Engine
 from codec.engines.names import BACKENDS
 from codec.errors import CodecError
-from codec.files import PACKET_SECONDS
 from codec.model_folder import DEFAULT_MODEL, find_model, has_graphs
 from codec.quality.macs import macs_per_frame
 from codec.registry import load_model
 from codec.session.decoder import StreamDecoder
 from codec.session.encoder import StreamEncoder
-from codec.session.packing import Packing
+from codec.session.packing import PACKET_SECONDS, Packing
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PUSHES_MS = (20, 40, 100, 1000)

@@ -154,7 +154,7 @@ class JitterBuffer:
         if self._ended:
             for name in ("recovered", "concealed", "silent"):
                 self._counts[name] += getattr(self._decoder, f"num_{name}")
-        self._decoder, self._ended = StreamDecoder(self._model, self._header), False
+        self._decoder, self._ended = StreamDecoder(self._header, self._model), False
         # What the decoder lags behind is filled with silence, so that every packet adds exactly its
         # own length.
         delay = np.zeros((self._header.channels, self._model.spec.delay), np.float32)

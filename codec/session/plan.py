@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from math import ceil
 
 from codec.arguments import check_type, check_whole
@@ -143,20 +144,22 @@ class Plan:
         header = self.header
         return 8 / header.seconds(header.frames_per_packet) / header.channels
 
-    def plain_bitrate(self) -> float:
+    def plain_bitrate(self) -> Fraction:
         """Bits per second and channel of all bytes of the stream, if its codes are plain."""
-        header, num_samples = self.header, self.packing.num_samples
-        frames = header.frames_per_packet
+        header, spec, num_samples = self.header, self.model.spec, self.packing.num_samples
+        frames, rate = header.frames_per_packet, header.original_sample_rate
+        bits = 8 * (header.payload_size(frames) + self.packet_overhead)
         if not self.packing.is_file or not num_samples:
-            return (header.payload_size(frames) + self.packet_overhead) * self._bits_per_byte
-        spec = self.model.spec
-        at_model_rate = header.model_samples(num_samples)
-        tailed = header.format == CODED_FORMAT
-        total = (spec.num_frames_with_tail if tailed else spec.num_frames)(at_model_rate)
-        whole, rest = divmod(total, frames)
-        size = whole * header.payload_size(frames) + header.payload_size(rest)
-        bits = self.head_bits + 8 * (size + ceil_div(total, frames) * self.packet_overhead)
-        return bits * header.original_sample_rate / num_samples / header.channels
+            num_samples, rate = frames * header.hop_length, header.sample_rate
+        else:
+            tailed = header.format == CODED_FORMAT
+            total = (spec.num_frames_with_tail if tailed else spec.num_frames)(
+                header.model_samples(num_samples)
+            )
+            whole, rest = divmod(total, frames)
+            last = header.payload_size(rest) + self.packet_overhead if rest else 0
+            bits = self.head_bits + whole * bits + 8 * last
+        return Fraction(bits * rate, num_samples * header.channels)
 
 
 def make_plan(

@@ -129,6 +129,7 @@ def test_lambda_is_that_of_all_frames_that_are_known() -> None:
     alone = control.choose(first, []).sum()
     known = control.choose(first, [second])
     assert known.sum() < 0.7 * alone
+    assert first.slopes is not None
     assert np.array_equal(known, (first.slopes > control.lambda_).sum(axis=-1))
 
 
@@ -139,6 +140,7 @@ def test_pauses_have_no_part_in_the_choice() -> None:
     paused[:, 200:400] = True
     control, counts = RateControl(1_500.0, 50.0, 10), []
     for packet in packets_of(errors, 100, paused):
+        assert packet.limits is not None
         chosen = np.minimum(packet.limits, control.choose(packet))
         control.spent(int(8 * chosen.sum()), chosen)
         counts.append(chosen[0])

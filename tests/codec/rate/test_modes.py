@@ -33,7 +33,8 @@ def test_impossible_rates_are_refused_in_one_line(make: Any, values: tuple[objec
 
 def test_a_number_is_an_average_and_none_is_constant() -> None:
     assert as_rate(None) == Constant() == Constant(None, plain=False)
-    for number in (3_000, 3_000.0, Fraction(3_000), np.float32(3_000), np.int16(3_000)):
+    numbers: tuple[Any, ...] = (3_000, 3_000.0, Fraction(3_000), np.float32(3e3), np.int16(3_000))
+    for number in numbers:
         assert as_rate(number) == Average(3_000)
     assert as_rate(Fraction(10, 3)) == Average(Fraction(10, 3))
     for rate in (Constant(3), Average(1), Quality(0), FileSize(1)):
