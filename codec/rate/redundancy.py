@@ -1,4 +1,4 @@
-"""Redundancy: packets that also carry the first codes of earlier frames.
+"""Redundancy: packets that also carry redundant frames, the first codes of frames before them.
 
 If a packet is lost, the packets after it bring its sound back at a lower quality (RFC 2198 does the
 same for any codec). The first codebooks matter most, and a gap that a later packet can fill is the
@@ -33,12 +33,12 @@ _PRESETS = (
 
 @dataclass(frozen=True)
 class Redundancy:
-    """How much of earlier frames each packet carries.
+    """How many redundant frames each packet carries, and at which bitrate.
 
     A receiver can use up to ``frames`` consecutive losses of this, if it waits for as many frames.
 
     Attributes:
-        frames: number of earlier frames, 0 to `MAX_FRAMES`.
+        frames: number of redundant frames, 0 to `MAX_FRAMES`.
         bitrate: bits per second and channel that their codes take on average, on top of those of
             the packet's own frame.
 
@@ -73,7 +73,7 @@ def best_layout(frames: int, codes: float, most: int = MAX_CODES) -> tuple[int, 
     """The layout of most codes that is affordable.
 
     Args:
-        frames: most earlier frames.
+        frames: most redundant frames.
         codes: most codes of all of them.
         most: most codes of one of them.
 
@@ -92,16 +92,16 @@ def best_layout(frames: int, codes: float, most: int = MAX_CODES) -> tuple[int, 
 
 
 RATIO_DECAY = 0.98
-"""By packet, of the weight of what codes of earlier packets cost."""
+"""Factor per packet of the weight of what redundant codes of earlier packets cost."""
 SAVED_PACKETS = 4
 """Most packets whose share of the bitrate is saved up."""
 
 
 class RedundancyControl:
-    """Chooses the codes of earlier frames for each packet, so that a bitrate is met on average.
+    """Chooses the redundant frames of each packet, so that a bitrate is met on average.
 
     Args:
-        redundancy: what was asked for.
+        redundancy: most frames, and the bitrate.
         frame_rate: frames per second.
         bits_per_code: bits of a plain code.
 
@@ -138,7 +138,7 @@ class RedundancyControl:
         return frames
 
     def spent(self, bits: float, earlier: npt.NDArray[np.int64]) -> None:
-        """Tell how many bits the chosen codes took, of all channels together."""
+        """Take into account the bits of the chosen codes, of all channels together."""
         count = int((earlier >= 0).sum())
         if count:
             self._credit -= bits / len(earlier)
