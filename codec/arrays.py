@@ -15,8 +15,8 @@ Samples: TypeAlias = npt.NDArray[np.float32]
 """Audio, nominally in [-1, 1]: ``[n]`` for one channel, ``[C, n]`` for several."""
 
 Codes: TypeAlias = npt.NDArray[np.int64]
-"""Codes ``[G, K, T]``, see `codec.codes`. In streams of variable bitrate those of a frame's upper codebooks may be
-absent: `codec.entropy.context.NO_CODE`."""
+"""Codes ``[G, K, T]``, see `codec.codes`. In streams of variable bitrate those of a frame's upper
+codebooks may be absent: `codec.entropy.context.NO_CODE`."""
 
 StoredCodes: TypeAlias = npt.NDArray[np.uint16]
 """Codes of one group of channels as tokens are stored, ``[T, K]``."""

@@ -137,16 +137,16 @@ def main() -> None:
         tokenize([arguments.source], folder, model=engine, bitrate=arguments.bitrate)
         rows: list[Tokens] = list(read_tokens(folder))
     kind = rows[0].kind
-    pad = kind.codebook_size
+    pad = size = max(each.size for each in kind.codebooks)
     recordings = [torch.from_numpy(to_delay(row.codes[0], pad)) for row in rows]
 
-    model = TokenModel(kind.num_codebooks, kind.codebook_size)
+    model = TokenModel(kind.num_codes(), size)
     loss = train(model, recordings, 60 * arguments.minutes, arguments.steps)
-    print(f"loss: {loss:.2f} nats per code, {np.log(kind.codebook_size):.2f} for chance")
+    print(f"loss: {loss:.2f} nats per code, {np.log(size):.2f} for chance")
 
     # The first half of the first recording, and as much again.
     half = len(rows[0].frames) // 2
-    tokens = continue_tokens(model, recordings[0][:half], half + kind.num_codebooks - 1, pad)
+    tokens = continue_tokens(model, recordings[0][:half], half + kind.num_codes() - 1, pad)
     # What the pattern pads at the beginning is cut off again with it.
     codes = from_delay(tokens.numpy()).clip(0, pad - 1)[None]
     audio = decode(engine, codes, codes.shape[2] * kind.hop_length)

@@ -21,9 +21,16 @@ import soundfile
 import torch
 
 from codec.config import CodecConfig
-from codec.io.outputs import write_atomically
+from codec.files.encode import write_stream
+from codec.format.summary import StreamSummary
+from codec.io.audio import open_audio
+from codec.io.outputs import atomic_output, write_atomically
+from codec.model_folder import DEFAULT_MODEL
 from codec.network.model import Codec
 from codec.network.weights import load_codec, save_codec
+from codec.rate.modes import RateLike
+from codec.registry import ModelLike, as_model
+from codec.session.packing import Packing
 from train.recipe.loading import load_recipe
 from train.recipe.sections import TrainConfig
 
@@ -204,6 +211,21 @@ def codec(request: pytest.FixtureRequest) -> Codec:
     """Each test of the codec runs on both kinds of ladder, and on every kind of code and memory."""
     codec: Codec = request.getfixturevalue(request.param)
     return codec
+
+
+def encode_in_packets(
+    source: Path,
+    target: Path,
+    num_frames: int,
+    *,
+    model: ModelLike = DEFAULT_MODEL,
+    rate: RateLike = None,
+) -> StreamSummary:
+    """`encode_file`, but in packets of so many frames."""
+    seconds = (num_frames + 0.5) / float(as_model(model).spec.frame_rate)
+    with open_audio(source) as reader, atomic_output(target, force=True) as out:
+        packing = Packing.file(seconds, num_samples=reader.num_samples or None)
+        return write_stream(reader, out, model, rate, packing=packing)
 
 
 def sound(num_samples: int, channels: int = 1, seed: int = 0) -> np.ndarray:

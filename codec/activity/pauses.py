@@ -1,4 +1,4 @@
-"""Pauses: frames without any code, for which a decoder repeats noise that it heard before.
+"""Pauses: frames without codes, for which a decoder repeats the noise before them.
 
 Where a packet has a second of room noise, the first frames of it are coded, and the others have no
 codes. A decoder takes the codes of the frames before them, in an order that does not repeat, so
@@ -178,12 +178,16 @@ def fill_pauses(codes: Integers) -> Integers:
     return filled
 
 
-def noise_order(count: int, numbers: Integers) -> Integers:
-    """Which of ``count`` frames of noise are played, the newest is 0: ``[n]`` for frames ``[n]``.
+def noise_order(count: int, indices: Integers) -> Integers:
+    """Ages of the frames of noise that are played, of ``count`` frames, the newest of which is 0.
 
-    Multiples of the golden ratio, which come back to no frame soon, and to all equally often.
+    Multiples of the golden ratio, which return to no frame soon, and to all equally often.
+
+    Args:
+        count: number of frames of noise.
+        indices: ``[n]``, indices of the frames to play.
     """
-    order: Integers = count * (40503 * numbers % 65536) // 65536
+    order: Integers = count * (40503 * indices % 65536) // 65536
     return order
 
 

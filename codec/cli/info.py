@@ -74,8 +74,8 @@ def stream_facts(path: Path, summary: StreamSummary, names: dict[str, str]) -> d
         "codebook_sizes": [each.size for each in header.codebooks],
         "codes_per_frame": [each.per_frame for each in header.codebooks],
         "channels_coded_together": header.channels_coded_together,
+        "bitrate": None if summary.bitrate is None else round(summary.bitrate),
         "payload_bitrate": round(float(summary.payload_bitrate), 3),
-        "file_bitrate": round(8 * summary.num_bytes / seconds) if seconds else None,
         "bits_per_frame": summary.bits_distribution(),
         "bytes": summary.num_bytes,
         "packets": summary.num_packets,
@@ -140,7 +140,7 @@ def show(facts: dict[str, Any], as_json: bool) -> None:
 
 def show_packets(path: Path, model: str | None, as_json: bool) -> None:
     """A line for each packet: its beginning, frames, bytes, bits per frame, codes per frame."""
-    from codec.packets import list_packets
+    from codec.files.listing import list_packets
 
     if not as_json:
         click.echo("seconds   frames   bytes   bits/frame   codes/frame   coding")

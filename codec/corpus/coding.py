@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -10,15 +10,18 @@ from typing import TypeAlias
 import numpy as np
 
 from codec.arrays import StoredCodes
-from codec.bitrate import ceil_div
 from codec.corpus.index import Clip, clip_digest, fault, open_clip
 from codec.corpus.sources import readable
 from codec.corpus.workers import one_thread
 from codec.engines.base import Engine
 from codec.errors import AudioError
-from codec.highpass import FilteredFrames
+from codec.format.timeline import Timeline
 from codec.io.audio import AudioReader, Resampler
-from codec.session.plan import file_frames
+from codec.rate.block import Block
+from codec.rate.modes import Constant
+from codec.session.analyzer import Analyzer
+from codec.session.packing import Packing
+from codec.session.plan import make_plan
 
 
 @dataclass(frozen=True)
@@ -83,53 +86,52 @@ def _code_clip(engine: Engine, num_codebooks: int, folder: Path, clip: Clip) -> 
     try:
         # Before it is coded: if it changes meanwhile, the next run codes it again.
         digest = clip_digest(folder, clip)
-        with open_clip(folder, clip, mono=True) as reader:
+        mono = engine.spec.channels_coded_together == 1
+        with open_clip(folder, clip, mono=mono) as reader:
             coded = code_audio(engine, num_codebooks, reader)
     except Exception as error:  # no recording may end the corpus
-        coded = uncodable(num_codebooks, fault(clip.name, error))
+        coded = uncodable(engine.spec.num_codes(num_codebooks), fault(clip.name, error))
     return replace(coded, digest=digest)
 
 
-def uncodable(num_codebooks: int, reason: str) -> Coded:
+def uncodable(num_codes: int, reason: str) -> Coded:
     """What becomes of a recording that cannot be read."""
-    return Coded(np.zeros((0, num_codebooks), np.uint16), 0, 0, readable(reason))
+    return Coded(np.zeros((0, num_codes), np.uint16), 0, 0, readable(reason))
 
 
 def code_audio(engine: Engine, num_codebooks: int, reader: AudioReader) -> Coded:
-    """Code a whole recording, mixed down to mono, with the codes that `codec.encode_file` makes.
+    """Code a whole recording with the codes that `codec.encode_file` makes.
+
+    Recordings are mixed down to mono. A model that codes several channels together takes those of a
+    recording with as many, and of all others their mix for each of them.
 
     Only the codes are held in memory, not the audio.
 
     Raises:
         AudioError: the recording cannot be read, or is empty.
     """
-    spec, rate = engine.spec, reader.sample_rate
+    rate, channels = Constant(num_codebooks, plain=True), engine.spec.channels_coded_together
     # Steps as long as the packets of files: others would be rounded differently.
-    step = file_frames(spec, 1, sum(spec.bits[:num_codebooks])) * spec.hop_length
-    resampler = Resampler(rate, spec.sample_rate, 1)
-    frames = FilteredFrames(spec.sample_rate, spec.hop_length, 1)
-    state, rest = engine.init_encoder(1), np.zeros((1, 0), np.float32)
-    pieces, num_samples = [np.zeros((0, num_codebooks), np.uint16)], 0
+    sample_rate = reader.sample_rate
+    plan = make_plan(
+        engine, rate, Packing.file(), channels=channels, original_sample_rate=sample_rate
+    )
+    analyzer = Analyzer(plan)
+    resampler = Resampler(sample_rate, engine.spec.sample_rate, channels)
+    pieces, num_samples = [np.zeros((0, plan.header.num_codes()), np.uint16)], 0
 
-    def encode() -> None:
-        nonlocal state, rest
-        block, ahead = rest[:, :step], rest[:, step : step + spec.lookahead]
-        codes, state = engine.encode_step(np.ascontiguousarray(block), state, num_codebooks, ahead)
-        pieces.append(codes[0].T.astype(np.uint16))
-        rest = rest[:, step:]
+    def keep(blocks: Iterator[Block]) -> None:
+        pieces.extend(block.codes[0].T.astype(np.uint16) for block in blocks)
 
     with one_thread():
-        for block in reader.blocks():
-            num_samples += block.shape[1]
-            rest = np.concatenate((rest, frames.push(resampler.push(block))), axis=1)
-            while rest.shape[1] >= step + spec.lookahead:
-                encode()
-        total = ceil_div(num_samples * spec.sample_rate, rate)
-        last = frames.push(resampler.finish(total)), frames.finish()
-        padding = spec.num_frames_with_tail(total) * spec.hop_length - total
-        rest = np.pad(np.concatenate((rest, *last), axis=1), ((0, 0), (0, padding)))
-        while rest.shape[1]:
-            encode()
+        for audio in reader.blocks():
+            num_samples += audio.shape[1]
+            if len(audio) != channels:
+                audio = np.repeat(audio.mean(axis=0, keepdims=True), channels, axis=0)
+            keep(analyzer.push(resampler.push(audio)))
+        length = Timeline(plan.header).model_length(num_samples)
+        keep(analyzer.push(resampler.finish(length)))
+        keep(analyzer.finish(num_samples))
     if not num_samples:
         raise AudioError("the recording contains no samples")
-    return Coded(np.concatenate(pieces), num_samples, rate)
+    return Coded(np.concatenate(pieces), num_samples, sample_rate)

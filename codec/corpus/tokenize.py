@@ -142,7 +142,7 @@ class Tokenizer:
         added: dict[str, Any] = {
             "codes": [row.frames.ravel() for row in rows],
             "num_frames": [len(row.frames) for row in rows],
-            "num_codebooks": [self.kind.num_codebooks for _ in rows],
+            "num_codebooks": [self.kind.num_codes() for _ in rows],
             "duration_seconds": [row.num_samples / max(1, row.sample_rate) for row in rows],
             "sample_rate": [row.sample_rate for row in rows],
             "model": [self.kind.model for _ in rows],
@@ -154,12 +154,12 @@ class Tokenizer:
 
     def _code_file(self, path: Path) -> Coded:
         try:
-            with open_audio(path, mono=True) as reader:
-                return code_audio(self.engine, self.kind.num_codebooks, reader)
+            with open_audio(path, mono=self.kind.channels_coded_together == 1) as reader:
+                return code_audio(self.engine, len(self.kind.codebooks), reader)
         except Exception as error:  # no recording may end a pipeline that keeps errors
             if self._errors != "keep":
                 raise AudioError(fault(str(path), error)) from error
-            return uncodable(self.kind.num_codebooks, fault(str(path), error))
+            return uncodable(self.kind.num_codes(), fault(str(path), error))
 
 
 def tokenize(
@@ -249,7 +249,7 @@ def tokenize(
     unfinished = [n for n, state in enumerate(states) if not folder.is_finished(n, state)]
 
     tasks = [task for number in unfinished for task in _tasks(number, shards[number])]
-    work = partial(code_task, kind.num_codebooks)
+    work = partial(code_task, len(kind.codebooks))
     results = ray.run(engine, work, tasks, workers) if ray else _run(engine, work, tasks, workers)
     errors = _Errors(found.unusable, folder.errors(), max_errors)
     counted = _counted(tasks, results, progress)

@@ -23,7 +23,7 @@ from codec.format.container import Coding, Header, Packet
 from codec.format.payload import pack_codes, unpack_codes
 
 MAX_FRAMES = 15
-"""Most earlier frames in a packet."""
+"""Most redundant frames in a packet."""
 MAX_EARLIER_CODEBOOKS = 16
 """Most codebooks of one of them."""
 CHAIN_SECONDS = 1.0
@@ -45,12 +45,6 @@ class PayloadEncoder:
         self._chain = max(1, int(frames / header.frames_per_packet))
         self._chained = 0  # packets since the last one that depends on no other
 
-    @property
-    def state(self) -> ContextState | None:
-        """What the context model will remember when it codes the next packet; None for nothing."""
-        begins = not self._header.chained or self._chained >= self._chain
-        return None if begins else self._state
-
     def encode(self, codes: Codes) -> tuple[bytes, Coding | None]:
         """The payload of codes ``[G, K, T]``, and how it is written: whatever is shorter.
 
@@ -59,7 +53,7 @@ class PayloadEncoder:
         plain = b"" if self._header.variable else pack_codes(codes, self._header)
         if self._context is None:
             return plain, None if self._header.format == 1 else Coding.PLAIN
-        state = self.state
+        state = self._state if self._header.chained and self._chained < self._chain else None
         begins = state is None
         (coded,), state = encode_packets(
             self._context,

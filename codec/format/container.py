@@ -136,8 +136,8 @@ class Header(Geometry):
         >>> header = Header(channels=1, codebooks=(Codebook(1024),) * 12, frames_per_packet=100,
         ...     sample_rate=24_000, original_sample_rate=44_100, hop_length=480,
         ...     fingerprint=bytes(16))
-        >>> header.bitrate, header.num_frames(44_100)
-        (Fraction(6000, 1), 50)
+        >>> header.bitrate, header.size
+        (Fraction(6000, 1), 44)
         >>> Header.from_bytes(header.to_bytes()) == header
         True
     """
@@ -295,10 +295,6 @@ class Header(Geometry):
     def model_samples(self, num_samples: int) -> int:
         """Number of samples at the model's rate for ``num_samples`` at the original rate."""
         return -(-num_samples * self.sample_rate // self.original_sample_rate)
-
-    def num_frames(self, num_samples: int) -> int:
-        """Number of frames for ``num_samples`` samples at the original rate."""
-        return -(-self.model_samples(num_samples) // self.hop_length)
 
     def to_bytes(self) -> bytes:
         """The `size` bytes at the beginning of a stream."""

@@ -1,4 +1,4 @@
-"""Redundancy: packets that also carry the first codes of earlier frames.
+"""Redundancy: packets that also carry redundant frames, the first codes of frames before them.
 
 If a packet is lost, the packets after it bring its sound back at a lower quality (RFC 2198 does the
 same for any codec). The first codebooks matter most, and a gap that a later packet can fill is the
@@ -34,12 +34,12 @@ _PRESETS = (
 
 @dataclass(frozen=True)
 class Redundancy:
-    """How much of earlier frames each packet carries.
+    """How many redundant frames each packet carries, and at which bitrate.
 
     A receiver can use up to ``frames`` consecutive losses of this, if it waits for as many frames.
 
     Attributes:
-        frames: number of earlier frames, 0 to `MAX_FRAMES`.
+        frames: number of redundant frames, 0 to `MAX_FRAMES`.
         bitrate: bits per second and channel that their codes take on average, on top of those of
             the packet's own frame.
 
@@ -74,7 +74,7 @@ def best_layout(frames: int, bits: float, costs: Sequence[int]) -> tuple[int, ..
     """The layout of most codebooks that is affordable.
 
     Args:
-        frames: most earlier frames.
+        frames: most redundant frames.
         bits: most bits of all of them.
         costs: bits of the first codebooks of a frame: of none, of one, and so on.
 
@@ -93,16 +93,16 @@ def best_layout(frames: int, bits: float, costs: Sequence[int]) -> tuple[int, ..
 
 
 RATIO_DECAY = 0.98
-"""By packet, of the weight of what codes of earlier packets cost."""
+"""Factor per packet of the weight of what redundant codes of earlier packets cost."""
 SAVED_PACKETS = 4
 """Most packets whose share of the bitrate is saved up."""
 
 
 class RedundancyControl:
-    """Chooses the codes of earlier frames for each packet, so that a bitrate is met on average.
+    """Chooses the redundant frames of each packet, so that a bitrate is met on average.
 
     Args:
-        redundancy: what was asked for.
+        redundancy: most frames, and the bitrate.
         geometry: of the codes.
 
     Example:
@@ -140,7 +140,7 @@ class RedundancyControl:
         return frames
 
     def spent(self, bits: float, earlier: npt.NDArray[np.int64]) -> None:
-        """Tell how many bits the chosen codes took, of all channels together."""
+        """Take into account the bits of the chosen codes, of all channels together."""
         present = (earlier >= 0).sum(axis=(0, 2))
         if present.any():
             self._credit -= bits / len(earlier)

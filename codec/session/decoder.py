@@ -1,4 +1,4 @@
-"""`StreamDecoder`: packets to audio as they arrive, and what is heard where they do not."""
+"""`StreamDecoder`: packets to audio as they arrive; lost ones are recovered or concealed."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Packetizer:
 
     @property
     def redundancy(self) -> Redundancy | None:
-        """What packets also carry of earlier frames; may be changed at any time.
+        """The redundant frames of packets; may be changed at any time.
 
         Raises:
             ConfigError: on assignment, if packets of this stream cannot carry any.

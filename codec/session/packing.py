@@ -18,7 +18,7 @@ class Packing:
     Attributes:
         frames: number of frames in a packet of a live stream.
         dtx: whether silence is left out (discontinuous transmission).
-        redundancy: what packets also carry of earlier frames, against losses; None if none ever do.
+        redundancy: redundant frames in packets, against losses; None if there are never any.
         overhead: bytes that the transport adds to a packet.
         seconds: length of a packet of a file; None in live streams.
         num_samples: length of a file at its original rate, if it is known.
@@ -62,7 +62,7 @@ class Packing:
             dtx: whether silence is left out (discontinuous transmission): every 0.4 s a packet of
                 comfort noise describes it, and nothing is sent between them. `Packet.sequence`
                 counts what is left out.
-            redundancy: what packets also carry of earlier frames, against losses. Start with
+            redundancy: redundant frames in packets, against losses. Start with
                 ``Redundancy(0, 0)`` to add some later.
             overhead: bytes that a packet costs beside its payload, which an `Average` bitrate
                 includes: with RTP, UDP and IP about 41.

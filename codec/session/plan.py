@@ -13,7 +13,7 @@ from math import ceil
 
 from codec.arguments import check_type, check_whole
 from codec.bitrate import Bitrate, ceil_div, format_bitrate
-from codec.codes import CodecSpec
+from codec.codes import CodecSpec, Geometry
 from codec.engines.base import Engine
 from codec.entropy.context import ContextModel
 from codec.errors import ConfigError, ModelError
@@ -312,7 +312,7 @@ def _checked_frames(packing: Packing, bits: int, spec: CodecSpec) -> int:
     return packing.frames
 
 
-def file_frames(spec: CodecSpec, groups: int, bits: int, seconds: float = PACKET_SECONDS) -> int:
+def file_frames(spec: Geometry, groups: int, bits: int, seconds: float = PACKET_SECONDS) -> int:
     """Frames of a packet of a file: about two seconds, fewer if so many would not fit.
 
     Args:

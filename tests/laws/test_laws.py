@@ -144,7 +144,7 @@ def test_an_engine_keeps_the_types_and_shapes_it_promises(engine: Engine) -> Non
     audio = sound(5 * spec.hop_length, 3)
     codes, _ = engine.encode_step(audio, engine.init_encoder(3), 2)
     assert codes.shape == (3, 2, 5) and codes.dtype == np.int64
-    assert codes.min() >= 0 and codes.max() < spec.codebook_size
+    assert codes.min() >= 0 and codes.max() < spec.codebooks[0].size
     heard, _ = engine.decode_step(codes, engine.init_decoder(3))
     assert heard.shape == audio.shape and heard.dtype == np.float32
     nothing, _ = engine.encode_step(audio[:, :0], engine.init_encoder(3))

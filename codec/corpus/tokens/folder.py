@@ -300,13 +300,15 @@ def card(manifest: dict[str, Any]) -> str:
         manifest: contents of its ``manifest.json``.
 
     Example:
-        >>> facts = {"model": "m", "fingerprint": "00", "sample_rate": 24_000, "hop_length": 480,
+        >>> facts = {"format": 1, "model": "m", "fingerprint": "00", "sample_rate": 24_000, "hop_length": 480,
         ...     "num_codebooks": 12, "codebook_size": 1024, "layout": "parquet", "hours": 7.0,
         ...     "num_recordings": 2, "num_frames": 9, "num_errors": 0, "shards": []}
         >>> print(card(facts).splitlines()[6])
         # Audio tokens
     """
-    facts = manifest
+    facts, kind = manifest, TokenFormat.from_dict(manifest, "the manifest")
+    sizes = " or ".join(map(str, sorted({each.size for each in kind.codebooks})))
+    together = kind.channels_coded_together
     frame_rate = facts["sample_rate"] / facts["hop_length"]
     rows = {
         "model": facts["model"],
@@ -314,8 +316,9 @@ def card(manifest: dict[str, Any]) -> str:
         "recordings": facts["num_recordings"],
         "hours": f"{facts['hours']:.3f}",
         "frames": f"{facts['num_frames']}, {frame_rate:g} per second",
-        "codes": f"{facts['num_codebooks']} per frame, each below {facts['codebook_size']}",
-        "sampling rate of the model": f"{facts['sample_rate']} Hz, mono",
+        "codes": f"{kind.num_codes()} per frame, each below {sizes}",
+        "sampling rate of the model": f"{facts['sample_rate']} Hz, "
+        f"{'mono' if together == 1 else f'{together} channels'}",
         "layout": facts["layout"],
         "shards": len(facts["shards"]),
         "recordings that could not be coded": f"{facts['num_errors']} (see `{ERRORS}`)",

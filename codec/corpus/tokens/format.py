@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
+from codec.arguments import shown
 from codec.arrays import Codes, StoredCodes
 from codec.bitrate import ceil_div
-from codec.codes import CodecSpec
+from codec.codes import Codebook, CodecSpec, Geometry
+from codec.config import MAX_CHANNELS_TOGETHER, MAX_CODEBOOK_SIZE, MAX_CODEBOOKS
 from codec.corpus.sources import shortened
 from codec.errors import FormatError
 
-FORMAT = 1
-"""Version of the shards and of their manifest."""
+FORMATS = SIMPLE_FORMAT, TABLE_FORMAT = 1, 2
+"""Versions of the shards and of their manifest. The second is for codes that are not simple."""
 
 
 @dataclass(frozen=True)
-class TokenFormat:
+class TokenFormat(Geometry):
     """What all codes of a corpus have in common.
 
     Attributes:
@@ -27,22 +29,24 @@ class TokenFormat:
         fingerprint: fingerprint of the model, in hexadecimal digits.
         sample_rate: sampling rate of the model in Hz.
         hop_length: samples per frame at that rate.
-        num_codebooks: codebooks per frame.
-        codebook_size: entries of a codebook: every code is below.
+        codebooks: those whose codes are kept, the coarsest first.
+        channels_coded_together: channels of the recordings, which share their codes.
 
     Example:
         >>> from codec import load_model
         >>> kind = TokenFormat.of(load_model().spec, bitrate=3_000)
-        >>> kind.num_codebooks, float(kind.frame_rate)
+        >>> kind.num_codes(), float(kind.frame_rate)
         (6, 50.0)
+        >>> TokenFormat.from_dict(kind.to_dict(), "a shard") == kind
+        True
     """
 
     model: str
     fingerprint: str
     sample_rate: int
     hop_length: int
-    num_codebooks: int
-    codebook_size: int
+    codebooks: tuple[Codebook, ...]
+    channels_coded_together: int = 1
 
     @classmethod
     def of(cls, spec: CodecSpec, bitrate: int | Fraction | None = None) -> TokenFormat:
@@ -56,8 +60,8 @@ class TokenFormat:
             spec.fingerprint.hex(),
             spec.sample_rate,
             spec.hop_length,
-            spec.codebooks_for(bitrate),
-            spec.codebook_size,
+            spec.codebooks[: spec.codebooks_for(bitrate)],
+            spec.channels_coded_together,
         )
 
     @classmethod
@@ -73,33 +77,61 @@ class TokenFormat:
         """
         try:
             version = facts["format"]
-            if version != FORMAT:
+            if version not in FORMATS:
                 raise FormatError(
-                    f"{name} has format {version}, this version of aecodec reads {FORMAT}: "
-                    "upgrade aecodec"
+                    f"{name} has format {shown(version)}, this version of aecodec reads "
+                    f"{FORMATS[0]} to {FORMATS[-1]}: upgrade aecodec"
                 )
-            kinds = {str: ("model", "fingerprint"), int: INTEGERS}
-            values = {key: facts[key] for keys in kinds.values() for key in keys}
-            for kind, keys in kinds.items():
-                for key in keys:
-                    if type(values[key]) is not kind or (kind is int and values[key] < 1):
-                        raise ValueError(f"{key} is {values[key]!r}")
-            bytes.fromhex(values["fingerprint"])
+            texts = [_text(facts, key) for key in ("model", "fingerprint")]
+            bytes.fromhex(texts[1])
+            numbers = [_number(facts, key) for key in ("sample_rate", "hop_length")]
+            if version == SIMPLE_FORMAT:
+                book = Codebook(_number(facts, "codebook_size", MAX_CODEBOOK_SIZE))
+                codebooks = (book,) * _number(facts, "num_codebooks", MAX_CODEBOOKS)
+                return cls(*texts, *numbers, codebooks)
+            codebooks = tuple(
+                Codebook(_number(each, 0, MAX_CODEBOOK_SIZE), _number(each, 1, MAX_CODEBOOKS))
+                for each in facts["codebooks"]
+            )
+            if not codebooks or any(each.size & (each.size - 1) for each in codebooks):
+                raise ValueError(f"codebooks are {shown(facts['codebooks'])}")
+            together = _number(facts, "channels_coded_together", MAX_CHANNELS_TOGETHER)
+            return cls(*texts, *numbers, codebooks, together)
         except (LookupError, TypeError, ValueError) as error:
             raise FormatError(f"{name} does not describe its codes: {error!r}") from error
-        return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON, with the version of the format."""
-        return {"format": FORMAT} | asdict(self)
+        facts = {
+            "model": self.model,
+            "fingerprint": self.fingerprint,
+            "sample_rate": self.sample_rate,
+            "hop_length": self.hop_length,
+        }
+        if self.has_simple_codes:
+            size = self.codebooks[0].size
+            codes = {"num_codebooks": len(self.codebooks), "codebook_size": size}
+            return {"format": SIMPLE_FORMAT} | facts | codes
+        return (
+            {"format": TABLE_FORMAT}
+            | facts
+            | {
+                "codebooks": [[each.size, each.per_frame] for each in self.codebooks],
+                "channels_coded_together": self.channels_coded_together,
+            }
+        )
 
-    @property
-    def frame_rate(self) -> Fraction:
-        """Frames per second."""
-        return Fraction(self.sample_rate, self.hop_length)
+
+def _text(facts: Any, key: str) -> str:
+    if type(value := facts[key]) is not str:
+        raise ValueError(f"{key} is {shown(value)}")
+    return value
 
 
-INTEGERS = ("sample_rate", "hop_length", "num_codebooks", "codebook_size")
+def _number(facts: Any, key: Any, most: int = 2**31) -> int:
+    if type(value := facts[key]) is not int or not 1 <= value <= most:
+        raise ValueError(f"{key} is {shown(value)}")
+    return value
 
 
 @dataclass(frozen=True)
@@ -156,7 +188,7 @@ class Tokens:
             "id": self.id,
             "path": self.path,
             "num_frames": len(self.frames),
-            "num_codebooks": self.kind.num_codebooks,
+            "num_codebooks": self.kind.num_codes(),
             "duration_seconds": self.duration_seconds,
             "sample_rate": self.original_sample_rate,
             "model": self.kind.model,
@@ -180,21 +212,23 @@ class Tokens:
         try:
             row = {**row}
             identifier, path, rate = (row.pop(key) for key in ("id", "path", "sample_rate"))
-            num_frames, num_codebooks = row.pop("num_frames"), row.pop("num_codebooks")
+            num_frames, num_codes = row.pop("num_frames"), row.pop("num_codebooks")
             seconds = row.pop("duration_seconds")
             # Text times a number would be a very long text.
-            if not all(type(each) is int for each in (rate, num_frames, num_codebooks)):
+            if not all(type(each) is int for each in (rate, num_frames, num_codes)):
                 raise TypeError("a sampling rate or a number of frames or codebooks is no integer")
             original = round(float(seconds) * rate)
             fingerprint, _ = row.pop("fingerprint"), row.pop("model")
             flat = np.asarray(frames)
-            if flat.dtype.kind not in "ui" or not flat.size == num_frames * num_codebooks:
-                raise ValueError(f"{flat.size} codes are not {num_frames} x {num_codebooks}")
-            if (num_codebooks, fingerprint) != (kind.num_codebooks, kind.fingerprint):
+            if flat.dtype.kind not in "ui" or not flat.size == num_frames * num_codes:
+                raise ValueError(f"{flat.size} codes are not {num_frames} x {num_codes}")
+            if (num_codes, fingerprint) != (kind.num_codes(), kind.fingerprint):
                 raise ValueError("its model or number of codebooks is another")
-            if flat.size and not 0 <= int(flat.min()) <= int(flat.max()) < kind.codebook_size:
-                raise ValueError(f"a code is not below {kind.codebook_size}")
-            shaped = flat.astype(np.uint16).reshape(num_frames, num_codebooks)
+            sizes = np.left_shift(1, kind.bits)
+            codes = flat.reshape(num_frames, num_codes)
+            if (codes < 0).any() or (codes >= sizes).any():
+                raise ValueError(f"a code is not below {sizes.max()}")
+            shaped = codes.astype(np.uint16)
             tokens = cls(kind, str(identifier), str(path), shaped, original, rate, row)
             # There may be frames after the last sample, which complete the end.
             needed = ceil_div(tokens.num_samples, kind.hop_length)

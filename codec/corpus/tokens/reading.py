@@ -181,7 +181,7 @@ def _read_stream(stream: StoredStream, path: Path, name: str) -> Tokens:
     header, summary = stream.header, stream.summary
     if header.variable:
         raise FormatError(
-            f"{path} has a variable number of codes per frame: encode it again with --cbr"
+            f"{path} has a variable number of codes per frame: encode it again with --codebooks"
         )
     if header.skip:
         raise FormatError(f"{path} is a cut: decode it, and encode what comes out")
@@ -190,8 +190,11 @@ def _read_stream(stream: StoredStream, path: Path, name: str) -> Tokens:
             f"{path} leaves out silence, whose frames have few codes or none: decode it, and "
             "encode what comes out"
         )
-    if header.channels != 1:
-        raise FormatError(f"{path} has {header.channels} channels: tokens are of mono audio")
+    if header.num_groups(header.channels) > 1:
+        raise FormatError(
+            f"{path} has {header.channels} channels: tokens are of those whose codes are the same, "
+            f"{header.channels_coded_together} here"
+        )
     decoder = PayloadDecoder(header, context_for(header))
     pieces: list[StoredCodes] = []
     skipped = 0  # bytes between packets, even if no packet is missing
@@ -209,8 +212,8 @@ def _read_stream(stream: StoredStream, path: Path, name: str) -> Tokens:
         header.fingerprint.hex(),
         header.sample_rate,
         header.hop_length,
-        header.num_codebooks,
-        2**header.bits_per_code,
+        header.codebooks,
+        header.channels_coded_together,
     )
     rate, num_samples = header.original_sample_rate, summary.num_samples
     assert num_samples is not None  # else it is damaged

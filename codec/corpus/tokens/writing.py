@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from codec.bitrate import ceil_div
-from codec.codes import Codebook, CodecSpec
 from codec.corpus.extras import import_pyarrow
 from codec.corpus.sources import Recording
 from codec.corpus.tokens.format import COLUMNS, SAFE, TokenFormat, Tokens
@@ -167,23 +166,15 @@ def write_stream(tokens: Tokens, file: Any) -> None:
 
 def _header(tokens: Tokens) -> Header:
     kind = tokens.kind
-    spec = CodecSpec(
-        name=kind.model,
-        sample_rate=kind.sample_rate,
-        hop_length=kind.hop_length,
-        codebooks=(Codebook(kind.codebook_size),) * kind.num_codebooks,
-        delay=0,
-        fingerprint=bytes.fromhex(kind.fingerprint),
-    )
     return Header(
-        channels=1,
-        num_codebooks=kind.num_codebooks,
-        bits_per_code=spec.bits_per_code,
-        frames_per_packet=file_frames(spec, 1, spec.num_codebooks * spec.bits_per_code),
+        channels=kind.channels_coded_together,
+        codebooks=kind.codebooks,
+        channels_coded_together=kind.channels_coded_together,
+        frames_per_packet=file_frames(kind, 1, sum(kind.bits)),
         sample_rate=kind.sample_rate,
         original_sample_rate=tokens.original_sample_rate,
         hop_length=kind.hop_length,
-        fingerprint=spec.fingerprint,
+        fingerprint=bytes.fromhex(kind.fingerprint),
         format=CODED_FORMAT,  # which may have frames after the last sample
     )
 

@@ -24,6 +24,8 @@ import pyarrow.parquet
 import pytest
 import soundfile
 
+from codec import decode_file, encode_file
+from codec.codes import Codebook
 from codec.corpus import coding, ray_data, read_tokens
 from codec.corpus.coding import code_task
 from codec.corpus.detokenize import detokenize
@@ -34,7 +36,6 @@ from codec.corpus.tokens.format import TokenFormat, Tokens
 from codec.corpus.tokens.naming import FileNames
 from codec.engines.base import Engine, decode
 from codec.errors import AudioError, CodecError, ConfigError, FormatError
-from codec.files import decode_file, encode_file
 from codec.format.container import PacketWriter
 from codec.registry import load_model
 from codec.session.encoder import StreamEncoder
@@ -600,7 +601,7 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 def test_a_format_of_a_later_version_is_refused() -> None:
-    kind = TokenFormat("m", "00" * 16, 8_000, 40, 4, 32)
+    kind = TokenFormat("m", "00" * 16, 8_000, 40, (Codebook(32),) * 4)
     assert TokenFormat.from_dict(kind.to_dict(), "x") == kind
     for facts, message in (
         (kind.to_dict() | {"format": 2}, "upgrade aecodec"),

@@ -11,7 +11,13 @@ import pytest
 import torch
 
 from codec.engines.torch import TorchEngine
-from codec.entropy.payload import MAX_EARLIER_CODEBOOKS, MAX_FRAMES, PayloadDecoder, earlier_counts, layout
+from codec.entropy.payload import (
+    MAX_EARLIER_CODEBOOKS,
+    MAX_FRAMES,
+    PayloadDecoder,
+    earlier_counts,
+    layout,
+)
 from codec.errors import ConfigError, FormatError
 from codec.format.container import Coding, Packet, PacketReader
 from codec.network.model import Codec
