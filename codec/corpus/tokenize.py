@@ -28,7 +28,7 @@ from codec.corpus.index import fault
 from codec.corpus.ray_data import Cluster
 from codec.corpus.sources import Recording, Unusable, find_recordings
 from codec.corpus.tokens.folder import ShardState, TokenFolder
-from codec.corpus.tokens.format import FORMAT, TokenFormat, Tokens
+from codec.corpus.tokens.format import TokenFormat, Tokens
 from codec.corpus.tokens.naming import ERRORS
 from codec.corpus.tokens.writing import LAYOUTS
 from codec.corpus.workers import in_order
@@ -344,7 +344,8 @@ def _tokens(kind: TokenFormat, recording: Recording, coded: Coded) -> Tokens | U
 
 def _job(kind: TokenFormat, layout: str, shards: Sequence[Sequence[Recording]]) -> str:
     """Digest of all that determines the shards, but for the contents of the recordings."""
-    digest = hashlib.sha256(json.dumps([FORMAT, layout, asdict(kind)]).encode())
+    facts = kind.to_dict()
+    digest = hashlib.sha256(json.dumps([facts.pop("format"), layout, facts]).encode())
     for shard in shards:
         for recording in shard:
             clip = recording.clip

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from codec.codes import Codebook
 from codec.engines.torch import TorchEngine
 from codec.entropy.context_file import load_context
 from codec.errors import FormatError, ModelError
@@ -59,11 +60,14 @@ def test_a_stream_finds_its_packaged_model_by_itself(lapped: Codec) -> None:
 
 def test_a_header_that_contradicts_its_model_is_refused() -> None:
     engine = load_model()
-    header = StreamEncoder(engine).header
+    header = dataclasses.replace(StreamEncoder(engine).header, context=b"")
     forged: list[dict[str, Any]] = [
         {"hop_length": 240},
         {"sample_rate": 16_000},
-        {"num_codebooks": 21},
+        {"codebooks": (Codebook(1024),) * 21},
+        {"codebooks": (Codebook(512),) * 20},
+        {"codebooks": (Codebook(1024, 2),) * 10},
+        {"codebooks": (Codebook(1024), Codebook(512))},
     ]
     for changes in forged:
         with pytest.raises(FormatError, match="contradicts the model"):

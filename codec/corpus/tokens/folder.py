@@ -300,9 +300,10 @@ def card(manifest: dict[str, Any]) -> str:
         manifest: contents of its ``manifest.json``.
 
     Example:
-        >>> facts = {"format": 1, "model": "m", "fingerprint": "00", "sample_rate": 24_000, "hop_length": 480,
-        ...     "num_codebooks": 12, "codebook_size": 1024, "layout": "parquet", "hours": 7.0,
-        ...     "num_recordings": 2, "num_frames": 9, "num_errors": 0, "shards": []}
+        >>> facts = {"format": 1, "model": "m", "fingerprint": "00", "sample_rate": 24_000,
+        ...     "hop_length": 480, "num_codebooks": 12, "codebook_size": 1024,
+        ...     "layout": "parquet", "hours": 7.0, "num_recordings": 2, "num_frames": 9,
+        ...     "num_errors": 0, "shards": []}
         >>> print(card(facts).splitlines()[6])
         # Audio tokens
     """

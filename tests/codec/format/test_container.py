@@ -325,7 +325,7 @@ def test_a_newer_format_is_named() -> None:
 
 def test_a_stream_made_to_waste_time_is_refused(header: Header) -> None:
     # Every byte looks like the start of the largest possible packet.
-    start = 0xA4 if header.context else 0xAE
+    start = {1: 0xAE, 2: 0xA4, 3: 0xA0}[header.format]
     largest = dataclasses.replace(
         header,
         channels=1,

@@ -100,7 +100,7 @@ def test_a_part_ends_with_the_frames_that_its_last_samples_need(rate: int, skip:
     for last in (1, rate, 7 * rate + 1):
         frames = timeline.part(0, last).num_frames
         assert frames is not None
-        more = Fraction(frames * 480, 24_000) - Fraction(skip + last, rate)
+        more = float(Fraction(frames * 480, 24_000) - Fraction(skip + last, rate))
         assert POSTROLL_SECONDS <= more < POSTROLL_SECONDS + 2 * 0.02
 
 

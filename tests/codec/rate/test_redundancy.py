@@ -178,11 +178,21 @@ def test_more_loss_means_more_redundancy() -> None:
         assert fewer.frames < more.frames and fewer.bitrate < more.bitrate
 
 
+COSTS = range(0, 10 * MAX_EARLIER_CODEBOOKS + 1, 10)
+
+
 def test_layouts_have_fewer_codes_for_older_frames() -> None:
     for frames in range(1, MAX_FRAMES + 1):
         for newest in range(1, MAX_EARLIER_CODEBOOKS + 1):
             counts = layout(frames, newest)
             assert counts[0] == newest and len(counts) == frames and min(counts) >= 1
             assert list(counts) == sorted(counts, reverse=True)
-            assert best_layout(frames, sum(counts)) == counts or newest == 1
-    assert best_layout(3, 0.9) == () == best_layout(0, 100)
+            assert best_layout(frames, 10 * sum(counts), COSTS) == counts or newest == 1
+    assert best_layout(3, 9.0, COSTS) == () == best_layout(0, 1000, COSTS)
+
+
+def test_a_layout_counts_the_bits_of_every_codebook() -> None:
+    costs = (0, 12, 36, 84)  # one, two and four codes of 12 bits
+    assert best_layout(2, 48.0, costs) == (2, 1)
+    assert best_layout(2, 47.9, costs) == (1, 1)
+    assert best_layout(1, 84.0, costs) == best_layout(1, 999.0, costs) == (3,)
