@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from codec.arguments import check_path, shown
+from codec.arrays import Codes
 from codec.bitrate import Bitrate, checked_bitrate
 from codec.entropy.payload import PayloadDecoder, PayloadEncoder
 from codec.errors import CodecError, FormatError
 from codec.format.container import Coding, Header, Packet, PacketWriter
 from codec.format.parts import check_part, first_packet, frames_until
-from codec.format.payload import Codes
 from codec.format.reading import StoredStream, open_codes, read_streams
 from codec.io.outputs import atomic_output, check_apart
 from codec.registry import ModelLike, context_for

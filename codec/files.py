@@ -15,6 +15,7 @@ from typing import BinaryIO, Literal
 import numpy as np
 
 from codec.arguments import check_flag, check_path, check_whole, shown
+from codec.arrays import Samples
 from codec.bitrate import Bitrate, ceil_div, checked_bitrate
 from codec.entropy.payload import CHAIN_SECONDS
 from codec.errors import CodecError, FormatError
@@ -33,7 +34,7 @@ from codec.format.reading import (
     together,
 )
 from codec.format.summary import StreamSummary
-from codec.io.audio import AudioReader, Resampler, Samples, create_audio, open_audio
+from codec.io.audio import AudioReader, Resampler, create_audio, open_audio
 from codec.io.outputs import atomic_output, check_apart
 from codec.io.pipes import is_pipe, seekable_input
 from codec.model_folder import DEFAULT_MODEL

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codec.arguments import check_path
+from codec.arrays import Codes
 from codec.entropy.payload import PayloadDecoder
 from codec.errors import ModelError
 from codec.format.container import Coding, Gap, Packet
-from codec.format.payload import Codes
 from codec.format.reading import open_codes, read_streams, together
 from codec.registry import ModelLike, context_for
 

@@ -12,13 +12,13 @@ import numpy as np
 import soundfile
 
 from benchmarks.contenders.base import Contender, Encoded
+from codec.arrays import Samples
 from codec.bitrate import Bitrate
 from codec.engines.names import Backend
 from codec.entropy.payload import MAX_FRAMES, earlier_counts
 from codec.files import encode_file
 from codec.format.container import Header, Packet
 from codec.format.reading import open_codes, read_streams
-from codec.io.audio import Samples
 from codec.model_folder import DEFAULT_MODEL, count_parameters, find_model
 from codec.rate.modes import Constant
 from codec.rate.redundancy import Redundancy

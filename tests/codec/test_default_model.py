@@ -15,11 +15,11 @@ from pystoi import stoi
 from scipy.signal import welch
 from torch.utils.flop_counter import FlopCounterMode
 
+from codec.evaluation.metrics import count_codes, perplexity, si_sdr
 from codec.files import decode_file, encode_file
 from codec.model_folder import find_model
 from codec.network.model import Codec
 from codec.network.weights import load_codec
-from codec.quality.metrics import count_codes, perplexity, si_sdr
 from tests.conftest import RECORDING
 
 

@@ -18,8 +18,7 @@ from codec.engines.torch import DecoderState, TorchEngine
 from codec.errors import CodecError, FormatError
 from codec.files import decode_file, encode_file
 from codec.format.container import Packet, PacketWriter
-from codec.format.reading import read_header, read_packets, summarize_file
-from codec.format.summary import StreamSummary
+from codec.format.reading import read_streams, summarize_file
 from codec.network.model import Codec
 from codec.packets import list_packets
 from codec.registry import Model
@@ -112,10 +111,10 @@ def test_only_the_part_and_its_preroll_are_decoded(
     encode_file(tmp_path / "in.wav", source, model=engine, frames_per_packet=100)
     whole = decoded(source, engine)
     with source.open("rb") as file:
-        header = read_header(file)
-        packets = [*read_packets(file, StreamSummary(header))]
+        stream = next(read_streams(file))
+        packets = [item for batch in stream.batches for item in batch]
     with source.open("wb") as damaged:
-        writer = PacketWriter(damaged, header)
+        writer = PacketWriter(damaged, stream.header)
         for number, packet in enumerate(packets):
             if number not in (17, 40) and isinstance(packet, Packet):
                 writer.write(packet)

@@ -11,8 +11,8 @@ import soxr
 from pesq import pesq
 from scipy.signal import butter, sosfilt
 
+from codec.corpus import read_tokens
 from codec.corpus.coding import code_audio
-from codec.corpus.tokens import read_tokens
 from codec.engines.base import encode
 from codec.engines.torch import TorchEngine
 from codec.files import decode_file, encode_file

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from codec.activity.pauses import fill_pauses
+from codec.arrays import Codes
 from codec.edit import cut_file
 from codec.engines.torch import TorchEngine
 from codec.entropy.coding import decode_packets
@@ -33,7 +34,6 @@ from codec.format.container import (
     Packet,
     max_variable_bits,
 )
-from codec.format.payload import Codes
 from codec.format.reading import read_streams
 from codec.highpass import high_pass
 from codec.model_folder import DEFAULT_MODEL, find_model, read_description

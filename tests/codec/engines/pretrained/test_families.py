@@ -16,7 +16,7 @@ import torch
 pytest.importorskip("transformers", reason='pip install "aecodec[transformers]"')
 pytest.importorskip("snac", reason='pip install "aecodec[snac]"')
 
-from codec.corpus.tokens import read_tokens
+from codec.corpus import read_tokens
 from codec.engines import base
 from codec.engines.base import Engine
 from codec.engines.pretrained.causal import CausalEngine
