@@ -38,10 +38,10 @@ from benchmarks.shared.report import origin, write_report
 from benchmarks.shared.resampling import resample
 from benchmarks.shared.tables import cell, markdown_table
 from codec.errors import CodecError
+from codec.evaluation.metrics import short_time_intelligibility
+from codec.evaluation.naturalness import rate_naturalness
 from codec.network.model import Codec
 from codec.network.weights import load_codec
-from codec.quality.metrics import short_time_intelligibility
-from codec.quality.naturalness import rate_naturalness
 
 BLOCK = 32
 """Values that share a scale."""

@@ -18,13 +18,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
 
 # Before NumPy is loaded, which reads it once.
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 import numpy as np
-import numpy.typing as npt
 import soundfile
 
 # As a script, it must import from the repository, which is not on the path.
@@ -32,13 +30,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.shared.resampling import resample
 from codec import decode_file, encode_file
+from codec.arrays import Floats
 from codec.model_folder import DEFAULT_MODEL
 from codec.rate.modes import Average, Constant, Rate
 from codec.registry import Model, load_model
 from codec.session.decoder import StreamDecoder
 from codec.session.encoder import StreamEncoder
-
-Floats: TypeAlias = npt.NDArray[np.float64]
 
 WAYS: dict[str, Rate] = {
     "plain": Constant(plain=True),

@@ -35,8 +35,8 @@ from benchmarks.shared.report import origin, write_report
 from benchmarks.shared.tables import cell, markdown_table
 from codec.bitrate import parse_bitrate
 from codec.errors import CodecError
-from codec.quality.metrics import short_time_intelligibility
-from codec.quality.naturalness import rate_naturalness
+from codec.evaluation.metrics import short_time_intelligibility
+from codec.evaluation.naturalness import rate_naturalness
 
 LIMITED_DB = 12.0
 OFFSET = 0.1

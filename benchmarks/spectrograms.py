@@ -44,12 +44,10 @@ def choose_speakers(folder: Path, count: int) -> list[Recording]:
     The speaker of a recording is its name without the number at its end.
 
     Raises:
-        CodecError: there is no speech.
+        CodecError: see `recordings.speech`.
     """
-    speech = [each for each in recordings.find(folder) if each.sound_class == "speech"]
+    speech = recordings.speech(folder)
     by_speaker = {Path(each.name).stem.rpartition("_")[0] or each.name: each for each in speech}
-    if not by_speaker:
-        raise CodecError(f"no speech in {folder}: its class must be 'speech'")
     chosen = list(by_speaker.values())
     count = min(count, len(chosen))
     return [chosen[number * len(chosen) // count] for number in range(count)]

@@ -34,8 +34,8 @@ from benchmarks.shared.report import origin, write_report
 from benchmarks.shared.tables import markdown_table
 from codec.bitrate import parse_bitrate
 from codec.errors import CodecError
+from codec.evaluation.metrics import rms
 from codec.model_folder import DEFAULT_MODEL
-from codec.quality.metrics import rms
 
 LOW_HZ, HIGH_HZ = (697, 770, 852, 941), (1209, 1336, 1477, 1633)
 DIGITS = tuple(product(LOW_HZ, HIGH_HZ))

@@ -112,7 +112,8 @@ installed: pip install "aecodec[torch]"
 
 OPTIONAL_PACKAGES = {
     *("onnx", "onnx_ir", "onnxscript", "safetensors", "torch"),
-    *("einops", "lightning_fabric", "librosa", "matplotlib", "pystoi", "scipy", "tensorboard"),
+    *("librosa", "matplotlib", "pystoi", "requests", "speechmos"),
+    *("einops", "lightning_fabric", "scipy", "tensorboard"),
     *("av", "huggingface_hub", "pyarrow", "ray", "snac", "transformers"),
 }
 """Modules that the extras bring."""

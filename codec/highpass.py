@@ -21,8 +21,8 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from codec.arrays import Floats, Samples
 from codec.bitrate import ceil_div
-from codec.io.audio import Samples
 
 # Analog filters in sections: frequencies in Hz of a pair of zeros on the imaginary axis and of a
 # pair of poles, and the quality of the poles; with a quality of 0.5 it is a single zero and pole.
@@ -43,7 +43,6 @@ MEMORY_SECONDS = 0.5
 NEGLIGIBLE = 1e-9
 """A state that has become so small is zero: processors are slow with far smaller numbers."""
 
-Floats: TypeAlias = npt.NDArray[np.float64]
 Complex: TypeAlias = npt.NDArray[np.complex128]
 
 FilterState: TypeAlias = Complex

@@ -222,7 +222,8 @@ class StoredTensor:
 def stored_tensors(weights: bytes) -> dict[str, StoredTensor]:
     """What a file of weights in the format of safetensors holds, by name.
 
-    Eight bytes of length, a table in JSON, then the values, little-endian.
+    Eight bytes of length, a table in JSON, then the values, little-endian. The package safetensors
+    is not part of a plain install, and does not tell where values lie, which graphs refer to.
 
     Args:
         weights: contents of the file.

@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from codec.arrays import Samples
 from codec.corpus.workers import Recordings
 from codec.engines.base import Engine
 from codec.engines.torch import tensor_model
-from codec.io.audio import Samples
 from codec.model_folder import DEFAULT_MODEL
 from codec.registry import load_model
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from codec.corpus.patterns import to_delay
-from codec.corpus.tokens import read_manifest
+from codec.corpus.tokens.folder import read_manifest
 
 
 def crop(row: dict[str, Any], num_frames: int, pad: int) -> Tensor:

@@ -21,9 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from codec.bitrate import parse_bitrate
+from codec.corpus import read_tokens
 from codec.corpus.patterns import from_delay, to_delay
 from codec.corpus.tokenize import tokenize
-from codec.corpus.tokens import Tokens, read_tokens
+from codec.corpus.tokens.format import Tokens
 from codec.engines.base import decode
 from codec.model_folder import DEFAULT_MODEL
 from codec.registry import load_model

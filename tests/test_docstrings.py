@@ -30,16 +30,16 @@ WITH_EXAMPLE = [
     "codec.corpus.sources.find_recordings",
     "codec.corpus.tokenize.Tokenizer",
     "codec.corpus.tokenize.tokenize",
-    "codec.corpus.tokens.Tokens",
-    "codec.corpus.tokens.read_tokens",
+    "codec.corpus.tokens.format.Tokens",
+    "codec.corpus.tokens.reading.read_tokens",
     "codec.io.audio.Resampler",
     "codec.io.audio.create_audio",
     "codec.io.audio.open_audio",
-    "codec.quality.mel.mel_filterbank",
-    "codec.quality.mel.stft",
-    "codec.quality.metrics.mel_distance",
-    "codec.quality.metrics.short_time_intelligibility",
-    "codec.quality.metrics.si_sdr",
+    "codec.evaluation.mel.mel_filterbank",
+    "codec.evaluation.mel.stft",
+    "codec.evaluation.metrics.mel_distance",
+    "codec.evaluation.metrics.short_time_intelligibility",
+    "codec.evaluation.metrics.si_sdr",
 ]
 """Public names whose docstring must contain an example."""
 

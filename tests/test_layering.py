@@ -14,10 +14,11 @@ from tests.conftest import REPOSITORY
 
 # Each room may import from itself and from the rooms before it.
 ROOMS = """
-codec.errors codec.arguments codec.hub codec.settings codec.bitrate codec.codes codec.config
-codec.io codec.highpass
+codec.errors codec.arguments codec.arrays codec.hub codec.settings codec.bitrate codec.codes
+codec.config codec.io codec.highpass
 codec.format codec.model_folder codec.entropy codec.network codec.engines codec.registry
-codec.activity codec.rate codec.session codec.calls codec.files codec.corpus codec.quality codec.cli
+codec.activity codec.rate codec.session codec.calls codec.files codec.corpus codec.evaluation
+codec.cli
 train.randomness train.objective train.recipe train.data train.report train.context train.run
 train.cli
 benchmarks.shared benchmarks.contenders benchmarks
@@ -72,7 +73,7 @@ def test_nothing_imports_in_a_circle() -> None:
     [
         "import codec.session.encoder, codec.files, codec.registry, codec.cli.app, train.cli",
         "import codec.calls.jitter, codec.calls.rtp",
-        "import codec.format.reading, codec.quality.evaluate, codec.corpus.workers",
+        "import codec.format.reading, codec.evaluation.evaluate, codec.corpus.workers",
         "import codec.corpus.tokenize, codec.corpus.detokenize, codec.corpus.patterns",
         "from codec import StreamDecoder, StreamEncoder, decode_file, encode_file, model_for",
     ],

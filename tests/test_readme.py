@@ -20,6 +20,7 @@ from click.testing import CliRunner
 import codec
 from codec.cli import main
 from tests.conftest import RECORDING, REPOSITORY
+from tests.test_docstrings import WITH_EXAMPLE
 from train.recipe.sections import TrainConfig
 
 DOCUMENTS = {
@@ -30,7 +31,7 @@ DOCUMENTS = {
         REPOSITORY / "CHANGELOG.md",
         REPOSITORY / "examples" / "README.md",
         REPOSITORY / "benchmarks" / "RESULTS.md",
-        *sorted((REPOSITORY / "docs").glob("*.md")),
+        *sorted((REPOSITORY / "docs").rglob("*.md")),
         *sorted((REPOSITORY / "codec" / "models").glob("*/card.md")),
     )
 }
@@ -92,7 +93,7 @@ def test_the_commands_of_the_readme_and_of_training_run(
         "PYTHONPATH": str(REPOSITORY),
     }
     monkeypatch.chdir(workspace)
-    lines = commands("README.md", "docs/training.md")
+    lines = commands("README.md", "docs/training.md", "docs/gallery.md")
     assert len(lines) >= 14
     assert sum(map(needs_shell, lines)) >= 2
     for line in lines:
@@ -156,6 +157,7 @@ def test_the_commands_of_all_documents_run() -> None:
     with_commands = {document for document in DOCUMENTS if blocks(document, "bash")}
     assert with_commands - {"benchmarks/RESULTS.md"} == {
         "README.md",
+        "docs/gallery.md",
         "docs/index.md",
         "docs/tokens.md",
         "docs/training.md",
@@ -226,10 +228,29 @@ def documented() -> list[str]:
     return [text for document, text in DOCUMENTS.items() if document != "CHANGELOG.md"]
 
 
-def test_every_document_is_linked_from_the_readme() -> None:
+def test_every_document_is_linked_from_the_readme_or_from_the_index_of_its_folder() -> None:
     for document in DOCUMENTS:
-        if document.startswith("docs/"):
+        path = Path(document)
+        if path.parent == Path("docs") or path.name == "index.md":
             assert f"]({document})" in DOCUMENTS["README.md"], document
+        elif document.startswith("docs/"):
+            assert f"]({path.name})" in DOCUMENTS[f"{path.parent}/index.md"], document
+
+
+def test_the_reference_has_every_public_name() -> None:
+    pages = "".join(text for name, text in DOCUMENTS.items() if name.startswith("docs/api/"))
+    listed = re.findall(r"^::: (\S+)$", pages, re.MULTILINE)
+    assert len(listed) == len(set(listed))
+    for name in WITH_EXAMPLE:
+        assert name in listed or name.rpartition(".")[0] in listed, name
+
+
+def test_every_decision_says_why_and_what_would_change_it() -> None:
+    parts = ["Context", "Decision", "Why", "Measured", "What would change it"]
+    for document, text in DOCUMENTS.items():
+        if document.startswith("docs/decisions/") and not document.endswith("index.md"):
+            assert re.findall(r"^\*\*(.+?)\.\*\*", text, re.MULTILINE) == parts, document
+            assert 10 <= len(text.splitlines()) <= 25, document
 
 
 def test_the_readme_is_read_in_three_minutes() -> None:

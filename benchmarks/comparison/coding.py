@@ -23,7 +23,7 @@ from benchmarks.shared import metrics, recordings, resampling, spectra
 from benchmarks.shared.processes import run_in_processes
 from benchmarks.shared.recordings import SAMPLE_RATE, Recording, by_class, file_digest
 from benchmarks.shared.report import installed
-from codec.quality import harmonics, naturalness, speaker
+from codec.evaluation import harmonics, naturalness, speaker
 
 CLIP_SECONDS, CLIP_BITRATES = 4.0, 3
 PACKAGES = ("av", "pesq", "pystoi", "resemblyzer", "speechmos", "visqol-python")

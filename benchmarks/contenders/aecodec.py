@@ -12,11 +12,11 @@ import numpy as np
 
 from benchmarks.contenders.base import Contender, Encoded
 from codec import Average, Constant, Packing, StreamDecoder, StreamEncoder, encode
+from codec.arrays import Samples
 from codec.engines.names import Backend
 from codec.entropy.payload import MAX_FRAMES, earlier_counts
 from codec.format.container import Header, Packet
 from codec.format.reading import read_streams
-from codec.io.audio import Samples
 from codec.model_folder import DEFAULT_MODEL, count_parameters, find_model
 from codec.rate.modes import Rate
 from codec.rate.redundancy import Redundancy

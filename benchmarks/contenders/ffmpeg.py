@@ -65,11 +65,15 @@ class FFmpegContender(Contender):
             )
             frame.sample_rate, frame.pts = self.sample_rate, 0
             frame.time_base = Fraction(1, self.sample_rate)
-            for packet in [*stream.encode(frame), *stream.encode(None)]:
+            for packet in self.encode_packets(stream, frame):
                 packets.append(bytes(packet))
                 file.mux(packet)
         content = PacketFile(packets, target.getvalue())
         return Encoded(content, 8 * sum(map(len, packets)), len(content.file))
+
+    def encode_packets(self, stream: Any, frame: av.AudioFrame) -> list[av.Packet[Any]]:
+        """The packets of all audio, with their times."""
+        return [*stream.encode(frame), *stream.encode(None)]
 
     def decode(self, encoded: Encoded) -> np.ndarray:
         with av.open(io.BytesIO(encoded.content.file), "r") as source:

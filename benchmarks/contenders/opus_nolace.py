@@ -7,17 +7,17 @@ import shutil
 import struct
 import subprocess
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
+import av
 import numpy as np
 
+from benchmarks.contenders import libopus
 from benchmarks.contenders.base import Encoded
 from benchmarks.contenders.ffmpeg import Opus
 from codec.errors import CodecError
 
 PACKAGE = "@wasm-audio-decoders/opus-ml"
-NEURAL_BELOW = 16_000
-"""Bitrate below which packets are held to wideband, the bandwidth that NoLACE enhances."""
 
 # Packets come in as a length of 32 bits and their bytes; 32-bit floats go out.
 DECODE = """
@@ -43,7 +43,7 @@ decoder.ready.then(() => {
 
 
 class OpusNoLACE(Opus):
-    """Opus as decoders since libopus 1.5 can play it: packets of `Opus`, decoded with NoLACE.
+    """Opus as decoders since libopus 1.5 can play it: wideband packets, decoded with NoLACE.
 
     Args:
         folder: folder in which ``npm install @wasm-audio-decoders/opus-ml`` was run.
@@ -84,10 +84,21 @@ class OpusNoLACE(Opus):
     def weights_file(cls, model: str) -> Path | None:
         return cls.package(model) / "dist" / "opus-ml-decoder.min.js"
 
-    def encode(self, audio: np.ndarray, bitrate: int) -> Encoded:
-        if bitrate < NEURAL_BELOW:
-            self.options["cutoff"] = "8000"
-        return super().encode(audio, bitrate)
+    def encode_packets(self, stream: Any, frame: av.AudioFrame) -> list[av.Packet[Any]]:
+        """Those of libopus itself: FFmpeg cannot force wideband, all that NoLACE enhances."""
+        timed = super().encode_packets(stream, frame)
+        audio = np.zeros(len(timed) * self.sample_rate // 50, np.float32)
+        audio[: frame.samples] = frame.to_ndarray()[0]
+        packets = libopus.encode_wideband(audio, self.sample_rate, stream.bit_rate)
+        return [self._replaced(*pair) for pair in zip(timed, packets, strict=True)]
+
+    @staticmethod
+    def _replaced(packet: av.Packet[Any], content: bytes) -> av.Packet[Any]:
+        """Another content at the time of a packet."""
+        other = av.Packet(content)
+        other.stream, other.time_base = packet.stream, packet.time_base
+        other.pts, other.dts, other.duration = packet.pts, packet.dts, packet.duration
+        return other
 
     def decode(self, encoded: Encoded) -> np.ndarray:
         packets = encoded.content.packets

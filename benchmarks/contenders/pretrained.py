@@ -9,11 +9,11 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from benchmarks.contenders.base import Contender, Encoded
-from codec.engines.base import Codes, encode
+from codec.arrays import Codes, Samples
+from codec.engines.base import encode
 from codec.engines.pretrained.engine import PretrainedEngine
 from codec.engines.pretrained.families import FAMILIES, load_pretrained, random_engine
 from codec.errors import CodecError
-from codec.io.audio import Samples
 
 
 class Coding(NamedTuple):

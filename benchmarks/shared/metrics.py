@@ -4,7 +4,7 @@ All functions take ``decoded`` and ``original`` as ``[N]`` float32 in [-1, 1] at
 rate. `measure` first matches the level (RMS) of the decoded audio to that of the original, for all
 codecs, and reports the gain; the contenders have removed delay before. No measure replaces a
 listening test: the docstring of each states its limits, so compare several of them, and of both
-kinds: DNSMOS and PLCMOS (`codec.quality.naturalness`) hear only the decoded audio.
+kinds: DNSMOS and PLCMOS (`codec.evaluation.naturalness`) hear only the decoded audio.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from scipy.signal import butter, sosfilt
 from benchmarks.shared.resampling import resample
 from benchmarks.shared.spectra import stft_magnitudes
 from codec.corpus.clips import muted_stderr
-from codec.quality.harmonics import HARMONIC_BANDS_HZ, harmonic_contrast
-from codec.quality.metrics import (
+from codec.evaluation.harmonics import HARMONIC_BANDS_HZ, harmonic_contrast
+from codec.evaluation.metrics import (
     SILENCE,
     mel_distance,
     rms,
     short_time_intelligibility,
     si_sdr as si_sdr_of_tensors,
 )
-from codec.quality.naturalness import rate_naturalness
-from codec.quality.speaker import can_compare_speakers, speaker_similarity
+from codec.evaluation.naturalness import rate_naturalness
+from codec.evaluation.speaker import can_compare_speakers, speaker_similarity
 
 
 class Metric(NamedTuple):

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from codec.arrays import Samples
 from codec.entropy.context import NO_CODE, Integers
-from codec.io.audio import Samples
 
 Booleans = npt.NDArray[np.bool_]
 

@@ -7,8 +7,8 @@ from collections import deque
 import numpy as np
 
 from codec.activity.pauses import PauseDetector
+from codec.arrays import Samples
 from codec.bitrate import ceil_div
-from codec.io.audio import Samples
 
 HANGOVER_SECONDS = 0.2
 """Silence is sent for so long before it is left out: what fades away belongs to the speech."""

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from codec.arguments import check_number, check_type
+from codec.arrays import Samples
 from codec.calls.schedule import Schedule
 from codec.errors import ConfigError, FormatError
 from codec.format.container import Header, Packet
-from codec.io.audio import Samples
 from codec.registry import ModelLike, model_for
 from codec.session.decoder import StreamDecoder
 

@@ -34,8 +34,8 @@ COMMANDS = {
     "train": "train.cli:train",
     "finetune": "train.cli:finetune",
     "fit-context": "train.cli:fit_context",
-    "evaluate": "codec.cli.quality:evaluate",
-    "inspect": "codec.cli.quality:inspect",
+    "evaluate": "codec.cli.evaluation:evaluate",
+    "inspect": "codec.cli.evaluation:inspect",
 }
 """Module and function of every command; a module is imported when its command is used."""
 

@@ -48,8 +48,7 @@ def removed(*names: str, remedy: str, is_flag: bool = False) -> Callable[[F], F]
         if value not in (None, False):
             raise WrongUse(f"{names[-1]} is no option any more: {remedy}")
 
-    hidden = {"hidden": True, "expose_value": False, "callback": refuse}
-    return click.option(*names, is_flag=is_flag, **hidden)
+    return click.option(*names, is_flag=is_flag, hidden=True, expose_value=False, callback=refuse)
 
 
 # `click.ParamType` takes a parameter from version 8.4 on only.

@@ -69,7 +69,7 @@ def tokenize(
     with clear_errors():
         from codec.corpus.ray_data import Cluster
         from codec.corpus.tokenize import tokenize as code
-        from codec.corpus.tokens import ERRORS
+        from codec.corpus.tokens.naming import ERRORS
         from codec.registry import load_model
 
         if address is not None and (Path(address).exists() and address):

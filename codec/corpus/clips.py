@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import soxr
 
+from codec.arrays import Samples
 from codec.bitrate import ceil_div
 from codec.corpus.index import Clip, open_clip
 from codec.errors import AudioError
-from codec.io.audio import Samples
 from codec.io.pipes import stderr_is_apart
 
 logger = logging.getLogger(__name__)

@@ -9,9 +9,9 @@ from typing import TypeAlias
 
 import numpy as np
 
+from codec.arrays import StoredCodes
 from codec.corpus.index import Clip, clip_digest, fault, open_clip
 from codec.corpus.sources import readable
-from codec.corpus.tokens import Frames
 from codec.corpus.workers import one_thread
 from codec.engines.base import Engine
 from codec.errors import AudioError
@@ -40,7 +40,7 @@ class Coded:
         ''
     """
 
-    frames: Frames
+    frames: StoredCodes
     num_samples: int
     sample_rate: int
     reason: str = ""

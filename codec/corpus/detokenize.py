@@ -10,7 +10,10 @@ from pathlib import Path
 
 from codec.arguments import check_path, check_type
 from codec.corpus.index import fault
-from codec.corpus.tokens import FileNames, Tokens, read_each
+from codec.corpus.tokens.format import Tokens
+from codec.corpus.tokens.naming import FileNames
+from codec.corpus.tokens.reading import read_each
+from codec.corpus.tokens.writing import write_stream
 from codec.corpus.workers import in_order
 from codec.engines.base import Engine
 from codec.errors import CodecError, ModelError
@@ -39,7 +42,7 @@ def detokenize(
     cannot be read or decoded is reported and ends nothing.
 
     Args:
-        source: see `codec.corpus.tokens.read_tokens`.
+        source: see `codec.corpus.read_tokens`.
         out: folder of the audio files, created if missing.
         model: the model of the tokens; None finds it among the packaged models.
         suffix: format of the audio files.
@@ -117,7 +120,7 @@ def _decode(force: bool, engine: Engine, job: tuple[Tokens, Path]) -> tuple[str,
         check_writable(target, force=force)
         target.parent.mkdir(parents=True, exist_ok=True)
         stream = io.BytesIO()
-        tokens.write_stream(stream)
+        write_stream(tokens, stream)
         stream.seek(0)
         decode_file(stream, target, model=engine, force=force)
     except CodecError as error:

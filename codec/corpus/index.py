@@ -22,6 +22,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from codec.corpus.shards import ARCHIVE_FAULTS, SHARD_SUFFIX, member_fault, members
 from codec.errors import AudioError
 from codec.io.audio import SUFFIXES, AudioReader, open_audio
 from codec.io.outputs import write_atomically
@@ -31,13 +32,10 @@ from codec.io.views import FileView
 logger = logging.getLogger(__name__)
 
 CACHE_VERSION = 2
-SHARD_SUFFIX = ".tar"
 # Reading headers waits for the disk, not for the processor, so use more threads than cores.
 THREADS = 16
 # No format needs fewer bytes, even for silence: a header that claims a longer duration is wrong.
 MIN_BYTES_PER_SECOND = 5
-# What tarfile raises for archives that are damaged or forged.
-ARCHIVE_FAULTS = (OSError, tarfile.TarError, ValueError, OverflowError, MemoryError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -361,14 +359,10 @@ def _candidates(folder: Path, file: _File, skipped: dict[str, str]) -> list[Clip
     if not file.path.lower().endswith(SHARD_SUFFIX):
         sound_class = _class_of(folder, _place(file.path, ""))
         return [Clip(file.path, "", None, file.size, 0, 0, 0, sound_class)]
-    members: list[Clip] = []
+    clips: list[Clip] = []
     try:
         with tarfile.open(folder / file.path, "r:") as shard:
-            last = -1
-            for member in shard:
-                if member.offset <= last:  # forged: it would be read forever
-                    raise tarfile.ReadError("its members overlap")
-                last = member.offset
+            for member in members(shard):
                 if PurePosixPath(member.name).suffix.lower() not in SUFFIXES or member.isdir():
                     continue
                 sound_class = _class_of(folder, _place(file.path, member.name))
@@ -377,33 +371,13 @@ def _candidates(folder: Path, file: _File, skipped: dict[str, str]) -> list[Clip
                 if reason := member_fault(member, file.size):
                     skipped[clip.name] = f"{clip.name} {reason}"
                 else:
-                    members.append(clip)
+                    clips.append(clip)
     except ARCHIVE_FAULTS as error:
         # Members found before the fault remain usable.
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         reason = reason or type(error).__name__
         skipped[file.path] = f"{file.path} cannot be read to its end: {reason}"
-    return members
-
-
-def member_fault(member: tarfile.TarInfo, size: int) -> str:
-    """Why a member of an archive is not read; empty if it is.
-
-    Only files that the archive stores as they are, so that none is longer than the archive.
-
-    Args:
-        member: the member.
-        size: size of the archive in bytes.
-    """
-    if member.issym() or member.islnk():
-        return "is a link in an archive: store the file itself"
-    if not member.isreg():
-        return "is not a regular file"
-    if member.issparse():
-        return "is a sparse member of an archive: store it without --sparse"
-    if not 0 <= member.size <= size - member.offset_data:
-        return "is cut short: its shard is truncated"
-    return ""
+    return clips
 
 
 def _measure(folder: Path, clip: Clip) -> Clip | str:

@@ -30,7 +30,7 @@ def most_bytes(size: int) -> int:
     return SOME_BYTES + BYTES_PER_BYTE * size
 
 
-def read_batches(file: Any, path: Path, name: str) -> Iterator[Any]:
+def read_rows(file: Any, path: Path, name: str) -> Iterator[Any]:
     """The rows of a Parquet file in batches.
 
     Args:

@@ -18,9 +18,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from codec.arrays import Integers
 from codec.errors import FormatError
-
-Integers = npt.NDArray[np.int64]
 
 
 def to_parallel(codes: npt.ArrayLike) -> Integers:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from codec.corpus.extras import import_pyarrow
-from codec.corpus.index import SHARD_SUFFIX, Clip, Index, index_files, index_folder
-from codec.corpus.parquet import most_bytes, read_batches
+from codec.corpus.index import Clip, Index, index_files, index_folder
+from codec.corpus.parquet import most_bytes, read_rows
+from codec.corpus.shards import SHARD_SUFFIX
 from codec.errors import CodecError, FormatError
 
 MANIFEST_SUFFIXES = (".jsonl", ".json", ".ndjson", ".parquet")
@@ -293,7 +294,7 @@ def _parquet_rows(manifest: Path, where: str) -> Iterator[tuple[str, dict[str, A
     count, held = 0, 0
     try:
         with pa.parquet.ParquetFile(manifest) as file:
-            for batch in read_batches(file, manifest, where):
+            for batch in read_rows(file, manifest, where):
                 held += batch.nbytes + 64 * batch.num_rows  # all rows are kept
                 if held > most_bytes(size):
                     raise FormatError(

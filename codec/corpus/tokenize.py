@@ -14,10 +14,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -26,29 +24,18 @@ from typing import Any
 from codec.arguments import check_flag, check_number, check_path, check_type, check_whole, shown
 from codec.bitrate import Bitrate
 from codec.corpus.coding import Coded, Task, Work, code_audio, code_task, uncodable
-from codec.corpus.index import clip_digest, fault
+from codec.corpus.index import fault
 from codec.corpus.ray_data import Cluster
-from codec.corpus.sources import Recording, Sources, Unusable, find_recordings
-from codec.corpus.tokens import (
-    CARD,
-    ERRORS,
-    FORMAT,
-    LAYOUTS,
-    MANIFEST,
-    PROGRESS,
-    Layout,
-    TokenFormat,
-    Tokens,
-    check_regular,
-    file_digest,
-    is_shard_name,
-    read_manifest,
-)
+from codec.corpus.sources import Recording, Unusable, find_recordings
+from codec.corpus.tokens.folder import ShardState, TokenFolder
+from codec.corpus.tokens.format import FORMAT, TokenFormat, Tokens
+from codec.corpus.tokens.naming import ERRORS
+from codec.corpus.tokens.writing import LAYOUTS
 from codec.corpus.workers import in_order
 from codec.engines.base import Engine
 from codec.errors import AudioError, CodecError
 from codec.io.audio import open_audio
-from codec.io.outputs import UNFINISHED, write_atomically
+from codec.io.outputs import write_atomically
 from codec.model_folder import DEFAULT_MODEL
 from codec.registry import ModelLike, as_model
 
@@ -247,7 +234,7 @@ def tokenize(
         check_type("ray", ray, Cluster)
     if not isinstance(layout, str) or layout not in LAYOUTS:
         raise CodecError(f"no layout {shown(layout)}: choose one of {', '.join(LAYOUTS)}")
-    engine, folder = as_model(model).engine, _Folder(out)
+    engine, folder = as_model(model).engine, TokenFolder(out)
     kind = TokenFormat.of(engine.spec, bitrate)
     if not kind.fingerprint:
         raise CodecError("this model has no fingerprint yet: save_codec() and load_codec() it")
@@ -258,7 +245,7 @@ def tokenize(
     writer = LAYOUTS[layout](kind, found.recordings)
     shards = _divide(found.recordings, shard_hours * 3600)
     folder.begin(_job(kind, layout, shards))
-    states = [_State.of(shard) for shard in shards]
+    states = [ShardState.of(shard) for shard in shards]
     unfinished = [n for n, state in enumerate(states) if not folder.is_finished(n, state)]
 
     tasks = [task for number in unfinished for task in _tasks(number, shards[number])]
@@ -273,13 +260,13 @@ def tokenize(
                 coded |= zip(task.positions, outcomes, strict=True)
                 errors.add(shards[number], task, outcomes)
             rows = [_tokens(kind, shards[number][n], coded[n]) for n in sorted(coded)]
-            digests = [coded[n].digest for n in sorted(coded)]
             folder.add(
                 number,
                 writer,
                 [row for row in rows if isinstance(row, Tokens)],
                 [row for row in rows if isinstance(row, Unusable)],
-                {"times": states[number].times, "contents": _digest(digests)},
+                states[number],
+                [coded[n].digest for n in sorted(coded)],
             )
     finally:
         write_atomically(folder.out / ERRORS, errors.lines())
@@ -368,48 +355,6 @@ def _job(kind: TokenFormat, layout: str, shards: Sequence[Sequence[Recording]]) 
     return digest.hexdigest()
 
 
-def _digest(facts: Sequence[Any]) -> str:
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class _State:
-    """The state of the recordings of a shard.
-
-    Attributes:
-        recordings: the recordings.
-        times: digest of the sizes and times of their files.
-    """
-
-    recordings: Sequence[Recording]
-    times: str
-
-    @classmethod
-    def of(cls, recordings: Sequence[Recording]) -> _State:
-        """The state of now."""
-        paths = [Path(recording.folder, recording.clip.path) for recording in recordings]
-        times = {path: cls._times(path) for path in dict.fromkeys(paths)}
-        return cls(recordings, _digest([times[path] for path in paths]))
-
-    @staticmethod
-    def _times(path: Path) -> list[int]:
-        try:
-            status = path.stat()
-        except OSError:  # it has gone, which is found when it is read
-            return []
-        return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
-
-    def contents(self) -> str:
-        """Digest of all contents, as of the digests of what is coded."""
-        digests = []
-        for recording in self.recordings:
-            try:
-                digests.append(clip_digest(Path(recording.folder), recording.clip))
-            except OSError:
-                digests.append("")
-        return _digest(digests)
-
-
 class _Errors:
     """What could not be coded, and how much of that is allowed."""
 
@@ -439,241 +384,3 @@ class _Errors:
         return b"".join(
             json.dumps(asdict(error), ensure_ascii=False).encode() + b"\n" for error in errors
         )
-
-
-class _Folder:
-    """A folder of tokens, and the notes in it about what is done."""
-
-    def __init__(self, out: Path) -> None:
-        self.out, self.progress = out, out / PROGRESS
-        self._notes: dict[int, dict[str, Any]] = {}
-        self._outdated: dict[int, dict[str, Any]] = {}
-        self._job = ""
-
-    def prepare(self, *, force: bool) -> None:
-        """Make sure that the folder is ours."""
-        if self.out.exists() and not self.out.is_dir():
-            raise CodecError(f"{self.out} is a file: give a folder to --out")
-        if self.progress.is_symlink():
-            raise CodecError(f"{self.progress} is a link: give another folder to --out")
-        ours = (self.out / MANIFEST).exists() or self.progress.exists()
-        if not ours and self.out.exists() and any(self.out.iterdir()):
-            raise CodecError(f"{self.out} holds other files: give an empty or new folder to --out")
-        if force and ours:
-            self._load()
-            for note in self._notes.values():
-                self._remove(_names(note))
-            (self.out / MANIFEST).unlink(missing_ok=True)
-            self._forget()
-            self._notes, self._job = {}, ""
-
-    def begin(self, job: str) -> None:
-        """Continue a job, or begin it if the folder is empty."""
-        self._load()
-        if self._job not in ("", job):
-            if (self.out / MANIFEST).exists():
-                self._forget()
-            raise CodecError(
-                f"{self.out} holds tokens of other recordings, or made with other settings: give "
-                "another --out, or --force to start again"
-            )
-        self._job = job
-        self.progress.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.progress / "job.json", json.dumps({"job": job}).encode())
-
-    def _load(self) -> None:
-        """Read the notes of an earlier run."""
-        notes: dict[int, Any] = {}
-        if (self.out / MANIFEST).exists():
-            manifest = read_manifest(self.out)
-            self._job = str(manifest.get("job"))
-            notes = dict(enumerate(manifest["shards"]))
-        job = _read_json(self.progress / "job.json")
-        self._job = str(job.get("job", self._job))
-        for path in self.progress.glob("shard-*.json"):
-            if match := re.fullmatch(r"shard-(\d{5,})\.json", path.name):
-                notes[int(match[1])] = _read_json(path)
-        self._notes = {number: note for number, note in notes.items() if _is_note(note)}
-
-    def _remove(self, names: Iterable[str]) -> None:
-        """Delete files of tokens; a note can name no others."""
-        for name in names:
-            path = self.out / name
-            inside = path.parent.resolve().is_relative_to(self.out.resolve())
-            if is_shard_name(name) and inside and path.is_file() and not path.is_symlink():
-                path.unlink()
-
-    def _forget(self) -> None:
-        """Remove the notes, and their folder if it holds nothing else."""
-        ours = r"(job|shard-\d{5,}|index-\d+)\.json"
-        for path in self.progress.glob("*"):
-            name = path.name
-            if (re.fullmatch(ours, name) or name.startswith(UNFINISHED)) and not path.is_dir():
-                path.unlink()
-        with suppress(OSError):
-            self.progress.rmdir()
-
-    def is_finished(self, number: int, state: _State) -> bool:
-        """Whether a shard is there, unchanged, and its recordings are still the same."""
-        if (note := self._notes.get(number)) is None:
-            return False
-        if self._is_whole(note) and (
-            note["times"] == state.times or note["contents"] == state.contents()
-        ):
-            note["times"] = state.times
-            return True
-        self._outdated[number] = self._notes.pop(number)
-        return False
-
-    def _is_whole(self, note: dict[str, Any]) -> bool:
-        for file in note["files"]:
-            try:
-                check_regular(self.out / file["name"], self.out)
-                if file_digest(self.out / file["name"]) != file["sha256"]:
-                    return False
-            except CodecError:
-                return False
-        return True
-
-    def errors(self) -> list[Unusable]:
-        """What failed in the shards that are finished."""
-        notes = self._notes.values()
-        return [Unusable(**error) for note in notes for error in note["errors"]]
-
-    def add(
-        self,
-        number: int,
-        writer: Layout,
-        rows: Sequence[Tokens],
-        failed: Sequence[Unusable],
-        state: dict[str, str],
-    ) -> None:
-        """Write a shard, then the note that it is finished; ``state`` is that of its recordings."""
-        names = writer.write(self.out, number, rows)
-        if number in self._outdated:
-            self._remove({*_names(self._outdated.pop(number))} - {*names})
-        self._notes[number] = note = {
-            "files": [
-                {
-                    "name": name,
-                    "bytes": (self.out / name).stat().st_size,
-                    "sha256": file_digest(self.out / name),
-                }
-                for name in names
-            ],
-            "num_recordings": len(rows),
-            "num_frames": sum(len(row.frames) for row in rows),
-            "seconds": sum(row.duration_seconds for row in rows),
-            "errors": [asdict(error) for error in failed],
-        } | state
-        path = self.progress / f"shard-{number:05}.json"
-        write_atomically(path, json.dumps(note).encode())
-
-    def finish(self, kind: TokenFormat, layout: str, found: Sources) -> dict[str, Any]:
-        """Write card and manifest, and forget the notes."""
-        shards = [self._notes[number] for number in sorted(self._notes)]
-        manifest = kind.to_dict() | {
-            "layout": layout,
-            "num_recordings": sum(note["num_recordings"] for note in shards),
-            "num_frames": sum(note["num_frames"] for note in shards),
-            "hours": sum(note["seconds"] for note in shards) / 3600,
-            "num_errors": len(found.unusable) + len(self.errors()),
-            "job": self._job,
-            "shards": shards,
-        }
-        self._remove_leftovers()
-        write_atomically(self.out / CARD, card(manifest).encode())
-        write_atomically(self.out / MANIFEST, json.dumps(manifest, indent=1).encode() + b"\n")
-        self._forget()
-        return manifest
-
-    def _remove_leftovers(self) -> None:
-        """Remove the hidden files in which a run that was killed was writing."""
-        names = {MANIFEST}.union(*map(_names, self._notes.values()))
-        folders = {(self.out / name).parent for name in names}
-        for path in self.out.rglob(f"{UNFINISHED}*"):
-            if path.parent in folders and path.is_file() and not path.is_symlink():
-                path.unlink()
-
-
-def card(manifest: dict[str, Any]) -> str:
-    """Text of the card of a corpus of tokens, in Markdown.
-
-    Args:
-        manifest: contents of its ``manifest.json``.
-
-    Example:
-        >>> facts = {"model": "m", "fingerprint": "00", "sample_rate": 24_000, "hop_length": 480,
-        ...     "num_codebooks": 12, "codebook_size": 1024, "layout": "parquet", "hours": 7.0,
-        ...     "num_recordings": 2, "num_frames": 9, "num_errors": 0, "shards": []}
-        >>> print(card(facts).splitlines()[6])
-        # Audio tokens
-    """
-    facts = manifest
-    frame_rate = facts["sample_rate"] / facts["hop_length"]
-    rows = {
-        "model": facts["model"],
-        "fingerprint of the model": f"`{facts['fingerprint']}`",
-        "recordings": facts["num_recordings"],
-        "hours": f"{facts['hours']:.3f}",
-        "frames": f"{facts['num_frames']}, {frame_rate:g} per second",
-        "codes": f"{facts['num_codebooks']} per frame, each below {facts['codebook_size']}",
-        "sampling rate of the model": f"{facts['sample_rate']} Hz, mono",
-        "layout": facts["layout"],
-        "shards": len(facts["shards"]),
-        "recordings that could not be coded": f"{facts['num_errors']} (see `{ERRORS}`)",
-    }
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
-    return CARD_TEXT.format(table=table)
-
-
-CARD_TEXT = """\
----
-tags:
-- audio
-- audio-tokens
-- aecodec
----
-# Audio tokens
-
-Codes of recordings, made by `aecodec tokenize`. `aecodec detokenize` decodes them.
-
-| | |
-|---|---|
-{table}
-
-Describe here where the recordings come from, and their licence.
-
-`codes` are listed frame by frame: all codebooks of the first frame, then of the second.
-`manifest.json` has the SHA-256 of every shard.
-"""
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """A note, or nothing if it was never written."""
-    try:
-        check_regular(path)
-        return dict(json.loads(path.read_bytes()))
-    except (CodecError, OSError, ValueError, TypeError, RecursionError):
-        return {}
-
-
-def _names(note: dict[str, Any]) -> list[str]:
-    """Names of the files of a shard."""
-    return [file["name"] for file in note["files"]]
-
-
-def _is_note(note: Any) -> bool:
-    """Whether this is what `_Folder.add` writes: anybody may have changed it."""
-    try:
-        return (
-            all(is_shard_name(file["name"]) for file in note["files"])
-            and all(isinstance(file["sha256"], str) for file in note["files"])
-            and all(isinstance(note[key], str) for key in ("times", "contents"))
-            and all(type(note[key]) is int for key in ("num_recordings", "num_frames"))
-            and isinstance(note["seconds"], int | float)
-            and all({*error} == {"id", "reason"} for error in note["errors"])
-            and all(isinstance(each, str) for error in note["errors"] for each in error.values())
-        )
-    except (LookupError, TypeError, AttributeError):
-        return False

@@ -20,11 +20,11 @@ from typing import Generic, TypeVar
 
 from tqdm import tqdm
 
+from codec.arrays import Samples
 from codec.corpus.clips import clip_length, read_clip
 from codec.corpus.index import Clip, fault, scan
 from codec.engines.base import Engine
 from codec.errors import AudioError, CodecError
-from codec.io.audio import Samples
 from codec.io.pipes import is_terminal, keep_stderr_apart
 from codec.registry import ModelLike, as_model
 

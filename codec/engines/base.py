@@ -14,9 +14,9 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from codec.arrays import Codes, Latents, Samples
 from codec.codes import CodecSpec
 from codec.errors import ModelError
-from codec.io.audio import Samples
 
 State: TypeAlias = Any
 """What an engine remembers between two steps of one session.
@@ -24,10 +24,6 @@ State: TypeAlias = Any
 A value that only its engine understands: steps take one and return a new one, and never change
 the one they were given. So a session can be copied, rewound and continued from any point.
 """
-
-Codes: TypeAlias = npt.NDArray[np.int64]
-"""Codes ``[C, K, T]``: channel, codebook, frame. In streams of variable bitrate those of a frame's
-upper codebooks may be absent: `codec.entropy.context.NO_CODE`."""
 
 Errors: TypeAlias = npt.NDArray[np.float32]
 """Mean squares ``[C, K, T]`` of what each codebook leaves of a frame's latent."""
@@ -44,7 +40,7 @@ class Analysis(NamedTuple):
 
     codes: Codes
     errors: Errors
-    latent: npt.NDArray[np.float32]
+    latent: Latents
 
 
 @dataclass(frozen=True)
@@ -60,10 +56,6 @@ class CodeTables:
     embeddings: npt.NDArray[np.float32]
     maps: npt.NDArray[np.float32]
     biases: npt.NDArray[np.float32]
-
-
-Embedding: TypeAlias = npt.NDArray[np.float32]
-"""Continuous latents ``[C, E, T]``, which models without codes have in their place."""
 
 
 class Engine(ABC):
@@ -115,7 +107,7 @@ class Engine(ABC):
 
         Returns:
             Codes ``[C, K, T]``, and the state for the next step. A model without codes returns
-            its `Embedding` in their place.
+            its `Latents` ``[C, E, T]`` in their place.
         """
 
     @abstractmethod

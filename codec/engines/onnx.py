@@ -12,13 +12,13 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from codec.arrays import Codes, Samples
 from codec.codes import Codebook, CodecSpec
 from codec.config import CodecConfig
-from codec.engines.base import Analysis, Codes, CodeTables, Engine
+from codec.engines.base import Analysis, CodeTables, Engine
 from codec.engines.runtime import onnxruntime
 from codec.entropy.context import NO_CODE
 from codec.errors import ConfigError, ModelError, NotEnoughMemoryError
-from codec.io.audio import Samples
 from codec.model_folder import (
     GRAPHS,
     WEIGHTS,

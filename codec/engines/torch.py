@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from codec.arrays import Codes, Samples
 from codec.codes import Codebook, CodecSpec
 from codec.config import CodecConfig
-from codec.engines.base import Analysis, Codes, CodeTables, Engine
+from codec.engines.base import Analysis, CodeTables, Engine
 from codec.entropy.context import NO_CODE
 from codec.errors import ModelError
-from codec.io.audio import Samples
 from codec.network.layers import State as NetworkState
 from codec.network.model import Codec
 from codec.network.vq import ResidualVectorQuantizer

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from codec.arrays import Codes
 from codec.bitrate import ceil_div
 from codec.entropy.coding import decode_packets, encode_packets, write_intervals
 from codec.entropy.context import NO_CODE, ContextModel, ContextState
@@ -19,7 +20,7 @@ from codec.entropy.range_coder import TOTAL_BITS
 from codec.errors import FormatError
 from codec.format import bitpack
 from codec.format.container import Coding, Header, Packet
-from codec.format.payload import Codes, pack_codes, unpack_codes
+from codec.format.payload import pack_codes, unpack_codes
 
 MAX_FRAMES = 15
 """Most redundant frames in a packet."""

@@ -14,13 +14,14 @@ from typing import BinaryIO, Literal
 import numpy as np
 
 from codec.arguments import check_type, check_whole
+from codec.arrays import Samples
 from codec.entropy.payload import CHAIN_SECONDS
 from codec.errors import CodecError, FormatError
 from codec.format.container import MAX_CODEBOOKS, Gap, Packet
 from codec.format.reading import StoredStream, most_together, open_codes, read_streams, together
 from codec.format.summary import StreamSummary
 from codec.format.timeline import PREROLL_SECONDS, Span, Timeline, check_span
-from codec.io.audio import FORMATS, Resampler, Samples, create_audio
+from codec.io.audio import FORMATS, Resampler, create_audio
 from codec.io.outputs import atomic_output, check_apart
 from codec.io.pipes import File, FileLike, check_file, is_pipe, name_of
 from codec.registry import Model, ModelLike, model_for

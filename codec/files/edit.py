@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from codec.arguments import check_whole, shown
+from codec.arrays import Codes
 from codec.entropy.payload import PayloadDecoder, PayloadEncoder
 from codec.errors import CodecError, FormatError
 from codec.format.container import MAX_CODEBOOKS, Coding, Header, Packet, PacketWriter
-from codec.format.payload import Codes
 from codec.format.reading import StoredStream, open_codes, read_streams
 from codec.format.timeline import Span, Timeline, check_span
 from codec.io.outputs import atomic_output, check_apart

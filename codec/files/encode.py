@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codec.arguments import check_flag, check_whole
+from codec.arrays import Samples
 from codec.errors import AudioError
 from codec.format.container import MAX_CHANNELS, Packet, PacketWriter
 from codec.format.summary import StreamSummary
@@ -23,7 +24,6 @@ from codec.io.audio import (
     MIN_SAMPLE_RATE,
     AudioReader,
     Resampler,
-    Samples,
     open_audio,
 )
 from codec.io.outputs import atomic_output, check_apart

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from codec.arrays import Codes
 from codec.entropy.payload import PayloadDecoder
 from codec.errors import ModelError
 from codec.format.container import Coding, Gap, Packet
-from codec.format.payload import Codes
 from codec.format.reading import open_codes, read_streams, together
 from codec.format.timeline import Timeline
 from codec.io.pipes import FileLike

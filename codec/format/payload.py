@@ -5,12 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from codec.arrays import Codes
 from codec.errors import FormatError
 from codec.format import bitpack
 from codec.format.container import Header
-
-Codes = npt.NDArray[np.int64]
-"""Codes ``[C, K, T]``: channel, codebook, frame."""
 
 
 def pack_codes(codes: npt.NDArray[np.integer], header: Header) -> bytes:

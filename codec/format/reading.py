@@ -196,31 +196,6 @@ class _Claims:
             )
 
 
-def read_header(file: BinaryIO) -> Header:
-    """The header at the start of a file or pipe."""
-    head = file.read(Header.SIZE)
-    return Header.from_bytes(head + file.read(Header.size_of(head) - len(head)))
-
-
-def read_packets(file: BinaryIO, summary: StreamSummary) -> Iterator[Packet | Gap]:
-    """Packets and gaps that follow the header.
-
-    Args:
-        file: positioned after the header.
-        summary: counts what is yielded.
-
-    Raises:
-        FormatError: the gaps claim far more audio than arrived.
-    """
-    for batch in read_batches(file, summary):
-        yield from batch
-
-
-def read_batches(file: BinaryIO, summary: StreamSummary) -> Iterator[list[Packet | Gap]]:
-    """`read_packets` in batches, as `StoredStream` has them."""
-    return _batches(_Source(file), PacketReader(summary.header), summary, _Claims())
-
-
 def _batches(
     source: _Source, reader: PacketReader, summary: StreamSummary, claims: _Claims
 ) -> Iterator[list[Packet | Gap]]:

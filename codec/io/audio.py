@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import soundfile
 import soxr
 
+from codec.arrays import Samples
 from codec.errors import AudioError, MissingPackageError
 from codec.io.checked import CheckedFile
 from codec.io.contents import (
@@ -26,9 +26,6 @@ from codec.io.contents import (
 )
 from codec.io.media import MEDIA_SUFFIXES, REPAIR, TOLERATED_SECONDS, MediaDecoder, damaged
 from codec.io.views import FileView, Readable
-
-Samples = npt.NDArray[np.float32]
-"""Audio as float32, nominally in [-1, 1]: ``[N]`` for one channel, ``[C, N]`` for several."""
 
 BLOCK_SECONDS = 1.0
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 8_000, 192_000

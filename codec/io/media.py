@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from codec.arrays import Samples
 from codec.errors import AudioError, optional_packages
 from codec.io.views import Readable
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.packet import Packet
 
-Samples = npt.NDArray[np.float32]
 
 # Containers that hold audio themselves: the others are lists of files and addresses to open.
 FORMATS = (

@@ -26,7 +26,7 @@ from codec.network.bottleneck import Coder, ResidualQuantizer, principal_directi
 
 
 @dataclass(frozen=True)
-class Codebook:
+class Stage:
     """A stage prepared for look-up.
 
     Attributes:
@@ -51,7 +51,7 @@ class Codebook:
         return codes, self.entries[codes] @ self.map + self.bias
 
 
-class Codebooks(NamedTuple):
+class Stages(NamedTuple):
     """All stages, stacked.
 
     Attributes:
@@ -64,7 +64,7 @@ class Codebooks(NamedTuple):
     entries: Tensor
     maps: Tensor
     biases: Tensor
-    each: list[Codebook]
+    each: list[Stage]
 
 
 class VectorQuantizer(nn.Module):
@@ -102,11 +102,11 @@ class ResidualVectorQuantizer(ResidualQuantizer):
             VectorQuantizer(latent_dim, codebook_size, codebook_dim) for _ in range(num_codebooks)
         ]
         self.stages = cast("Sequence[VectorQuantizer]", nn.ModuleList(stages))
-        self._cached: Codebooks | None = None
+        self._cached: Stages | None = None
         self.register_load_state_dict_post_hook(_weights_loaded)  # type: ignore[no-untyped-call]
 
     def coders(self) -> Sequence[Coder]:
-        return self._codebooks().each
+        return self._stages().each
 
     def learn(self, codes: Tensor, residuals: Tensor) -> Tensor:
         count, size = len(self.stages), len(self.stages[0].codebook)
@@ -119,14 +119,14 @@ class ResidualVectorQuantizer(ResidualQuantizer):
 
     def _values(self, codes: Tensor) -> Tensor:
         count = codes.shape[1]
-        entries, maps, biases, _ = self._codebooks()
+        entries, maps, biases, _ = self._stages()
         chosen = entries[torch.arange(count, device=codes.device), codes.mT]
         chosen = chosen.flatten(-2)  # [B, T, K * d]
         # The sum of the stages' maps is one map of their concatenated entries.
         return chosen @ maps[:count].flatten(0, 1) + biases[:count].sum(0)
 
     def decode_present(self, codes: Tensor) -> Tensor:
-        entries, maps, biases, _ = self._codebooks()
+        entries, maps, biases, _ = self._stages()
         count, size, _ = entries.shape
         present = (codes.mT >= 0).to(entries.dtype)  # [B, T, K]
         numbers = codes.mT.clamp(min=0) + size * torch.arange(count, device=codes.device)
@@ -147,11 +147,11 @@ class ResidualVectorQuantizer(ResidualQuantizer):
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self.train(self.training)
 
-    def _codebooks(self) -> Codebooks:
+    def _stages(self) -> Stages:
         return self.stacked() if self._cached is None else self._cached
 
     @torch.no_grad()
-    def stacked(self) -> Codebooks:
+    def stacked(self) -> Stages:
         """All stages, from the weights as they are."""
         entries = F.normalize(torch.stack([stage.codebook for stage in self.stages]), dim=-1)
         maps = torch.stack([stage.project.weight.T for stage in self.stages])
@@ -159,8 +159,8 @@ class ResidualVectorQuantizer(ResidualQuantizer):
         # |r - b - Wc|^2 is least where r^T W c - (|Wc|^2 / 2 + b^T W c) is greatest.
         half_power = 0.5 * (entries @ (maps @ maps.mT) * entries).sum(-1)
         offsets = half_power + (entries @ (maps @ biases[:, :, None])).squeeze(-1)
-        each = [Codebook(*parts) for parts in zip(entries, offsets, maps, biases, strict=True)]
-        return Codebooks(entries, maps, biases, each)
+        each = [Stage(*parts) for parts in zip(entries, offsets, maps, biases, strict=True)]
+        return Stages(entries, maps, biases, each)
 
     @torch.no_grad()
     def initialize(self, latent: Tensor, first: int = 0, iterations: int = 10) -> None:
@@ -206,7 +206,7 @@ class ResidualVectorQuantizer(ResidualQuantizer):
     @torch.no_grad()
     def restart(self, latent: Tensor, is_dead: Tensor) -> None:
         residual = latent.flatten(0, 1)
-        for stage, book, dead in zip(self.stages, self._codebooks().each, is_dead, strict=True):
+        for stage, book, dead in zip(self.stages, self._stages().each, is_dead, strict=True):
             if count := int(dead.sum()):
                 drawn = residual[torch.randint(len(residual), (count,))]
                 # The direction on the sphere whose image is nearest.

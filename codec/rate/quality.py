@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from codec.arrays import Samples
 from codec.engines.base import Engine
 from codec.errors import CodecError
-from codec.io.audio import Samples
 from codec.rate.allocation import ConstantQuality, lambda_for, perceptual_weight, slopes
 from codec.rate.modes import HIGHEST_QUALITY, Quality
 

@@ -11,13 +11,13 @@ from codec.activity.noise import NOISE_CODES
 from codec.activity.pauses import PauseDetector
 from codec.activity.silence import SilenceDetector
 from codec.arguments import check_whole
+from codec.arrays import Samples
 from codec.bitrate import ceil_div
 from codec.engines.base import State
 from codec.errors import AudioError
 from codec.format.container import PLAIN_FORMAT
 from codec.format.timeline import Timeline
 from codec.highpass import FilteredFrames
-from codec.io.audio import Samples
 from codec.rate.allocation import perceptual_weight, slopes
 from codec.rate.block import UNLIMITED, Block
 from codec.session.plan import Plan

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from codec.io.audio import Samples
+from codec.arrays import Samples
 
 HOLD_SECONDS, FADE_SECONDS, FADE_IN_SECONDS = 0.02, 0.1, 0.02
 

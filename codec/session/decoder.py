@@ -9,14 +9,13 @@ import numpy as np
 from codec.activity.noise import ComfortNoise
 from codec.activity.pauses import fill_pauses
 from codec.arguments import check_type, check_whole
+from codec.arrays import Codes, Samples
 from codec.engines.base import State
 from codec.entropy.payload import PayloadDecoder
 from codec.errors import FormatError, StreamFinishedError
 from codec.format.container import MAX_CODEBOOKS, Coding, Header, Packet
-from codec.format.payload import Codes
 from codec.format.reading import TOGETHER_SECONDS
 from codec.format.timeline import Timeline
-from codec.io.audio import Samples
 from codec.registry import ModelLike, model_for
 from codec.session.concealment import Concealment
 

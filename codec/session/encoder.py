@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy.typing as npt
 
+from codec.arrays import Codes
 from codec.bitrate import Bitrate, checked_bitrate
 from codec.errors import StreamFinishedError
 from codec.format.container import Packet
-from codec.format.payload import Codes
 from codec.model_folder import DEFAULT_MODEL
 from codec.rate.block import Block
 from codec.rate.modes import Average, RateLike

@@ -7,9 +7,9 @@ from collections import deque
 import numpy as np
 
 from codec.activity.noise import NOISE_CODES, NOISE_FRAMES, REFRESH_SECONDS
+from codec.arrays import Codes
 from codec.entropy.payload import MAX_FRAMES, PayloadEncoder
 from codec.format.container import Coding, Packet
-from codec.format.payload import Codes
 from codec.rate.redundancy import Redundancy, RedundancyControl
 from codec.session.plan import Plan
 

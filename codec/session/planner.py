@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from codec.arrays import Codes
 from codec.bitrate import Bitrate
 from codec.entropy.context import NO_CODE
 from codec.errors import ConfigError
-from codec.format.payload import Codes
 from codec.rate.allocation import Counts, RateControl
 from codec.rate.block import Block
 from codec.rate.search import rate_distortion_search

@@ -63,7 +63,7 @@ def test_no_delay_is_found_in_audio_that_does_not_correlate(speech: np.ndarray) 
 def test_our_file_bits_are_those_of_the_command(speech: np.ndarray, tmp_path: Path) -> None:
     ours = Aecodec()
     coded = ours.code(speech, RATE, 1500)
-    encode_file(RECORDING, tmp_path / "a.codes", model=ours.engine, rate=1500)
+    encode_file(RECORDING, tmp_path / "a.codes", model=ours.loaded, rate=1500)
     assert coded.file_bytes == (tmp_path / "a.codes").stat().st_size
     content = (tmp_path / "a.codes").read_bytes()
     header = Header.from_bytes(content)
@@ -340,13 +340,22 @@ def nolace(tmp_path: Path) -> OpusNoLACE:
     return OpusNoLACE.open(str(tmp_path))
 
 
+@pytest.mark.parametrize("bitrate", OpusNoLACE.offered)
 def test_opus_with_nolace_decodes_wideband_packets_without_the_delay_of_the_file(
-    nolace: OpusNoLACE, speech: np.ndarray
+    nolace: OpusNoLACE, speech: np.ndarray, bitrate: int
 ) -> None:
-    encoded = nolace.encode(speech, 9_000)
-    assert encoded.payload_bits == 8 * sum(map(len, encoded.content.packets))
+    encoded = nolace.encode(speech, bitrate)
+    packets = encoded.content.packets
+    assert encoded.payload_bits == 8 * sum(map(len, packets))
     # RFC 6716, section 3.1: configurations 8 to 11 are SILK at wideband.
-    assert {packet[0] >> 5 for packet in encoded.content.packets} == {2}
+    assert {packet[0] >> 5 for packet in packets} == {2}
+    with av.open(io.BytesIO(encoded.content.file), "r") as file:
+        assert [bytes(packet) for packet in file.demux(audio=0) if packet.size] == packets
+    plain = Opus().encode(speech, bitrate)
+    assert len(packets) == len(plain.content.packets)
+    # Where libopus chooses wideband itself, they are those of FFmpeg.
+    if plain.content.packets[0][0] >> 5 == 2:
+        assert packets == plain.content.packets
     decoded = nolace.decode(encoded)
     skip = round(decoded[0] * 65536)
     assert 0 < skip < 0.01 * RATE

@@ -22,7 +22,7 @@ from benchmarks.shared.metrics import (
     visqol_audio,
     visqol_speech,
 )
-from codec.quality.metrics import mel_distance
+from codec.evaluation.metrics import mel_distance
 from tests.conftest import RECORDING, sound
 
 RATE = 24_000

@@ -29,8 +29,8 @@ from benchmarks.rate_quality import main
 from benchmarks.shared.metrics import METRICS
 from benchmarks.shared.recordings import EXAMPLE
 from benchmarks.shared.report import origin
+from codec.evaluation.evaluate import ALL_CLASSES, evaluate
 from codec.network.weights import load_codec, save_codec
-from codec.quality.evaluate import ALL_CLASSES, evaluate
 from tests.browser import Browser, find_browser
 from tests.conftest import LAPPED, REPOSITORY, make_codec, sound
 

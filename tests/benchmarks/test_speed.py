@@ -13,6 +13,7 @@ import pytest
 from benchmarks import speed
 from benchmarks.contenders.aecodec import Aecodec
 from benchmarks.contenders.registry import find_contender
+from benchmarks.timing import clips, commands
 from codec.config import CodecConfig
 from codec.errors import CodecError
 from codec.format.container import Packet
@@ -71,7 +72,7 @@ def test_counted_macs_of_the_packaged_model_are_those_of_its_config() -> None:
     by_hand = macs_by_hand(load_codec().config)
     assert sum(by_hand.values()) == 643_993_600  # from its config on paper
     # Entropy-coded frames may lack codes, which takes a product more.
-    counted = speed.macs_per_second(Aecodec("speech24k"), 6_000)
+    counted = clips.macs_per_second(Aecodec("speech24k"), 6_000)
     assert counted == pytest.approx(by_hand, rel=1e-3)
 
 
@@ -79,7 +80,7 @@ def test_counted_macs_of_the_packaged_model_are_those_of_its_config() -> None:
 def test_counted_macs_are_those_of_any_config(config: CodecConfig, tmp_path: Path) -> None:
     make_codec(config, tmp_path)
     ours = Aecodec(tmp_path)
-    counted = speed.macs_per_second(ours, ours.bitrates()[-1])
+    counted = clips.macs_per_second(ours, ours.bitrates()[-1])
     assert counted == pytest.approx(macs_by_hand(config))
 
 
@@ -97,7 +98,7 @@ def test_peers_have_the_size_and_the_macs_that_are_published(
     pytest.importorskip("transformers")
     peer = find_contender(name).open_for_timing()
     assert peer.num_parameters == pytest.approx(parameters * 1e6, rel=0.01)
-    counted = speed.macs_per_second(peer, peer.nearest_bitrate(6_000))
+    counted = clips.macs_per_second(peer, peer.nearest_bitrate(6_000))
     assert counted["encode"] == pytest.approx(encode * 1e9, rel=0.02)
     assert counted["decode"] == pytest.approx(decode * 1e9, rel=0.02)
 
@@ -162,20 +163,20 @@ def test_a_quick_run_writes_figures_that_agree_with_each_other(tmp_path: Path) -
 @pytest.mark.slow
 def test_memory_does_not_grow_with_length() -> None:
     """Peak memory of the command, on a few seconds and on some minutes."""
-    short, long = speed.memory("speech24k", [0.1, 4])
+    short, long = commands.memory("speech24k", [0.1, 4])
     for side in ("encode", "decode"):
         assert 0 < long[f"{side}_mib"] < 1.1 * short[f"{side}_mib"]
 
 
 def test_a_command_that_fails_says_why() -> None:
     with pytest.raises(CodecError, match=r"failed: .*status 3"):
-        speed.run_command(sys.executable, "-c", "raise SystemExit(3)")
+        commands.run_command(sys.executable, "-c", "raise SystemExit(3)")
 
 
 def test_the_peak_memory_of_a_command_is_its_own() -> None:
     """It is not that of the process which started it, in which torch is loaded."""
-    _, small = speed.run_command(sys.executable, "-c", "pass")
-    _, large = speed.run_command(sys.executable, "-c", "b'x' * 2**27")
+    _, small = commands.run_command(sys.executable, "-c", "pass")
+    _, large = commands.run_command(sys.executable, "-c", "b'x' * 2**27")
     assert small < 64
     assert 128 < large - small + 4 < 160
 

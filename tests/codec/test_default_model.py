@@ -15,10 +15,10 @@ from scipy.signal import welch
 from torch.utils.flop_counter import FlopCounterMode
 
 from codec import Constant, decode_file, encode_file
+from codec.evaluation.metrics import count_codes, perplexity, si_sdr
 from codec.model_folder import find_model
 from codec.network.model import Codec
 from codec.network.weights import load_codec
-from codec.quality.metrics import count_codes, perplexity, si_sdr
 from codec.rate.modes import RateLike
 from tests.conftest import RECORDING, encode_in_packets
 

@@ -12,8 +12,8 @@ from pesq import pesq
 from scipy.signal import butter, sosfilt
 
 from codec import Constant, decode_file, encode_file
+from codec.corpus import read_tokens
 from codec.corpus.coding import code_audio
-from codec.corpus.tokens import read_tokens
 from codec.engines.base import encode
 from codec.engines.torch import TorchEngine
 from codec.format.payload import unpack_codes

@@ -8,15 +8,14 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
+from codec.arrays import Booleans
 from codec.corpus.index import Index
 from codec.entropy.context import ContextModel, ContextShape, Integers
 from codec.entropy.context_file import save_context
@@ -33,7 +32,6 @@ from train.report.progress import Progress
 
 logger = logging.getLogger(__name__)
 
-Booleans: TypeAlias = npt.NDArray[np.bool_]
 
 PACKET_SECONDS = 2.0
 """Length of a sequence: in files the context begins anew in every packet, which is as long."""

@@ -10,10 +10,10 @@ import numpy as np
 import scipy.signal
 import soxr
 
+from codec.arrays import Samples
 from codec.corpus.clips import FILTER_REACH
 from codec.corpus.index import scan
 from codec.highpass import high_pass
-from codec.io.audio import Samples
 from train.data.crops import Crops
 from train.data.variety import limit, telephone, tones, transcode
 from train.recipe.sections import AugmentConfig

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from codec.arrays import Samples
 from codec.corpus.clips import clip_length, read_clip
 from codec.corpus.index import Clip, Index
 from codec.errors import AudioError
-from codec.io.audio import Samples
-from codec.quality.mel import MEL_WINDOWS
+from codec.evaluation.mel import MEL_WINDOWS
 from train.data.augment import Augmenter
 from train.data.crops import Crops
 from train.data.manifest import clip_weights

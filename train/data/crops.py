@@ -16,10 +16,10 @@ from multiprocessing.sharedctypes import RawArray
 import numpy as np
 from tqdm import tqdm
 
+from codec.arrays import Samples
 from codec.corpus.clips import clip_length, read_clip
 from codec.corpus.index import Index
 from codec.errors import AudioError, ConfigError
-from codec.io.audio import Samples
 from codec.io.pipes import is_terminal
 
 logger = logging.getLogger(__name__)

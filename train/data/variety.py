@@ -9,14 +9,11 @@ from __future__ import annotations
 import io
 
 import numpy as np
-import numpy.typing as npt
 import scipy.signal
 import soundfile
 import soxr
 
-from codec.io.audio import Samples
-
-Floats = npt.NDArray[np.float64]
+from codec.arrays import Floats, Samples
 
 TELEPHONE_RATE = 8_000
 TELEPHONE_HZ = (300.0, 3_400.0)

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from codec.quality.mel import MEL_BANDS, MEL_WINDOWS
+from codec.evaluation.mel import MEL_BANDS, MEL_WINDOWS
 
 SPECTRUM_COMPRESSION = 0.3
 # Amplitudes relative to a full-scale sine. Sound below -90 dB is inaudible, and without a floor the

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 from torch import Tensor
 
-from codec.quality.mel import MEL_WINDOWS
+from codec.evaluation.mel import MEL_WINDOWS
 from train.objective.losses import LOSSES, Input, View, evaluate_losses, match_level
 
 # In a step spectra begin at up to this sample of a crop: frames half a window apart, at other

@@ -1,6 +1,6 @@
 """The pitch that a decoder with an excitation has to find: its targets and its loss.
 
-The metric `codec.quality.harmonics` finds the pitch in another way, so that training does not
+The metric `codec.evaluation.harmonics` finds the pitch in another way, so that training does not
 optimise what measures it.
 """
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from codec.config import CodecConfig
 from codec.errors import ConfigError
-from codec.quality.mel import MEL_WINDOWS
+from codec.evaluation.mel import MEL_WINDOWS
 from codec.settings import Setting, check_settings, setting, settings_of
 from train.objective.losses import LOSSES
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from codec.config import CodecConfig
-from codec.quality.evaluate import typical_codebook_counts
+from codec.evaluation.evaluate import typical_codebook_counts
 from train.report.validation import Report
 
 LOW_USE = 0.5

@@ -6,9 +6,9 @@ from codec.bitrate import format_bitrate
 from codec.config import CodecConfig
 from codec.corpus.index import Index
 from codec.network.model import Codec
-from codec.quality.macs import multiply_accumulates
 from train.recipe.loading import to_toml
 from train.recipe.sections import TrainConfig
+from train.report.macs import multiply_accumulates
 
 
 def describe(recipe: TrainConfig, index: Index | None = None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from codec.bitrate import format_bitrate
 from codec.config import CodecConfig
-from codec.quality.evaluate import typical_codebook_counts
+from codec.evaluation.evaluate import typical_codebook_counts
 from train.recipe.sections import METRICS
 from train.report.validation import Report
 

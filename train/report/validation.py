@@ -6,10 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codec.network.model import Codec
-from codec.quality.evaluate import typical_codebook_counts
-from codec.quality.metrics import (
-    Histogram,
+from codec.arrays import Histogram
+from codec.evaluation.evaluate import typical_codebook_counts
+from codec.evaluation.metrics import (
     bitrate_efficiency,
     count_codes,
     mel_distance,
@@ -17,6 +16,7 @@ from codec.quality.metrics import (
     short_time_intelligibility,
     si_sdr,
 )
+from codec.network.model import Codec
 from train.objective.objective import Objective
 
 Report = dict[str, float]

@@ -10,10 +10,11 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from train.data.batches import Batch, Corpus
-from train.objective.balancer import audio_gradients, combine, gradient_shares
+from train.objective.balancer import Balancer, audio_gradients, combine, gradient_shares
 from train.objective.objective import Objective
 from train.randomness import Stream, generator, seed_torch
-from train.recipe.sections import QuantizerConfig, TrainConfig
+from train.recipe.sections import OptimizerConfig, QuantizerConfig, TrainConfig
+from train.run.adversary import Adversary
 from train.run.autoencoder import Autoencoder, Reconstruction
 from train.run.devices import mean
 from train.run.errors import TrainingError as TrainingError
@@ -95,79 +96,78 @@ def train_step(
     Raises:
         TrainingError: a loss exploded. The codec was not changed by this step.
     """
-    rng = draw_randomness(trainer)
-    initialize_codebooks(trainer)
-    rate = set_learning_rates(trainer, progress)
-    degraded, clean = (audio.to(trainer.fabric.device) for audio in batch)
+    recipe, fabric, state = trainer.recipe, trainer.fabric, trainer.state
+    adversary, balancer, step = state.adversary, state.balancer, state.step
 
-    output = reconstruct(trainer, degraded, clean, rng)
-    clean = clean[..., -output.decoded.shape[-1] :]
-    # The graph is cut here. Gradients flow from the losses to the audio, where they are weighted,
-    # and then from the audio to the weights.
-    decoded = output.decoded.detach().requires_grad_()
-    audio_losses = reconstruction_losses(trainer, decoded, clean, rng)
-    discriminator_losses = train_discriminators(trainer, decoded, clean, rate)
-    audio_losses |= generator_losses(trainer, decoded, clean)
-    gradient, shares = weight_gradients(trainer, audio_losses, decoded, with_shares)
+    rng = draw_randomness(recipe.run.seed, fabric.global_rank, step)
+    if state.codebooks.starts(step):
+        initialize_codebooks(state, trainer.corpus, recipe.run.seed, fabric)
+    rate = learning_rate(recipe.optimizer, step, progress, state.monitor.halvings)
+    set_learning_rate(trainer.optimizer, rate)
+
+    degraded, clean = (audio.to(fabric.device) for audio in batch)
+    num_codebooks = draw_num_codebooks(
+        rng, recipe.quantizer, recipe.model.num_codebooks, len(degraded), recipe.data.crop_frames
+    )
+    output = reconstruct(
+        trainer.autoencoder,
+        degraded,
+        clean,
+        quantized=state.codebooks.quantizes(step),
+        num_codebooks=num_codebooks.to(fabric.device),
+    )
+    # Losses see what is after the run-in, where states are as in a long recording. The graph is cut
+    # here: gradients flow from the losses to the audio, where they are weighted, and then from the
+    # audio to the weights.
+    heard = output.decoded[..., -recipe.heard_samples :]
+    clean = clean[..., -heard.shape[-1] :]
+    decoded = heard.detach().requires_grad_()
+
+    compared = reconstruction_losses(trainer.objective, decoded, clean, rng)
+    discriminator_losses = train_discriminators(adversary, step, decoded, clean, rate)
+    judged = generator_losses(adversary, step, decoded, clean)
+    gradient, shares = weight_gradients(
+        compared,
+        judged,
+        decoded,
+        balancer,
+        balances=recipe.loss.balancer,
+        share=recipe.adversarial.share,
+        with_shares=with_shares,
+    )
     gradient = clip_item_gradients(gradient)
 
-    figures = loss_figures(trainer, audio_losses, output.losses, discriminator_losses)
-    check_explosion(trainer, figures)
-    backpropagate(trainer, output, gradient)
-    figures |= update_weights(trainer)
-    finish_step(trainer, output, figures["loss"], progress)
+    latent_weights = {name: latent_weight(recipe, name) for name in output.losses}
+    figures = mean_losses(fabric, compared | judged | output.losses | discriminator_losses)
+    figures["loss"] = sum(balancer.weights[name] * figures[name] for name in compared | judged)
+    figures["loss"] += sum(weight * figures[name] for name, weight in latent_weights.items())
+    state.guard.check(figures, step, recipe.optimizer.lr, recipe.adversarial.lr)
+
+    on_latent = [weight * output.losses[name] for name, weight in latent_weights.items()]
+    backpropagate(fabric, trainer.optimizer, heard, gradient, on_latent)
+    figures |= update_weights(
+        fabric, trainer.autoencoder, trainer.optimizer, recipe.optimizer, step
+    )
+    finish_step(state, output, figures["loss"], progress, fabric)
     return figures | {f"share_{name}": share for name, share in shares.items()}
 
 
-def draw_randomness(trainer: Trainer) -> np.random.Generator:
+def draw_randomness(seed: int, rank: int, step: int) -> np.random.Generator:
     """The generator of this step, which torch's own draws follow from as well."""
-    seed, rank = trainer.recipe.run.seed, trainer.fabric.global_rank
-    rng = generator(seed, Stream.STEP, rank=rank, number=trainer.state.step)
+    rng = generator(seed, Stream.STEP, rank=rank, number=step)
     seed_torch(rng)
     return rng
 
 
-def initialize_codebooks(trainer: Trainer) -> None:
-    """Initialise the codebooks from latents of random batches, if this is the step for it."""
-    state, fabric = trainer.state, trainer.fabric
-    if not state.codebooks.starts(state.step):
-        return
-    seed, rank = trainer.recipe.run.seed, fabric.global_rank
-    rng = generator(seed, Stream.CODEBOOKS, rank=rank, number=state.step)
+def initialize_codebooks(state: TrainState, corpus: Corpus, seed: int, fabric: Fabric) -> None:
+    """Initialise the codebooks from latents of random batches."""
+    rng = generator(seed, Stream.CODEBOOKS, rank=fabric.global_rank, number=state.step)
 
     def draw_latents() -> Tensor:
-        return state.codec.encode_latent(trainer.corpus.batch(rng).degraded.to(fabric.device))
+        return state.codec.encode_latent(corpus.batch(rng).degraded.to(fabric.device))
 
     state.codebooks.initialize(state.codec.quantizer, draw_latents, fabric)
     state.average.restart(state.codec)
-
-
-def set_learning_rates(trainer: Trainer, progress: float) -> float:
-    """Set and return the learning rate of this step."""
-    state = trainer.state
-    rate = learning_rate(trainer.recipe.optimizer, state.step, progress, state.monitor.halvings)
-    set_learning_rate(trainer.optimizer, rate)
-    return rate
-
-
-def reconstruct(
-    trainer: Trainer, degraded: Tensor, clean: Tensor, rng: np.random.Generator
-) -> Reconstruction:
-    """Encode and decode a batch ``[B, 1, N]``, with random numbers of codebooks.
-
-    The decoded audio is that after the run-in, where states are as in a long recording.
-    """
-    recipe = trainer.recipe
-    num_codebooks = draw_num_codebooks(
-        rng, recipe.quantizer, recipe.model.num_codebooks, len(degraded), recipe.data.crop_frames
-    )
-    output: Reconstruction = trainer.autoencoder(
-        degraded,
-        clean,
-        quantized=trainer.state.codebooks.quantizes(trainer.state.step),
-        num_codebooks=num_codebooks.to(trainer.fabric.device),
-    )
-    return output._replace(decoded=output.decoded[..., -recipe.heard_samples :])
 
 
 def draw_num_codebooks(
@@ -192,42 +192,75 @@ def draw_num_codebooks(
     return torch.from_numpy(np.where(varying[:, None], by_frame, counts[:, None]))
 
 
+def reconstruct(
+    autoencoder: nn.Module,
+    degraded: Tensor,
+    clean: Tensor,
+    *,
+    quantized: bool,
+    num_codebooks: Tensor,
+) -> Reconstruction:
+    """Encode and decode a batch ``[B, 1, N]``, see `Autoencoder.forward`."""
+    output: Reconstruction = autoencoder(
+        degraded, clean, quantized=quantized, num_codebooks=num_codebooks
+    )
+    return output
+
+
 def reconstruction_losses(
-    trainer: Trainer, decoded: Tensor, clean: Tensor, rng: np.random.Generator
+    objective: Objective, decoded: Tensor, clean: Tensor, rng: np.random.Generator
 ) -> Losses:
     """The losses of the objective, with a random view."""
-    return trainer.objective(decoded, clean, trainer.objective.draw_view(rng, decoded.shape[-1]))
+    return objective(decoded, clean, objective.draw_view(rng, decoded.shape[-1]))
 
 
-def train_discriminators(trainer: Trainer, decoded: Tensor, clean: Tensor, rate: float) -> Losses:
+def train_discriminators(
+    adversary: Adversary | None, step: int, decoded: Tensor, clean: Tensor, rate: float
+) -> Losses:
     """One step of the discriminators, if it is their time: their loss."""
-    adversary = trainer.state.adversary
-    if adversary is None or not adversary.trains(trainer.state.step):
+    if adversary is None or not adversary.trains(step):
         return {}
     return {"discriminator": adversary.train(clean, decoded, rate)}
 
 
-def generator_losses(trainer: Trainer, decoded: Tensor, clean: Tensor) -> Losses:
+def generator_losses(
+    adversary: Adversary | None, step: int, decoded: Tensor, clean: Tensor
+) -> Losses:
     """The codec's losses against the discriminators, if it is their time."""
-    adversary = trainer.state.adversary
-    if adversary is None or not adversary.trains_codec(trainer.state.step):
+    if adversary is None or not adversary.trains_codec(step):
         return {}
     return adversary.generator_losses(clean, decoded)
 
 
 def weight_gradients(
-    trainer: Trainer, losses: Losses, decoded: Tensor, with_shares: bool
-) -> tuple[Tensor, dict[str, float]]:
-    """Gradient ``[B, 1, N]`` of all losses at the decoded audio, and each loss's share of it."""
-    share, adversary = trainer.recipe.adversarial.share, trainer.state.adversary
-    judged = {
-        name: losses[name] for name in (adversary.weights if adversary else ()) if name in losses
-    }
+    compared: Losses,
+    judged: Losses,
+    decoded: Tensor,
+    balancer: Balancer,
+    *,
+    balances: bool,
+    share: float,
+    with_shares: bool,
+) -> tuple[Tensor, Figures]:
+    """Gradient of all losses at the decoded audio.
+
+    Args:
+        compared: losses that compare with the original.
+        judged: losses against the discriminators.
+        decoded: ``[B, 1, N]``.
+        balancer: weights of the losses.
+        balances: whether it scales gradients so that the weights are shares of their sum.
+        share: length of the gradient of ``judged`` relative to that of ``compared``, item by item;
+            0 adds all losses by their weights instead.
+        with_shares: whether to measure shares.
+
+    Returns:
+        The gradient ``[B, 1, N]``, and with ``with_shares`` the share of every loss.
+    """
     if not share or not judged:
-        return sum_gradients(trainer, losses, decoded, with_shares)
-    compared = {name: loss for name, loss in losses.items() if name not in judged}
-    gradient, shares = sum_gradients(trainer, compared, decoded, with_shares)
-    opposed, opposed_shares = sum_gradients(trainer, judged, decoded, with_shares)
+        return sum_gradients(compared | judged, decoded, balancer, balances, with_shares)
+    gradient, shares = sum_gradients(compared, decoded, balancer, balances, with_shares)
+    opposed, opposed_shares = sum_gradients(judged, decoded, balancer, balances, with_shares)
     shares = {name: value / (1 + share) for name, value in shares.items()}
     shares |= {name: value * share / (1 + share) for name, value in opposed_shares.items()}
     return gradient + share * match_length(opposed, gradient), shares
@@ -246,10 +279,9 @@ def match_length(gradient: Tensor, other: Tensor) -> Tensor:
 
 
 def sum_gradients(
-    trainer: Trainer, losses: Losses, decoded: Tensor, with_shares: bool
-) -> tuple[Tensor, dict[str, float]]:
+    losses: Losses, decoded: Tensor, balancer: Balancer, balances: bool, with_shares: bool
+) -> tuple[Tensor, Figures]:
     """`weight_gradients` of losses that are weighted by the recipe or by the balancer."""
-    balancer, balances = trainer.state.balancer, trainer.recipe.loss.balancer
     if not balances and not with_shares:
         weighted = [balancer.weights[name] * loss for name, loss in losses.items()]
         return torch.autograd.grad(torch.stack(weighted).sum(), decoded)[0], {}
@@ -276,56 +308,54 @@ def clip_item_gradients(gradient: Tensor) -> Tensor:
     return clipped
 
 
-def loss_figures(
-    trainer: Trainer, audio_losses: Losses, latent_losses: Losses, discriminator_losses: Losses
-) -> Figures:
-    """All losses and their weighted sum, ``loss``; the same in all processes."""
-    losses = audio_losses | latent_losses | discriminator_losses
-    means = mean(trainer.fabric, torch.stack(list(losses.values())).detach())
-    figures: Figures = dict(zip(losses, means.tolist(), strict=True))
-    weights = trainer.state.balancer.weights
-    figures["loss"] = sum(weights[name] * figures[name] for name in audio_losses)
-    figures["loss"] += sum(latent_weight(trainer, name) * figures[name] for name in latent_losses)
-    return figures
-
-
-def latent_weight(trainer: Trainer, name: str) -> float:
+def latent_weight(recipe: TrainConfig, name: str) -> float:
     """Weight of a loss of the latent or its codes."""
-    recipe = trainer.recipe
     return float(getattr(recipe.regularization if name == "sparsity" else recipe.loss, name))
 
 
-def check_explosion(trainer: Trainer, figures: Figures) -> None:
-    """Raise a TrainingError if a loss is not finite, or the total has been too high for long."""
-    recipe, state = trainer.recipe, trainer.state
-    state.guard.check(figures, state.step, recipe.optimizer.lr, recipe.adversarial.lr)
+def mean_losses(fabric: Fabric, losses: Losses) -> Figures:
+    """Means of losses over all processes."""
+    means = mean(fabric, torch.stack(list(losses.values())).detach())
+    return dict(zip(losses, means.tolist(), strict=True))
 
 
-def backpropagate(trainer: Trainer, output: Reconstruction, gradient: Tensor) -> None:
+def backpropagate(
+    fabric: Fabric,
+    optimizer: torch.optim.Optimizer,
+    decoded: Tensor,
+    gradient: Tensor,
+    on_latent: list[Tensor],
+) -> None:
     """Continue the gradient from the audio to the weights, with that of the latent's losses."""
-    on_latent = [latent_weight(trainer, name) * loss for name, loss in output.losses.items()]
-    trainer.optimizer.zero_grad()
-    surrogate = (output.decoded * gradient).sum()
-    trainer.fabric.backward(torch.stack([surrogate, *on_latent]).sum())
+    optimizer.zero_grad()
+    surrogate = (decoded * gradient).sum()
+    fabric.backward(torch.stack([surrogate, *on_latent]).sum())
 
 
-def update_weights(trainer: Trainer) -> Figures:
+def update_weights(
+    fabric: Fabric,
+    autoencoder: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    config: OptimizerConfig,
+    step: int,
+) -> Figures:
     """Clip the gradient and step the optimizer: the norm, and whether it was clipped."""
-    limit = trainer.recipe.optimizer.max_grad_norm
-    clipped = trainer.fabric.clip_gradients(
-        trainer.autoencoder, trainer.optimizer, max_norm=limit, error_if_nonfinite=False
+    limit = config.max_grad_norm
+    clipped = fabric.clip_gradients(
+        autoencoder, optimizer, max_norm=limit, error_if_nonfinite=False
     )
     assert isinstance(clipped, Tensor)
     norm = float(clipped)
     if not np.isfinite(norm):
-        raise exploded(f"the gradient is {norm}", trainer.state.step, trainer.recipe.optimizer.lr)
-    trainer.optimizer.step()
+        raise exploded(f"the gradient is {norm}", step, config.lr)
+    optimizer.step()
     return {"gradient_norm": norm, "clipped": float(norm > limit)}
 
 
-def finish_step(trainer: Trainer, output: Reconstruction, loss: float, progress: float) -> None:
+def finish_step(
+    state: TrainState, output: Reconstruction, loss: float, progress: float, fabric: Fabric
+) -> None:
     """Count the step and update what follows the weights: codebooks, average, mean loss."""
-    state = trainer.state
     state.step += 1
     state.guard.note(loss)
     state.codebooks.update(
@@ -334,6 +364,6 @@ def finish_step(trainer: Trainer, output: Reconstruction, loss: float, progress:
         output.codes,
         step=state.step,
         progress=progress,
-        fabric=trainer.fabric,
+        fabric=fabric,
     )
     state.average.update(state.codec, state.step)

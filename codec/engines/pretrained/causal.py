@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codec.engines.base import Codes, State
+from codec.arrays import Codes, Samples
+from codec.engines.base import State
 from codec.engines.pretrained.engine import Family, PretrainedEngine, Shape, held, restore_model
-from codec.io.audio import Samples
 
 
 class _CausalDecoderState(NamedTuple):

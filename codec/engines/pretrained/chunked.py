@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codec.engines.base import Codes, State, decode
+from codec.arrays import Codes, Samples
+from codec.engines.base import State, decode
 from codec.engines.pretrained.engine import PretrainedEngine, Shape, follow, held, spread
-from codec.io.audio import Samples
 
 LOWEST_DB, RANGE_DB = -160.0, 192.0
 """Levels of chunks; EnCodec adds 1e-8 to a scale, which is the lowest."""

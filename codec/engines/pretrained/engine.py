@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from codec.arrays import Codes, Samples
 from codec.codes import Codebook, CodecSpec
-from codec.engines.base import Codes, Engine
-from codec.io.audio import Samples
+from codec.engines.base import Engine
 
 
 class Shape(NamedTuple):

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from codec.arrays import Codes, Samples
 from codec.bitrate import ceil_div
-from codec.engines.base import Codes, State
+from codec.engines.base import State
 from codec.engines.pretrained.engine import PretrainedEngine, Shape, follow, held
-from codec.io.audio import Samples
 
 
 class _WindowedDecoderState(NamedTuple):

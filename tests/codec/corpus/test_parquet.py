@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from codec.corpus import parquet
-from codec.corpus.parquet import read_batches
+from codec.corpus.parquet import read_rows
 from codec.errors import FormatError
 
 
@@ -24,7 +24,7 @@ def table() -> pa.Table:
 
 def read(path: Path) -> pa.Table:
     with pa.parquet.ParquetFile(path) as file:
-        return pa.Table.from_batches(read_batches(file, path, path.name))
+        return pa.Table.from_batches(read_rows(file, path, path.name))
 
 
 @pytest.mark.parametrize("options", [{}, {"compression": "zstd", "version": "1.0"}])
@@ -53,13 +53,13 @@ def test_batches_are_small_where_values_are_many_or_long(
     path = tmp_path / "a.parquet"
     pa.parquet.write_table(table(), path)
     with pa.parquet.ParquetFile(path) as file:
-        batches = list(read_batches(file, path, "a"))
+        batches = list(read_rows(file, path, "a"))
     assert len(batches) > 20 and pa.Table.from_batches(batches).equals(table())
     # One long text in the dictionary of a column, in every row.
     monkeypatch.setattr(parquet, "SOME_BYTES", 2**18)
     pa.parquet.write_table(pa.table({"text": ["y" * 2**12] * 500}), path)
     with pa.parquet.ParquetFile(path) as file:
-        assert max(batch.num_rows for batch in read_batches(file, path, "a")) < 150
+        assert max(batch.num_rows for batch in read_rows(file, path, "a")) < 150
 
 
 @pytest.mark.parametrize("kind", ["values", "bytes", "footer"])

@@ -25,12 +25,14 @@ import pytest
 import soundfile
 
 from codec import decode_file, encode_file
-from codec.corpus import coding, ray_data, tokens
+from codec.corpus import coding, ray_data, read_tokens
 from codec.corpus.coding import code_task
 from codec.corpus.detokenize import detokenize
 from codec.corpus.sources import find_recordings
 from codec.corpus.tokenize import Outcome, Tokenizer, TooManyErrorsError, _tasks, tokenize
-from codec.corpus.tokens import FileNames, TokenFormat, Tokens, read_tokens
+from codec.corpus.tokens import reading, writing
+from codec.corpus.tokens.format import TokenFormat, Tokens
+from codec.corpus.tokens.naming import FileNames
 from codec.engines.base import Engine, decode
 from codec.errors import AudioError, CodecError, ConfigError, FormatError
 from codec.format.container import PacketWriter
@@ -124,7 +126,7 @@ def test_tokens_are_the_codes_that_encoding_the_file_gives(
         assert np.array_equal(row.frames, expected.frames)
         assert (row.original_samples, row.original_sample_rate) == (facts.frames, facts.samplerate)
         stream = io.BytesIO()
-        row.write_stream(stream)
+        writing.write_stream(row, stream)
         assert stream.getvalue() == (tmp_path / "a.codes").read_bytes()
         decode_file(tmp_path / "a.codes", tmp_path / "a.wav", model=engine, force=True)
         heard = decode(engine, row.codes, row.num_samples)
@@ -364,7 +366,7 @@ def test_a_column_of_several_types_becomes_text(engine: Engine, tmp_path: Path) 
 def test_row_groups_are_sized_by_audio(
     corpus: Path, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokens, "ROW_GROUP_SECONDS", 0.5)
+    monkeypatch.setattr(writing, "ROW_GROUP_SECONDS", 0.5)
     run(corpus, tmp_path / "out", engine, shard_hours=1.0)
     with pa.parquet.ParquetFile(tmp_path / "out" / "tokens-00000.parquet") as file:
         groups = [file.read_row_group(number) for number in range(file.num_row_groups)]
@@ -1040,7 +1042,7 @@ def test_archives_of_tokens_hold_no_links_and_nothing_longer_than_themselves(
         with pytest.raises(FormatError, match=message) as caught:
             read(*members)
         assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
-    monkeypatch.setattr(tokens, "MAX_FACTS", 50)
+    monkeypatch.setattr(reading, "MAX_FACTS", 50)
     with pytest.raises(FormatError, match="50 are the most"):
         read(array, text)
 

@@ -48,7 +48,7 @@ def test_coding_writes_nothing_to_an_empty_home(tmp_path: Path) -> None:
 
 def test_rating_naturalness_writes_nothing_to_an_empty_home(tmp_path: Path) -> None:
     pytest.importorskip("speechmos")
-    script = "import codec.quality.naturalness; from speechmos.plcmos import PLCMOS; PLCMOS()"
+    script = "import codec.evaluation.naturalness; from speechmos.plcmos import PLCMOS; PLCMOS()"
     run(script, tmp_path, NUMBA_CACHE_DIR=str(tmp_path.parent))
     assert [path.name for path in tmp_path.rglob("*") if "onnxruntime" in path.name] == []
 

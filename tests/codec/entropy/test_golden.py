@@ -13,8 +13,7 @@ from codec.entropy.context import NO_CODE, ContextModel
 from codec.entropy.context_file import CONTEXT_FILE, load_context
 from codec.entropy.payload import PayloadDecoder, PayloadEncoder
 from codec.format.container import Coding, Header, Packet
-from codec.format.reading import read_header, read_packets
-from codec.format.summary import StreamSummary
+from codec.format.reading import read_streams
 from codec.model_folder import stored_tensors
 from tests.codec.entropy.oracle import intervals
 
@@ -32,12 +31,11 @@ def context() -> ContextModel:
 
 def read(name: str) -> tuple[Header, list[Packet], list[np.ndarray]]:
     with (GOLDEN / f"{name}.codes").open("rb") as file:
-        header = read_header(file)
-        summary = StreamSummary(header)
-        packets = [each for each in read_packets(file, summary) if isinstance(each, Packet)]
-    assert summary.damage() is None
+        stream = next(read_streams(file))
+        packets = [item for batch in stream.batches for item in batch if isinstance(item, Packet)]
+    assert stream.summary.damage() is None
     codes = json.loads((GOLDEN / "coded.json").read_text())[f"{name}.codes"]
-    return header, packets, [np.array(each) for each in codes]
+    return stream.header, packets, [np.array(each) for each in codes]
 
 
 @pytest.mark.parametrize("name", NAMES)

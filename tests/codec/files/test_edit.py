@@ -275,7 +275,7 @@ def test_joining_is_putting_bytes_together(engine: Model, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("rate", [None, 3_000])
 def test_peeling_gives_what_fewer_codebooks_give(
-    engine: TorchEngine, tmp_path: Path, rate: int | None
+    engine: Model, tmp_path: Path, rate: int | None
 ) -> None:
     if rate and engine.context is None:
         pytest.skip("variable bitrates need a context model")

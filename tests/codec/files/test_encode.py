@@ -38,7 +38,7 @@ def test_an_array_gives_the_bytes_of_its_file_and_comes_back(
     found = encode(audio, rate, model=lapped)
     assert found == (tmp_path / "a.codes").read_bytes()
     decoded, decoded_rate = decode(found, model=lapped)
-    assert (decoded.shape, decoded.dtype, decoded_rate) == (audio.shape, np.float32, rate)
+    assert decoded.shape == audio.shape and decoded.dtype == np.float32 and decoded_rate == rate
     decode_file(tmp_path / "a.codes", tmp_path / "b.wav", model=lapped)
     written = soundfile.read(tmp_path / "b.wav", always_2d=True)[0].T
     np.testing.assert_allclose(decoded.clip(-1, 1), written, atol=1.1 / 32768)

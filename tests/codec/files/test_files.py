@@ -102,7 +102,8 @@ def test_every_number_of_channels_fits_a_packet_at_every_rate(variable: bool) ->
     """In packets of two seconds, or as many frames as fit."""
     model = load_model()
     counts = map(Constant, model.spec.codebook_counts)
-    for channels, rate in itertools.product(range(1, 256), [Quality(5)] if variable else counts):
+    rates: list[RateLike] = [Quality(5)] if variable else [*counts]
+    for channels, rate in itertools.product(range(1, 256), rates):
         header = make_plan(model, rate, Packing.file(), channels=channels).header
         assert header.variable == header.pauses == variable
         if header.frames_per_packet < 2 * model.spec.frame_rate:

@@ -18,10 +18,11 @@ import pytest
 import soundfile
 
 import codec.io.audio
+from codec.arrays import Samples
 from codec.corpus.clips import read_clip
 from codec.corpus.index import index_files
 from codec.errors import AudioError
-from codec.io.audio import FORMATS, Samples, create_audio, open_audio
+from codec.io.audio import FORMATS, create_audio, open_audio
 from codec.io.views import FileView
 
 RATE, LENGTH = 24_000, 30_000

@@ -13,7 +13,7 @@ import torch
 
 from codec import FileSize, Quality, decode_file, encode_file
 from codec.bitrate import format_bitrate, parse_bitrate
-from codec.corpus.tokens import read_tokens
+from codec.corpus import read_tokens
 from codec.engines.torch import TorchEngine
 from codec.entropy.context_file import CONTEXT_FILE
 from codec.entropy.payload import PayloadDecoder, PayloadEncoder

@@ -22,8 +22,7 @@ from codec.engines.torch import TorchEngine
 from codec.errors import CodecError, ConfigError, FormatError
 from codec.files.listing import list_packets
 from codec.format.container import Coding, Gap, Header, Packet, PacketReader, PacketWriter
-from codec.format.reading import read_packets
-from codec.format.summary import StreamSummary
+from codec.format.reading import read_streams
 from codec.network.model import Codec
 from codec.rate.modes import Constant, RateLike
 from codec.rate.redundancy import Redundancy
@@ -224,11 +223,10 @@ def test_a_recorded_call_is_a_whole_file(
     assert {"comfort noise", "silence"} <= {each.coding for each in facts}
     num_frames = engine.spec.num_frames_with_tail(conversation.shape[1])
     assert sum(each.num_frames for each in facts) == num_frames
-    summary = StreamSummary(header)
     with path.open("rb") as file:
-        file.seek(header.size)
-        gaps = [each for each in read_packets(file, summary) if isinstance(each, Gap)]
-    assert summary.damage() is None and summary.num_lost == 0
+        stream = next(read_streams(file))
+        gaps = [item for batch in stream.batches for item in batch if isinstance(item, Gap)]
+    assert stream.summary.damage() is None and stream.summary.num_lost == 0
     assert sum(gap.num_packets for gap in gaps) == silent
     with pytest.raises(CodecError, match="silence that was not sent"):
         cut_file(path, tmp_path / "part.codes", span=(0.5, None))

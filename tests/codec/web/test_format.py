@@ -18,6 +18,7 @@ import pytest
 
 from codec import cut_file, encode_file
 from codec.activity.pauses import fill_pauses
+from codec.arrays import Codes
 from codec.engines.torch import TorchEngine
 from codec.entropy.coding import decode_packets
 from codec.entropy.context import NO_CODE, ContextModel, ContextShape
@@ -32,7 +33,6 @@ from codec.format.container import (
     Packet,
     max_variable_bits,
 )
-from codec.format.payload import Codes
 from codec.format.reading import read_streams
 from codec.highpass import high_pass
 from codec.model_folder import DEFAULT_MODEL, find_model, read_description

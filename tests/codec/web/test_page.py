@@ -20,12 +20,12 @@ import pytest
 import soundfile
 
 from codec import Constant, cut_file, decode_file, encode_file
+from codec.arrays import Codes
 from codec.cli.web import copy_page, page_files
 from codec.entropy.context import NO_CODE, ContextShape
 from codec.entropy.context_file import save_context
 from codec.entropy.payload import PayloadDecoder
 from codec.format.container import Header, Packet
-from codec.format.payload import Codes
 from codec.format.reading import read_streams, summarize_file
 from codec.model_folder import DEFAULT_MODEL, read_description
 from codec.network.model import Codec

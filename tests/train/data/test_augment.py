@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from codec.arrays import Samples
 from codec.corpus.clips import FILTER_REACH
 from codec.highpass import high_pass
-from codec.io.audio import Samples
 from tests.conftest import RECORDING, sound
 from train.data.augment import (
     NOISE_DB,

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from codec.arrays import Samples
 from codec.errors import ConfigError
-from codec.io.audio import Samples
 from tests.conftest import RECORDING, sound
 from tests.train.data.test_augment import NONE, RATE, SIZE, never, rng
 from train.data.augment import Augmenter

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from codec.quality.mel import MEL_WINDOWS
+from codec.evaluation.mel import MEL_WINDOWS
 from tests.conftest import sound
 from train.objective.losses import (
     LEVEL_TOLERANCE,

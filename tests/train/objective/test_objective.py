@@ -16,7 +16,7 @@ from torch import Tensor
 
 from benchmarks import training as training_benchmark
 from codec.corpus.index import scan
-from codec.quality.mel import MEL_WINDOWS
+from codec.evaluation.mel import MEL_WINDOWS
 from codec.settings import settings_of
 from tests.conftest import REPOSITORY, sound
 from train.objective import losses

@@ -12,7 +12,6 @@ import pytest
 
 from codec.errors import ConfigError, ModelError
 from codec.network.model import Codec
-from codec.quality.macs import multiply_accumulates
 from tests.conftest import LADDER, LAPPED, RECORDING
 from train.recipe.loading import (
     load_recipe,
@@ -23,6 +22,7 @@ from train.recipe.loading import (
 )
 from train.recipe.sections import TrainConfig
 from train.report.dry_run import describe
+from train.report.macs import multiply_accumulates
 
 
 def nested(recipe: TrainConfig) -> dict[str, Any]:

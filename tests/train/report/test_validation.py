@@ -10,8 +10,8 @@ import soundfile
 import torch
 from torch import Tensor
 
+from codec.evaluation.evaluate import typical_codebook_counts
 from codec.network.model import Codec
-from codec.quality.evaluate import typical_codebook_counts
 from tests.conftest import LAPPED, RECORDING
 from train.recipe.sections import TrainConfig
 from train.report.advice import advice

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 import torch
 
+from codec.evaluation.metrics import si_sdr
 from codec.network.model import Codec
-from codec.quality.metrics import si_sdr
 from tests.conftest import LAPPED
 from train.run.identity import initialize_as_identity
 

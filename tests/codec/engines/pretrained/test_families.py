@@ -16,7 +16,7 @@ pytest.importorskip("transformers", reason='pip install "aecodec[transformers]"'
 pytest.importorskip("snac", reason='pip install "aecodec[snac]"')
 
 from codec import decode_file, encode_file
-from codec.corpus.tokens import read_tokens
+from codec.corpus import read_tokens
 from codec.engines import base
 from codec.engines.base import Engine
 from codec.engines.pretrained.causal import CausalEngine

@@ -1,0 +1,1 @@
+"""The parts of ``benchmarks/robustness.py``: experiments, measuring, statistics, tables, plots."""

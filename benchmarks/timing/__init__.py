@@ -1,0 +1,1 @@
+"""The parts of ``benchmarks/speed.py``: what is timed, and its tables."""

@@ -1,0 +1,110 @@
+"""``aecodec evaluate`` and ``aecodec inspect``."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import click
+
+from codec.cli.errors import clear_errors
+from codec.cli.options import BACKEND, POSITIVE, BitrateType, log_to_stderr
+from codec.engines.names import Backend
+from codec.errors import optional_packages
+from codec.io.outputs import atomic_output, check_writable
+
+SECONDS = click.option(
+    "--seconds", type=POSITIVE, default=30.0, help="Length taken of each file. [30]"
+)
+EVERY = click.option("--every", type=click.IntRange(1), default=1, help="Take every n-th file.")
+
+
+@click.command()
+@click.argument("model")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "-b", "--bitrates", help="Per channel: 1.5k,3k,6k. [lowest, a quarter, half, highest]"
+)
+@SECONDS
+@EVERY
+@click.option(
+    "--naturalness/--no-naturalness",
+    default=True,
+    help="Measure DNSMOS, PLCMOS and the similarity of speakers too, which takes most of the time, "
+    "if their packages are installed (speechmos, resemblyzer). [yes]",
+)
+@BACKEND
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write JSON as well.")
+@click.option("-f", "--force", is_flag=True, help="Replace an existing file.")
+def evaluate(
+    model: str,
+    folder: Path,
+    bitrates: str | None,
+    seconds: float,
+    every: int,
+    naturalness: bool,
+    backend: Backend | None,
+    json_path: Path | None,
+    force: bool,
+) -> None:
+    """Measure MODEL on the recordings in DIR, by class of sound and bitrate.
+
+    The class of a recording is the first folder in DIR that it lies in, or else its name up to
+    the first underscore. STOI, DNSMOS, PLCMOS, the similarity of speakers and the contrast of
+    harmonics (to 1.5, 4 and 8 kHz, less that of the original) are measures for speech and mean
+    little for other sounds. DNSMOS and PLCMOS hear only the decoded audio.
+    """
+    convert = BitrateType().convert
+    wanted = [convert(each, None, None) for each in bitrates.split(",")] if bitrates else None
+    log_to_stderr()
+    with clear_errors(), optional_packages("evaluation", "evaluate"):
+        from codec.evaluation.evaluate import evaluate as measure
+        from codec.registry import load_model
+
+        if json_path is not None:
+            check_writable(json_path, force=force)
+        found = measure(
+            load_model(model, backend=backend),
+            folder,
+            wanted,
+            seconds=seconds,
+            every=every,
+            naturalness=naturalness,
+            processes=os.cpu_count() or 1,
+        )
+        click.echo(found.table())
+        if json_path is not None:
+            with atomic_output(json_path, force=force) as file:
+                file.write(json.dumps(found.to_dict(), indent=1).encode() + b"\n")
+
+
+@click.command()
+@click.argument("model")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="For the pictures.")
+@SECONDS
+@EVERY
+@click.option("-f", "--force", is_flag=True, help="Replace existing files.")
+def inspect(model: str, folder: Path, out: Path, seconds: float, every: int, force: bool) -> None:
+    """Draw how MODEL codes the recordings in DIR.
+
+    Writes pictures of the use of the codebooks, a map of the latents, and the error of every
+    file, the worst first.
+    """
+    log_to_stderr()
+    with clear_errors(), optional_packages("inspection", "evaluate"):
+        from codec.evaluation.inspect import inspect as draw
+        from codec.registry import load_model
+
+        written = draw(
+            load_model(model, backend="torch"),
+            folder,
+            out,
+            seconds=seconds,
+            every=every,
+            force=force,
+            processes=os.cpu_count() or 1,
+        )
+    for path in written:
+        click.echo(path)

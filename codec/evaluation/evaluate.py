@@ -1,0 +1,326 @@
+"""How well a codec does on a folder of recordings, by class of sound and bitrate."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codec.arrays import Histogram, Samples
+from codec.bitrate import Bitrate, ceil_div
+from codec.codes import FrameRates
+from codec.corpus.workers import OPENING_SECONDS, Recordings
+from codec.engines.base import Engine, decode, encode
+from codec.evaluation.harmonics import harmonic_contrast
+from codec.evaluation.metrics import (
+    bitrate_efficiency,
+    count_codes,
+    level,
+    mel_distance,
+    short_time_intelligibility,
+    si_sdr,
+)
+from codec.evaluation.naturalness import rate_naturalness
+from codec.evaluation.speaker import can_compare_speakers, speaker_similarity
+from codec.format.bitpack import packed_size
+from codec.registry import ModelLike, as_model
+
+ALL_CLASSES = "(all)"
+HARMONICS = ("harmonics_low", "harmonics_middle", "harmonics_high")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Measures of one decoded recording; None where a measure is not defined.
+
+    Attributes:
+        payload_bitrate: bits per second of its packed codes; None without codes.
+        si_sdr: in dB, higher is better; not defined for silence.
+        mel: `mel_distance`, lower is better.
+        stoi: `short_time_intelligibility`, higher is better.
+        dnsmos: `dnsmos` of the decoded audio alone, higher is better; None also if it was not asked
+            for or its packages are not installed.
+        plcmos: `plcmos`, as for DNSMOS.
+        speaker: `speaker_similarity`, higher is better; None also without its weights.
+        harmonics_low: `harmonic_contrast` to 1.5 kHz in dB, best at 0.
+        harmonics_middle: from 1.5 to 4 kHz.
+        harmonics_high: from 4 to 8 kHz.
+        level: level of the decoded audio relative to the original, in dB.
+    """
+
+    payload_bitrate: float | None
+    si_sdr: float | None
+    mel: float
+    stoi: float | None
+    dnsmos: float | None
+    plcmos: float | None
+    speaker: float | None
+    harmonics_low: float | None
+    harmonics_middle: float | None
+    harmonics_high: float | None
+    level: float | None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One recording at several bitrates.
+
+    Attributes:
+        seconds: length of what was measured.
+        figures: one entry per number of codebooks; a single one without codes.
+        histogram: counts of the codes, ``[K, codebook_size]``; None without codes.
+    """
+
+    seconds: float
+    figures: list[Figures]
+    histogram: Histogram | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """Means over the recordings of one class at one bitrate, all weighted equally.
+
+    None where a measure is not defined for any of the recordings.
+
+    Attributes:
+        sound_class: class of sound, `ALL_CLASSES` for the mean over all of them.
+        num_codebooks: number of codebooks in use; None without codes.
+        files: number of recordings.
+        seconds: their total length.
+        entries_used: share of the entries that occur, mean over codebooks. It is low if there is
+            little audio for a large codebook.
+        efficiency: `bitrate_efficiency`.
+    """
+
+    sound_class: str
+    num_codebooks: int | None
+    files: int
+    seconds: float
+    payload_bitrate: float | None
+    si_sdr: float | None
+    mel: float | None
+    stoi: float | None
+    dnsmos: float | None
+    plcmos: float | None
+    speaker: float | None
+    harmonics_low: float | None
+    harmonics_middle: float | None
+    harmonics_high: float | None
+    level: float | None
+    entries_used: float | None
+    efficiency: float | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found.
+
+    Attributes:
+        fingerprint: fingerprint of the model in hexadecimal digits.
+        opening_seconds: length of the beginning of each recording that was measured.
+        rows: by class, then by ascending bitrate; means over all classes come last.
+        skipped: for each name that cannot be used, one line with the reason.
+    """
+
+    fingerprint: str
+    opening_seconds: float
+    rows: tuple[Row, ...]
+    skipped: dict[str, str]
+
+    def table(self) -> str:
+        """The rows in Markdown."""
+        titles = (
+            "sound | files | minutes | kbit/s | SI-SDR dB | mel distance | STOI | DNSMOS "
+            "| PLCMOS | speaker | harmonics dB | level dB | entries used | efficiency"
+        )
+        lines = [f"| {titles} |", "|" + "---|" * (titles.count("|") + 1)]
+        for row in self.rows:
+            rate = None if row.payload_bitrate is None else row.payload_bitrate / 1000
+            cells = [
+                _printable(row.sound_class),
+                str(row.files),
+                f"{row.seconds / 60:.1f}",
+                _cell(rate, ".2f"),
+                _cell(row.si_sdr, ".1f"),
+                _cell(row.mel, ".2f"),
+                _cell(row.stoi, ".3f"),
+                _cell(row.dnsmos, ".2f"),
+                _cell(row.plcmos, ".2f"),
+                _cell(row.speaker, ".2f"),
+                " / ".join(
+                    _cell(contrast, "+.0f")
+                    for contrast in (row.harmonics_low, row.harmonics_middle, row.harmonics_high)
+                ),
+                _cell(row.level, "+.1f"),
+                _cell(row.entries_used, ".0%").replace("%", " %"),
+                _cell(row.efficiency, ".0%").replace("%", " %"),
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as plain JSON-ready values."""
+        return dataclasses.asdict(self)
+
+
+def evaluate(
+    model: ModelLike,
+    folder: Path,
+    bitrates: Sequence[Bitrate] | None = None,
+    *,
+    seconds: float = OPENING_SECONDS,
+    every: int = 1,
+    naturalness: bool = False,
+    processes: int = 1,
+) -> Evaluation:
+    """Code every recording of a folder and compare it with the original.
+
+    Args:
+        model: an engine, a `Codec`, the name of a packaged model or a model folder. A model with
+            continuous latents is measured without bitrates.
+        folder: searched with all its subfolders; recordings that cannot be read are skipped.
+        bitrates: bits per second, each rounded down to whole codebooks; the lowest, a quarter,
+            half and all of the codebooks if None.
+        seconds: length of the beginning of each recording that is measured.
+        every: take every n-th recording only.
+        naturalness: whether to measure DNSMOS, PLCMOS and the similarity of speakers too, which
+            takes most of the time; each only if its packages are installed.
+        processes: see `Recordings.each`.
+
+    Raises:
+        AudioError: nothing in ``folder`` can be read.
+        ConfigError: a bitrate is out of the model's range, or it has none.
+    """
+    engine = as_model(model).engine
+    counts = codebook_counts(engine.spec, bitrates)
+    recordings = Recordings(folder, seconds=seconds, every=every)
+    work = partial(measure, counts=counts, naturalness=naturalness)
+    members: dict[str, list[Measured]] = {}
+    histograms: dict[str, Histogram] = {}
+    for clip, measured in recordings.each(engine, work, processes=processes, title="measuring"):
+        for sound_class in (clip.sound_class, ALL_CLASSES):
+            if measured.histogram is not None:
+                histograms[sound_class] = histograms.get(sound_class, 0) + measured.histogram
+            members.setdefault(sound_class, []).append(
+                dataclasses.replace(measured, histogram=None)
+            )
+    classes = sorted(members.keys() - {ALL_CLASSES})
+    if len(classes) > 1:
+        classes.append(ALL_CLASSES)
+    rows = [
+        _row(sound_class, members[sound_class], index, count, histograms.get(sound_class))
+        for sound_class in classes
+        for index, count in enumerate(counts or [None])
+    ]
+    fingerprint = engine.spec.fingerprint.hex()
+    return Evaluation(fingerprint, seconds, tuple(rows), recordings.skipped)
+
+
+def typical_codebook_counts(spec: FrameRates) -> list[int]:
+    """A quarter, half and all of the bitrates, rounded up; none for continuous latents."""
+    if not spec.has_codes:
+        return []
+    possible = spec.codebook_counts
+    return sorted({possible[ceil_div(len(possible), part) - 1] for part in (4, 2, 1)})
+
+
+def codebook_counts(spec: FrameRates, bitrates: Sequence[Bitrate] | None) -> list[int]:
+    """Numbers of codebooks to measure, ascending; none for a model with continuous latents."""
+    if bitrates is not None:
+        return sorted({spec.codebooks_for(bitrate) for bitrate in bitrates})
+    counts = typical_codebook_counts(spec)
+    return sorted({spec.codebook_counts[0], *counts}) if counts else []
+
+
+def measure(
+    engine: Engine, original: Samples, *, counts: Sequence[int], naturalness: bool = False
+) -> Measured:
+    """Code a recording ``[N]`` with each number of codebooks, and compare."""
+    spec = engine.spec
+    duration = len(original) / spec.sample_rate
+    codes = encode(engine, original[None], max(counts, default=None))
+    if not spec.has_codes:
+        decoded = decode(engine, codes, len(original))[0]
+        figures = [compare(decoded, original, spec.sample_rate, None, naturalness)]
+        return Measured(duration, figures, None)
+    figures = []
+    for count in counts:
+        kept = codes[:, :count]
+        decoded = decode(engine, kept, len(original))[0]
+        bitrate = 8 * packed_size(spec.bits_per_code, kept.size) / duration
+        figures.append(compare(decoded, original, spec.sample_rate, bitrate, naturalness))
+    return Measured(duration, figures, count_codes(codes, spec.codebook_size))
+
+
+def compare(
+    decoded: Samples,
+    original: Samples,
+    sample_rate: int,
+    payload_bitrate: float | None,
+    naturalness: bool = False,
+) -> Figures:
+    """All figures of one decoded recording ``[N]``."""
+    before, after = level(original), level(decoded)
+    distortion = si_sdr(decoded, original)
+    rated = rate_naturalness(decoded, sample_rate) if naturalness else {}
+    return Figures(
+        payload_bitrate=payload_bitrate,
+        si_sdr=None if before is None else distortion,
+        mel=mel_distance(decoded, original, sample_rate),
+        stoi=short_time_intelligibility(decoded, original, sample_rate),
+        dnsmos=rated.get("dnsmos"),
+        plcmos=rated.get("plcmos"),
+        speaker=(
+            speaker_similarity(decoded, original, sample_rate)
+            if naturalness and can_compare_speakers()
+            else None
+        ),
+        **dict(zip(HARMONICS, harmonic_contrast(decoded, original, sample_rate), strict=True)),
+        level=None if before is None or after is None else after - before,
+    )
+
+
+def _row(
+    sound_class: str,
+    members: list[Measured],
+    index: int,
+    num_codebooks: int | None,
+    histogram: Histogram | None,
+) -> Row:
+    used, efficiency = None, None
+    if histogram is not None:
+        in_use = histogram[:num_codebooks]
+        used = float((in_use > 0).mean())
+        efficiency = bitrate_efficiency(in_use)
+    means = {
+        field.name: _mean([getattr(member.figures[index], field.name) for member in members])
+        for field in dataclasses.fields(Figures)
+    }
+    return Row(
+        sound_class=sound_class,
+        num_codebooks=num_codebooks,
+        files=len(members),
+        seconds=sum(member.seconds for member in members),
+        entries_used=used,
+        efficiency=efficiency,
+        **means,
+    )
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _printable(name: str) -> str:
+    """A name as a cell of a table; bytes that are not UTF-8 become question marks."""
+    return name.encode(errors="replace").decode().replace("|", "\\|")

@@ -1,0 +1,367 @@
+"""Plots of a codec's behaviour on a folder of recordings.
+
+They show how the codec uses its codebooks, where sounds lie in its latent space, and which
+recordings have the largest error. A recording with a large error is often faulty itself.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from codec.arrays import Floats, Histogram, Latents, Samples
+from codec.bitrate import ceil_div
+from codec.corpus.index import Clip
+from codec.corpus.workers import OPENING_SECONDS, Recordings
+from codec.engines.base import Engine
+from codec.errors import CodecError, optional_packages
+from codec.evaluation.evaluate import Measured, codebook_counts, measure
+from codec.evaluation.metrics import bitrate_efficiency, perplexity
+from codec.io.outputs import write_atomically
+from codec.registry import ModelLike, as_model, load_model
+
+with optional_packages("inspection", "evaluate"):
+    import torch
+    from matplotlib.figure import Figure
+
+    from codec.engines.torch import tensor_model
+
+
+CODEBOOKS, LATENTS, ERRORS, LIST = "codebooks.png", "latents.png", "errors.png", "errors.csv"
+
+MAX_FRAMES, MAX_FRAMES_EACH = 20_000, 200
+"""Frames in the plot of latents: in total, and per recording."""
+
+WORST_SHOWN = 30
+"""Recordings in the plot of errors."""
+
+NUM_COLOURS = 9
+"""Classes with a colour of their own; all smaller classes are grey."""
+
+GREY = "C7"
+OTHERS = "others"
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """Measurements of one recording.
+
+    Attributes:
+        clip: the recording.
+        measured: its metrics at the highest bitrate.
+        embedding: evenly spaced frames of `Codec.embed`, ``[n, E]``.
+    """
+
+    clip: Clip
+    measured: Measured
+    embedding: Latents
+
+    @property
+    def error(self) -> float:
+        """Mel distance, which unlike SI-SDR does not penalise noise-like sounds for their phase."""
+        return self.measured.figures[0].mel
+
+
+def inspect(
+    model: ModelLike,
+    folder: Path,
+    out: Path,
+    *,
+    seconds: float = OPENING_SECONDS,
+    every: int = 1,
+    force: bool = False,
+    processes: int = 1,
+) -> list[Path]:
+    """Plot how a codec behaves on a folder of recordings.
+
+    Writes ``codebooks.png`` (not for continuous latents), ``latents.png``, ``errors.png``, and
+    ``errors.csv``, which lists every recording in order of decreasing error and then the files
+    that could not be read.
+
+    Args:
+        model: an engine, a `Codec`, the name of a packaged model or a model folder.
+        folder: folder of recordings, searched with all subfolders.
+        out: output folder, created if missing.
+        seconds: length of the opening of each recording to analyse.
+        every: use only every n-th recording.
+        force: replace existing files in ``out``.
+        processes: number of processes, see `Recordings.each`.
+
+    Returns:
+        Paths of the files that were written.
+
+    Raises:
+        CodecError: an output exists and ``force`` is not set, or no recording can be read.
+    """
+    if isinstance(model, str | Path):
+        model = load_model(model, backend="torch")  # for its latents
+    engine = as_model(model).engine
+    spec = engine.spec
+    names = [LATENTS, ERRORS, LIST]
+    if spec.has_codes:
+        names.insert(0, CODEBOOKS)
+    for name in names:
+        if (out / name).exists() and not force:
+            raise CodecError(f"{out / name} exists: give --force to replace it")
+    recordings = Recordings(folder, seconds=seconds, every=every)
+    frames = max(1, min(MAX_FRAMES_EACH, MAX_FRAMES // len(recordings)))
+    work = partial(examine, max_frames=frames)
+    found, histogram = [], np.zeros((spec.num_codebooks, spec.codebook_size), np.int64)
+    for clip, (measured, embedding) in recordings.each(
+        engine, work, processes=processes, title="inspecting"
+    ):
+        if measured.histogram is not None:
+            histogram += measured.histogram
+        measured = dataclasses.replace(measured, histogram=None)  # large, and no longer needed
+        found.append(Inspected(clip, measured, embedding))
+    found.sort(key=lambda result: -result.error)
+    colours = class_colours([result.clip.sound_class for result in found])
+    contents: dict[str, Callable[[], bytes]] = {
+        CODEBOOKS: lambda: draw_codebooks(histogram),
+        LATENTS: lambda: draw_latents(found, colours),
+        ERRORS: lambda: draw_errors(found, colours),
+        LIST: lambda: list_errors(found, recordings.skipped),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        write_atomically(out / name, contents[name]())
+    return [out / name for name in names]
+
+
+def examine(engine: Engine, original: Samples, *, max_frames: int) -> tuple[Measured, Latents]:
+    """Measure one recording at the highest bitrate and embed it.
+
+    Args:
+        engine: the model.
+        original: samples ``[N]``.
+        max_frames: largest number of latent frames to return.
+
+    Returns:
+        The metrics, and evenly spaced latent frames ``[n, E]`` with n up to ``max_frames``.
+    """
+    measured = measure(engine, original, counts=codebook_counts(engine.spec, None)[-1:])
+    codec = tensor_model(engine)
+    audio = torch.from_numpy(original)[None, None].to(next(codec.parameters()).device)
+    frames = codec.embed(audio)[0].T.cpu().numpy()
+    step = ceil_div(len(frames), max_frames)
+    return measured, frames[::step].copy()  # a view would keep all frames in memory
+
+
+def principal_components(frames: Latents, count: int = 2) -> tuple[Latents, Floats]:
+    """Principal component analysis.
+
+    Args:
+        frames: vectors ``[n, E]``.
+        count: number of components.
+
+    Returns:
+        Coordinates ``[n, count]`` along the directions of largest variance, and the share of the
+        variance along each. The sign of a direction makes its largest weight positive.
+
+    Example:
+        >>> frames = np.array([[0, 1], [2, 1], [4, 1]], np.float32)
+        >>> points, shares = principal_components(frames, count=1)
+        >>> points.tolist(), shares.tolist()
+        ([[-2.0], [0.0], [2.0]], [1.0])
+    """
+    centred = frames - frames.mean(0)
+    centred = np.pad(centred, ((0, 0), (0, max(0, count - frames.shape[1]))))
+    variances, directions = np.linalg.eigh(centred.T @ centred / len(centred))
+    order = np.argsort(variances)[::-1][:count]
+    chosen = directions[:, order]
+    chosen = chosen * np.sign(chosen[np.abs(chosen).argmax(0), np.arange(chosen.shape[1])])
+    shares = variances[order] / max(variances.sum(), 1e-12)
+    return (centred @ chosen).astype(np.float32), shares
+
+
+def class_colours(classes: Sequence[str]) -> dict[str, str]:
+    """Assign a matplotlib colour to each class.
+
+    Args:
+        classes: class of each recording.
+
+    Returns:
+        Colours by class, the most frequent class first. Classes after the first `NUM_COLOURS`
+        are `GREY`.
+
+    Example:
+        >>> class_colours(["music", "speech", "speech"])
+        {'speech': 'C0', 'music': 'C1'}
+    """
+    ranked = sorted(Counter(classes).items(), key=lambda item: (-item[1], item[0]))
+    palette = [f"C{number}" for number in range(NUM_COLOURS + 1) if f"C{number}" != GREY]
+    return {
+        name: palette[rank] if rank < NUM_COLOURS else GREY for rank, (name, _) in enumerate(ranked)
+    }
+
+
+def draw_codebooks(histogram: Histogram) -> bytes:
+    """Plot the number of entries in use and the perplexity of each codebook.
+
+    Args:
+        histogram: counts of the codes, ``[K, codebook_size]``.
+
+    Returns:
+        The plot as PNG.
+    """
+    numbers = np.arange(1, len(histogram) + 1)
+    used = (histogram > 0).sum(1)
+    effective = perplexity(histogram)
+    size, num_frames = histogram.shape[1], int(histogram[0].sum())
+
+    figure = _figure(max(6.0, 2.5 + 0.45 * len(numbers)), 4.5)
+    axes = figure.add_subplot()
+    axes.bar(numbers - 0.2, used, 0.4, label="entries that occur")
+    axes.bar(numbers + 0.2, effective, 0.4, label="perplexity (effective number of entries)")
+    axes.axhline(size, color="black", linewidth=1, linestyle=":", label=f"all {size} entries")
+    axes.set_xticks(numbers if len(numbers) <= 32 else numbers[:: ceil_div(len(numbers), 16)])
+    axes.set_xlabel("codebook")
+    axes.set_ylabel("entries")
+    axes.set_title(
+        f"Codebook use over {num_frames} frames: {100 * used.mean() / size:.0f} % of the "
+        f"entries, efficiency {100 * bitrate_efficiency(histogram):.0f} %",
+        fontsize="medium",
+    )
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize="small")
+    return _png(figure)
+
+
+def draw_latents(found: Sequence[Inspected], colours: dict[str, str]) -> bytes:
+    """Plot latent frames along the two directions of largest variance.
+
+    Args:
+        found: the recordings.
+        colours: colour of each class.
+
+    Returns:
+        The plot as PNG.
+    """
+    frames = np.concatenate([result.embedding for result in found])
+    classes = np.repeat(
+        [result.clip.sound_class for result in found],
+        [len(result.embedding) for result in found],
+    )
+    # In random order, so that no class hides the others.
+    order = np.random.default_rng(0).permutation(len(frames))
+    points, shares = principal_components(frames[order])
+    figure = _figure(8.0, 6.5)
+    axes = figure.add_subplot()
+    axes.scatter(
+        points[:, 0],
+        points[:, 1],
+        s=4,
+        c=[colours[name] for name in classes[order]],
+        alpha=0.5,
+        linewidths=0,
+    )
+    labels = [
+        f"principal component {number} ({100 * share:.0f} % of the variance)"
+        for number, share in enumerate(shares, 1)
+    ]
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
+    axes.set_title(
+        f"Latents of {len(points)} frames from {len(found)} recordings", fontsize="medium"
+    )
+    _class_legend(figure, colours)
+    return _png(figure)
+
+
+def draw_errors(found: Sequence[Inspected], colours: dict[str, str]) -> bytes:
+    """Plot the recordings with the largest error, with the median over all for comparison.
+
+    Args:
+        found: the recordings, in order of decreasing error.
+        colours: colour of each class.
+
+    Returns:
+        The plot as PNG.
+    """
+    worst = found[:WORST_SHOWN]
+    places = np.arange(len(worst))
+    median = float(np.median([result.error for result in found]))
+    figure = _figure(9.0, 2.0 + 0.24 * len(worst))
+    axes = figure.add_subplot()
+    classes = [result.clip.sound_class for result in worst]
+    axes.barh(places, [result.error for result in worst], color=[colours[name] for name in classes])
+    axes.axvline(median, color="black", linewidth=1, linestyle=":")
+    axes.annotate(
+        f"median of all {len(found)}",
+        (median, 1),
+        (0, 3),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        ha="center",
+        fontsize="small",
+    )
+    axes.set_yticks(places, [_short(result.clip.name) for result in worst], fontsize="small")
+    axes.set_ylim(len(worst) - 0.4, -0.6)
+    axes.set_xlabel("mel distance (log10, sum of seven windows)")
+    axes.set_title(f"Worst {len(worst)} of {len(found)} recordings", fontsize="medium", pad=18)
+    _class_legend(figure, {name: colours[name] for name in colours if name in classes})
+    return _png(figure)
+
+
+def list_errors(found: Sequence[Inspected], skipped: Mapping[str, str]) -> bytes:
+    """List all recordings as CSV.
+
+    Args:
+        found: the recordings, in order of decreasing error.
+        skipped: for each file that could not be read, by name, the reason; listed at the end.
+
+    Returns:
+        The CSV text, encoded as UTF-8.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        ["file", "class", "seconds", "mel_distance", "si_sdr_db", "stoi", "level_db", "skipped"]
+    )
+    for result in found:
+        clip, figures = result.clip, result.measured.figures[0]
+        values = (result.measured.seconds, figures.mel, figures.si_sdr, figures.stoi, figures.level)
+        cells = ["" if value is None else f"{value:.4g}" for value in values]
+        writer.writerow([clip.name, clip.sound_class, *cells, ""])
+    for name, reason in skipped.items():
+        writer.writerow([name, *[""] * 6, reason])
+    return text.getvalue().encode("utf-8", "surrogateescape")
+
+
+def _class_legend(figure: Figure, colours: dict[str, str]) -> None:
+    shown = {name: colour for name, colour in colours.items() if colour != GREY}
+    if len(shown) < len(colours):
+        shown[OTHERS] = GREY
+    handles = [
+        figure.axes[0].scatter([], [], s=30, color=colour, label=_short(name, 24))
+        for name, colour in shown.items()
+    ]
+    figure.legend(
+        handles=handles, loc="outside right upper", frameon=False, fontsize="small", title="class"
+    )
+
+
+def _short(name: str, limit: int = 48) -> str:
+    """Shorten a long name in the middle and escape ``$``, which starts math in matplotlib."""
+    name = name.encode(errors="replace").decode()  # a file name may be invalid UTF-8
+    if len(name) > limit:
+        name = f"{name[: limit // 2 - 1]}…{name[-limit // 2 :]}"
+    return name.replace("$", r"\$")
+
+
+def _figure(width: float, height: float) -> Figure:
+    """A new figure, size in inches. Not created through pyplot, which keeps global state."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _png(figure: Figure) -> bytes:
+    data = io.BytesIO()
+    figure.savefig(data, format="png", dpi=120)
+    return data.getvalue()
