@@ -18,6 +18,7 @@ from codec.format.container import Header, Packet, PacketReader
 from codec.format.reading import summarize_file
 from codec.io.outputs import atomic_output
 from codec.network.model import Codec
+from codec.rate.modes import RateLike
 from codec.registry import Model, load_model
 from codec.session.plan import make_plan
 from tests.codec.entropy.oracle import matching_context
