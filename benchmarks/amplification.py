@@ -24,7 +24,7 @@ import soundfile
 # As a script, it must import from the repository, which is not on the path.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from codec.files import encode_file
+from codec import encode_file
 from codec.format.container import Coding, Header, Packet
 from codec.registry import load_model
 

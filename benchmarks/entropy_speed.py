@@ -29,18 +29,18 @@ import soundfile
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.shared.resampling import resample
+from codec import decode_file, encode_file
 from codec.arrays import Floats
-from codec.files import decode_file, encode_file
 from codec.model_folder import DEFAULT_MODEL
 from codec.rate.modes import Average, Constant, Rate
 from codec.registry import Model, load_model
 from codec.session.decoder import StreamDecoder
 from codec.session.encoder import StreamEncoder
 
-WAYS: dict[str, dict[str, bool | int]] = {
-    "plain": {"entropy_coding": False},
-    "coded": {"variable": False},
-    "variable": {"variable": True, "bitrate": 3_000},
+WAYS: dict[str, Rate] = {
+    "plain": Constant(plain=True),
+    "coded": Constant(),
+    "variable": Average(3_000),
 }
 NUM_CODEBOOKS = (6, 12, 20)
 """Those of live streams; variable ones have the bitrate of the plain codes."""
@@ -64,10 +64,10 @@ def measure(model: Model, audio: np.ndarray, rate: int) -> dict[str, tuple[float
     with tempfile.TemporaryDirectory() as name:
         source, coded, target = (Path(name) / each for each in ("in.wav", "a.codes", "out.wav"))
         soundfile.write(source, audio, rate)
-        for way, options in WAYS.items():
+        for way, rate_of_file in WAYS.items():
 
-            def encode(options: dict[str, bool | int] = options) -> None:
-                encode_file(source, coded, model=model, force=True, **options)  # type: ignore[arg-type]
+            def encode(rate_of_file: Rate = rate_of_file) -> None:
+                encode_file(source, coded, model=model, rate=rate_of_file, force=True)
 
             def decode() -> None:
                 decode_file(coded, target, model=model, force=True)

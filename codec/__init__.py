@@ -1,140 +1,39 @@
 """aecodec: a neural audio codec for speech and general audio at a few kilobits per second.
 
-The names below are the public interface. Each is imported when it is first used, so that
-``import codec`` is quick; only `Codec`, `load_codec` and `save_codec` import PyTorch, which
+The public interface is listed in ``__init__.pyi``. Each name is imported when it is first used, so
+that ``import codec`` is quick; only `Codec`, `load_codec` and `save_codec` import PyTorch, which
 ``pip install "aecodec[torch]"`` brings. Without it they are there as well, and say so when called.
 """
 
 from __future__ import annotations
 
-import importlib
-
 TYPE_CHECKING = False  # as in `typing`, which takes as long to import as all before Ctrl-C is heard
 if TYPE_CHECKING:
     from typing import Any
 
-    from codec.calls.jitter import CallStatistics, JitterBuffer
-    from codec.codes import Codebook, CodecSpec
-    from codec.config import CodecConfig
-    from codec.edit import concat_files, cut_file, peel_file
-    from codec.engines.base import Engine
-    from codec.errors import (
-        AudioError,
-        CodecError,
-        ConfigError,
-        FormatError,
-        MissingPackageError,
-        ModelError,
-        StreamFinishedError,
-    )
-    from codec.files import decode_file, encode_file
-    from codec.format.container import Gap, Header, Packet, PacketReader, PacketWriter
-    from codec.network.model import Codec
-    from codec.network.weights import load_codec, save_codec
-    from codec.rate.modes import Average, Constant, FileSize, Quality
-    from codec.rate.redundancy import Redundancy
-    from codec.registry import Model, load_model, model_for
-    from codec.session.decoder import StreamDecoder
-    from codec.session.encoder import StreamEncoder
-    from codec.session.packing import Packing
-
 __version__ = "0.2.0.dev0"
-
-__all__ = [
-    "AudioError",
-    "Average",
-    "CallStatistics",
-    "Codebook",
-    "Codec",
-    "CodecConfig",
-    "CodecError",
-    "CodecSpec",
-    "ConfigError",
-    "Constant",
-    "Engine",
-    "FileSize",
-    "FormatError",
-    "Gap",
-    "Header",
-    "JitterBuffer",
-    "MissingPackageError",
-    "Model",
-    "ModelError",
-    "Packet",
-    "PacketReader",
-    "PacketWriter",
-    "Packing",
-    "Quality",
-    "Redundancy",
-    "StreamDecoder",
-    "StreamEncoder",
-    "StreamFinishedError",
-    "concat_files",
-    "cut_file",
-    "decode_file",
-    "encode_file",
-    "load_codec",
-    "load_model",
-    "model_for",
-    "peel_file",
-    "save_codec",
-]
-
-_MODULES = {
-    "AudioError": "codec.errors",
-    "Average": "codec.rate.modes",
-    "CallStatistics": "codec.calls.jitter",
-    "Codec": "codec.network.model",
-    "CodecConfig": "codec.config",
-    "CodecError": "codec.errors",
-    "ConfigError": "codec.errors",
-    "Constant": "codec.rate.modes",
-    "Engine": "codec.engines.base",
-    "FileSize": "codec.rate.modes",
-    "CodecSpec": "codec.codes",
-    "Codebook": "codec.codes",
-    "FormatError": "codec.errors",
-    "Gap": "codec.format.container",
-    "Header": "codec.format.container",
-    "JitterBuffer": "codec.calls.jitter",
-    "MissingPackageError": "codec.errors",
-    "Model": "codec.registry",
-    "ModelError": "codec.errors",
-    "Packet": "codec.format.container",
-    "PacketReader": "codec.format.container",
-    "PacketWriter": "codec.format.container",
-    "Packing": "codec.session.packing",
-    "Quality": "codec.rate.modes",
-    "Redundancy": "codec.rate.redundancy",
-    "StreamDecoder": "codec.session.decoder",
-    "StreamEncoder": "codec.session.encoder",
-    "StreamFinishedError": "codec.errors",
-    "model_for": "codec.registry",
-    "concat_files": "codec.edit",
-    "cut_file": "codec.edit",
-    "decode_file": "codec.files",
-    "encode_file": "codec.files",
-    "load_codec": "codec.network.weights",
-    "load_model": "codec.registry",
-    "peel_file": "codec.edit",
-    "save_codec": "codec.network.weights",
-}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    if "__all__" not in globals():
+        from lazy_loader import attach_stub  # not at once, for the same reason
+
+        globals()["_import"], _, globals()["__all__"] = attach_stub(__name__, __file__)
+    if name == "__all__":
+        return globals()[name]
+    if name not in globals()["__all__"]:
         raise AttributeError(f"module 'codec' has no attribute {name!r}")
     from codec.errors import MissingPackageError, optional_packages
 
     try:
         with optional_packages(f"codec.{name}", "torch"):
-            return getattr(importlib.import_module(_MODULES[name]), name)
+            return globals()["_import"](name)
     except MissingPackageError as error:
         return _missing(name, error)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__getattr__("__all__")})
 
 
 def _missing(name: str, error: Exception) -> type:

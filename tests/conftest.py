@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
+import hashlib
 import io
 import os
+import sys
 import tarfile
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import soundfile
 import torch
 
 from codec.config import CodecConfig
+from codec.files.encode import write_stream
+from codec.format.summary import StreamSummary
+from codec.io.audio import open_audio
+from codec.io.outputs import atomic_output, write_atomically
+from codec.model_folder import DEFAULT_MODEL
 from codec.network.model import Codec
 from codec.network.weights import load_codec, save_codec
+from codec.rate.modes import RateLike
+from codec.registry import ModelLike, as_model
+from codec.session.packing import Packing
 from train.recipe.loading import load_recipe
 from train.recipe.sections import TrainConfig
 
@@ -29,6 +43,34 @@ torch.set_num_threads(1)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Slow tests first: at the end they would keep one process busy while the others wait."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_exports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Every graph is exported once for all processes, since it takes long.
+
+    It depends on the config alone. Only where tests have imported what exports it.
+    """
+    graphs = sys.modules.get("codec.network.graphs")
+    if graphs is None:
+        yield
+        return
+    base, export_step = tmp_path_factory.getbasetemp(), graphs.export_step
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "exports"
+    folder.mkdir(exist_ok=True)
+
+    @cache
+    def exported_once(config: CodecConfig, side: str) -> onnx.ModelProto:
+        path = folder / hashlib.sha256(repr((config, side)).encode()).hexdigest()
+        with path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                write_atomically(path, export_step(config, side).SerializeToString())
+        return onnx.load_model_from_string(path.read_bytes())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graphs, "export_step", exported_once)
+        yield
 
 
 REPOSITORY = Path(__file__).parent.parent
@@ -163,6 +205,21 @@ def codec(request: pytest.FixtureRequest) -> Codec:
     """Each test of the codec runs on both kinds of ladder, and on every kind of code and memory."""
     codec: Codec = request.getfixturevalue(request.param)
     return codec
+
+
+def encode_in_packets(
+    source: Path,
+    target: Path,
+    num_frames: int,
+    *,
+    model: ModelLike = DEFAULT_MODEL,
+    rate: RateLike = None,
+) -> StreamSummary:
+    """`encode_file`, but in packets of so many frames."""
+    seconds = (num_frames + 0.5) / float(as_model(model).spec.frame_rate)
+    with open_audio(source) as reader, atomic_output(target, force=True) as out:
+        packing = Packing.file(seconds, num_samples=reader.num_samples or None)
+        return write_stream(reader, out, model, rate, packing=packing)
 
 
 def sound(num_samples: int, channels: int = 1, seed: int = 0) -> np.ndarray:

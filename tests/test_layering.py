@@ -17,8 +17,8 @@ ROOMS = """
 codec.errors codec.arguments codec.arrays codec.hub codec.settings codec.bitrate codec.codes
 codec.config codec.io codec.highpass
 codec.format codec.model_folder codec.entropy codec.network codec.engines codec.registry
-codec.activity codec.rate codec.session codec.calls codec.files codec.packets
-codec.edit codec.corpus codec.evaluation codec.cli
+codec.activity codec.rate codec.session codec.calls codec.files codec.corpus codec.evaluation
+codec.cli
 train.randomness train.objective train.recipe train.data train.report train.context train.run
 train.cli
 benchmarks.shared benchmarks.contenders benchmarks

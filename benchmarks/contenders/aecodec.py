@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import itertools
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
-import soundfile
 
 from benchmarks.contenders.base import Contender, Encoded
+from codec import Average, Constant, Packing, StreamDecoder, StreamEncoder, encode
 from codec.arrays import Samples
-from codec.bitrate import Bitrate
 from codec.engines.names import Backend
 from codec.entropy.payload import MAX_FRAMES, earlier_counts
-from codec.files import encode_file
 from codec.format.container import Header, Packet
-from codec.format.reading import open_codes, read_streams
+from codec.format.reading import read_streams
 from codec.model_folder import DEFAULT_MODEL, count_parameters, find_model
-from codec.rate.modes import Constant
+from codec.rate.modes import Rate
 from codec.rate.redundancy import Redundancy
 from codec.registry import load_model
-from codec.session.decoder import StreamDecoder
-from codec.session.encoder import StreamEncoder
-from codec.session.packing import Packing
 
 
 class Stream(NamedTuple):
@@ -107,40 +102,23 @@ class Aecodec(Contender):
         Args:
             audio: ``[N]`` samples.
             bitrate: one of `bitrates`.
-            frames_per_packet: length of the packets of a constant bitrate, that of their codes
-                before entropy coding; those of files if None.
+            frames_per_packet: frames of live packets of a constant number of codes; those of files
+                if None.
             redundancy: what packets of one frame also carry of earlier ones.
         """
         spec = self.loaded.spec
         # By its place in the list: a bitrate that is not an integer was rounded down there.
-        index = self.bitrates().index(bitrate)
-        packing = Packing.file()
-        if frames_per_packet is not None:
-            packing = Packing.live(frames_per_packet, redundancy=redundancy)
-        elif self.coded and self.loaded.context is not None:
-            return self._encode_file(audio, spec.bitrates[index])
-        rate = Constant(spec.codebook_counts[index], plain=not self.coded)
+        place = self.bitrates().index(bitrate)
+        rate: Rate = Constant(spec.codebook_counts[place], plain=not self.coded)
+        if frames_per_packet is None and redundancy is None:
+            if self.coded and self.variable and self.loaded.context is not None:
+                rate = Average(spec.bitrates[place])
+            return _parsed(encode(audio, self.sample_rate, model=self.loaded, rate=rate))
+        packing = Packing.live(frames_per_packet or 1, redundancy=redundancy)
         encoder = StreamEncoder(self.loaded, rate=rate, packing=packing)
         packets = encoder.push(audio[None]) + encoder.finish()
-        content = Stream(encoder.header, [packet.to_bytes() for packet in packets])
-        payload_bits = 8 * sum(len(packet.payload) for packet in packets)
-        size = encoder.header.size + sum(map(len, content.packets))
-        return Encoded(content, payload_bits, size)
-
-    def _encode_file(self, audio: np.ndarray, bitrate: Bitrate) -> Encoded:
-        """As ``aecodec encode`` does, which knows the length of the recording."""
-        with tempfile.TemporaryDirectory() as folder:
-            source, target = Path(folder, "audio.wav"), Path(folder, "audio.codes")
-            soundfile.write(source, audio, self.sample_rate, subtype="FLOAT")
-            summary = encode_file(
-                source, target, model=self.loaded, bitrate=bitrate, variable=self.variable
-            )
-            with open_codes(target) as file:
-                stream = next(read_streams(file))
-                found = [item for batch in stream.batches for item in batch]
-        packets = [packet.to_bytes() for packet in found if isinstance(packet, Packet)]
-        content = Stream(stream.header, packets)
-        return Encoded(content, 8 * summary.num_payload_bytes, summary.num_bytes)
+        data = encoder.header.to_bytes() + b"".join(packet.to_bytes() for packet in packets)
+        return _parsed(data)
 
     def decode(self, encoded: Encoded) -> np.ndarray:
         header, packets = encoded.content
@@ -178,9 +156,9 @@ class Aecodec(Contender):
 
 
 class ConstantAecodec(Aecodec):
-    """A model of aecodec as ``aecodec encode --cbr`` runs it, with entropy coding.
+    """A model of aecodec as ``aecodec encode --codebooks`` runs it, with entropy coding.
 
-    A bitrate is that of the codes before entropy coding, which says how many each frame has.
+    A bitrate is that of the plain codes, which says how many each frame has.
     """
 
     name = "aecodec-constant"
@@ -194,6 +172,16 @@ class PlainAecodec(Aecodec):
     name = "aecodec-plain"
     coded = variable = False
     suffix = " plain"
+
+
+def _parsed(data: bytes) -> Encoded:
+    """The bytes of a file as a `Stream`."""
+    stream = next(read_streams(io.BytesIO(data)))
+    found = [item for batch in stream.batches for item in batch]
+    packets = [packet.to_bytes() for packet in found if isinstance(packet, Packet)]
+    summary = stream.summary
+    content = Stream(stream.header, packets)
+    return Encoded(content, 8 * summary.num_payload_bytes, summary.num_bytes)
 
 
 def _joined(pieces: list[Samples]) -> Samples:

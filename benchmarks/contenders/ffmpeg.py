@@ -71,7 +71,7 @@ class FFmpegContender(Contender):
         content = PacketFile(packets, target.getvalue())
         return Encoded(content, 8 * sum(map(len, packets)), len(content.file))
 
-    def encode_packets(self, stream: Any, frame: av.AudioFrame) -> list[av.Packet]:
+    def encode_packets(self, stream: Any, frame: av.AudioFrame) -> list[av.Packet[Any]]:
         """The packets of all audio, with their times."""
         return [*stream.encode(frame), *stream.encode(None)]
 

@@ -84,7 +84,7 @@ class OpusNoLACE(Opus):
     def weights_file(cls, model: str) -> Path | None:
         return cls.package(model) / "dist" / "opus-ml-decoder.min.js"
 
-    def encode_packets(self, stream: Any, frame: av.AudioFrame) -> list[av.Packet]:
+    def encode_packets(self, stream: Any, frame: av.AudioFrame) -> list[av.Packet[Any]]:
         """Those of libopus itself: FFmpeg cannot force wideband, all that NoLACE enhances."""
         timed = super().encode_packets(stream, frame)
         audio = np.zeros(len(timed) * self.sample_rate // 50, np.float32)
@@ -93,7 +93,7 @@ class OpusNoLACE(Opus):
         return [self._replaced(*pair) for pair in zip(timed, packets, strict=True)]
 
     @staticmethod
-    def _replaced(packet: av.Packet, content: bytes) -> av.Packet:
+    def _replaced(packet: av.Packet[Any], content: bytes) -> av.Packet[Any]:
         """Another content at the time of a packet."""
         other = av.Packet(content)
         other.stream, other.time_base = packet.stream, packet.time_base

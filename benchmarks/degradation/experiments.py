@@ -17,8 +17,7 @@ from benchmarks.degradation.subject import Subject, Trial
 from codec.errors import FormatError
 from codec.evaluation.metrics import rms
 from codec.format.container import Gap, Header
-from codec.format.reading import read_packets
-from codec.format.summary import StreamSummary
+from codec.format.reading import read_streams
 from codec.session.decoder import StreamDecoder
 
 SHOWN = ("pesq_wb", "stoi", "si_sdr", "mel")
@@ -55,9 +54,11 @@ def decode_damaged(ours: Aecodec, header: Header, data: bytes) -> tuple[np.ndarr
     Returns:
         ``[N]`` float32, or None if nothing can be decoded; and the share of lost packets.
     """
-    decoder, summary, pieces = StreamDecoder(header, ours.loaded), StreamSummary(header), []
+    decoder, pieces = StreamDecoder(header, ours.loaded), []
+    stream = next(read_streams(io.BytesIO(header.to_bytes() + data)))
+    summary = stream.summary
     try:
-        for item in read_packets(io.BytesIO(data), summary):
+        for item in (item for batch in stream.batches for item in batch):
             if isinstance(item, Gap):
                 pieces.append(decoder.lost(item.num_packets))
             else:

@@ -26,8 +26,13 @@ from benchmarks.shared.resampling import resample
 from benchmarks.shared.spectra import stft_magnitudes
 from codec.corpus.clips import muted_stderr
 from codec.evaluation.harmonics import HARMONIC_BANDS_HZ, harmonic_contrast
-from codec.evaluation.metrics import SILENCE, mel_distance, rms, short_time_intelligibility
-from codec.evaluation.metrics import si_sdr as si_sdr_of_tensors
+from codec.evaluation.metrics import (
+    SILENCE,
+    mel_distance,
+    rms,
+    short_time_intelligibility,
+    si_sdr as si_sdr_of_tensors,
+)
 from codec.evaluation.naturalness import rate_naturalness
 from codec.evaluation.speaker import can_compare_speakers, speaker_similarity
 

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from codec.evaluation.macs import macs_per_frame
 
 from benchmarks.contenders.aecodec import Aecodec
 from benchmarks.contenders.base import Contender
 from benchmarks.contenders.registry import find_contender
 from benchmarks.timing.rounds import interleave, speech
+from train.report.macs import macs_per_frame
 
 
 class Timed(NamedTuple):

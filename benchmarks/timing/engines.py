@@ -12,8 +12,8 @@ import torch
 from benchmarks.timing.rounds import interleave, speech
 from codec.engines.base import Engine
 from codec.engines.names import BACKENDS
-from codec.files import PACKET_SECONDS
 from codec.registry import load_model
+from codec.session.packing import PACKET_SECONDS
 
 
 def engines(model: str, seconds: float, rounds: int) -> dict[str, Any]:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import click
 
-from codec.bitrate import Bitrate
 from codec.cli.errors import Failure, WrongUse, clear_errors, in_one_line
-from codec.cli.options import BitrateType, Seconds
+from codec.cli.options import CODEBOOKS, END, START, removed
 
 PATH = click.Path(path_type=Path)
 MODEL = click.option("-m", "--model", help="Model folder; otherwise the one the stream names.")
@@ -19,8 +18,8 @@ FORCE = click.option("-f", "--force", is_flag=True, help="Replace an existing fi
 @click.command()
 @click.argument("source", type=PATH, metavar="IN")
 @click.argument("target", type=PATH, metavar="OUT")
-@click.option("--from", "start", type=Seconds(), default=0.0, help="Seconds, or 1:05.5. [0]")
-@click.option("--to", "end", type=Seconds(), help="Seconds, or 1:05.5. [the end]")
+@START
+@END
 @MODEL
 @FORCE
 def cut(
@@ -28,9 +27,9 @@ def cut(
 ) -> None:
     """Cut a part out of a .codes file, exact to the sample."""
     with clear_errors():
-        from codec.edit import cut_file
+        from codec.files.edit import cut_file
 
-        cut_file(source, target, start=start, end=end, model=model, force=force)
+        cut_file(source, target, span=(start, end), model=model, force=force)
 
 
 @click.command()
@@ -41,7 +40,7 @@ def concat(paths: tuple[Path, ...], force: bool) -> None:
     if len(paths) < 2:
         raise WrongUse("name one or more inputs, and the output")
     with clear_errors():
-        from codec.edit import concat_files
+        from codec.files.edit import concat_files
 
         concat_files(paths[:-1], paths[-1], force=force)
 
@@ -49,17 +48,18 @@ def concat(paths: tuple[Path, ...], force: bool) -> None:
 @click.command()
 @click.argument("source", type=PATH, metavar="IN")
 @click.argument("target", type=PATH, metavar="OUT")
-@click.option(
-    "-b", "--bitrate", type=BitrateType(), required=True, help="Of the codes that are kept."
-)
+@CODEBOOKS
 @MODEL
 @FORCE
-def peel(source: Path, target: Path, bitrate: Bitrate, model: str | None, force: bool) -> None:
+@removed("-b", "--bitrate", remedy="give the number of codebooks to keep with --codebooks")
+def peel(source: Path, target: Path, codebooks: int | None, model: str | None, force: bool) -> None:
     """Lower the bitrate of a .codes file by dropping its upper codebooks."""
+    if codebooks is None:
+        raise WrongUse("give the number of codebooks to keep with --codebooks")
     with clear_errors():
-        from codec.edit import peel_file
+        from codec.files.edit import peel_file
 
-        peel_file(source, target, bitrate=bitrate, model=model, force=force)
+        peel_file(source, target, codebooks=codebooks, model=model, force=force)
 
 
 @click.command()

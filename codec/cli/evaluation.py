@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from codec.cli.errors import clear_errors
-from codec.cli.options import ENGINE, POSITIVE, BitrateType, log_to_stderr
+from codec.cli.options import BACKEND, POSITIVE, BitrateType, log_to_stderr
 from codec.engines.names import Backend
 from codec.errors import optional_packages
 from codec.io.outputs import atomic_output, check_writable
@@ -34,7 +34,7 @@ EVERY = click.option("--every", type=click.IntRange(1), default=1, help="Take ev
     help="Measure DNSMOS, PLCMOS and the similarity of speakers too, which takes most of the time, "
     "if their packages are installed (speechmos, resemblyzer). [yes]",
 )
-@ENGINE
+@BACKEND
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write JSON as well.")
 @click.option("-f", "--force", is_flag=True, help="Replace an existing file.")
 def evaluate(
@@ -44,7 +44,7 @@ def evaluate(
     seconds: float,
     every: int,
     naturalness: bool,
-    engine: Backend | None,
+    backend: Backend | None,
     json_path: Path | None,
     force: bool,
 ) -> None:
@@ -65,7 +65,7 @@ def evaluate(
         if json_path is not None:
             check_writable(json_path, force=force)
         found = measure(
-            load_model(model, backend=engine),
+            load_model(model, backend=backend),
             folder,
             wanted,
             seconds=seconds,

@@ -71,8 +71,8 @@ def stream_facts(path: Path, summary: StreamSummary, names: dict[str, str]) -> d
         "sample_rate": header.original_sample_rate,
         "channels": header.channels,
         "num_codebooks": header.num_codebooks,
+        "bitrate": None if summary.bitrate is None else round(summary.bitrate),
         "payload_bitrate": round(float(summary.payload_bitrate), 3),
-        "file_bitrate": round(8 * summary.num_bytes / seconds) if seconds else None,
         "bits_per_frame": summary.bits_distribution(),
         "bytes": summary.num_bytes,
         "packets": summary.num_packets,
@@ -101,7 +101,7 @@ def model_facts(model: str) -> dict[str, Any]:
         "sample_rate": config.sample_rate,
         "frame_rate": float(config.frame_rate),
         "bottleneck": config.bottleneck,
-        "bitrates": [float(bitrate) for bitrate in config.bitrates],
+        "plain_bitrates": [float(bitrate) for bitrate in config.bitrates],
         "algorithmic_latency_ms": round(1000 * latency / config.sample_rate, 3),
         "weights_bytes": (folder / WEIGHTS).stat().st_size,
         "graphs": has_graphs(folder),
@@ -117,7 +117,7 @@ def pretrained_facts(model: str) -> dict[str, Any]:
         "fingerprint": spec.fingerprint.hex(),
         "sample_rate": spec.sample_rate,
         "frame_rate": float(spec.frame_rate),
-        "bitrates": [float(bitrate) for bitrate in spec.bitrates],
+        "plain_bitrates": [float(bitrate) for bitrate in spec.bitrates],
         "algorithmic_latency_ms": round(1000 * spec.latency / spec.sample_rate, 3),
     }
 
@@ -137,7 +137,7 @@ def show(facts: dict[str, Any], as_json: bool) -> None:
 
 def show_packets(path: Path, model: str | None, as_json: bool) -> None:
     """A line for each packet: its beginning, frames, bytes, bits per frame, codes per frame."""
-    from codec.packets import list_packets
+    from codec.files.listing import list_packets
 
     if not as_json:
         click.echo("seconds   frames   bytes   bits/frame   codes/frame   coding")

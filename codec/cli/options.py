@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import click
 
@@ -14,16 +15,40 @@ from codec.cli.errors import WrongUse
 from codec.engines.names import BACKENDS
 from codec.errors import ConfigError
 
+F = TypeVar("F", bound=Callable[..., object])
+
 POSITIVE = click.FloatRange(min=0, min_open=True)
 
-ENGINE = click.option(
-    "--engine",
+BACKEND = click.option(
+    "--backend",
     type=click.Choice(BACKENDS),
     help="onnxruntime or PyTorch. [onnx for models with graphs]",
 )
 THREADS = click.option(
     "--threads", type=click.IntRange(min=1), default=1, help="Threads of onnxruntime. [1]"
 )
+CODEBOOKS = click.option(
+    "-k",
+    "--codebooks",
+    type=click.IntRange(1, 255),
+    help="At most this many, the first ones. [all]",
+)
+
+
+def removed(*names: str, remedy: str, is_flag: bool = False) -> Callable[[F], F]:
+    """An option of earlier versions, which is refused with what takes its place.
+
+    Args:
+        *names: of the option.
+        remedy: what to give instead.
+        is_flag: whether it has no value.
+    """
+
+    def refuse(ctx: click.Context, option: click.Parameter, value: object) -> None:
+        if value not in (None, False):
+            raise WrongUse(f"{names[-1]} is no option any more: {remedy}")
+
+    return click.option(*names, is_flag=is_flag, hidden=True, expose_value=False, callback=refuse)
 
 
 # `click.ParamType` takes a parameter from version 8.4 on only.
@@ -89,6 +114,10 @@ class Seconds(click.ParamType):  # type: ignore[type-arg]
         for part in parts:
             seconds = 60 * seconds + part
         return seconds
+
+
+START = click.option("--from", "start", type=Seconds(), default=0.0, help="Seconds, or 1:05.5. [0]")
+END = click.option("--to", "end", type=Seconds(), help="Seconds, or 1:05.5. [the end]")
 
 
 def output_suffix(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -10,15 +10,18 @@ from typing import TypeAlias
 import numpy as np
 
 from codec.arrays import StoredCodes
-from codec.bitrate import ceil_div
 from codec.corpus.index import Clip, clip_digest, fault, open_clip
 from codec.corpus.sources import readable
 from codec.corpus.workers import one_thread
 from codec.engines.base import Engine
 from codec.errors import AudioError
-from codec.highpass import FilteredFrames
+from codec.format.timeline import Timeline
 from codec.io.audio import AudioReader, Resampler
-from codec.session.plan import file_frames
+from codec.rate.block import Block
+from codec.rate.modes import Constant
+from codec.session.analyzer import Analyzer
+from codec.session.packing import Packing
+from codec.session.plan import make_plan
 
 
 @dataclass(frozen=True)
@@ -103,33 +106,22 @@ def code_audio(engine: Engine, num_codebooks: int, reader: AudioReader) -> Coded
     Raises:
         AudioError: the recording cannot be read, or is empty.
     """
-    spec, rate = engine.spec, reader.sample_rate
+    rate = Constant(num_codebooks, plain=True)
     # Steps as long as the packets of files: others would be rounded differently.
-    step = file_frames(spec, 1, num_codebooks * spec.bits_per_code) * spec.hop_length
-    resampler = Resampler(rate, spec.sample_rate, 1)
-    frames = FilteredFrames(spec.sample_rate, spec.hop_length, 1)
-    state, rest = engine.init_encoder(1), np.zeros((1, 0), np.float32)
+    plan = make_plan(engine, rate, Packing.file(), original_sample_rate=reader.sample_rate)
+    analyzer, resampler = Analyzer(plan), Resampler(reader.sample_rate, engine.spec.sample_rate, 1)
     pieces, num_samples = [np.zeros((0, num_codebooks), np.uint16)], 0
 
-    def encode() -> None:
-        nonlocal state, rest
-        block, ahead = rest[:, :step], rest[:, step : step + spec.lookahead]
-        codes, state = engine.encode_step(np.ascontiguousarray(block), state, num_codebooks, ahead)
-        pieces.append(codes[0].T.astype(np.uint16))
-        rest = rest[:, step:]
+    def keep(blocks: Iterator[Block]) -> None:
+        pieces.extend(block.codes[0].T.astype(np.uint16) for block in blocks)
 
     with one_thread():
-        for block in reader.blocks():
-            num_samples += block.shape[1]
-            rest = np.concatenate((rest, frames.push(resampler.push(block))), axis=1)
-            while rest.shape[1] >= step + spec.lookahead:
-                encode()
-        total = ceil_div(num_samples * spec.sample_rate, rate)
-        last = frames.push(resampler.finish(total)), frames.finish()
-        padding = spec.num_frames_with_tail(total) * spec.hop_length - total
-        rest = np.pad(np.concatenate((rest, *last), axis=1), ((0, 0), (0, padding)))
-        while rest.shape[1]:
-            encode()
+        for audio in reader.blocks():
+            num_samples += audio.shape[1]
+            keep(analyzer.push(resampler.push(audio)))
+        length = Timeline(plan.header).model_length(num_samples)
+        keep(analyzer.push(resampler.finish(length)))
+        keep(analyzer.finish(num_samples))
     if not num_samples:
         raise AudioError("the recording contains no samples")
-    return Coded(np.concatenate(pieces), num_samples, rate)
+    return Coded(np.concatenate(pieces), num_samples, reader.sample_rate)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import itertools
-import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from codec.corpus.tokens.writing import write_stream
 from codec.corpus.workers import in_order
 from codec.engines.base import Engine
 from codec.errors import CodecError, ModelError
-from codec.files import decode_file
+from codec.files.decode import decode_file
 from codec.io.outputs import check_writable
 from codec.registry import ModelLike, as_model, packaged_model
 
@@ -119,10 +119,10 @@ def _decode(force: bool, engine: Engine, job: tuple[Tokens, Path]) -> tuple[str,
     try:
         check_writable(target, force=force)
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(suffix=".codes") as stream:
-            write_stream(tokens, stream)
-            stream.flush()
-            decode_file(stream.name, target, model=engine, force=force)
+        stream = io.BytesIO()
+        write_stream(tokens, stream)
+        stream.seek(0)
+        decode_file(stream, target, model=engine, force=force)
     except CodecError as error:
         return tokens.id, str(error)
     except OSError as error:

@@ -153,7 +153,9 @@ class Engine(ABC):
         Raises:
             ModelError: the model does not compute errors.
         """
-        raise ModelError(f"{self.spec.name} has no variable bitrate: give another model, or --cbr")
+        raise ModelError(
+            f"{self.spec.name} has no variable bitrate: give another model, or --codebooks"
+        )
 
     @property
     def code_tables(self) -> CodeTables | None:

@@ -130,8 +130,8 @@ class Header:
         >>> header = Header(channels=1, num_codebooks=12, bits_per_code=10, frames_per_packet=100,
         ...     sample_rate=24_000, original_sample_rate=44_100, hop_length=480,
         ...     fingerprint=bytes(16))
-        >>> header.bitrate, header.num_frames(44_100)
-        (Fraction(6000, 1), 50)
+        >>> header.bitrate
+        Fraction(6000, 1)
         >>> Header.from_bytes(header.to_bytes()) == header
         True
     """
@@ -261,14 +261,6 @@ class Header:
     def least_payload(self, num_frames: int) -> int:
         """Fewest bytes in which encoders code ``num_frames`` frames: see `MAX_FRAMES_PER_BYTE`."""
         return max(0, -(-num_frames * self.channels // MAX_FRAMES_PER_BYTE) - self.head_size)
-
-    def model_samples(self, num_samples: int) -> int:
-        """Number of samples at the model's rate for ``num_samples`` at the original rate."""
-        return -(-num_samples * self.sample_rate // self.original_sample_rate)
-
-    def num_frames(self, num_samples: int) -> int:
-        """Number of frames for ``num_samples`` samples at the original rate."""
-        return -(-self.model_samples(num_samples) // self.hop_length)
 
     def to_bytes(self) -> bytes:
         """The `size` bytes at the beginning of a stream."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from codec.arguments import check_path
 from codec.errors import CodecError, FormatError
 from codec.format.container import (
     MAX_FRAMES_PER_BYTE,
@@ -20,7 +19,8 @@ from codec.format.container import (
     PacketReader,
 )
 from codec.format.summary import StreamSummary
-from codec.io.pipes import PIPE, standard_input
+from codec.format.timeline import Timeline
+from codec.io.pipes import PIPE, FileLike, check_file, standard_input
 
 CHUNK_SIZE = 2**16
 TOGETHER_SECONDS = 64.0
@@ -35,11 +35,11 @@ MAX_SEARCH = 2**28
 """Bytes among which the header of a stream is searched for."""
 
 
-def summarize_file(source: Path) -> StreamSummary:
+def summarize_file(source: FileLike) -> StreamSummary:
     """Read a file or pipe to its end and check every checksum, without decoding it.
 
     Args:
-        source: path of the file; ``-`` is standard input.
+        source: path of the file; ``-`` is standard input; or a binary file object.
 
     Raises:
         CodecError: the file cannot be opened.
@@ -106,12 +106,13 @@ class _Source:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._kept = file, bytearray()
+        self._read = getattr(file, "read1", file.read)  # what is there, without waiting for more
         self.header: Header | None = None
 
     def read1(self, size: int) -> bytes:
         """What is there, up to ``size`` bytes; nothing at the end."""
         kept, self._kept = bytes(self._kept), bytearray()
-        return kept or self._file.read1(size)  # type: ignore[attr-defined]
+        return kept or bytes(self._read(size))
 
     def put_back(self, data: bytes) -> None:
         """Let bytes be read again."""
@@ -148,7 +149,7 @@ class _Source:
     def _skip(self) -> int:
         """Skip what is there up to the next place where a header may start, a byte at least."""
         if len(self._kept) <= Header.SIZE:
-            self._kept += self._file.read1(CHUNK_SIZE)  # type: ignore[attr-defined]
+            self._kept += self._read(CHUNK_SIZE)
         found = _START.search(self._kept, 1)
         end = found.start() if found else len(self._kept)
         del self._kept[:end]
@@ -171,12 +172,12 @@ class _Claims:
         Raises:
             FormatError: it is too much for the bytes of the file.
         """
+        frames = Timeline(header).num_frames(item) * header.channels
         if isinstance(item, Packet):
-            frames, size = item.num_frames * header.channels, item.size
+            size = item.size
             self._arrived += header.seconds(frames)
         else:
-            frames, size = item.num_packets * header.frames_per_packet, item.num_bytes
-            frames *= header.channels
+            size = item.num_bytes
             if not item.is_silence:
                 untraced = max(0, frames - MAX_FRAMES_PER_BYTE * size)
                 frames -= untraced
@@ -261,15 +262,21 @@ def together(items: Iterable[Packet | Gap], most: int) -> Iterator[list[Packet] 
 
 
 @contextmanager
-def open_codes(source: Path) -> Iterator[BinaryIO]:
-    """Open a stream for reading; ``-`` is standard input.
+def open_codes(source: FileLike) -> Iterator[BinaryIO]:
+    """Open a stream for reading.
+
+    Args:
+        source: path; ``-`` is standard input; or a binary file object, which stays open.
 
     Raises:
         CodecError: it is a folder or cannot be opened.
     """
-    source = check_path("source", source)
+    source = check_file("source", source, "read")
     if source == PIPE:
         yield standard_input()
+        return
+    if not isinstance(source, Path):
+        yield source
         return
     if source.is_dir():
         raise CodecError(f"{source} is a folder: name files, or give --out-dir to take it whole")

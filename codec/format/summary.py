@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from codec.bitrate import ceil_div
 from codec.format.container import Coding, Gap, Header, Packet
+from codec.format.timeline import Timeline, resampled_length
 
 _COUNTS = (
     *("num_packets", "num_frames", "num_lost", "num_dependent"),
@@ -54,6 +54,7 @@ class StreamSummary:
 
     def __post_init__(self) -> None:
         self.num_bytes = self.num_bytes or self.header.size
+        self._timeline = Timeline(self.header)
         self._in_chain = False  # whether packets arrived that the next one may depend on
         self._joined_seconds = 0.0  # of several streams
 
@@ -61,7 +62,7 @@ class StreamSummary:
         """Take the next packet or gap of the stream into account; its bytes are not counted."""
         if isinstance(item, Gap):
             if item.is_silence:
-                self.num_frames += item.num_packets * self.header.frames_per_packet
+                self.num_frames += self._timeline.num_frames(item)
             else:
                 self.num_lost += item.num_packets
                 self._in_chain = False
@@ -90,16 +91,23 @@ class StreamSummary:
             return self.num_samples / header.original_sample_rate
         if self.num_streams > 1:
             return self._joined_seconds
-        played = header.seconds(self.num_frames + self.num_lost * header.frames_per_packet)
-        return max(0.0, played - header.skip / header.original_sample_rate)
+        num_frames = self.num_frames + self.num_lost * header.frames_per_packet
+        return max(0.0, self._timeline.seconds(num_frames))
+
+    @property
+    def bitrate(self) -> float | None:
+        """Bits per second and channel of all bytes; None without audio."""
+        seconds = self.duration_seconds * self.header.channels
+        return 8 * self.num_bytes / seconds if seconds else None
 
     @property
     def payload_bitrate(self) -> Fraction:
-        """Bits per second of the codes that arrived, all channels together."""
-        if not self.header.context or not self.num_frames:
-            return self.header.bitrate
-        seconds = Fraction(self.num_frames * self.header.hop_length, self.header.sample_rate)
-        return 8 * self.num_payload_bytes / seconds
+        """Bits per second and channel of the codes that arrived."""
+        header = self.header
+        if not header.context or not self.num_frames:
+            return header.bitrate / header.channels
+        seconds = Fraction(self.num_frames * header.hop_length, header.sample_rate)
+        return 8 * self.num_payload_bytes / (seconds * header.channels)
 
     def bits_distribution(self) -> list[int]:
         """Bits of a frame: least, quartiles and most among packets; empty without packets."""
@@ -119,8 +127,8 @@ class StreamSummary:
         self.unread_reason = self.unread_reason or other.unread_reason
         self._joined_seconds = self.duration_seconds + other.duration_seconds
         if self.num_samples is not None and other.num_samples is not None:
-            rates = self.header.original_sample_rate, other.header.original_sample_rate
-            self.num_samples += ceil_div(other.num_samples * rates[0], rates[1])
+            rates = other.header.original_sample_rate, self.header.original_sample_rate
+            self.num_samples += resampled_length(other.num_samples, *rates)
         else:
             self.num_samples = None
         for name in _COUNTS:
@@ -145,13 +153,11 @@ class StreamSummary:
             return "the stream has no last packet: it was cut short"
         if self.num_lost:
             return None  # without those, lengths tell nothing
-        header, num_samples = self.header, self.num_samples + self.header.skip
-        expected = header.num_frames(num_samples)
-        # In format 2, frames after the end may complete the last samples of a cut.
-        more = header.sample_rate // header.hop_length if header.format > 1 else 0
-        if not expected <= self.num_frames <= expected + more:
-            return f"the stream has {self.num_frames} frames but its last packet says {expected}"
-        before_last = (self.num_frames - self.num_last_frames) * header.hop_length
-        if not more and before_last > header.model_samples(num_samples):
+        expected = self._timeline.frame_counts(self.num_samples)
+        num_samples = self.num_samples + self.header.skip
+        if self.num_frames not in expected:
+            return f"the stream has {self.num_frames} frames but its last packet says {expected[0]}"
+        before_last = (self.num_frames - self.num_last_frames) * self.header.hop_length
+        if len(expected) == 1 and before_last > self._timeline.model_length(num_samples):
             return f"the last packet says {self.num_samples} samples, but more came before it"
         return None

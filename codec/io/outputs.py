@@ -7,25 +7,33 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from codec.arguments import check_flag
 from codec.errors import CodecError
-from codec.io.pipes import PIPE, is_pipe, open_standard_files, standard_output
+from codec.io.pipes import (
+    PIPE,
+    File,
+    FileLike,
+    check_file,
+    is_pipe,
+    open_standard_files,
+    standard_output,
+)
 
 UNFINISHED = ".unfinished-"
 """Names of files and folders that are being written begin with this."""
 
 
 @contextmanager
-def atomic_output(target: Path, *, force: bool, seekable: bool = False) -> Iterator[BinaryIO]:
+def atomic_output(target: File, *, force: bool, seekable: bool = False) -> Iterator[BinaryIO]:
     """Open a file that appears under its name only when it is complete.
 
     Args:
-        target: path of the file; ``-`` is standard output. A device or named pipe is written
-            directly.
+        target: path of the file; ``-`` is standard output. A device, named pipe or file object is
+            written directly, and a file object is not closed.
         force: replace an existing file.
         seekable: whether the writer seeks. Output to a pipe is then completed in a temporary file
             first.
@@ -35,8 +43,8 @@ def atomic_output(target: Path, *, force: bool, seekable: bool = False) -> Itera
     """
     force = check_flag("force", force)
     open_standard_files()
-    if is_pipe(target):
-        with standard_output() if target == PIPE else target.open("wb") as pipe:
+    if not isinstance(target, Path) or is_pipe(target):
+        with _pipe(target) as pipe:
             if not seekable:
                 yield pipe
                 return
@@ -62,6 +70,12 @@ def atomic_output(target: Path, *, force: bool, seekable: bool = False) -> Itera
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _pipe(target: File) -> AbstractContextManager[BinaryIO]:
+    if not isinstance(target, Path):
+        return nullcontext(target)
+    return standard_output() if target == PIPE else target.open("wb")
 
 
 def _create(folder: Path, prefix: str) -> tuple[int, Path]:
@@ -128,11 +142,27 @@ def check_writable(target: Path, *, force: bool) -> None:
         raise CodecError(f"{target} exists: give --force to replace it")
 
 
-def check_apart(source: Path, target: Path) -> None:
+def check_apart(source: File, target: File) -> None:
     """Check that an output does not replace its own input.
 
     Raises:
         CodecError: both are the same file.
     """
-    if source.is_file() and target.is_file() and source.samefile(target):
-        raise CodecError(f"{target} is the input itself: give the output another name")
+    if isinstance(source, Path) and isinstance(target, Path):
+        same = source.is_file() and target.is_file() and source.samefile(target)
+    else:
+        same = source is target
+    if same:
+        name = target if isinstance(target, Path) else "the output"
+        raise CodecError(f"{name} is the input itself: give the output another name")
+
+
+def check_files(source: FileLike, target: FileLike) -> tuple[File, File]:
+    """An input and an output, which are two files.
+
+    Raises:
+        CodecError: one is neither a path nor a binary file object, or both are the same file.
+    """
+    files = check_file("source", source, "read"), check_file("target", target, "write")
+    check_apart(*files)
+    return files

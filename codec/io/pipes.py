@@ -1,7 +1,8 @@
-"""Standard input and output, devices and named pipes: what can neither be sought nor renamed."""
+"""Standard files, devices, named pipes, file objects: what can neither be sought nor renamed."""
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import sys
@@ -9,9 +10,17 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Literal, TypeAlias
 
+from codec.arguments import check_path, shown
 from codec.errors import CodecError
+
+File: TypeAlias = Path | BinaryIO
+FileLike: TypeAlias = str | Path | BinaryIO
+"""A path, ``-`` for standard input or output, or a binary file object.
+
+A file object is read from its position on, and written as the data comes; it is never closed. What
+was written before an error stays in it, whereas a path appears only when its file is complete."""
 
 PIPE = Path("-")
 """Stands for standard input or output on the command line and in paths."""
@@ -20,9 +29,37 @@ STDERR = 2
 """Descriptor of standard error."""
 
 
-def is_pipe(path: Path) -> bool:
-    """Whether this is ``-``, a device or a named pipe, which must not be replaced by rename."""
-    return path == PIPE or (path.exists() and not path.is_file() and not path.is_dir())
+def check_file(name: str, value: Any, method: Literal["read", "write"]) -> File:
+    """A path, or a binary file object with a method.
+
+    Raises:
+        CodecError: it is neither, or a file object for text.
+
+    Example:
+        >>> check_file("target", io.StringIO(), "write")
+        Traceback (most recent call last):
+        codec.errors.CodecError: target is a file of text: open it in binary mode
+    """
+    if isinstance(value, io.TextIOBase):
+        raise CodecError(f"{name} is a file of text: open it in binary mode")
+    if callable(getattr(value, method, None)):
+        file: BinaryIO = value
+        return file
+    if not isinstance(value, str | Path):
+        raise CodecError(f"{name} is {shown(value)}: give a path or a binary file object")
+    return check_path(name, value)
+
+
+def name_of(file: File) -> str:
+    """What an input is called in messages."""
+    return str(file) if isinstance(file, Path) else "the input"
+
+
+def is_pipe(path: File) -> bool:
+    """Whether it is no regular file and must not be replaced by rename."""
+    if not isinstance(path, Path) or path == PIPE:
+        return True
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def standard_input() -> BinaryIO:
@@ -82,13 +119,16 @@ def stderr_is_apart() -> bool:
 
 
 @contextmanager
-def seekable_input(source: Path) -> Iterator[Path | BinaryIO]:
-    """``source`` itself, or a temporary copy of what a pipe holds."""
-    if not is_pipe(source):
+def seekable_input(source: File) -> Iterator[File]:
+    """``source`` itself, or a temporary copy of what a pipe or file object holds."""
+    if isinstance(source, Path) and not is_pipe(source):
         yield source
         return
     with tempfile.TemporaryFile() as file:
-        with standard_input() if source == PIPE else source.open("rb") as pipe:
-            shutil.copyfileobj(pipe, file)
+        if not isinstance(source, Path):
+            shutil.copyfileobj(source, file)
+        else:
+            with standard_input() if source == PIPE else source.open("rb") as pipe:
+                shutil.copyfileobj(pipe, file)
         file.seek(0)
         yield file

@@ -27,9 +27,9 @@ from benchmarks.contenders.opus_nolace import PACKAGE, OpusNoLACE
 from benchmarks.contenders.pretrained import DAC, PretrainedContender
 from benchmarks.contenders.registry import contenders, find_contender, peers
 from benchmarks.contenders.speex import Speex
+from codec import encode_file
 from codec.engines.pretrained.families import random_engine, random_model
 from codec.errors import CodecError, ConfigError
-from codec.files import encode_file
 from codec.format.container import Header, Packet, PacketReader
 from codec.network.model import Codec
 from tests.conftest import PRETRAINED, RECORDING, sound
@@ -63,7 +63,7 @@ def test_no_delay_is_found_in_audio_that_does_not_correlate(speech: np.ndarray) 
 def test_our_file_bits_are_those_of_the_command(speech: np.ndarray, tmp_path: Path) -> None:
     ours = Aecodec()
     coded = ours.code(speech, RATE, 1500)
-    encode_file(RECORDING, tmp_path / "a.codes", model=ours.loaded, bitrate=1500)
+    encode_file(RECORDING, tmp_path / "a.codes", model=ours.loaded, rate=1500)
     assert coded.file_bytes == (tmp_path / "a.codes").stat().st_size
     content = (tmp_path / "a.codes").read_bytes()
     header = Header.from_bytes(content)

@@ -24,12 +24,15 @@ from codec import (
     PacketReader,
     PacketWriter,
     Packing,
+    Quality,
     Redundancy,
     StreamDecoder,
     StreamEncoder,
     concat_files,
     cut_file,
+    decode,
     decode_file,
+    encode,
     encode_file,
     load_model,
     model_for,
@@ -39,9 +42,9 @@ from codec.calls.rtp import RtpDepacketizer, RtpPacketizer
 from codec.corpus import read_tokens
 from codec.corpus.detokenize import detokenize
 from codec.corpus.tokenize import tokenize
+from codec.files.listing import list_packets
 from codec.format.container import Coding
 from codec.format.reading import summarize_file
-from codec.packets import list_packets
 
 NO_NUMBERS: tuple[Any, ...] = ("6k", "", b"1", [1], {}, object(), float("nan"), 1j)
 NOT_WHOLE = (*NO_NUMBERS, 0.5, 2.0, True, -1, 2**70, -(10**5000), float("inf"))
@@ -76,6 +79,13 @@ HEADER = Header(
     fingerprint=bytes(16),
 )
 
+NO_SPANS = (5, "1", (1,), (1, 2, 3), (3, 2), *((each, None) for each in NO_TIMES[:-1]))
+"""No beginning and end of a part; None stands for all."""
+NO_AUDIO = (
+    *(None, 5.0, "a", b"a", [1, 2], [[0.1], [0.1, 0.2]], [True], np.zeros((1, 1, 1))),
+    *(np.zeros((256, 9)), np.array([0.1, np.nan]), np.array([1e300]), np.array([1e20])),
+)
+
 Use = tuple[str, tuple[Any, ...], Callable[[Any], object]]
 """What is used, arguments that are wrong, and the use of one of them."""
 
@@ -106,43 +116,38 @@ def file_uses(folder: Path) -> Iterator[Use]:
     yield from options(
         lambda *paths, **each: encode_file(*paths, force=True, **each),
         *(wav, out),
-        bitrate=NOT_POSITIVE,
-        frames_per_packet=(*NOT_WHOLE, 0),
-        quality=(*NO_TIMES, 11),
-        target_bytes=(*NOT_WHOLE, 0),
+        rate=(*NOT_POSITIVE, 10, True, [3_000], "constant"),
         mono=(None, *NO_FLAGS),
-        entropy_coding=(None, *NO_FLAGS),
-        variable=NO_FLAGS,
         effort=NOT_WHOLE,
-        model=NO_MODELS,
+        model=NO_MODELS[1:],
     )
     yield from options(
         lambda *paths, **each: decode_file(*paths, force=True, **each),
         *(codes, audio),
-        bitrate=NOT_POSITIVE,
+        codebooks=(*NOT_WHOLE, 0, 256),
         sample_rate=(*NOT_WHOLE, 0, "original"),
-        start=(None, *NO_TIMES),
-        end=(*NO_TIMES, 0),
-        suffix=(5, "x", [], b".wav"),
+        span=NO_SPANS,
         model=NO_MODELS[1:],
     )
     yield from options(
         lambda *paths, **each: cut_file(*paths, force=True, **each),
         *(codes, out),
-        start=(None, *NO_TIMES),
-        end=(*NO_TIMES, 0),
+        span=NO_SPANS,
     )
     yield from options(
-        lambda **each: peel_file(codes, out, force=True, **each), bitrate=(None, *NOT_POSITIVE)
+        lambda **each: peel_file(codes, out, force=True, **each), codebooks=(None, *NOT_WHOLE, 0)
     )
+    yield "encode audio", NO_AUDIO, lambda value: encode(value, 24_000)
+    yield "encode rate", (None, 7_999, 192_001, *NOT_WHOLE), lambda value: encode([0.1], value)
+    yield "decode", (None, "a", 5, b"", b"RIFF"), decode
     yield "encode_file force", NO_FLAGS, lambda value: encode_file(wav, out, force=value)
     yield "decode_file force", NO_FLAGS, lambda value: decode_file(codes, audio, force=value)
-    yield "cut_file force", NO_FLAGS, lambda value: cut_file(codes, out, force=value)
+    yield "cut_file force", NO_FLAGS, lambda value: cut_file(codes, out, span=None, force=value)
     yield "concat_files", (None, 5, "a"), lambda value: concat_files(value, out, force=True)
     yield "encode_file source", NO_PATHS, lambda value: encode_file(value, out, force=True)
     yield "encode_file target", NO_PATHS, lambda value: encode_file(wav, value, force=True)
     yield "decode_file source", NO_PATHS, lambda value: decode_file(value, audio, force=True)
-    yield "cut_file source", NO_PATHS, lambda value: cut_file(value, out, force=True)
+    yield "cut_file source", NO_PATHS, lambda value: cut_file(value, out, span=None, force=True)
     yield "concat_files source", NO_PATHS, lambda value: concat_files([value], out, force=True)
 
 
@@ -314,7 +319,7 @@ def test_a_text_in_place_of_a_flag_replaces_no_file(coded: Path) -> None:
     before = (coded / "a.codes").read_bytes()
     force: Any = "no"
     with pytest.raises(CodecError, match="force is 'no': give True or False"):
-        encode_file(coded / "a.wav", coded / "a.codes", bitrate=500, force=force)
+        encode_file(coded / "a.wav", coded / "a.codes", rate=500, force=force)
     assert (coded / "a.codes").read_bytes() == before
 
 
@@ -334,13 +339,14 @@ def test_numbers_of_numpy_count(coded: Path) -> None:
     wav, codes, out = coded / "a.wav", coded / "n.codes", coded / "n.wav"
     wholes: tuple[Any, ...] = (np.int64, np.uint16, np.int32)
     for whole in wholes:
-        encode_file(wav, codes, bitrate=whole(3000), frames_per_packet=whole(5), force=True)
-        decode_file(codes, out, sample_rate=whole(8000), force=True)
+        encode_file(wav, codes, rate=whole(3000), force=True)
+        encode_file(wav, codes, rate=Constant(whole(5)), force=True)
+        decode_file(codes, out, codebooks=whole(3), sample_rate=whole(8000), force=True)
         assert soundfile.info(out).frames == 800
     numbers: tuple[Any, ...] = (np.float32, np.float64, Fraction)
     for number in numbers:
-        encode_file(wav, codes, quality=number(5), force=True)
-        decode_file(codes, out, start=number(0.0625), end=number(0.09375), force=True)
+        encode_file(wav, codes, rate=Quality(number(5)), force=True)
+        decode_file(codes, out, span=(number(0.0625), number(0.09375)), force=True)
         assert soundfile.info(out).frames == 750
         StreamEncoder(rate=number(3000))
     header = StreamEncoder(channels=wholes[2](2), original_sample_rate=wholes[0](16_000)).header

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +14,13 @@ from pystoi import stoi
 from scipy.signal import welch
 from torch.utils.flop_counter import FlopCounterMode
 
+from codec import Constant, decode_file, encode_file
 from codec.evaluation.metrics import count_codes, perplexity, si_sdr
-from codec.files import decode_file, encode_file
 from codec.model_folder import find_model
 from codec.network.model import Codec
 from codec.network.weights import load_codec
-from tests.conftest import RECORDING
+from codec.rate.modes import RateLike
+from tests.conftest import RECORDING, encode_in_packets
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_speech_survives(default: Codec, speech: np.ndarray) -> None:
 def test_the_first_command_of_the_readme_keeps_pesq(
     default: Codec, speech: np.ndarray, tmp_path: Path
 ) -> None:
-    encode_file(RECORDING, tmp_path / "a.codes", model=default, bitrate=6_000)
+    encode_file(RECORDING, tmp_path / "a.codes", model=default, rate=6_000)
     decode_file(tmp_path / "a.codes", tmp_path / "b.wav", model=default, sample_rate=16_000)
     import soxr
 
@@ -101,16 +101,14 @@ def test_the_first_command_of_the_readme_keeps_pesq(
     assert pesq(16_000, original, decoded, "wb") > 2.5
 
 
-@pytest.mark.parametrize("options", [{}, {"bitrate": 6_000}, {"entropy_coding": False}])
-def test_a_recording_of_whole_frames_fades_out_to_its_end(
-    options: dict[str, Any], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("rate", [None, 6_000, Constant(plain=True)])
+def test_a_recording_of_whole_frames_fades_out_to_its_end(rate: RateLike, tmp_path: Path) -> None:
     time = np.arange(24_000) / 24_000 - 1
     k = np.arange(1, 5)[:, None]
     audio = 0.15 * np.cos(2 * np.pi * 110 * k * time + k).sum(axis=0)
     audio[-120:] *= np.linspace(1, 0, 120)
     soundfile.write(tmp_path / "a.wav", audio, 24_000)
-    encode_file(tmp_path / "a.wav", tmp_path / "a.codes", **options)
+    encode_file(tmp_path / "a.wav", tmp_path / "a.codes", rate=rate)
     decode_file(tmp_path / "a.codes", tmp_path / "b.wav")
     decoded, _ = soundfile.read(tmp_path / "b.wav")
     assert len(decoded) == len(audio)
@@ -157,7 +155,7 @@ def test_every_codebook_is_used(default: Codec, speech: np.ndarray) -> None:
 
 
 def test_damage_is_local_on_real_speech(default: Codec, speech: np.ndarray, tmp_path: Path) -> None:
-    encode_file(RECORDING, tmp_path / "a.codes", model=default, frames_per_packet=10)
+    encode_in_packets(RECORDING, tmp_path / "a.codes", 10, model=default)
     decode_file(tmp_path / "a.codes", tmp_path / "b.wav", model=default)
     data = bytearray((tmp_path / "a.codes").read_bytes())
     data[len(data) // 2] ^= 0x40

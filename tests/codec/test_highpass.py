@@ -11,11 +11,11 @@ import soxr
 from pesq import pesq
 from scipy.signal import butter, sosfilt
 
+from codec import Constant, decode_file, encode_file
 from codec.corpus import read_tokens
 from codec.corpus.coding import code_audio
 from codec.engines.base import encode
 from codec.engines.torch import TorchEngine
-from codec.files import decode_file, encode_file
 from codec.format.payload import unpack_codes
 from codec.highpass import HighPass, high_pass
 from codec.io.audio import open_audio
@@ -108,7 +108,7 @@ def test_tokens_of_a_corpus_are_those_of_a_file_with_rumble(tmp_path: Path) -> N
     engine = load_model().engine
     with open_audio(source, mono=True) as reader:
         coded = code_audio(engine, engine.spec.num_codebooks, reader)
-    encode_file(source, target, entropy_coding=False)
+    encode_file(source, target, rate=Constant(plain=True))
     assert np.array_equal(next(read_tokens(target)).frames, coded.frames)
 
 
@@ -122,7 +122,7 @@ def test_rumble_hardly_costs_quality(rumble: str, tmp_path: Path) -> None:
     def score(audio: np.ndarray) -> float:
         source, coded, target = (tmp_path / name for name in ("a.wav", "a.codes", "b.wav"))
         soundfile.write(source, audio, RATE, subtype="FLOAT")
-        encode_file(source, coded, bitrate=6_000, force=True)
+        encode_file(source, coded, rate=6_000, force=True)
         decode_file(coded, target, force=True)
         decoded = soundfile.read(target)[0]
         pair = (soxr.resample(sosfilt(audible, each), RATE, 16_000) for each in (audio, decoded))

@@ -13,6 +13,7 @@ from codec.bitrate import ceil_div
 from codec.codes import CodecSpec
 from codec.corpus.sources import shortened
 from codec.errors import FormatError
+from codec.format.timeline import resampled_length
 
 FORMAT = 1
 """Version of the shards and of their manifest."""
@@ -143,7 +144,8 @@ class Tokens:
     @property
     def num_samples(self) -> int:
         """Samples at the model's rate."""
-        return ceil_div(self.original_samples * self.kind.sample_rate, self.original_sample_rate)
+        rates = self.original_sample_rate, self.kind.sample_rate
+        return resampled_length(self.original_samples, *rates)
 
     @property
     def duration_seconds(self) -> float:

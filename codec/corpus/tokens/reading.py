@@ -181,7 +181,7 @@ def _read_stream(stream: StoredStream, path: Path, name: str) -> Tokens:
     header, summary = stream.header, stream.summary
     if header.variable:
         raise FormatError(
-            f"{path} has a variable number of codes per frame: encode it again with --cbr"
+            f"{path} has a variable number of codes per frame: encode it again with --codebooks"
         )
     if header.skip:
         raise FormatError(f"{path} is a cut: decode it, and encode what comes out")

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from codec.bitrate import ceil_div
+from codec.codes import Codebook, CodecSpec
 from codec.corpus.extras import import_pyarrow
 from codec.corpus.sources import Recording
 from codec.corpus.tokens.format import COLUMNS, SAFE, TokenFormat, Tokens
 from codec.corpus.tokens.naming import FileNames
-from codec.engines.base import CodecSpec
 from codec.format.container import CODED_FORMAT, Coding, Header, Packet, PacketWriter
 from codec.format.payload import pack_codes
 from codec.io.outputs import atomic_output
@@ -171,8 +171,7 @@ def _header(tokens: Tokens) -> Header:
         name=kind.model,
         sample_rate=kind.sample_rate,
         hop_length=kind.hop_length,
-        num_codebooks=kind.num_codebooks,
-        codebook_size=kind.codebook_size,
+        codebooks=(Codebook(kind.codebook_size),) * kind.num_codebooks,
         delay=0,
         fingerprint=bytes.fromhex(kind.fingerprint),
     )

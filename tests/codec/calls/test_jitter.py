@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
-from codec.activity.silence import ComfortNoise
+from codec.activity.noise import ComfortNoise
 from codec.calls.jitter import JitterBuffer
 from codec.codes import Codebook, CodecSpec
 from codec.engines.base import Engine
@@ -236,7 +236,7 @@ def check_call(
         if kind == "recovered":
             codes = payloads.decode_earlier(packet, age)
         elif packet.coding == Coding.COMFORT_NOISE:
-            noise = ComfortNoise(payloads.decode_noise(packet))
+            noise = ComfortNoise(payloads.decode_noise(packet), header.num_silent)
             codes = noise.next()
         else:
             (codes,) = payloads.decode([packet])

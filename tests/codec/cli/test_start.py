@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from codec.files import decode_file, encode_file
+from codec import decode_file, encode_file
 from tests.conftest import RECORDING, REPOSITORY, sound
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs a shell and signals")

@@ -24,6 +24,7 @@ import pyarrow.parquet
 import pytest
 import soundfile
 
+from codec import decode_file, encode_file
 from codec.corpus import coding, ray_data, read_tokens
 from codec.corpus.coding import code_task
 from codec.corpus.detokenize import detokenize
@@ -34,7 +35,6 @@ from codec.corpus.tokens.format import TokenFormat, Tokens
 from codec.corpus.tokens.naming import FileNames
 from codec.engines.base import Engine, decode
 from codec.errors import AudioError, CodecError, ConfigError, FormatError
-from codec.files import decode_file, encode_file
 from codec.format.container import PacketWriter
 from codec.registry import load_model
 from codec.session.encoder import StreamEncoder

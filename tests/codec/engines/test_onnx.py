@@ -144,7 +144,7 @@ main(sys.argv[1:])
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("encode {recording} a.codes --engine torch", "PyTorch's engine needs"),
+        ("encode {recording} a.codes --backend torch", "PyTorch's engine needs"),
         ("encode {recording} a.codes --model {folder}", "PyTorch's engine needs"),
         ("export speech24k out", "aecodec: export needs"),
     ],

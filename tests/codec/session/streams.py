@@ -29,13 +29,18 @@ def plain_stream(model: Model, audio: np.ndarray, frames: int) -> tuple[Header, 
 
 def chained_stream(model: Model, audio: np.ndarray, frames: int) -> tuple[Header, list[Packet]]:
     """The same codes with inter-packet prediction."""
-    plain_header, plain = plain_stream(model, audio, frames)
-    assert model.context is not None
-    header = replace(plain_header, context=model.context.identity, chained=True)
-    encoder, packets = PayloadEncoder(header, model.context), []
-    codes = PayloadDecoder(plain_header, None).decode(plain)
-    for packet, each in zip(plain, codes, strict=True):
-        assert each is not None
-        payload, coding = encoder.encode(each)
-        packets.append(replace(packet, payload=payload, coding=coding))
-    return header, packets
+    return chained(model, *plain_stream(model, audio, frames))
+
+
+def chained(model: Model, header: Header, packets: list[Packet]) -> tuple[Header, list[Packet]]:
+    """The codes of a stream with inter-packet prediction."""
+    context = model.context
+    assert context is not None
+    decoder = PayloadDecoder(header, context if header.context else None)
+    header = replace(header, context=context.identity, chained=True)
+    encoder, found = PayloadEncoder(header, context), []
+    for packet, codes in zip(packets, decoder.decode(packets), strict=True):
+        assert codes is not None
+        payload, coding = encoder.encode(codes)
+        found.append(replace(packet, payload=payload, coding=coding))
+    return header, found

@@ -11,19 +11,19 @@ import pytest
 import soundfile
 import torch
 
+from codec import FileSize, Quality, decode_file, encode_file
 from codec.bitrate import format_bitrate, parse_bitrate
 from codec.corpus import read_tokens
 from codec.engines.torch import TorchEngine
 from codec.entropy.context_file import CONTEXT_FILE
 from codec.entropy.payload import PayloadDecoder, PayloadEncoder
 from codec.errors import CodecError, ConfigError, FormatError, ModelError
-from codec.files import decode_file, encode_file
+from codec.files.listing import list_packets
 from codec.format.container import Coding, Header, Packet
 from codec.format.reading import summarize_file
 from codec.highpass import high_pass
 from codec.network.model import Codec
 from codec.network.weights import save_codec
-from codec.packets import list_packets
 from codec.rate.modes import Constant
 from codec.registry import Model, load_model
 from codec.session.concealment import FADE_SECONDS, HOLD_SECONDS
@@ -32,7 +32,7 @@ from codec.session.encoder import StreamEncoder
 from codec.session.packing import Packing
 from tests.codec.entropy.oracle import matching_context
 from tests.codec.session.streams import chained_stream, plain_stream
-from tests.conftest import sound
+from tests.conftest import encode_in_packets, sound
 from tests.engines import onnx_engine
 
 
@@ -57,23 +57,16 @@ def packets_of(engine: Model, audio: np.ndarray, **options: object) -> tuple[Hea
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("bitrate", [None, 2_000])
+@pytest.mark.parametrize("codebooks", [None, 2])
 def test_files_are_smaller_and_decode_to_the_same_samples(
-    engine: Model, tmp_path: Path, channels: int, bitrate: int | None
+    engine: Model, tmp_path: Path, channels: int, codebooks: int | None
 ) -> None:
     soundfile.write(tmp_path / "in.wav", tone(10_007, channels).T, 8_000)
     decoded, sizes = [], []
-    for name, coded in (("plain", False), ("coded", True)):
+    for name, plain in (("plain", True), ("coded", False)):
         codes, out = tmp_path / f"{name}.codes", tmp_path / f"{name}.wav"
-        summary = encode_file(
-            tmp_path / "in.wav",
-            codes,
-            model=engine,
-            bitrate=bitrate,
-            entropy_coding=coded,
-            variable=False,
-            frames_per_packet=7,
-        )
+        rate = Constant(codebooks, plain=plain)
+        summary = encode_in_packets(tmp_path / "in.wav", codes, 7, model=engine, rate=rate)
         assert codes.stat().st_size == summary.num_bytes == summarize_file(codes).num_bytes
         assert summary.payload_bitrate == summarize_file(codes).payload_bitrate
         assert decode_file(codes, out, model=engine).damage() is None
@@ -99,13 +92,13 @@ def test_a_variable_file_has_the_bitrate_that_was_asked_for(
     sizes = []
     for bitrate in (2_000, 3_000):
         codes, out = tmp_path / f"{bitrate}.codes", tmp_path / f"{bitrate}.wav"
-        summary = encode_file(tmp_path / "in.wav", codes, model=used, bitrate=bitrate)
+        summary = encode_file(tmp_path / "in.wav", codes, model=used, rate=bitrate)
         assert summary.header.variable and summary.header.num_codebooks == 4
         sizes.append(codes.stat().st_size)
         assert 8 * sizes[-1] / 20 / channels == pytest.approx(bitrate, rel=0.05)
         assert decode_file(codes, out, model=used).damage() is None
         assert soundfile.info(out).frames == 160_000
-    lower = decode_file(codes, tmp_path / "low.wav", model=used, bitrate=1_000)
+    lower = decode_file(codes, tmp_path / "low.wav", model=used, codebooks=1)
     assert lower.damage() is None
 
 
@@ -121,7 +114,7 @@ def test_short_files_have_segments_that_are_decoded_side_by_side(
         assert decode_file(target, tmp_path / "out.wav", model=engine, force=True).damage() is None
         found.append(summary.header.segments)
     assert found == [4, 2, 3, 2, 1]
-    encode_file(tmp_path / "in.wav", target, model=engine, frames_per_packet=7, force=True)
+    encode_in_packets(tmp_path / "in.wav", target, 7, model=engine)
     assert summarize_file(target).header.segments == 1
 
 
@@ -132,7 +125,7 @@ def test_a_context_model_is_loaded_when_it_is_needed(lapped: Codec, tmp_path: Pa
     soundfile.write(tmp_path / "in.wav", tone(3_000)[0], 8_000)
     target = tmp_path / "plain.codes"
     broken = load_model(tmp_path / "model", backend="torch")
-    encode_file(tmp_path / "in.wav", target, model=broken, entropy_coding=False)
+    encode_file(tmp_path / "in.wav", target, model=broken, rate=Constant(plain=True))
     assert decode_file(target, tmp_path / "out.wav", model=broken).damage() is None
     with pytest.raises(ModelError, match="is not a context model"):
         encode_file(tmp_path / "in.wav", tmp_path / "coded.codes", model=broken)
@@ -144,25 +137,19 @@ def test_a_size_or_a_quality_takes_the_place_of_a_bitrate(engine: Model, tmp_pat
     soundfile.write(tmp_path / "in.wav", audio.T, 8_000)
     source, target = tmp_path / "in.wav", tmp_path / "out.codes"
     sizes = [
-        encode_file(source, target, model=engine, quality=each, force=True).num_bytes
+        encode_file(source, target, model=engine, rate=Quality(each), force=True).num_bytes
         for each in (0, 3, 6, 10)
     ]
     assert sizes == sorted(sizes) and sizes[0] < 0.7 * sizes[3]
     for wanted in (sizes[0] + 200, (sizes[0] + sizes[3]) // 2, 2 * sizes[3]):
-        summary = encode_file(source, target, model=engine, target_bytes=wanted, force=True)
+        summary = encode_file(source, target, model=engine, rate=FileSize(wanted), force=True)
         assert summary.num_bytes == target.stat().st_size
         assert 0.95 * min(wanted, sizes[3]) <= summary.num_bytes <= wanted
         assert decode_file(target, tmp_path / "out.wav", model=engine, force=True).damage() is None
     before = target.read_bytes()
-    for options, message in (
-        ({"target_bytes": sizes[0] // 2}, "give at least as many"),
-        ({"quality": 11}, "from 0 to 10"),
-        ({"quality": 3, "bitrate": 2_000}, "in place of|takes the place"),
-        ({"quality": 3, "target_bytes": 900}, "not both"),
-    ):
-        with pytest.raises(CodecError, match=message):
-            encode_file(source, target, model=engine, force=True, **options)  # type: ignore[arg-type]
-        assert target.read_bytes() == before
+    with pytest.raises(CodecError, match="give at least as many"):
+        encode_file(source, target, model=engine, rate=FileSize(sizes[0] // 2), force=True)
+    assert target.read_bytes() == before
 
 
 def test_pauses_of_files_take_next_to_nothing(engine: Model, tmp_path: Path) -> None:
@@ -170,14 +157,14 @@ def test_pauses_of_files_take_next_to_nothing(engine: Model, tmp_path: Path) -> 
     audio[:, 40_000:120_000] = 1e-4 * np.random.default_rng(0).standard_normal(80_000)
     soundfile.write(tmp_path / "in.wav", audio.T, 8_000)
     target = tmp_path / "out.codes"
-    summary = encode_file(tmp_path / "in.wav", target, model=engine, bitrate=2_000)
+    summary = encode_file(tmp_path / "in.wav", target, model=engine, rate=2_000)
     assert summary.header.pauses
     packets = [each for each in list_packets(target, engine) if 6 <= each.seconds < 13]
     assert len(packets) >= 3 and all(each.codebooks is not None for each in packets)
     assert all(each.codebooks < 0.2 for each in packets if each.codebooks is not None)
     assert decode_file(target, tmp_path / "out.wav", model=engine).damage() is None
     whole, _ = soundfile.read(tmp_path / "out.wav")
-    decode_file(target, tmp_path / "part.wav", model=engine, start=9.7, end=16.0)
+    decode_file(target, tmp_path / "part.wav", model=engine, span=(9.7, 16.0))
     part, _ = soundfile.read(tmp_path / "part.wav")
     np.testing.assert_allclose(part, whole[77_600:128_000], atol=1.1 / 32768)
 
@@ -346,16 +333,16 @@ def test_tokens_are_read_from_coded_files(
     monkeypatch.setattr("codec.registry.packaged_model", lambda _: engine)
     soundfile.write(tmp_path / "in.wav", tone(9_999)[0], 8_000)
     found = []
-    for name, coded in (("coded", True), ("plain", False)):
+    for name, plain in (("coded", False), ("plain", True)):
         target = tmp_path / f"{name}.codes"
-        encode_file(tmp_path / "in.wav", target, model=engine, entropy_coding=coded)
+        encode_file(tmp_path / "in.wav", target, model=engine, rate=Constant(plain=plain))
         (tokens,) = read_tokens(target)
         found.append(tokens.frames)
     assert np.array_equal(found[0], found[1])
     assert found[0].shape == (251, 4)  # one for the end, which the decoder delays
     varying = tmp_path / "varying.codes"
-    encode_file(tmp_path / "in.wav", varying, model=engine, bitrate=2_000)
-    with pytest.raises(FormatError, match="--cbr"):
+    encode_file(tmp_path / "in.wav", varying, model=engine, rate=2_000)
+    with pytest.raises(FormatError, match="--codebooks"):
         list(read_tokens(varying))
 
 

@@ -12,19 +12,18 @@ import pytest
 import soundfile
 import torch
 
+from codec import cut_file, decode_file, peel_file
 from codec.activity.noise import ComfortNoise
 from codec.activity.silence import SilenceDetector
 from codec.calls.jitter import JitterBuffer
 from codec.calls.rtp import RtpDepacketizer, RtpPacketizer
-from codec.edit import cut_file, peel_file
 from codec.engines.base import Engine
 from codec.engines.torch import TorchEngine
 from codec.errors import CodecError, ConfigError, FormatError
-from codec.files import decode_file
+from codec.files.listing import list_packets
 from codec.format.container import Coding, Gap, Header, Packet, PacketReader, PacketWriter
 from codec.format.reading import read_streams
 from codec.network.model import Codec
-from codec.packets import list_packets
 from codec.rate.modes import Constant, RateLike
 from codec.rate.redundancy import Redundancy
 from codec.registry import Model, load_model
@@ -230,9 +229,9 @@ def test_a_recorded_call_is_a_whole_file(
     assert stream.summary.damage() is None and stream.summary.num_lost == 0
     assert sum(gap.num_packets for gap in gaps) == silent
     with pytest.raises(CodecError, match="silence that was not sent"):
-        cut_file(path, tmp_path / "part.codes", start=0.5)
+        cut_file(path, tmp_path / "part.codes", span=(0.5, None))
     with pytest.raises(CodecError, match="silence that was not sent"):
-        peel_file(path, tmp_path / "smaller.codes", bitrate=500)
+        peel_file(path, tmp_path / "smaller.codes", codebooks=1)
 
 
 def test_damage_after_comfort_noise_is_damage(engine: Engine, conversation: np.ndarray) -> None:

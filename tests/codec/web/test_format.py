@@ -16,16 +16,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from codec import cut_file, encode_file
 from codec.activity.pauses import fill_pauses
 from codec.arrays import Codes
-from codec.edit import cut_file
 from codec.engines.torch import TorchEngine
 from codec.entropy.coding import decode_packets
 from codec.entropy.context import NO_CODE, ContextModel, ContextShape
 from codec.entropy.context_file import CONTEXT_FILE, load_context, save_context
 from codec.entropy.payload import PayloadDecoder, PayloadEncoder
 from codec.errors import FormatError
-from codec.files import encode_file
 from codec.format.container import (
     MAX_PAYLOAD,
     Coding,
@@ -503,8 +502,8 @@ def test_cuts_and_several_streams_in_a_file_are_read_alike(tmp_path: Path) -> No
     data = []
     for bitrate in (None, 2_000):
         whole, cut = tmp_path / f"whole-{bitrate}.codes", tmp_path / f"cut-{bitrate}.codes"
-        encode_file(RECORDING, whole, bitrate=bitrate)
-        cut_file(whole, cut, start=1.0, end=2.5)
+        encode_file(RECORDING, whole, rate=bitrate)
+        cut_file(whole, cut, span=(1.0, 2.5))
         data.append(whole.read_bytes() + cut.read_bytes() + b"AECnothing")
     answers = assert_read_alike(data, folder / CONTEXT_FILE, model)
     for answer in answers:

@@ -19,21 +19,21 @@ import numpy as np
 import pytest
 import soundfile
 
+from codec import Constant, cut_file, decode_file, encode_file
 from codec.arrays import Codes
 from codec.cli.web import copy_page, page_files
-from codec.edit import cut_file
 from codec.entropy.context import NO_CODE, ContextShape
 from codec.entropy.context_file import save_context
 from codec.entropy.payload import PayloadDecoder
-from codec.files import decode_file, encode_file
 from codec.format.container import Header, Packet
 from codec.format.reading import read_streams, summarize_file
 from codec.model_folder import DEFAULT_MODEL, read_description
 from codec.network.model import Codec
+from codec.rate.modes import RateLike
 from codec.registry import ModelLike, context_for, load_model
 from tests.browser import Browser, find_browser
 from tests.codec.entropy.oracle import random_context
-from tests.conftest import RECORDING, REPOSITORY, sound
+from tests.conftest import RECORDING, REPOSITORY, encode_in_packets, sound
 from tests.engines import folder_with_graphs
 
 pytestmark = [
@@ -261,7 +261,7 @@ def test_another_model_with_entropy_coding(page: Page, second_model: Path, tmp_p
     assert_plays(page, codes, second_model)
 
 
-@pytest.mark.parametrize("options", [{}, {"variable": True, "bitrate": 2_500}])
+@pytest.mark.parametrize("options", [{}, {"rate": 2_500}])
 def test_a_stream_of_the_package_is_heard(
     page: Page, second_model: Path, tmp_path: Path, options: dict[str, Any]
 ) -> None:
@@ -279,22 +279,22 @@ def test_a_stream_of_the_package_is_heard(
     assert page.saved("save-codes") == codes.read_bytes()
 
 
-@pytest.mark.parametrize(("variable", "most"), [(False, "4 kbit/s"), (True, "10 kbit/s")])
+@pytest.mark.parametrize(("rate", "most"), [(Constant(8), "4 kbit/s"), (4_000, "10 kbit/s")])
 def test_a_stream_is_heard_at_a_lower_bitrate(
-    page: Page, tmp_path: Path, variable: bool, most: str
+    page: Page, tmp_path: Path, rate: RateLike, most: str
 ) -> None:
     codes = tmp_path / "whole.codes"
-    encode_file(RECORDING, codes, bitrate=4_000, variable=variable)
+    encode_file(RECORDING, codes, rate=rate)
     page.choose(codes)
     assert page.text("#bitrate-text") == most
     page.set("#bitrate", 3)
-    assert_plays(page, codes, bitrate=1_500)
+    assert_plays(page, codes, codebooks=3)
 
 
 def test_a_cut_stream_and_one_after_another(page: Page, tmp_path: Path) -> None:
     whole, cut, both = (tmp_path / f"{name}.codes" for name in ("whole", "cut", "both"))
     encode_file(RECORDING, whole)
-    cut_file(whole, cut, start=1.013, end=2.5)
+    cut_file(whole, cut, span=(1.013, 2.5))
     both.write_bytes(cut.read_bytes() + whole.read_bytes())
     page.choose(both)
     assert page.text("#damage") == ""
@@ -303,7 +303,7 @@ def test_a_cut_stream_and_one_after_another(page: Page, tmp_path: Path) -> None:
 
 def test_a_damaged_stream_gives_its_one_line_and_is_heard(page: Page, tmp_path: Path) -> None:
     codes, damaged = tmp_path / "whole.codes", tmp_path / "damaged.codes"
-    encode_file(RECORDING, codes, frames_per_packet=20)
+    encode_in_packets(RECORDING, codes, 20)
     data = bytearray(codes.read_bytes())
     data[1_000] ^= 1
     damaged.write_bytes(data)

@@ -22,13 +22,13 @@ import soundfile
 import torch
 from click.testing import CliRunner
 
+from codec import decode_file, encode_file
 from codec.cli import main
 from codec.corpus.index import scan
 from codec.engines import base
 from codec.engines.onnx import OnnxEngine
 from codec.errors import CodecError, ConfigError, ModelError
 from codec.evaluation.metrics import si_sdr
-from codec.files import decode_file, encode_file
 from codec.model_folder import has_graphs
 from codec.network.weights import load_codec, save_codec
 from tests.conftest import LADDER, RECORDING, REPOSITORY, sound

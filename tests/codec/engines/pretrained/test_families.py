@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import pickle
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 pytest.importorskip("transformers", reason='pip install "aecodec[transformers]"')
 pytest.importorskip("snac", reason='pip install "aecodec[snac]"')
 
+from codec import decode_file, encode_file
 from codec.corpus import read_tokens
 from codec.engines import base
 from codec.engines.base import Engine
@@ -23,7 +23,6 @@ from codec.engines.pretrained.causal import CausalEngine
 from codec.engines.pretrained.engine import PretrainedEngine
 from codec.engines.pretrained.families import ENCODEC_48KHZ, load_pretrained, random_model
 from codec.errors import MissingPackageError, ModelError
-from codec.files import decode_file, encode_file
 from codec.registry import load_model
 from codec.session.decoder import StreamDecoder
 from tests.codec.cli.test_cli import fails, run
@@ -228,12 +227,12 @@ def test_files_tokens_and_info_work_with_it(
     family: str, folder: Path, engine: PretrainedEngine, tmp_path: Path
 ) -> None:
     model = f"{family}={folder}"
-    bitrate = str(math.ceil(engine.spec.bitrates[1]))
+    codebooks = str(engine.spec.codebook_counts[1])
     (tmp_path / "in").mkdir()
     # Longer than a packet and no whole number of frames, at another rate.
     source, codes, out = tmp_path / "in" / "a.wav", tmp_path / "a.codes", tmp_path / "b.wav"
     soundfile.write(source, sound(42_007)[0], 16_000)
-    assert run("encode", source, codes, "-m", model, "-b", bitrate).exit_code == 0
+    assert run("encode", source, codes, "-m", model, "-k", codebooks).exit_code == 0
     assert run("decode", codes, out, "-m", model).exit_code == 0
     facts = soundfile.info(out)
     assert (facts.frames, facts.samplerate) == (42_007, 16_000)

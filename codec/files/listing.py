@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
-from codec.arguments import check_path
 from codec.arrays import Codes
 from codec.entropy.payload import PayloadDecoder
 from codec.errors import ModelError
 from codec.format.container import Coding, Gap, Packet
 from codec.format.reading import open_codes, read_streams, together
+from codec.format.timeline import Timeline
+from codec.io.pipes import FileLike
 from codec.registry import ModelLike, context_for
 
 
@@ -39,11 +39,11 @@ class PacketFacts:
     codebooks: float | None
 
 
-def list_packets(source: str | Path, model: ModelLike | None = None) -> Iterator[PacketFacts]:
+def list_packets(source: FileLike, model: ModelLike | None = None) -> Iterator[PacketFacts]:
     """The packets of a file, in their order.
 
     Args:
-        source: path of a ``.codes`` file; ``-`` is standard input.
+        source: path of a ``.codes`` file; ``-`` is standard input; or a binary file object.
         model: the model that the file names; a packaged one is found by itself.
 
     Raises:
@@ -53,31 +53,31 @@ def list_packets(source: str | Path, model: ModelLike | None = None) -> Iterator
         >>> import soundfile
         >>> from codec import encode_file
         >>> soundfile.write("talk.wav", [0.0] * 60_000, 24_000)
-        >>> _ = encode_file("talk.wav", "talk.codes", bitrate=3_000)
+        >>> _ = encode_file("talk.wav", "talk.codes", rate=3_000)
         >>> [(each.seconds, each.num_frames) for each in list_packets("talk.codes")]
         [(0.0, 100), (2.0, 26)]
     """
-    with open_codes(check_path("source", source)) as file:
+    with open_codes(source) as file:
         before = 0.0  # seconds of the streams that came before
         for stream in read_streams(file):
             header = stream.header
-            seconds = before - header.skip / header.original_sample_rate
+            timeline, frame = Timeline(header), 0
             decoder: PayloadDecoder | None = None
             with suppress(ModelError):  # without the model, the codes stay unknown
                 decoder = PayloadDecoder(header, context_for(header, model))
             for batch in stream.batches:
                 for item, codes in _with_codes(batch, decoder):
+                    seconds, frames = before + timeline.seconds(frame), timeline.num_frames(item)
+                    frame += frames
                     if isinstance(item, Gap):
-                        frames = item.num_packets * header.frames_per_packet
                         coding = "silence" if item.is_silence else "missing"
                         yield PacketFacts(seconds, frames, item.num_bytes, coding, None)
                     else:
-                        frames, books = item.num_frames, None
+                        books = None
                         if codes is not None and codes.size:
                             books = float((codes >= 0).sum(axis=1).mean())
                         coding = (item.coding or Coding.PLAIN).name.lower().replace("_", " ")
                         yield PacketFacts(seconds, frames, item.size, coding, books)
-                    seconds += header.seconds(frames)
             before += stream.summary.duration_seconds
 
 

@@ -8,30 +8,29 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 
+from codec import concat_files, cut_file, decode_file
 from codec.cli import main
-from codec.edit import concat_files, cut_file
-from codec.files import decode_file, encode_file
+from codec.files.listing import list_packets
 from codec.format.container import Packet, PacketReader
 from codec.format.reading import summarize_file
 from codec.network.model import Codec
-from codec.packets import list_packets
 from codec.session.decoder import StreamDecoder
 from codec.session.encoder import StreamEncoder
 from codec.session.packing import Packing
-from tests.conftest import sound
+from tests.conftest import encode_in_packets, sound
 
 
 @pytest.fixture
 def whole(lapped: Codec, tmp_path: Path) -> Path:
     """Five seconds in packets of 0.1 seconds."""
     soundfile.write(tmp_path / "in.wav", sound(40_010)[0], 8_000)
-    encode_file(tmp_path / "in.wav", tmp_path / "a.codes", model=lapped, frames_per_packet=20)
+    encode_in_packets(tmp_path / "in.wav", tmp_path / "a.codes", 20, model=lapped)
     return tmp_path / "a.codes"
 
 
 def test_packets_of_a_cut_begin_before_its_audio(lapped: Codec, whole: Path) -> None:
     cut, joined = whole.with_name("b.codes"), whole.with_name("c.codes")
-    cut_file(whole, cut, start=4.05, end=4.5, model=lapped)
+    cut_file(whole, cut, span=(4.05, 4.5), model=lapped)
     skip = summarize_file(cut).header.skip / 8_000
     found = [each.seconds for each in list_packets(cut, lapped)]
     assert found == pytest.approx([n / 10 - skip for n in range(len(found))]) and skip > 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +11,18 @@ import pytest
 import soundfile
 import torch
 
+from codec import Constant, Packing, Quality, StreamEncoder, decode_file, encode_file
 from codec.engines.torch import TorchEngine
 from codec.errors import AudioError, CodecError, FormatError
-from codec.files import decode_file, encode_file
-from codec.format.container import Header, Packet, PacketReader, max_variable_bits
+from codec.format.container import Header, Packet, PacketReader
 from codec.format.reading import summarize_file
 from codec.io.outputs import atomic_output
 from codec.network.model import Codec
+from codec.rate.modes import RateLike
 from codec.registry import Model, load_model
-from codec.session.plan import file_frames
+from codec.session.plan import make_plan
 from tests.codec.entropy.oracle import matching_context
-from tests.conftest import sound
+from tests.conftest import encode_in_packets, sound
 
 RATES = [8_000, 16_000, 22_050, 24_000, 44_100, 48_000, 96_000]
 
@@ -75,12 +77,9 @@ def test_everything_that_libsndfile_reads_is_encoded(
 
 def test_file_and_stream_hold_the_same_codes(lapped: Codec, tmp_path: Path) -> None:
     """At the model's own rate a file is one stream; reading it in blocks changes nothing."""
-    from codec.session.encoder import StreamEncoder
-    from codec.session.packing import Packing
-
     samples = sound(20_011)
     source = write(tmp_path / "in.wav", samples, lapped.config.sample_rate, subtype="FLOAT")
-    encode_file(source, tmp_path / "a.codes", model=lapped, frames_per_packet=7)
+    encode_in_packets(source, tmp_path / "a.codes", 7, model=lapped)
     encoder = StreamEncoder(lapped, packing=Packing.live(7))
     packets = encoder.push(samples) + encoder.finish()
     data = encoder.header.to_bytes() + b"".join(packet.to_bytes() for packet in packets)
@@ -100,30 +99,17 @@ def test_mono_mixes_down_and_the_model_rate_can_be_asked_for(lapped: Codec, tmp_
 
 
 @pytest.mark.parametrize("variable", [False, True])
-def test_every_number_of_channels_fits_a_packet_at_every_bitrate(variable: bool) -> None:
+def test_every_number_of_channels_fits_a_packet_at_every_rate(variable: bool) -> None:
     """In packets of two seconds, or as many frames as fit."""
-    spec = load_model().spec
-    for channels in range(1, 256):
-        for bitrate in spec.bitrates:
-            bits = spec.codebooks_for(bitrate) * spec.bits_per_code
-            if variable:
-                bits = max_variable_bits(spec.num_codebooks, pauses=True)
-            frames = file_frames(spec, channels, bits)
-            header = Header(
-                channels=channels,
-                num_codebooks=spec.num_codebooks if variable else spec.codebooks_for(bitrate),
-                bits_per_code=spec.bits_per_code,
-                frames_per_packet=frames,
-                sample_rate=spec.sample_rate,
-                original_sample_rate=spec.sample_rate,
-                hop_length=spec.hop_length,
-                fingerprint=spec.fingerprint,
-            )
-            changes = {"context": b"contexts", "variable": variable, "pauses": variable}
-            header = dataclasses.replace(header, **changes)  # type: ignore[arg-type]
-            if frames < 2 * spec.frame_rate:
-                with pytest.raises(FormatError, match="the limit is 65536"):
-                    dataclasses.replace(header, frames_per_packet=frames + 1)
+    model = load_model()
+    counts = map(Constant, model.spec.codebook_counts)
+    rates: list[RateLike] = [Quality(5)] if variable else [*counts]
+    for channels, rate in itertools.product(range(1, 256), rates):
+        header = make_plan(model, rate, Packing.file(), channels=channels).header
+        assert header.variable == header.pauses == variable
+        if header.frames_per_packet < 2 * model.spec.frame_rate:
+            with pytest.raises(FormatError, match="the limit is 65536"):
+                dataclasses.replace(header, frames_per_packet=header.frames_per_packet + 1)
 
 
 @pytest.mark.parametrize("channels", [8, 15, 255])
@@ -131,7 +117,7 @@ def test_many_channels_are_coded_with_a_bitrate(
     engine: Model, tmp_path: Path, channels: int
 ) -> None:
     source = write(tmp_path / "in.wav", sound(500, channels), 8_000)
-    summary = encode_file(source, tmp_path / "a.codes", model=engine, bitrate=2_000)
+    summary = encode_file(source, tmp_path / "a.codes", model=engine, rate=3_000)
     assert summary.header.variable == (engine.context is not None)
     assert decode_file(tmp_path / "a.codes", tmp_path / "b.wav", model=engine).damage() is None
     facts = soundfile.info(tmp_path / "b.wav")
@@ -226,7 +212,7 @@ def test_files_cost_at_most_two_per_cent_more_than_their_codes(tmp_path: Path) -
     from codec.network.weights import load_codec
 
     source = write(tmp_path / "in.wav", sound(24_000 * 10), 24_000)
-    scan = encode_file(source, tmp_path / "a.codes", model=load_codec(), bitrate=6_000)
+    scan = encode_file(source, tmp_path / "a.codes", model=load_codec(), rate=6_000)
     assert (tmp_path / "a.codes").stat().st_size == scan.num_bytes <= 1.02 * 10 * 6_000 / 8
 
 
@@ -254,7 +240,7 @@ def engine(request: pytest.FixtureRequest, lapped: Codec) -> Model:
 def stream(engine: Model, tmp_path: Path) -> tuple[bytes, np.ndarray]:
     """A short stream of several packets, and what it decodes to."""
     source = write(tmp_path / "in.wav", sound(321), 8_000)
-    encode_file(source, tmp_path / "s.codes", model=engine, frames_per_packet=2)
+    encode_in_packets(source, tmp_path / "s.codes", 2, model=engine)
     decode_file(tmp_path / "s.codes", tmp_path / "s.wav", model=engine)
     return (tmp_path / "s.codes").read_bytes(), soundfile.read(tmp_path / "s.wav")[0]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,23 +11,23 @@ import soundfile
 import torch
 from click.testing import CliRunner, Result
 
+from codec import concat_files, cut_file, decode_file, encode_file, peel_file
 from codec.cli import main
-from codec.edit import concat_files, cut_file, peel_file
 from codec.engines.torch import DecoderState, TorchEngine
 from codec.errors import CodecError, FormatError
-from codec.files import decode_file, encode_file
+from codec.files.listing import list_packets
 from codec.format.container import Packet, PacketWriter
 from codec.format.reading import read_streams, summarize_file
 from codec.network.model import Codec
-from codec.packets import list_packets
+from codec.rate.modes import Constant, RateLike
 from codec.registry import Model
 from codec.session.decoder import StreamDecoder
 from codec.session.encoder import StreamEncoder
 from codec.session.packing import Packing
 from tests.codec.entropy.oracle import matching_context
-from tests.codec.session.streams import chained_stream
-from tests.codec.test_coded_streams import tone
-from tests.conftest import sound
+from tests.codec.session.streams import chained
+from tests.codec.session.test_coded_streams import tone
+from tests.conftest import encode_in_packets, sound
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +42,24 @@ def engine(request: pytest.FixtureRequest, lapped: Codec, with_context: Model) -
     return with_context if request.param == "coded" else Model(TorchEngine(lapped))
 
 
-def encoded(folder: Path, engine: Model, rate: int, **options: object) -> Path:
+def encoded(folder: Path, engine: Model, sample_rate: int, rate: RateLike = None) -> Path:
     """Ten seconds of two channels."""
-    audio = tone(10 * rate, 2) * np.linspace(0.2, 1, 10 * rate, dtype=np.float32)
-    soundfile.write(folder / "in.wav", audio.T, rate)
-    options = {"frames_per_packet": 37} | options
-    encode_file(folder / "in.wav", folder / "a.codes", model=engine, **options)  # type: ignore[arg-type]
+    audio = tone(10 * sample_rate, 2)
+    audio *= np.linspace(0.2, 1, 10 * sample_rate, dtype=np.float32)
+    soundfile.write(folder / "in.wav", audio.T, sample_rate)
+    encode_in_packets(folder / "in.wav", folder / "a.codes", 37, model=engine, rate=rate)
     return folder / "a.codes"
+
+
+def write_chained(path: Path, model: Model, audio: np.ndarray, rate: RateLike) -> None:
+    """A stream with inter-packet prediction, in packets of three frames."""
+    encoder = StreamEncoder(model, rate=rate, packing=Packing.live(3))
+    packets = encoder.push(audio) + encoder.finish()
+    header, packets = chained(model, encoder.header, packets)
+    with path.open("wb") as file:
+        writer = PacketWriter(file, header)
+        for packet in packets:
+            writer.write(packet)
 
 
 def decoded(path: Path, engine: Model) -> np.ndarray:
@@ -69,7 +79,7 @@ def test_a_cut_decodes_to_the_samples_of_the_whole(
 ) -> None:
     source = encoded(tmp_path, engine, rate)
     whole = decoded(source, engine)
-    cut_file(source, tmp_path / "b.codes", start=start, end=end, model=engine)
+    cut_file(source, tmp_path / "b.codes", span=(start, end), model=engine)
     part = decoded(tmp_path / "b.codes", engine)
     first, last = round(start * rate), len(whole) if end is None else round(end * rate)
     np.testing.assert_allclose(part, whole[first:last], atol=1.1 / 32768)
@@ -94,7 +104,7 @@ def test_a_part_decodes_to_the_samples_of_the_whole(
     source = encoded(tmp_path, engine, rate)
     whole, part = tmp_path / "whole.wav", tmp_path / "part.wav"
     decode_file(source, whole, model=engine, sample_rate=out_rate)
-    found = decode_file(source, part, model=engine, sample_rate=out_rate, start=start, end=end)
+    found = decode_file(source, part, model=engine, sample_rate=out_rate, span=(start, end))
     assert found.damage() is None and found.num_bytes == source.stat().st_size
     expected, rate = soundfile.read(whole)
     expected = expected[round(start * rate) : None if end is None else round(end * rate)]
@@ -108,7 +118,7 @@ def test_only_the_part_and_its_preroll_are_decoded(
     audio = tone(60 * 8_000) * np.linspace(0.2, 1, 60 * 8_000, dtype=np.float32)
     soundfile.write(tmp_path / "in.wav", audio.T, 8_000)
     source = tmp_path / "a.codes"
-    encode_file(tmp_path / "in.wav", source, model=engine, frames_per_packet=100)
+    encode_in_packets(tmp_path / "in.wav", source, 100, model=engine)
     whole = decoded(source, engine)
     with source.open("rb") as file:
         stream = next(read_streams(file))
@@ -127,7 +137,7 @@ def test_only_the_part_and_its_preroll_are_decoded(
         return step(codes, state)
 
     monkeypatch.setattr(engine.engine, "decode_step", counted)
-    decode_file(source, tmp_path / "b.wav", model=engine, start=45.3, end=50.1)
+    decode_file(source, tmp_path / "b.wav", model=engine, span=(45.3, 50.1))
     part, _ = soundfile.read(tmp_path / "b.wav")
     np.testing.assert_allclose(part, whole[362_400:400_800], atol=1.1 / 32768)
     assert frames <= 200 * (4.8 + 2.1 + 2 * 0.5)
@@ -135,18 +145,18 @@ def test_only_the_part_and_its_preroll_are_decoded(
 
 def test_a_part_of_joined_files_is_found(engine: Model, tmp_path: Path) -> None:
     source = encoded(tmp_path, engine, 8_000)
-    cut_file(source, tmp_path / "b.codes", start=3.3, end=7.7, model=engine)
+    cut_file(source, tmp_path / "b.codes", span=(3.3, 7.7), model=engine)
     concat_files([source, tmp_path / "b.codes", source], tmp_path / "joined.codes")
     whole = decoded(tmp_path / "joined.codes", engine)
     for start, end in ((9.1, 10.2), (10.5, 12.0), (12.0, 15.0), (14.0, None), (24.3, 24.4)):
         part = tmp_path / "part.wav"
-        decode_file(tmp_path / "joined.codes", part, model=engine, start=start, end=end, force=True)
+        decode_file(tmp_path / "joined.codes", part, model=engine, span=(start, end), force=True)
         expected = whole[round(start * 8_000) : None if end is None else round(end * 8_000)]
         np.testing.assert_allclose(soundfile.read(part)[0], expected, atol=1.1 / 32768)
     for start, end, message in ((24.5, None, "ends before 24.5"), (5, 5, "nothing lies between")):
         with pytest.raises(CodecError, match=message):
             decode_file(
-                tmp_path / "joined.codes", tmp_path / "c.wav", model=engine, start=start, end=end
+                tmp_path / "joined.codes", tmp_path / "c.wav", model=engine, span=(start, end)
             )
         assert not (tmp_path / "c.wav").exists()
 
@@ -154,16 +164,11 @@ def test_a_part_of_joined_files_is_found(engine: Model, tmp_path: Path) -> None:
 def test_a_part_of_a_chained_stream_is_found(engine: Model, tmp_path: Path) -> None:
     if engine.context is None:
         pytest.skip("chained streams need a context model")
-    audio = tone(20 * 8_000)
-    header, packets = chained_stream(engine, audio, 3)
-    with (tmp_path / "a.codes").open("wb") as file:
-        writer = PacketWriter(file, header)
-        for packet in packets:
-            writer.write(packet)
+    write_chained(tmp_path / "a.codes", engine, tone(20 * 8_000), None)
     whole = decoded(tmp_path / "a.codes", engine)
     for start, end in ((7.77, 8.01), (11.2, None)):
         decode_file(
-            tmp_path / "a.codes", tmp_path / "b.wav", model=engine, start=start, end=end, force=True
+            tmp_path / "a.codes", tmp_path / "b.wav", model=engine, span=(start, end), force=True
         )
         expected = whole[round(start * 8_000) : None if end is None else round(end * 8_000)]
         part, _ = soundfile.read(tmp_path / "b.wav")
@@ -176,13 +181,13 @@ def test_cuts_that_are_joined_are_the_whole(engine: Model, tmp_path: Path) -> No
     for number, (start, end) in enumerate(itertools.pairwise((0, 1.2345, 6, 6.01, 8.5, None))):
         assert start is not None
         pieces.append(tmp_path / f"{number}.codes")
-        cut_file(source, pieces[-1], start=start, end=end, model=engine)
+        cut_file(source, pieces[-1], span=(start, end), model=engine)
     concat_files(pieces, tmp_path / "joined.codes")
     joined = decoded(tmp_path / "joined.codes", engine)
     assert joined.shape == whole.shape
     np.testing.assert_allclose(joined, whole, atol=1.1 / 32768)
     # What was joined can be cut again, across the places where it was joined.
-    cut_file(tmp_path / "joined.codes", tmp_path / "c.codes", start=5.9, end=6.2, model=engine)
+    cut_file(tmp_path / "joined.codes", tmp_path / "c.codes", span=(5.9, 6.2), model=engine)
     again = decoded(tmp_path / "c.codes", engine)
     np.testing.assert_allclose(again, whole[47_200:49_600], atol=1.1 / 32768)
 
@@ -197,24 +202,15 @@ def coded_file(
     audio[:, 4 * rate : 7 * rate] = 1e-4 * sound(3 * rate)
     path = tmp_path / "a.codes"
     if request.param in ("chained", "live"):
-        if request.param == "chained":
-            header, packets = chained_stream(with_context, audio, 3)
-        else:
-            encoder = StreamEncoder(with_context, rate=3_000, packing=Packing.live(3))
-            header, packets = encoder.header, encoder.push(audio) + encoder.finish()
-        with path.open("wb") as file:
-            writer = PacketWriter(file, header)
-            for packet in packets:
-                writer.write(packet)
+        write_chained(path, with_context, audio, 3_000 if request.param == "live" else Constant(3))
     else:
         soundfile.write(tmp_path / "in.wav", audio.T, rate)
-        options: dict[str, Any] = {"bitrate": 2_000} if request.param != "segments" else {}
-        if request.param == "variable":
-            options["frames_per_packet"] = 37
-        encode_file(tmp_path / "in.wav", path, model=with_context, **options)
+        average = None if request.param == "segments" else 2_000
+        num_frames = 37 if request.param == "variable" else 400
+        encode_in_packets(tmp_path / "in.wav", path, num_frames, model=with_context, rate=average)
     header = summarize_file(path).header
     assert header.variable == (request.param in ("variable", "pauses", "live"))
-    assert header.chained == (request.param == "chained")
+    assert header.chained == (request.param in ("chained", "live"))
     assert (header.segments > 1) == (request.param in ("segments", "pauses"))
     if request.param == "pauses":
         assert min(each.codebooks or 0 for each in list_packets(path, with_context)) < 0.5
@@ -234,9 +230,9 @@ def test_streams_of_any_kind_are_cut_anywhere(
     for number, (first, last) in enumerate(itertools.pairwise(places.tolist())):
         pieces.append(tmp_path / f"{number}.codes")
         start, end = first / rate, last / rate
-        cut_file(source, pieces[-1], start=start, end=end, model=with_context)
+        cut_file(source, pieces[-1], span=(start, end), model=with_context)
         part = tmp_path / "part.wav"
-        decode_file(source, part, model=with_context, start=start, end=end, force=True)
+        decode_file(source, part, model=with_context, span=(start, end), force=True)
         found, _ = soundfile.read(part)
         np.testing.assert_allclose(found, whole[first:last], atol=1.1 / 32768)
     concat_files(pieces, tmp_path / "joined.codes")
@@ -250,18 +246,18 @@ def test_what_was_cut_can_be_cut_and_peeled_again(with_context: Model, tmp_path:
     audio = tone(80_000)
     audio[:, 30_000:60_000] = 1e-4 * sound(30_000)
     soundfile.write(tmp_path / "in.wav", audio.T, 8_000)
-    encode_file(tmp_path / "in.wav", tmp_path / "a.codes", model=with_context, bitrate=3_000)
+    encode_file(tmp_path / "in.wav", tmp_path / "a.codes", model=with_context, rate=3_000)
     steps: list[Path] = [tmp_path / "a.codes"]
 
     def step(name: str) -> tuple[Path, Path]:
         steps.append(tmp_path / f"{name}.codes")
         return steps[-2], steps[-1]
 
-    cut_file(*step("b"), start=2.0001, end=9.5, model=with_context)
-    cut_file(*step("c"), start=1.23, model=with_context)
-    peel_file(*step("d"), bitrate=2_000, model=with_context)
-    cut_file(*step("e"), end=5.5, model=with_context)
-    decode_file(tmp_path / "a.codes", tmp_path / "low.wav", model=with_context, bitrate=2_000)
+    cut_file(*step("b"), span=(2.0001, 9.5), model=with_context)
+    cut_file(*step("c"), span=(1.23, None), model=with_context)
+    peel_file(*step("d"), codebooks=2, model=with_context)
+    cut_file(*step("e"), span=(None, 5.5), model=with_context)
+    decode_file(tmp_path / "a.codes", tmp_path / "low.wav", model=with_context, codebooks=2)
     low, _ = soundfile.read(tmp_path / "low.wav")
     first = round(2.0001 * 8_000) + round(1.23 * 8_000)
     found = decoded(tmp_path / "e.codes", with_context)
@@ -277,21 +273,20 @@ def test_joining_is_putting_bytes_together(engine: Model, tmp_path: Path) -> Non
     assert summary.num_bytes == (tmp_path / "b.codes").stat().st_size
 
 
-@pytest.mark.parametrize("options", [{}, {"variable": True, "bitrate": 3_000}])
-def test_peeling_gives_what_a_lower_bitrate_gives(
-    engine: Model, tmp_path: Path, options: dict[str, object]
+@pytest.mark.parametrize("rate", [None, 3_000])
+def test_peeling_gives_what_fewer_codebooks_give(
+    engine: Model, tmp_path: Path, rate: int | None
 ) -> None:
-    if options and engine.context is None:
+    if rate and engine.context is None:
         pytest.skip("variable bitrates need a context model")
-    source = encoded(tmp_path, engine, 8_000, **options)
-    peel_file(source, tmp_path / "b.codes", bitrate=2_000, model=engine)
+    source = encoded(tmp_path, engine, 8_000, rate)
+    peel_file(source, tmp_path / "b.codes", codebooks=2, model=engine)
     assert (tmp_path / "b.codes").stat().st_size < source.stat().st_size
-    decode_file(source, tmp_path / "low.wav", model=engine, bitrate=2_000)
+    decode_file(source, tmp_path / "low.wav", model=engine, codebooks=2)
     low, _ = soundfile.read(tmp_path / "low.wav")
     assert np.array_equal(decoded(tmp_path / "b.codes", engine), low)
-    with pytest.raises(CodecError, match="give at least 1000"):
-        peel_file(source, tmp_path / "c.codes", bitrate=999, model=engine)
-    assert not (tmp_path / "c.codes").exists()
+    peel_file(source, tmp_path / "c.codes", codebooks=5, model=engine)  # it has four
+    assert (tmp_path / "c.codes").read_bytes() == source.read_bytes()
 
 
 def test_what_cannot_be_changed_is_said_and_nothing_is_written(
@@ -302,7 +297,7 @@ def test_what_cannot_be_changed_is_said_and_nothing_is_written(
     data = source.read_bytes()
     for start, end, message in ((10, None, "ends before 10"), (5, 5, "nothing lies between")):
         with pytest.raises(CodecError, match=message):
-            cut_file(source, target, start=start, end=end, model=engine)
+            cut_file(source, target, span=(start, end), model=engine)
     other = tmp_path / "other.codes"
     soundfile.write(tmp_path / "mono.wav", tone(800)[0], 8_000)
     encode_file(tmp_path / "mono.wav", other, model=engine)
@@ -314,17 +309,17 @@ def test_what_cannot_be_changed_is_said_and_nothing_is_written(
     for bad in (data[:-9], bytes(flipped)):
         damaged.write_bytes(bad)
         with pytest.raises(FormatError, match="is damaged"):
-            cut_file(damaged, target, start=9, model=engine)
+            cut_file(damaged, target, span=(9, None), model=engine)
         with pytest.raises(FormatError, match="is damaged"):
             concat_files([source, damaged], target)
         with pytest.raises(FormatError, match="is damaged"):
-            peel_file(damaged, target, bitrate=2_000, model=engine)
+            peel_file(damaged, target, codebooks=2, model=engine)
     assert not target.exists()
 
 
 def test_a_session_says_that_a_cut_is_for_files(engine: Model, tmp_path: Path) -> None:
     source = encoded(tmp_path, engine, 8_000)
-    cut_file(source, tmp_path / "b.codes", start=5, model=engine)
+    cut_file(source, tmp_path / "b.codes", span=(5, None), model=engine)
     header = summarize_file(tmp_path / "b.codes").header
     assert header.skip > 0
     with pytest.raises(FormatError, match="decode_file"):
@@ -345,7 +340,7 @@ def test_the_commands_do_the_same(tmp_path: Path) -> None:
     assert aecodec("encode", "a.wav", "a.codes").exit_code == 0
     assert aecodec("cut", "a.codes", "b.codes", "--from", "0:01", "--to", "2.5").exit_code == 0
     assert aecodec("concat", "b.codes", "a.codes", "c.codes").exit_code == 0
-    assert aecodec("peel", "c.codes", "d.codes", "--bitrate", "1k").exit_code == 0
+    assert aecodec("peel", "c.codes", "d.codes", "--codebooks", "2").exit_code == 0
     good = aecodec("verify", "d.codes", "a.codes")
     assert (good.exit_code, good.output.count(": undamaged")) == (0, 2)
     assert aecodec("decode", "d.codes", "d.wav").exit_code == 0
@@ -358,7 +353,7 @@ def test_the_commands_do_the_same(tmp_path: Path) -> None:
         (("cut", "a.codes", "f.codes", "--from", "1:x"), "1:05.5"),
         (("cut", "a.codes", "f.codes", "--from", "9"), "ends before 9 seconds"),
         (("concat", "f.codes"), "and the output"),
-        (("peel", "a.codes", "f.codes", "--bitrate", "100"), "at least 500"),
+        (("peel", "a.codes", "f.codes", "--bitrate", "1k"), "--codebooks"),
     ):
         failed = aecodec(*words)
         assert failed.exit_code in (1, 2) and message in failed.output, failed.output
