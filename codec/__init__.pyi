@@ -41,4 +41,5 @@ from .session.decoder import StreamDecoder as StreamDecoder
 from .session.encoder import StreamEncoder as StreamEncoder
 from .session.packing import Packing as Packing
 
+__all__: list[str]
 __version__: str

@@ -135,7 +135,7 @@ def decode(
     with clear_errors():
         from codec.files.decode import FileDecoder, format_of, write_audio
         from codec.format.reading import open_codes
-        from codec.io.outputs import check_apart
+        from codec.io.outputs import check_files
         from codec.registry import load_model
 
         if suffix is not None:
@@ -146,7 +146,7 @@ def decode(
             loaded = load_model(model or DEFAULT_MODEL, backend=backend, threads=threads)
 
     def run(source: Path, target: Path, progress: Callable[[float], None]) -> None:
-        check_apart(source, target)
+        check_files(source, target)
         with open_codes(source) as file:
             span = start, end
             decoding = FileDecoder(file, str(source), loaded, codebooks, sample_rate, span)

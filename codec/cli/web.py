@@ -120,6 +120,11 @@ def page_files(models: list[str]) -> Files:
         folder = find_model(model)
         loaded = load_model(model, backend="onnx")  # checks what is to be served
         graphs, spec, context = read_graphs(folder), loaded.spec, loaded.context
+        if not spec.has_simple_codes:
+            raise ModelError(
+                f"{spec.name} codes several channels together, which the page does not: offer "
+                "another model"
+            )
         fingerprint = spec.fingerprint.hex()
         place = f"models/{fingerprint}/"  # the names of two models may be equal, or no addresses
         names = ["config.json", GRAPHS, WEIGHTS] + ([CONTEXT_FILE] if context else [])

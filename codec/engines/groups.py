@@ -61,6 +61,5 @@ class ChannelGroups:
         if self._is_complete:
             return audio
         starts = np.flatnonzero(np.diff(self._channels, prepend=-1))
-        repeats = np.diff(starts, append=self.num_inputs)
-        mean: Samples = np.add.reduceat(audio, starts) / repeats[:, None].astype(np.float32)
-        return mean
+        repeats = np.diff(starts, append=self.num_inputs)[:, None]
+        return (np.add.reduceat(audio, starts) / repeats).astype(np.float32)

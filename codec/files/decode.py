@@ -22,8 +22,8 @@ from codec.format.reading import StoredStream, most_together, open_codes, read_s
 from codec.format.summary import StreamSummary
 from codec.format.timeline import PREROLL_SECONDS, Span, Timeline, check_span
 from codec.io.audio import FORMATS, Resampler, create_audio
-from codec.io.outputs import atomic_output, check_apart
-from codec.io.pipes import File, FileLike, check_file, is_pipe, name_of
+from codec.io.outputs import atomic_output, check_files
+from codec.io.pipes import File, FileLike, is_pipe, name_of
 from codec.registry import Model, ModelLike, model_for
 from codec.session.decoder import StreamDecoder
 
@@ -119,9 +119,7 @@ def decode_file(
         >>> soundfile.info("part.wav").frames
         12000
     """
-    source = check_file("source", source, "read")
-    target = check_file("target", target, "write")
-    check_apart(source, target)
+    source, target = check_files(source, target)
     with open_codes(source) as file:
         decoding = FileDecoder(file, name_of(source), model, codebooks, sample_rate, span)
         write_audio(decoding, target, format_of(target), force=force, progress=progress)

@@ -16,8 +16,8 @@ from codec.errors import CodecError, FormatError
 from codec.format.container import MAX_CODEBOOKS, Coding, Header, Packet, PacketWriter
 from codec.format.reading import StoredStream, open_codes, read_streams
 from codec.format.timeline import Span, Timeline, check_span
-from codec.io.outputs import atomic_output, check_apart
-from codec.io.pipes import File, FileLike, check_file, name_of
+from codec.io.outputs import atomic_output, check_apart, check_files
+from codec.io.pipes import FileLike, check_file, name_of
 from codec.registry import ModelLike, context_for
 
 
@@ -57,7 +57,7 @@ def cut_file(
         2.25
     """
     start, end = check_span(span)
-    source, target = _apart(source, target)
+    source, target = check_files(source, target)
     with open_codes(source) as file, atomic_output(target, force=force) as out:
         before, found = 0, False  # samples of the streams that came before
         for stream in read_streams(file):
@@ -151,20 +151,13 @@ def peel_file(
         True
     """
     codebooks = check_whole("codebooks", codebooks, 1, MAX_CODEBOOKS)
-    source, target = _apart(source, target)
+    source, target = check_files(source, target)
     with open_codes(source) as file, atomic_output(target, force=force) as out:
         for stream in read_streams(file):
             kept = min(stream.header.num_codebooks, codebooks)
             smaller = replace(stream.header, codebooks=stream.header.codebooks[:kept])
             _write_again(stream, smaller, out, model)
             _check_whole(name_of(source), stream)
-
-
-def _apart(source: FileLike, target: FileLike) -> tuple[File, File]:
-    """An input and an output, checked."""
-    files = check_file("source", source, "read"), check_file("target", target, "write")
-    check_apart(*files)
-    return files
 
 
 def _write_again(

@@ -26,8 +26,8 @@ from codec.io.audio import (
     Resampler,
     open_audio,
 )
-from codec.io.outputs import atomic_output, check_apart
-from codec.io.pipes import FileLike, check_file, seekable_input
+from codec.io.outputs import atomic_output, check_files
+from codec.io.pipes import FileLike, seekable_input
 from codec.model_folder import DEFAULT_MODEL
 from codec.rate.modes import FileSize, Quality, Rate, RateLike, as_rate
 from codec.rate.quality import search_size
@@ -115,10 +115,8 @@ def encode_file(
         >>> summary.num_frames, summary.num_bytes < 375  # silence takes less than 3 kbit/s
         (51, True)
     """
-    source = check_file("source", source, "read")
-    target = check_file("target", target, "write")
+    source, target = check_files(source, target)
     mono, force = check_flag("mono", mono), check_flag("force", force)
-    check_apart(source, target)
     with seekable_input(source) as readable, open_audio(readable, mono=mono) as reader:
         if reader.channels > MAX_CHANNELS:
             raise AudioError(

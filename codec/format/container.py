@@ -10,7 +10,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import BinaryIO
 
@@ -136,8 +136,8 @@ class Header(Geometry):
         >>> header = Header(channels=1, codebooks=(Codebook(1024),) * 12, frames_per_packet=100,
         ...     sample_rate=24_000, original_sample_rate=44_100, hop_length=480,
         ...     fingerprint=bytes(16))
-        >>> header.bitrate, header.size
-        (Fraction(6000, 1), 44)
+        >>> header.bitrate
+        Fraction(6000, 1)
         >>> Header.from_bytes(header.to_bytes()) == header
         True
     """
@@ -292,10 +292,6 @@ class Header(Geometry):
         """Fewest bytes in which encoders code ``num_frames`` frames: see `MAX_FRAMES_PER_BYTE`."""
         return max(0, -(-num_frames * self.channels // MAX_FRAMES_PER_BYTE) - self.head_size)
 
-    def model_samples(self, num_samples: int) -> int:
-        """Number of samples at the model's rate for ``num_samples`` at the original rate."""
-        return -(-num_samples * self.sample_rate // self.original_sample_rate)
-
     def to_bytes(self) -> bytes:
         """The `size` bytes at the beginning of a stream."""
         fields = self.num_codebooks, self.codebooks[0].bits
@@ -352,7 +348,8 @@ class Header(Geometry):
         if len(data) < size:
             raise FormatError(f"the stream ends inside its header, after {len(data)} bytes")
         head, (crc,) = data[: size - _CRC.size], _CRC.unpack_from(data, size - _CRC.size)
-        _, version, flags, channels, count, fact, segments, *values = _HEADER.unpack_from(head)
+        _, version, flags, channels, count, fact, segments, *rest = _HEADER.unpack_from(head)
+        values: tuple[int, int, int, int, bytes] = tuple(rest)  # type: ignore[assignment]
         version, minor = version >> 4, version & 15
         # The size of a header of another version, and so its checksum, is unknown.
         if version in FORMATS and (found := zlib.crc32(head)) != crc:
@@ -376,8 +373,10 @@ class Header(Geometry):
         if version == TABLE_FORMAT:
             table, together = list(_BOOK.iter_unpack(head[_HEADER.size + _MORE.size :])), fact
         codebooks = tuple(Codebook(1 << min(bits, 17), codes) for bits, codes in table)
-        header = replace(
-            cls(channels, codebooks, *values, channels_coded_together=together),
+        header = cls(
+            channels,
+            codebooks,
+            *values,
             context=context,
             skip=skip,
             format=version,
@@ -386,6 +385,7 @@ class Header(Geometry):
             segments=max(1, segments) if context else 1,
             pauses=bool(flags & PAUSES),
             dtx=bool(flags & DTX),
+            channels_coded_together=together,
         )
         if version == TABLE_FORMAT and (segments or header.format != TABLE_FORMAT):
             raise FormatError("the header has format 3 without need, or fields that are not known")

@@ -13,7 +13,15 @@ from typing import BinaryIO
 
 from codec.arguments import check_flag
 from codec.errors import CodecError
-from codec.io.pipes import PIPE, File, is_pipe, open_standard_files, standard_output
+from codec.io.pipes import (
+    PIPE,
+    File,
+    FileLike,
+    check_file,
+    is_pipe,
+    open_standard_files,
+    standard_output,
+)
 
 UNFINISHED = ".unfinished-"
 """Names of files and folders that are being written begin with this."""
@@ -147,3 +155,14 @@ def check_apart(source: File, target: File) -> None:
     if same:
         name = target if isinstance(target, Path) else "the output"
         raise CodecError(f"{name} is the input itself: give the output another name")
+
+
+def check_files(source: FileLike, target: FileLike) -> tuple[File, File]:
+    """An input and an output, which are two files.
+
+    Raises:
+        CodecError: one is neither a path nor a binary file object, or both are the same file.
+    """
+    files = check_file("source", source, "read"), check_file("target", target, "write")
+    check_apart(*files)
+    return files

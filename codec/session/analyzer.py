@@ -17,6 +17,7 @@ from codec.engines.base import State
 from codec.engines.groups import ChannelGroups
 from codec.errors import AudioError
 from codec.format.container import PLAIN_FORMAT
+from codec.format.timeline import Timeline
 from codec.highpass import FilteredFrames
 from codec.rate.allocation import perceptual_weight, slopes
 from codec.rate.block import UNLIMITED, Block
@@ -98,7 +99,7 @@ class Analyzer:
         pushed = self.num_samples
         num_samples = pushed if num_samples is None else num_samples
         num_samples = check_whole("num_samples", num_samples, 0, 2**63, AudioError)
-        if (expected := header.model_samples(num_samples)) != pushed:
+        if (expected := Timeline(header).model_length(num_samples)) != pushed:
             raise AudioError(
                 f"{num_samples} samples at {header.original_sample_rate} Hz are {expected} at the "
                 f"model's rate, but {pushed} were pushed"

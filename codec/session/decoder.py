@@ -16,6 +16,7 @@ from codec.entropy.payload import PayloadDecoder
 from codec.errors import FormatError, StreamFinishedError
 from codec.format.container import MAX_CODEBOOKS, Coding, Header, Packet
 from codec.format.reading import TOGETHER_SECONDS
+from codec.format.timeline import Timeline
 from codec.registry import ModelLike, model_for
 from codec.session.concealment import Concealment
 
@@ -118,7 +119,7 @@ class StreamDecoder:
         for packet, codes in zip(packets, self._payloads.decode(packets), strict=True):
             self._check_running()
             if packet.num_samples is not None:
-                self._total = header.model_samples(packet.num_samples)
+                self._total = Timeline(header).model_length(packet.num_samples)
             if packet.num_frames:
                 self._noise = None
                 if packet.coding == Coding.COMFORT_NOISE:

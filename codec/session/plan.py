@@ -28,6 +28,7 @@ from codec.format.container import (
     max_variable_bits,
 )
 from codec.format.reading import TOGETHER_SECONDS
+from codec.format.timeline import Timeline, resampled_length
 from codec.rate.allocation import FIRST_RATIO, Allocator, RateControl
 from codec.rate.modes import Average, Constant, FileSize, Quality, RateLike, as_rate
 from codec.rate.quality import QualityScale
@@ -154,7 +155,7 @@ class Plan:
         else:
             tailed = header.format == CODED_FORMAT
             total = (spec.num_frames_with_tail if tailed else spec.num_frames)(
-                header.model_samples(num_samples)
+                Timeline(header).model_length(num_samples)
             )
             whole, rest = divmod(total, frames)
             last = header.payload_size(rest) + self.packet_overhead if rest else 0
@@ -340,9 +341,8 @@ def _num_segments(
     """
     if not packing.num_samples:
         return 1
-    num_frames = ceil_div(
-        packing.num_samples * spec.sample_rate, original_sample_rate * spec.hop_length
-    )
+    length = resampled_length(packing.num_samples, original_sample_rate, spec.sample_rate)
+    num_frames = spec.num_frames(length)
     rows = max(1, round(num_frames / frames)) * channels
     whole = int(frames * MAX_SEGMENTS / (PACKET_SECONDS * spec.frame_rate))
     return max(1, min(ceil_div(SIDE_BY_SIDE, rows), whole, MAX_SEGMENTS))

@@ -209,11 +209,16 @@ def code_values(codec: Codec) -> Tensor:
     """What each code adds to the latent: ``[K, codebook_size, D]``.
 
     Raises:
-        ConfigError: the model has no codes.
+        ConfigError: the model has no codes, or codes that a context model cannot be about.
     """
     quantizer, size = codec.quantizer, codec.config.codebook_size
     if not isinstance(quantizer, Quantizer):
         raise ConfigError("this model has continuous latents and no codes: nothing to fit")
+    if not codec.config.has_simple_codes:
+        raise ConfigError(
+            "this model codes several channels together: context models are for channels that are "
+            "coded on their own, use plain codes"
+        )
     values = []
     for count in range(1, codec.config.num_codebooks + 1):
         codes = torch.zeros(1, count, size, dtype=torch.int64)

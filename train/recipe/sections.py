@@ -520,6 +520,11 @@ class TrainConfig:
     run: RunConfig
 
     def __post_init__(self) -> None:
+        if self.model.channels > 1:
+            raise ConfigError(
+                f"model.channels is {self.model.channels}: recordings are mixed down to mono for "
+                "training, give 1"
+            )
         shortest = max(MEL_WINDOWS)
         if self.heard_samples <= shortest // 2:
             raise ConfigError(

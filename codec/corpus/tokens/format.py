@@ -15,6 +15,7 @@ from codec.codes import Codebook, CodecSpec, Geometry
 from codec.config import MAX_CHANNELS_TOGETHER, MAX_CODEBOOK_SIZE, MAX_CODEBOOKS
 from codec.corpus.sources import shortened
 from codec.errors import FormatError
+from codec.format.timeline import resampled_length
 
 FORMATS = SIMPLE_FORMAT, TABLE_FORMAT = 1, 2
 """Versions of the shards and of their manifest. The second is for codes that are not simple."""
@@ -175,7 +176,8 @@ class Tokens:
     @property
     def num_samples(self) -> int:
         """Samples at the model's rate."""
-        return ceil_div(self.original_samples * self.kind.sample_rate, self.original_sample_rate)
+        rates = self.original_sample_rate, self.kind.sample_rate
+        return resampled_length(self.original_samples, *rates)
 
     @property
     def duration_seconds(self) -> float:

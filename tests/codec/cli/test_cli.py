@@ -75,6 +75,9 @@ def test_info_tells_what_a_stream_holds(wav: Path, model_folder: Path, tmp_path:
     assert facts["num_samples"] == 9_000
     assert facts["channels"] == 2
     assert facts["bytes"] == codes.stat().st_size
+    seconds = facts["num_samples"] / facts["sample_rate"]
+    assert facts["bitrate"] == round(8 * facts["bytes"] / seconds / 2)  # per channel
+    assert facts["payload_bitrate"] == 4_000
     assert facts["damage"] is None
     assert "num samples" in run("info", codes).stdout
 
@@ -82,7 +85,7 @@ def test_info_tells_what_a_stream_holds(wav: Path, model_folder: Path, tmp_path:
 def test_info_tells_what_a_model_is(model_folder: Path) -> None:
     facts = json.loads(run("info", "--model", model_folder, "--json").stdout)
     assert facts["algorithmic_latency_ms"] == 7.5
-    assert facts["bitrates"] == [1000, 2000, 3000, 4000]
+    assert facts["plain_bitrates"] == [1000, 2000, 3000, 4000]
 
 
 def test_a_model_is_exported_and_named_backends_are_used(

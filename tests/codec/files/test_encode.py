@@ -53,7 +53,7 @@ def test_one_channel_needs_no_axis_and_any_float_is_taken(lapped: Codec) -> None
     assert encode(torch.from_numpy(audio), 8_000, model=lapped) == expected
     assert encode(exact.astype(np.float64), 8_000, model=lapped) == lists
     assert encode(exact.astype(np.float16), 8_000, model=lapped) == lists
-    assert encode(np.repeat(audio, 2)[::2], np.int64(8_000), model=lapped) == expected
+    assert encode(np.repeat(audio, 2)[::2], np.int64(8_000), model=lapped) == expected  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

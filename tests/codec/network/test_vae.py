@@ -104,7 +104,7 @@ def test_the_command_refuses_it_in_one_line_and_describes_it(vae: Codec, tmp_pat
         fails(result, 1, "no codes: use Codec.embed()")
     assert not (tmp_path / "a.codes").exists()
     facts = json.loads(run("info", *model, "--json").stdout)
-    assert (facts["bottleneck"], facts["bitrates"]) == ("vae", [])
+    assert (facts["bottleneck"], facts["plain_bitrates"]) == ("vae", [])
     shown = run("info", *model).stdout
-    assert any(line.split() == ["bitrates", "-"] for line in shown.splitlines()), shown
+    assert any(line.split() == ["plain", "bitrates", "-"] for line in shown.splitlines()), shown
     assert format_bitrate(1000) not in shown
