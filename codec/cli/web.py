@@ -18,7 +18,7 @@ import click
 
 from codec.cli.errors import clear_errors
 from codec.entropy.context_file import CONTEXT_FILE
-from codec.errors import CodecError
+from codec.errors import CodecError, ModelError
 from codec.io.outputs import files_together
 from codec.model_folder import (
     DEFAULT_MODEL,
