@@ -31,6 +31,10 @@ class Codebook(NamedTuple):
     Attributes:
         size: number of entries, a power of two.
         per_frame: codes of it in a frame; more than one where it works at a higher rate.
+
+    Example:
+        >>> Codebook(4_096).bits
+        12
     """
 
     size: int

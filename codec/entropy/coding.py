@@ -32,7 +32,7 @@ def encode_packets(
         state: what the model remembers of the packets before, one row for each segment of each
             channel; nothing if None.
         segments: number of parts of a packet, each with ``ceil(T / segments)`` frames until they
-            end. The context begins anew in each, and they share the range coder as channels do, so
+            end. The context is reset in each, and they share the range coder as channels do, so
             that they can be decoded side by side.
         variable: whether frames may have different numbers of codes.
         pauses: whether frames may have none at all.
@@ -109,10 +109,7 @@ def decode_packets(
         longest ones.
     """
     rows = segments * channels
-    steps = np.array([ceil_div(count, segments) for count in num_frames], np.int64)
-    begins = np.arange(segments) * steps[:, None]
-    lengths = np.clip(np.array(num_frames)[:, None] - begins, 0, steps[:, None])
-    lengths = lengths.repeat(channels, axis=1).reshape(-1)
+    lengths = _row_lengths(num_frames, segments).repeat(channels, axis=1).reshape(-1)
     state = state or model.init_state(len(lengths))
     longest = int(lengths.max(initial=0))
     counts = [num_codebooks] * longest if isinstance(num_codebooks, int) else num_codebooks
@@ -120,17 +117,11 @@ def decode_packets(
     codes = np.full((len(lengths), most, longest), NO_CODE)
     # The rows of a packet share its decoder.
     coders = [each for payload in payloads for each in [RangeDecoder(payload)] * rows]
-    running = np.arange(len(lengths))
+    running, present = np.arange(len(lengths)), np.ones(len(lengths), np.bool_)
 
-    def choose(numbers: list[int], cumulative: Integers) -> list[int]:
-        if cumulative.shape[1] == 1:  # nothing to choose, and nothing was coded
-            return [0] * len(numbers)
-        return [
-            coders[number].decode(ends)
-            for number, ends in zip(numbers, cumulative.tolist(), strict=True)
-        ]
+    def choose(rows: list[int], cumulative: Integers) -> list[int]:
+        return _symbols([coders[row] for row in rows], cumulative)
 
-    present = np.ones(len(lengths), np.bool_)
     for frame in range(longest):
         if not (there := lengths[running] > frame).all():
             running, state, present = running[there], state.of_rows(there), present[there]
@@ -138,17 +129,31 @@ def decode_packets(
         if pauses:
             ends = np.where(present[:, None], (TOTAL - STAYS, TOTAL), (STAYS, TOTAL))
             present = np.array(choose(list(range(len(running))), ends)) > 0
-        count = counts[frame]
-        codes[running, :count, frame], state = model.decode_frame(
-            count, state, choose, variable=variable, present=present
+        codes[running, : counts[frame], frame], state = model.decode_frame(
+            counts[frame], state, choose, variable=variable, present=present
         )
     found = []
-    for number, count in enumerate(num_frames):
-        own = codes[number * rows : (number + 1) * rows, :, : steps[number]]
-        parts = own.reshape(segments, channels, most, steps[number]).transpose(1, 2, 0, 3)
-        every = parts.reshape(channels, most, segments * steps[number])
-        found.append(every[:, :, :count])
+    for index, count in enumerate(num_frames):
+        steps = ceil_div(count, segments)
+        own = codes[index * rows : (index + 1) * rows, :, :steps]
+        parts = own.reshape(segments, channels, most, steps).transpose(1, 2, 0, 3)
+        found.append(parts.reshape(channels, most, segments * steps)[:, :, :count])
     return found, state
+
+
+def _symbols(coders: Sequence[RangeDecoder], cumulative: Integers) -> list[int]:
+    """The next symbol of each decoder, from the cumulative frequencies ``[n, symbols]``."""
+    if cumulative.shape[1] == 1:  # nothing to choose, and nothing was coded
+        return [0] * len(coders)
+    return [coder.decode(ends) for coder, ends in zip(coders, cumulative.tolist(), strict=True)]
+
+
+def _row_lengths(num_frames: Sequence[int], segments: int) -> Integers:
+    """Frames ``[N, segments]`` of the segments of each packet."""
+    steps = np.array([ceil_div(count, segments) for count in num_frames], np.int64)[:, None]
+    begins = np.arange(segments) * steps
+    lengths: Integers = np.clip(np.array(num_frames)[:, None] - begins, 0, steps)
+    return lengths
 
 
 def _presence(

@@ -22,6 +22,10 @@ class Packing:
         overhead: bytes that the transport adds to a packet.
         seconds: length of a packet of a file; None in live streams.
         num_samples: length of a file at its original rate, if it is known.
+
+    Example:
+        >>> Packing.live(2) == Packing(frames=2), Packing.file().is_file
+        (True, True)
     """
 
     frames: int = 1
