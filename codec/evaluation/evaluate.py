@@ -213,7 +213,14 @@ def evaluate(
     if len(classes) > 1:
         classes.append(ALL_CLASSES)
     rows = [
-        _row(sound_class, members[sound_class], index, count, histograms.get(sound_class))
+        _row(
+            sound_class,
+            members[sound_class],
+            index,
+            count,
+            histograms.get(sound_class),
+            engine.spec,
+        )
         for sound_class in classes
         for index, count in enumerate(counts or [None])
     ]
@@ -295,12 +302,14 @@ def _row(
     index: int,
     num_codebooks: int | None,
     histogram: Histogram | None,
+    spec: Geometry,
 ) -> Row:
     used, efficiency = None, None
     if histogram is not None:
-        in_use = histogram[:num_codebooks]
-        used = float((in_use > 0).mean())
-        efficiency = bitrate_efficiency(in_use)
+        bits = spec.bits[: spec.num_codes(num_codebooks)]
+        in_use = histogram[: len(bits)]
+        used = float(((in_use > 0).sum(1) / np.exp2(bits)).mean())
+        efficiency = bitrate_efficiency(in_use, bits)
     means = {
         field.name: _mean([getattr(member.figures[index], field.name) for member in members])
         for field in dataclasses.fields(Figures)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -177,11 +178,12 @@ def perplexity(histogram: npt.ArrayLike) -> Floats:
     return np.asarray(np.exp2(entropy))
 
 
-def bitrate_efficiency(histogram: npt.ArrayLike) -> float:
+def bitrate_efficiency(histogram: npt.ArrayLike, bits: Sequence[int] | None = None) -> float:
     """Entropy of the codes as a share of the bits they take, mean over codebooks.
 
     Args:
         histogram: counts ``[K, codebook_size]``; each codebook is considered on its own.
+        bits: bits of a code of each; those of the size of the histogram if None.
 
     Returns:
         A share from 0 to 1; below 1, an entropy coder would save bits.
@@ -191,7 +193,8 @@ def bitrate_efficiency(histogram: npt.ArrayLike) -> float:
         0.75
     """
     counts = _array(histogram)
-    return float(np.log2(perplexity(counts)).mean() / math.log2(counts.shape[-1]))
+    entropy = np.log2(perplexity(counts))
+    return float((entropy / (math.log2(counts.shape[-1]) if bits is None else bits)).mean())
 
 
 def _array(values: Any) -> npt.NDArray[Any]:
