@@ -1,6 +1,6 @@
 """Train a small language model on audio tokens, and let it continue a recording.
 
-    python examples/token_model.py [SOURCE] [--out continued.wav] [--minutes 2] [--bitrate 1.5k]
+    python examples/token_model.py [SOURCE] [--out continued.wav] [--minutes 2] [--codebooks 3]
 
 SOURCE is a folder of audio, a WebDataset shard or a manifest; without one, the bundled recording,
 which the model then learns by heart. The tokens are in the `delay` pattern: in every step the model
@@ -20,7 +20,6 @@ import soundfile
 import torch
 from torch import Tensor, nn
 
-from codec.bitrate import parse_bitrate
 from codec.corpus import read_tokens
 from codec.corpus.patterns import from_delay, to_delay
 from codec.corpus.tokenize import tokenize
@@ -128,13 +127,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("continued.wav"))
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--steps", type=int, help="end training after so many steps")
-    parser.add_argument("--bitrate", type=parse_bitrate, default=parse_bitrate("1.5k"))
+    parser.add_argument("--codebooks", type=int, default=3)
     parser.add_argument("--model", default=DEFAULT_MODEL)
     arguments = parser.parse_args()
 
     engine = load_model(arguments.model)
     with tempfile.TemporaryDirectory() as folder:
-        tokenize([arguments.source], folder, model=engine, bitrate=arguments.bitrate)
+        tokenize([arguments.source], folder, model=engine, codebooks=arguments.codebooks)
         rows: list[Tokens] = list(read_tokens(folder))
     kind = rows[0].kind
     pad = size = max(each.size for each in kind.codebooks)

@@ -10,9 +10,8 @@ from typing import Any
 
 import click
 
-from codec.bitrate import Bitrate
 from codec.cli.errors import Failure, WrongUse, clear_errors, in_one_line
-from codec.cli.options import POSITIVE, BitrateType, output_suffix
+from codec.cli.options import POSITIVE, output_suffix, removed
 from codec.io.pipes import is_terminal
 from codec.model_folder import DEFAULT_MODEL
 
@@ -27,7 +26,8 @@ WORKERS = click.option("-w", "--workers", type=click.IntRange(1), help="Number o
 @click.option(
     "-m", "--model", default=DEFAULT_MODEL, help="Packaged model, folder, or e.g. encodec=FOLDER."
 )
-@click.option("-b", "--bitrate", type=BitrateType(), help="6000, 6k, 2.4k. [highest]")
+@click.option("-k", "--codebooks", type=click.IntRange(1), help="The first ones. [all]")
+@removed("-b", "--bitrate", remedy="give the number of codes of a frame with --codebooks")
 @WORKERS
 @click.option(
     "--ray",
@@ -50,7 +50,7 @@ def tokenize(
     out: Path,
     layout: str,
     model: str,
-    bitrate: Bitrate | None,
+    codebooks: int | None,
     workers: int | None,
     address: str | None,
     cpus_per_worker: float,
@@ -84,7 +84,7 @@ def tokenize(
                 sources,
                 out,
                 model=load_model(model),
-                bitrate=bitrate,
+                codebooks=codebooks,
                 layout=layout,
                 workers=workers,
                 ray=cluster,

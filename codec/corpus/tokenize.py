@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 from codec.arguments import check_flag, check_number, check_path, check_type, check_whole, shown
-from codec.bitrate import Bitrate
 from codec.corpus.coding import Coded, Task, Work, code_audio, code_task, uncodable
 from codec.corpus.index import fault
 from codec.corpus.ray_data import Cluster
@@ -91,7 +90,7 @@ class Tokenizer:
 
     Args:
         model: an engine, a `Codec`, the name of a packaged model or a model folder.
-        bitrate: target in bits per second; the model's highest if None.
+        codebooks: number of codebooks, the first ones of the model; all if None.
         path_column: column of the batch that holds paths of audio files.
         errors: ``"raise"``, or ``"keep"`` to leave the codes of what cannot be read empty and name
             the reason in a column ``error``.
@@ -101,13 +100,13 @@ class Tokenizer:
         kind: what all codes have in common.
 
     Raises:
-        ConfigError: the bitrate is out of the model's range, or the model has no codes.
+        ConfigError: the model has not so many codebooks, or no codes.
         ModelError: there is no such model.
 
     Example:
         >>> import soundfile
         >>> soundfile.write("owl.wav", [[0.0, 0.0]] * 8_000, 8_000)
-        >>> tokenizer = Tokenizer(bitrate=3_000)
+        >>> tokenizer = Tokenizer(codebooks=6)
         >>> batch = tokenizer({"path": ["owl.wav"]})
         >>> len(batch["codes"][0]), batch["num_frames"], batch["num_codebooks"]
         (306, [51], [6])
@@ -117,12 +116,12 @@ class Tokenizer:
         self,
         model: ModelLike = DEFAULT_MODEL,
         *,
-        bitrate: Bitrate | None = None,
+        codebooks: int | None = None,
         path_column: str = "path",
         errors: str = "raise",
     ) -> None:
         self.engine = as_model(model).engine
-        self.kind = TokenFormat.of(self.engine.spec, bitrate)
+        self.kind = TokenFormat.of(self.engine.spec, codebooks)
         self._path_column, self._errors = path_column, errors
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -167,7 +166,7 @@ def tokenize(
     out: str | Path,
     *,
     model: ModelLike = DEFAULT_MODEL,
-    bitrate: Bitrate | None = None,
+    codebooks: int | None = None,
     layout: str = "parquet",
     workers: int | None = None,
     ray: Cluster | None = None,
@@ -187,7 +186,7 @@ def tokenize(
         sources: see `codec.corpus.sources.find_recordings`.
         out: folder of the tokens, created if missing.
         model: an engine, a `Codec`, the name of a packaged model or a model folder.
-        bitrate: target in bits per second; the model's highest if None.
+        codebooks: number of codebooks, the first ones of the model; all if None.
         layout: ``"parquet"``, ``"webdataset"`` or ``"codes"``.
         workers: number of processes, see `codec.corpus.workers.in_order`; if None, this one, or on
             a cluster as many as it has room for.
@@ -235,7 +234,7 @@ def tokenize(
     if not isinstance(layout, str) or layout not in LAYOUTS:
         raise CodecError(f"no layout {shown(layout)}: choose one of {', '.join(LAYOUTS)}")
     engine, folder = as_model(model).engine, TokenFolder(out)
-    kind = TokenFormat.of(engine.spec, bitrate)
+    kind = TokenFormat.of(engine.spec, codebooks)
     if not kind.fingerprint:
         raise CodecError("this model has no fingerprint yet: save_codec() and load_codec() it")
     folder.prepare(force=force)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from codec.arguments import shown
+from codec.arguments import check_whole, shown
 from codec.arrays import Codes, StoredCodes
 from codec.bitrate import ceil_div
 from codec.codes import Codebook, CodecSpec, Geometry
@@ -35,7 +34,7 @@ class TokenFormat(Geometry):
 
     Example:
         >>> from codec import load_model
-        >>> kind = TokenFormat.of(load_model().spec, bitrate=3_000)
+        >>> kind = TokenFormat.of(load_model().spec, codebooks=6)
         >>> kind.num_codes(), float(kind.frame_rate)
         (6, 50.0)
         >>> TokenFormat.from_dict(kind.to_dict(), "a shard") == kind
@@ -50,18 +49,21 @@ class TokenFormat(Geometry):
     channels_coded_together: int = 1
 
     @classmethod
-    def of(cls, spec: CodecSpec, bitrate: int | Fraction | None = None) -> TokenFormat:
-        """That of a model.
+    def of(cls, spec: CodecSpec, codebooks: int | None = None) -> TokenFormat:
+        """That of a model, with so many codebooks, the first ones; all if None.
 
         Raises:
-            ConfigError: the bitrate is out of the model's range, or the model has no codes.
+            ConfigError: the model has not so many codebooks, or no codes.
         """
+        spec.codebooks_for(None)  # refuses models without codes
+        if codebooks is not None:
+            codebooks = check_whole("codebooks", codebooks, 1, len(spec.codebooks))
         return cls(
             spec.name,
             spec.fingerprint.hex(),
             spec.sample_rate,
             spec.hop_length,
-            spec.codebooks[: spec.codebooks_for(bitrate)],
+            spec.codebooks[:codebooks],
             spec.channels_coded_together,
         )
 
@@ -83,13 +85,13 @@ class TokenFormat(Geometry):
                     f"{name} has format {shown(version)}, this version of aecodec reads "
                     f"{FORMATS[0]} to {FORMATS[-1]}: upgrade aecodec"
                 )
-            texts = [_text(facts, key) for key in ("model", "fingerprint")]
-            bytes.fromhex(texts[1])
-            numbers = [_number(facts, key) for key in ("sample_rate", "hop_length")]
+            model, fingerprint = _text(facts, "model"), _text(facts, "fingerprint")
+            bytes.fromhex(fingerprint)
+            rate, hop_length = _number(facts, "sample_rate"), _number(facts, "hop_length")
             if version == SIMPLE_FORMAT:
                 book = Codebook(_number(facts, "codebook_size", MAX_CODEBOOK_SIZE))
                 codebooks = (book,) * _number(facts, "num_codebooks", MAX_CODEBOOKS)
-                return cls(*texts, *numbers, codebooks)
+                return cls(model, fingerprint, rate, hop_length, codebooks)
             codebooks = tuple(
                 Codebook(_number(each, 0, MAX_CODEBOOK_SIZE), _number(each, 1, MAX_CODEBOOKS))
                 for each in facts["codebooks"]
@@ -97,7 +99,7 @@ class TokenFormat(Geometry):
             if not codebooks or any(each.size & (each.size - 1) for each in codebooks):
                 raise ValueError(f"codebooks are {shown(facts['codebooks'])}")
             together = _number(facts, "channels_coded_together", MAX_CHANNELS_TOGETHER)
-            return cls(*texts, *numbers, codebooks, together)
+            return cls(model, fingerprint, rate, hop_length, codebooks, together)
         except (LookupError, TypeError, ValueError) as error:
             raise FormatError(f"{name} does not describe its codes: {error!r}") from error
 

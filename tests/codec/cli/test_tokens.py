@@ -21,7 +21,7 @@ def test_a_folder_becomes_tokens_and_audio_again(
     hostile: Path, model_folder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "tokens"
-    command = ("tokenize", hostile, "--out", out, "-m", model_folder, "-b", "2k")
+    command = ("tokenize", hostile, "--out", out, "-m", model_folder, "-k", "2")
     result = run(*command)
     assert result.exit_code == 0 and result.stdout == ""
     assert (
@@ -68,7 +68,7 @@ def test_wrong_use_names_the_remedy(
     Path("in/a.wav").write_bytes(wav(100))
     model = ("-m", model_folder, "--out", "out")
     fails(run("tokenize", "none", *model), 1, "check the path")
-    fails(run("tokenize", "in", "-b", "1", *model), 1, "is out of range")
+    fails(run("tokenize", "in", "-k", "5", *model), 1, "must be a whole number")
     fails(run("tokenize", "in", *model, "--ray", "in"), 2, "put --ray after the sources")
     fails(run("tokenize", "in", "-m", "none", "--out", "out"), 1, "no model")
     fails(run("detokenize", "none", "--out", "out"), 1, "check the path")

@@ -242,13 +242,13 @@ def test_other_settings_or_recordings_are_refused_without_force(
     shutil.copytree(whole, out)
     more = tmp_path / "more.wav"
     more.write_bytes(wav(100))
-    for options in ({"bitrate": 1_000}, {"shard_hours": 1.0}):
+    for options in ({"codebooks": 1}, {"shard_hours": 1.0}):
         with pytest.raises(CodecError, match=r"other recordings.*--force"):
             run(corpus, out, engine, layout=layout, **options)
     with pytest.raises(CodecError, match="--force"):
         tokenize([corpus, more], out, model=engine, layout=layout, shard_hours=SHARD_HOURS)
     assert digests(out) == digests(whole)
-    outcome = run(corpus, out, engine, layout="parquet", bitrate=1_000, force=True)
+    outcome = run(corpus, out, engine, layout="parquet", codebooks=1, force=True)
     assert outcome.num_recordings == 7
     assert {path.suffix for path in out.rglob("*") if path.is_file()} <= {
         *(".parquet", ".json", ".jsonl", ".md")
@@ -314,7 +314,7 @@ def test_wrong_arguments_have_an_error_of_one_line(
     for error, message, use in (
         (CodecError, "no source", lambda: tokenize([], tmp_path / "o", model=engine)),
         (CodecError, "choose one of", lambda: run(corpus, tmp_path / "o", engine, layout="zip")),
-        (ConfigError, "out of range", lambda: run(corpus, tmp_path / "o", engine, bitrate=1)),
+        (ConfigError, "codebooks is 9", lambda: run(corpus, tmp_path / "o", engine, codebooks=9)),
         (CodecError, "no audio in", lambda: run(tmp_path / "none", tmp_path / "o", engine)),
         (ConfigError, "no codes", lambda: run(corpus, tmp_path / "o", vae)),
         (CodecError, "no tokens", lambda: list(read_tokens(tmp_path / "none"))),
