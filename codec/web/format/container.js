@@ -205,7 +205,7 @@ export class Header {
     }
     if (format !== 1 && format !== 2) {
       throw new FormatError(
-        `the stream has format ${format}.${bytes[4] & 15}, this page reads formats 1 and 2: use a newer aecodec`,
+        `the stream has format ${format}.${bytes[4] & 15}, this page reads formats 1 and 2: use aecodec decode`,
       );
     }
     const view = viewOf(bytes);

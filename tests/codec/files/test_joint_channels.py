@@ -67,7 +67,7 @@ def test_a_file_is_cut_joined_peeled_and_described(stereo: Codec, tmp_path: Path
     summary = summarize_file(whole)
     assert summary.damage() is None
     assert float(summary.payload_bitrate) == pytest.approx(float(stereo.config.plain_bitrate()))
-    facts = json.loads(run("info", whole, "--json"))
+    facts = json.loads(run("info", whole, "--json").stdout)
     assert facts["channels_coded_together"] == 2
     assert facts["codebook_sizes"] == [8, 8, 8] and facts["codes_per_frame"] == [1, 1, 1]
 

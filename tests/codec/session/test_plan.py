@@ -41,7 +41,7 @@ REFUSED: list[tuple[str, RateLike, Packing, dict[str, Any], str]] = [
     ("plain", Average(4_801), Packing.live(), {}, "out of range: .* take 1.6 kbit/s to 4.8 kbit/s"),
     ("coded", FileSize(1_000), Packing.live(), {}, "give another rate, or encode a whole file"),
     ("coded", FileSize(1_000), Packing.file(), {}, "give another rate, or encode a whole file"),
-    ("coded", Constant(5), Packing.live(), {}, "codebooks is 5: this model codes with 1, 2, 3, 4"),
+    ("coded", Constant(5), Packing.live(), {}, "codebooks is 5: this model has 1 to 4"),
     ("coded", Average(900), Packing.live(), {}, "out of range"),
     ("coded", Average(5_000), Packing.file(), {}, "out of range"),
     ("coded", Average(1_500), Packing.live(overhead=9), {}, "9 bytes of overhead .* give at least"),

@@ -121,7 +121,7 @@ def test_a_packet_that_does_not_fit_is_refused(codec: Codec) -> None:
 
 def test_codebooks_out_of_range_are_refused(codec: Codec) -> None:
     for codebooks in (codec.config.num_codebooks + 1, 255):
-        with pytest.raises(ConfigError, match=rf"codebooks is {codebooks}: .* codes with 1, 2"):
+        with pytest.raises(ConfigError, match=f"codebooks is {codebooks}: this model has 1 to"):
             StreamEncoder(codec, rate=Constant(codebooks))
     with pytest.raises(ConfigError, match="codebooks is 0: it must be a whole number from 1"):
         StreamDecoder(StreamEncoder(codec).header, codec, codebooks=0)

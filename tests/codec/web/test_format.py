@@ -252,6 +252,12 @@ def test_golden_streams_are_written_again_to_the_byte(golden: dict[str, bytes]) 
     assert in_node(tasks) == [data.hex() for data in expected]
 
 
+def test_a_stream_with_a_table_of_codebooks_is_refused_by_its_format() -> None:
+    header = dataclasses.replace(HEADER, codebooks=(Codebook(64), Codebook(32)))
+    (answer,) = read_in_node([header.to_bytes()], None)
+    assert "has format 3.0, this page reads formats 1 and 2: use aecodec decode" in answer["error"]
+
+
 def test_damaged_streams_are_read_alike(golden: dict[str, bytes]) -> None:
     data = golden["mono.codes"]
     flipped = [data[:n] + bytes([data[n] ^ 1 << n % 8]) + data[n + 1 :] for n in range(len(data))]
