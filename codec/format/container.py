@@ -11,7 +11,6 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import BinaryIO
 
 from codec.arguments import check_flag, check_type, check_whole
@@ -136,7 +135,7 @@ class Header(Geometry):
         >>> header = Header(channels=1, codebooks=(Codebook(1024),) * 12, frames_per_packet=100,
         ...     sample_rate=24_000, original_sample_rate=44_100, hop_length=480,
         ...     fingerprint=bytes(16))
-        >>> header.bitrate
+        >>> header.plain_bitrate()
         Fraction(6000, 1)
         >>> Header.from_bytes(header.to_bytes()) == header
         True
@@ -246,11 +245,6 @@ class Header(Geometry):
     def head_size(self) -> int:
         """Bytes of a packet before its payload."""
         return (_HEAD if self.format == PLAIN_FORMAT else _CODED_HEAD).size + _CRC.size
-
-    @property
-    def bitrate(self) -> Fraction:
-        """Payload bits per second, all channels together, with the same number for each code."""
-        return self.frame_rate * self.num_groups(self.channels) * sum(self.bits)
 
     @property
     def num_silent(self) -> int:

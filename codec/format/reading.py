@@ -24,8 +24,7 @@ from codec.io.pipes import PIPE, FileLike, check_file, standard_input
 
 CHUNK_SIZE = 2**16
 TOGETHER_SECONDS = 64.0
-"""Audio that is decoded side by side, or among which the bits are shared, all channels together. It
-lies in memory."""
+"""Audio that is decoded side by side, all channels together. It lies in memory."""
 # Concealment may last this many times as long as what arrived, and some seconds more.
 MAX_CONCEALED = 2
 MAX_CONCEALED_SECONDS = 10

@@ -105,7 +105,7 @@ class StreamSummary:
         """Bits per second and channel of the codes that arrived."""
         header = self.header
         if not header.context or not self.num_frames:
-            return header.bitrate / header.channels
+            return header.plain_bitrate()
         seconds = Fraction(self.num_frames * header.hop_length, header.sample_rate)
         return 8 * self.num_payload_bytes / (seconds * header.channels)
 

@@ -1,6 +1,6 @@
 """How many codes each frame of a stream gets: allocation of bits by rate and distortion.
 
-Bits go where they lower the error most. A codebook is sent if its slope, by how much it lowers the
+Bits go where they lower the error most. A code is sent if its slope, by how much it lowers the
 error of its frame per bit, is larger than a Lagrange multiplier lambda, the same for all frames.
 For a given number of bits this gives the least error in all (Shoham and Gersho, 1988,
 doi:10.1109/29.90373).

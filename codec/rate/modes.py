@@ -47,9 +47,10 @@ class Constant:
 class Average:
     """A mean bitrate, where each frame gets the codes that it needs.
 
-    All bytes count: those of a whole file, or those of packets together with what their transport
-    adds (`Packing.live`). Redundant frames come on top. With a model that has no context model,
-    all frames get the same number of codes, the largest whose bytes do not exceed the bitrate.
+    All bytes of a whole file count; in live streams those of payloads, and of what their transport
+    adds (``overhead`` of `Packing.live`; the head of a packet has 11 bytes). Redundant frames come
+    on top. With a model that has no context model, all frames get the same number of codes, the
+    largest whose bytes do not exceed the bitrate.
 
     Attributes:
         bitrate: bits per second and channel.

@@ -22,7 +22,7 @@ AIM = 0.993
 class QualityScale:
     """Constant qualities of an engine: the lambda of each.
 
-    The scale is set by a synthetic voice: at quality q it gets ``1 + (K - 1) * q / 10`` codebooks
+    The scale is set by a synthetic voice: at quality q it gets ``1 + (K - 1) * q / 10`` codes
     per frame in the mean. What is easier to code gets fewer, what is harder or louder more.
 
     Args:

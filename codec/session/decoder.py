@@ -172,7 +172,8 @@ class StreamDecoder:
     def finish(self) -> Samples:
         """Give out what is still inside the decoder.
 
-        Needed only if the last packet of a stream is lost: that packet finishes by itself.
+        Call it only if the last packet of a stream is lost: pushing that packet finishes the
+        decoder.
 
         Raises:
             StreamFinishedError: the last packet was pushed, or `finish` was called before.

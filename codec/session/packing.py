@@ -84,8 +84,8 @@ class Packing:
     def file(cls, seconds: float = PACKET_SECONDS, *, num_samples: int | None = None) -> Packing:
         """Packets of a ``.codes`` file, all of whose bytes an `Average` bitrate includes.
 
-        Packets wait for those after them, up to a minute of audio, so that bits are shared among
-        all that is known; pauses take next to no bits.
+        Packets wait for those after them, up to a minute of audio of all channels, so that bits are
+        shared among all that is known; pauses take next to no bits.
 
         Args:
             seconds: length of a packet, which has one frame at least, and fewer than that if they

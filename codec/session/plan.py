@@ -27,7 +27,6 @@ from codec.format.container import (
     longest_packet,
     max_variable_bits,
 )
-from codec.format.reading import TOGETHER_SECONDS
 from codec.format.timeline import Timeline, resampled_length
 from codec.rate.allocation import FIRST_RATIO, Allocator, RateControl
 from codec.rate.modes import Average, Constant, FileSize, Quality, RateLike, as_rate
@@ -37,6 +36,8 @@ from codec.rate.search import CANDIDATES, CodeSearch
 from codec.registry import Model, ModelLike, as_model
 from codec.session.packing import PACKET_SECONDS, Packing
 
+SHARED_SECONDS = 64.0
+"""Audio of a file among which bits are shared, all channels together. It decides about bytes."""
 SIDE_BY_SIDE = 16
 """Number of parts of a coded file that are decoded side by side, at least, if it is long enough."""
 MAX_SEGMENTS = 4
@@ -72,7 +73,7 @@ class Plan:
         """Packets after the next one that are analysed before it is written."""
         if not self.packing.is_file or not isinstance(self.rate, Average):
             return 0
-        together = TOGETHER_SECONDS * self.model.spec.frame_rate / self.header.channels
+        together = SHARED_SECONDS * self.model.spec.frame_rate / self.header.channels
         return int(together / self.header.frames_per_packet)
 
     @property
