@@ -54,7 +54,7 @@ def test_redundant_frames_have_whole_codebooks() -> None:
     assert reader.push(packet.to_bytes()) == [packet]
 
 
-@pytest.mark.parametrize("size", [1, 2, 20, 24, 26, 99])
+@pytest.mark.parametrize("size", [1, 2, 20, 23, 25, 99])
 def test_redundant_frames_of_another_size_are_refused(size: int) -> None:
     packet = Packet(0, 1, bytes([2 << 4 | 1]) + bytes(size), coding=Coding.PLAIN_WITH_EARLIER)
     with pytest.raises(FormatError, match="does not fit"):
@@ -76,7 +76,7 @@ def test_comfort_noise_has_whole_codebooks() -> None:
 
 
 def test_redundancy_spends_the_bits_of_its_codebooks() -> None:
-    control = RedundancyControl(Redundancy(1, bitrate=500), HEADER)
+    control = RedundancyControl(Redundancy(1, bitrate=200), HEADER)
     past, spent = [some_codes(1)], []
     for _ in range(400):
         earlier = control.choose(past)
@@ -85,4 +85,4 @@ def test_redundancy_spends_the_bits_of_its_codebooks() -> None:
         spent.append(bits)
         assert earlier.shape[1] in (0, 1, 3, 7)
     # Of each group, which are two channels.
-    assert np.mean(spent) * float(HEADER.frame_rate) / 2 == pytest.approx(2 * 500, rel=0.05)
+    assert np.mean(spent) * float(HEADER.frame_rate) / 2 == pytest.approx(2 * 200, rel=0.05)
