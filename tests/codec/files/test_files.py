@@ -313,7 +313,7 @@ def test_forged_streams_are_refused_or_bounded(
 
 
 def test_a_forged_end_does_not_make_up_sound(lapped: Codec, tmp_path: Path) -> None:
-    header = Header(1, 4, 5, 2, 8_000, 8_000, 40, lapped.fingerprint)
+    header = Header(1, (Codebook(32),) * 4, 2, 8_000, 8_000, 40, lapped.fingerprint)
     for num_samples in (2**63, 10**6):
         data = header.to_bytes() + Packet(0, 0, b"", num_samples).to_bytes()
         kind, audio = outcome(lapped, data, tmp_path)
@@ -321,21 +321,21 @@ def test_a_forged_end_does_not_make_up_sound(lapped: Codec, tmp_path: Path) -> N
 
 
 def test_one_forged_packet_does_not_make_up_minutes(lapped: Codec, tmp_path: Path) -> None:
-    header = Header(1, 4, 5, 2000, 8_000, 8_000, 40, lapped.fingerprint)
+    header = Header(1, (Codebook(32),) * 4, 2000, 8_000, 8_000, 40, lapped.fingerprint)
     (tmp_path / "x.codes").write_bytes(header.to_bytes() + Packet(255, 0, b"", 1).to_bytes())
     with pytest.raises(FormatError, match="too damaged"):
         decode_file(tmp_path / "x.codes", tmp_path / "x.wav", model=lapped)
 
 
 def test_a_last_packet_that_takes_sound_back_is_reported(lapped: Codec, tmp_path: Path) -> None:
-    header = Header(1, 4, 5, 1, 8_000, 8_000, 40, lapped.fingerprint)
+    header = Header(1, (Codebook(32),) * 4, 1, 8_000, 8_000, 40, lapped.fingerprint)
     packets = [Packet(0, 1, bytes(header.payload_size(1))), Packet(1, 0, b"", 5)]
     data = header.to_bytes() + b"".join(packet.to_bytes() for packet in packets)
     assert outcome(lapped, data, tmp_path)[0] == "partial"
 
 
 def test_forged_packet_numbers_do_not_make_up_hours(lapped: Codec, tmp_path: Path) -> None:
-    header = Header(1, 4, 5, 2, 8_000, 8_000, 40, lapped.fingerprint)
+    header = Header(1, (Codebook(32),) * 4, 2, 8_000, 8_000, 40, lapped.fingerprint)
     payload = bytes(header.payload_size(2))
     packets = [Packet(200 * n % 256, 2, payload).to_bytes() for n in range(1, 50)]
     (tmp_path / "x.codes").write_bytes(header.to_bytes() + b"".join(packets))
