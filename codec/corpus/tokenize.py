@@ -349,8 +349,8 @@ def _job(kind: TokenFormat, layout: str, shards: Sequence[Sequence[Recording]]) 
         for recording in shard:
             clip = recording.clip
             where = [clip.offset, clip.size, clip.num_samples, clip.sample_rate, clip.channels]
-            facts = [recording.id, recording.path, where, recording.columns]
-            digest.update(json.dumps(facts, default=repr).encode())
+            row = [recording.id, recording.path, where, recording.columns]
+            digest.update(json.dumps(row, default=repr).encode())
         digest.update(b"\n")
     return digest.hexdigest()
 

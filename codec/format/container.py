@@ -343,7 +343,7 @@ class Header(Geometry):
             raise FormatError(f"the stream ends inside its header, after {len(data)} bytes")
         head, (crc,) = data[: size - _CRC.size], _CRC.unpack_from(data, size - _CRC.size)
         _, version, flags, channels, count, fact, segments, *rest = _HEADER.unpack_from(head)
-        values: tuple[int, int, int, int, bytes] = tuple(rest)  # type: ignore[assignment]
+        values: tuple[int, int, int, int, bytes] = tuple(rest)
         version, minor = version >> 4, version & 15
         # The size of a header of another version, and so its checksum, is unknown.
         if version in FORMATS and (found := zlib.crc32(head)) != crc:

@@ -367,12 +367,12 @@ def compute_test_vectors(codec: Codec) -> dict[str, Any]:
         sound, state = codec.decode_step(piece, state)
         decoded.append(sound)
     decoded.append(codec.flush_step(1, state))
-    sound = torch.cat(decoded, dim=-1)[0].double().numpy().round(6)
+    samples = torch.cat(decoded, dim=-1)[0].double().numpy().round(6)
     kept = 0 if channels == 1 else slice(None)
     return {
         "frames_per_step": list(TEST_STEPS),
         "flush_frames": codec.flush_frames,
         "audio_times_32768": integers[kept].tolist(),
         "codes": torch.cat(codes, dim=-1)[0].tolist(),
-        "decoded": sound[kept].tolist(),
+        "decoded": samples[kept].tolist(),
     }

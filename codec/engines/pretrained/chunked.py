@@ -115,12 +115,14 @@ class ChunkedEngine(PretrainedEngine):
         return codes
 
     def _level(self, scale: Tensor) -> Tensor:
-        size = self.model.config.codebook_size
+        size = int(self.model.config.codebook_size)
         steps = (20 * scale.log10() - LOWEST_DB) / (RANGE_DB / size)
-        return steps.round().clamp(0, size - 1).long()
+        levels: Tensor = steps.round().clamp(0, size - 1).long()
+        return levels
 
     def _scale(self, level: Tensor) -> Tensor:
-        return 10 ** ((level * (RANGE_DB / self.model.config.codebook_size) + LOWEST_DB) / 20)
+        step = RANGE_DB / int(self.model.config.codebook_size)
+        return 10 ** ((level * step + LOWEST_DB) / 20)
 
     def init_decoder(self, channels: int) -> State:
         nothing = np.zeros((channels, 0), np.float32)

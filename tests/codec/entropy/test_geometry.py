@@ -45,7 +45,7 @@ def test_redundant_frames_have_whole_codebooks() -> None:
     packet = Packet(0, 1, payload, coding=coding)
     assert earlier_counts(packet) == (2, 1)
     (own,) = decoder.decode([packet])
-    assert np.array_equal(own, codes[:, :, 2:])
+    assert own is not None and np.array_equal(own, codes[:, :, 2:])
     for age, count in ((1, 3), (2, 1)):
         found = decoder.decode_earlier(packet, age)
         assert found is not None and np.array_equal(found, codes[:, :count, 2 - age : 3 - age])

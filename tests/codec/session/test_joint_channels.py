@@ -129,8 +129,8 @@ def test_sessions_of_whole_groups_can_be_joined(engine: Engine) -> None:
     first, _ = engine.split_state(after, channels=[2, 4])
     alone, state = engine.encode_step(audio[:2], engine.init_encoder(2))
     assert np.array_equal(codes[:1], alone)
-    again = [engine.encode_step(audio[:2], each)[0] for each in (first, state)]
-    assert np.array_equal(*again)
+    one, other = (engine.encode_step(audio[:2], each)[0] for each in (first, state))
+    assert np.array_equal(one, other)
     sounds = engine.join_states([engine.init_decoder(2), engine.init_decoder(4)])
     decoded, after = engine.decode_step(codes, sounds)
     assert decoded.shape == audio.shape
@@ -157,7 +157,7 @@ def test_a_stream_whose_geometry_is_not_that_of_its_model_is_refused(engine: Eng
         {"codebooks": (Codebook(8),) * 4},
     ):
         with pytest.raises(FormatError, match="contradicts"):
-            check_model(as_model(engine), replace(header, **changes))  # type: ignore[arg-type]
+            check_model(as_model(engine), replace(header, **changes))
 
 
 def test_a_context_model_of_joint_codes_is_refused(engine: Engine) -> None:
