@@ -141,5 +141,5 @@ def test_the_command_lists_the_files_that_it_wrote(
 
 
 def test_plots_do_not_use_the_global_state_of_pyplot() -> None:
-    source = (REPOSITORY / "codec" / "quality" / "inspect.py").read_text("utf-8")
+    source = (REPOSITORY / "codec" / "evaluation" / "inspect.py").read_text("utf-8")
     assert "import matplotlib.pyplot" not in source and "import pyplot" not in source
