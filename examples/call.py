@@ -206,8 +206,8 @@ class Call:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
-        engine = load_model(options.model)
-        self._engine, spec = engine, engine.spec
+        self._model = load_model(options.model)
+        spec = self._model.spec
         self._tick = spec.hop_length / spec.sample_rate
         self._input: FileInput | SoundCard
         if options.input == "microphone":
@@ -226,7 +226,7 @@ class Call:
         bitrate = None if options.bitrate is None else parse_bitrate(options.bitrate)
         # A redundancy, be it none, may become another one later, also without entropy coding.
         self._encoder = StreamEncoder(
-            engine,
+            self._model,
             rate=bitrate,
             packing=Packing.live(dtx=options.dtx, redundancy=Redundancy(0, 0)),
         )
@@ -289,7 +289,7 @@ class Call:
         if behind > BEHIND_SECONDS:
             self._start += behind
             self._behind += behind
-        samples = self._input.read(self._engine.spec.hop_length)
+        samples = self._input.read(self._model.spec.hop_length)
         begin = time.monotonic()
         for packet in self._encoder.push(samples):
             self._network.send(self._packetizer.packetize([packet]))
@@ -350,7 +350,7 @@ class Call:
         if any(getattr(own, name) != getattr(header, name) for name in same):
             raise FormatError("the peer's model, number of channels or packets are others")
         if self._peer is None or self._peer.header != header:
-            self._buffer = JitterBuffer(header, self._engine, late=self._options.late)
+            self._buffer = JitterBuffer(header, self._model, late=self._options.late)
             self._depacketizer = RtpDepacketizer(header)
         self._peer = report
         wanted = self._options.redundancy
@@ -372,13 +372,13 @@ class Call:
         count = 2**16
         newest = self._buffer.next_number if self._buffer else 0
         number = newest + (number - newest + count // 2) % count - count // 2
-        return self._peer.start + first / self._engine.spec.sample_rate + number * self._tick
+        return self._peer.start + first / self._model.spec.sample_rate + number * self._tick
 
     def _measure_delay(self, number: int, now: float) -> None:
         statistics = self._buffer.statistics if self._buffer else None
         if statistics is not None and statistics.played:
             # The first sample of a frame comes out after the delay of the decoder.
-            spec = self._engine.spec
+            spec = self._model.spec
             delay = now - self._sent(number) + spec.delay / spec.sample_rate
             delay += self._decoding + self._latency()
             self._delay += (delay - self._delay) * (0.05 if self._delay else 1.0)
@@ -435,7 +435,7 @@ class Call:
             lines.append(f"this machine was too busy for {self._behind:.1f} s of the call")
         if self._buffer is None or not self._delay:
             return "\n".join(lines)
-        spec, s = self._engine.spec, self._buffer.statistics
+        spec, s = self._model.spec, self._buffer.statistics
         encoding = self._peer.encoding if self._peer else 0.0
         parts = {
             "a frame": self._tick,

@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="use only every n-th file of TRAIN")
     arguments = parser.parse_args()
 
-    engine = load_model(arguments.model, "torch")
+    engine = load_model(arguments.model, backend="torch").engine
     recordings = Recordings(arguments.train, seconds=arguments.seconds, every=arguments.every)
     features, labels = describe_all(engine, recordings)
     classes = sorted(set(labels))

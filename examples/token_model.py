@@ -131,9 +131,9 @@ def main() -> None:
     parser.add_argument("--model", default=DEFAULT_MODEL)
     arguments = parser.parse_args()
 
-    engine = load_model(arguments.model)
+    codec = load_model(arguments.model)
     with tempfile.TemporaryDirectory() as folder:
-        tokenize([arguments.source], folder, model=engine, codebooks=arguments.codebooks)
+        tokenize([arguments.source], folder, model=codec, codebooks=arguments.codebooks)
         rows: list[Tokens] = list(read_tokens(folder))
     kind = rows[0].kind
     pad = size = max(each.size for each in kind.codebooks)
@@ -148,7 +148,7 @@ def main() -> None:
     tokens = continue_tokens(model, recordings[0][:half], half + kind.num_codes() - 1, pad)
     # What the pattern pads at the beginning is cut off again with it.
     codes = from_delay(tokens.numpy()).clip(0, pad - 1)[None]
-    audio = decode(engine, codes, codes.shape[2] * kind.hop_length)
+    audio = decode(codec.engine, codes, codes.shape[2] * kind.hop_length)
     soundfile.write(arguments.out, audio.T.clip(-1, 1), kind.sample_rate)
     print(f"{arguments.out}: {audio.shape[1] / kind.sample_rate:.1f} seconds")
 
