@@ -190,7 +190,7 @@ def session_uses() -> Iterator[Use]:
     flags = {name: (None, *NO_FLAGS) for name in ("chained", "variable", "pauses", "dtx")}
     yield from options(
         lambda **each: dataclasses.replace(HEADER, **each),
-        format=(None, 0, 3, *NOT_WHOLE),
+        format=(None, 0, 4, *NOT_WHOLE),
         fingerprint=NO_BYTES,
         context=NO_BYTES,
         **flags,
