@@ -50,7 +50,7 @@ def test_a_file_goes_there_and_back(wav: Path, model_folder: Path, tmp_path: Pat
     codes, out = tmp_path / "a.codes", tmp_path / "b.flac"
     result = run("encode", wav, codes, "-b", "2.9k", "-m", model_folder)
     assert result.exit_code == 0 and result.stdout == ""
-    assert "2 codebooks, 2 kbit/s per channel; payload 4 kbit/s, file" in result.stderr
+    assert "2 codebooks; 2.546 kbit/s per channel" in result.stderr
     assert run("decode", codes, out, "-m", model_folder).exit_code == 0
     facts = soundfile.info(out)
     assert (facts.samplerate, facts.channels, facts.frames) == (16_000, 2, 9_000)
@@ -138,8 +138,8 @@ def test_wrong_use_names_the_remedy(wav: Path, model_folder: Path, tmp_path: Pat
     fails(run("encode", wav, tmp_path / "no" / "a.codes", *model), 1, "choose another place")
     fails(run("encode", wav, codes, *model, "-b", "0"), 2, "write 6000, 6k or 2.4k")
     fails(run("encode", wav, codes, *model, "-b", "abc"), 2, "write 6000, 6k or 2.4k")
-    fails(run("encode", wav, codes, *model, "-b", "1000000k"), 1, "1 kbit/s to 4 kbit/s")
-    fails(run("encode", wav, codes, *model, "-b", "1"), 1, "1 kbit/s to 4 kbit/s")
+    fails(run("encode", wav, codes, *model, "-b", "1000000k"), 1, "take 1.54311 kbit/s to 4.55111")
+    fails(run("encode", wav, codes, *model, "-b", "1"), 1, "take 1.54311 kbit/s to 4.55111")
     fails(run("encode", wav, codes, "-m", tmp_path), 1, "give a folder with config.json")
     fails(run("encode", wav), 2, "one input and one output")
     fails(run("encode", wav, f"{tmp_path}/out/", *model), 1, "is a folder")

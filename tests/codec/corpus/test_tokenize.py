@@ -604,7 +604,7 @@ def test_a_format_of_a_later_version_is_refused() -> None:
     kind = TokenFormat("m", "00" * 16, 8_000, 40, (Codebook(32),) * 4)
     assert TokenFormat.from_dict(kind.to_dict(), "x") == kind
     for facts, message in (
-        (kind.to_dict() | {"format": 2}, "upgrade aecodec"),
+        (kind.to_dict() | {"format": 3}, "upgrade aecodec"),
         (kind.to_dict() | {"hop_length": 0}, "hop_length is 0"),
         (kind.to_dict() | {"fingerprint": "xy"}, "does not describe"),
         (None, "does not describe"),
