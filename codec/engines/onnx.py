@@ -220,13 +220,17 @@ class OnnxEngine(Engine):
         if not codes.shape[2]:  # a model without delay has nothing to flush
             return np.zeros((together * len(codes), 0), np.float32), state
         audio, network, _ = self._decoder(codes, state.network)
-        audio = audio.reshape(-1, audio.shape[-1])
+        audio = audio.reshape(int(np.prod(audio.shape[:-1])), audio.shape[-1])
         return audio, DecoderState(network, codes[:, :, -1:])
 
     def _batch(self, audio: Samples) -> Samples:
         """Audio ``[C, n]`` as graphs take it: by group, if channels are coded together."""
         together = self.spec.channels_coded_together
-        return audio if together == 1 else audio.reshape(-1, together, audio.shape[1])
+        return (
+            audio
+            if together == 1
+            else audio.reshape(len(audio) // together, together, audio.shape[1])
+        )
 
     def _no_codes(self, groups: int, num_frames: int) -> Codes:
         return np.full((groups, self.spec.num_codebooks, num_frames), NO_CODE)

@@ -162,12 +162,13 @@ class TorchEngine(Engine):
 
     def _batch(self, audio: Samples) -> Tensor:
         """Audio ``[C, n]`` as ``[G, channels_coded_together, n]``."""
-        groups = audio.reshape(-1, self.spec.channels_coded_together, audio.shape[1])
+        together = self.spec.channels_coded_together
+        groups = audio.reshape(len(audio) // together, together, audio.shape[1])
         return torch.from_numpy(groups).to(self._device)
 
     def _channels(self, audio: Tensor) -> Samples:
         """The inverse of `_batch`."""
-        found: Samples = audio.reshape(-1, audio.shape[-1]).cpu().numpy()
+        found: Samples = audio.flatten(0, -2).cpu().numpy()
         return found
 
     def _decode(self, latent: Tensor, state: DecoderState) -> tuple[Samples, DecoderState]:
