@@ -19,7 +19,6 @@ from safetensors.numpy import load, save
 
 from codec.cli.web import page_files
 from codec.config import CodecConfig
-from codec.engines.onnx import OnnxEngine
 from codec.entropy.context import ContextShape
 from codec.entropy.context_file import CONTEXT_FILE, save_context
 from codec.errors import CodecError, ModelError
@@ -238,7 +237,7 @@ def test_a_context_model_of_other_codes_is_refused(folder: Path) -> None:
         folder, shape, random_context(np.random.default_rng(0), shape, largest=5), fingerprint
     )
     with pytest.raises(CodecError, match="the context model is about"):
-        StreamEncoder(OnnxEngine(folder))
+        StreamEncoder(load_model(folder, backend="onnx"))
 
 
 @pytest.fixture

@@ -130,7 +130,8 @@ def test_ctrl_c_that_was_ignored_before_stays_ignored(tmp_path: Path) -> None:
 def test_a_run_that_ctrl_c_ends_leaves_nothing(tmp_path: Path) -> None:
     """The signal comes when the output is half-written."""
     script = (
-        "import os, signal, sys; from codec.files import encode; from codec.cli.__main__ import start\n"
+        "import os, signal, sys; from codec.files import encode\n"
+        "from codec.cli.__main__ import start\n"
         "def stop(*_): os.kill(os.getpid(), signal.SIGINT); [0 for _ in range(1000)]\n"
         "encode._encode = stop\n"
         f"sys.argv[1:] = ['encode', {str(RECORDING)!r}, {str(tmp_path / 'a.codes')!r}]\n"
