@@ -69,6 +69,8 @@ def camel(name: str) -> str:
 def fields(header: Header) -> dict[str, Any]:
     """Attributes of a header as the page names them."""
     values = dataclasses.asdict(header)
+    del values["codebooks"], values["channels_coded_together"]
+    values |= {"num_codebooks": header.num_codebooks, "bits_per_code": header.bits[0]}
     return {
         camel(name): value.hex() if isinstance(value, bytes) else value
         for name, value in values.items()
