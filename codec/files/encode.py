@@ -32,6 +32,7 @@ from codec.model_folder import DEFAULT_MODEL
 from codec.rate.modes import FileSize, Quality, Rate, RateLike, as_rate
 from codec.rate.quality import search_size
 from codec.registry import ModelLike, as_model
+from codec.session.analyzer import as_float32
 from codec.session.encoder import StreamEncoder
 from codec.session.packing import Packing
 
@@ -163,22 +164,13 @@ def as_samples(audio: npt.ArrayLike) -> Samples:
     Raises:
         AudioError: it has another shape or type, or samples that are not finite.
     """
-    try:
-        array = np.asarray(audio)
-    except (TypeError, ValueError, RuntimeError) as error:  # such as tensors of another device
-        raise AudioError("audio is no array: give floats of shape [n] or [channels, n]") from error
-    if array.dtype.kind != "f":
-        raise AudioError(
-            f"audio is {array.dtype}: give floats in [-1, 1] (16-bit integers / 32768)"
-        )
-    shape = list(array.shape)
-    array = array[None] if array.ndim == 1 else array
-    if array.ndim != 2 or not 1 <= len(array) <= MAX_CHANNELS:
+    samples = as_float32(audio, "audio is", "[n] or [channels, n]")
+    shape = list(samples.shape)
+    samples = samples[None] if samples.ndim == 1 else samples
+    if samples.ndim != 2 or not 1 <= len(samples) <= MAX_CHANNELS:
         raise AudioError(
             f"audio has shape {shape}: give [n] or [channels, n] with 1 to {MAX_CHANNELS} channels"
         )
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
-        samples: Samples = array.astype(np.float32, copy=False)
     if not np.isfinite(samples).all():
         raise AudioError("audio holds NaN or infinite samples: repair it before coding")
     return samples

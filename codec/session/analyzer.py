@@ -120,16 +120,7 @@ class Analyzer:
         return self._header.frames_per_packet * self._header.hop_length
 
     def _checked(self, samples: npt.ArrayLike) -> Samples:
-        try:
-            audio = np.asarray(samples)
-        except (TypeError, ValueError) as error:
-            raise AudioError("samples are no array: give floats of shape [channels, n]") from error
-        if audio.dtype.kind != "f":
-            raise AudioError(
-                f"samples are {audio.dtype}: give floats in [-1, 1] (16-bit integers / 32768)"
-            )
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
-            audio = audio.astype(np.float32, copy=False)
+        audio = as_float32(samples, "samples are", "[channels, n]")
         if audio.ndim != 2 or len(audio) != self._header.channels:
             raise AudioError(
                 f"samples have shape {list(audio.shape)}, "
@@ -184,3 +175,27 @@ class Analyzer:
             steepness = slopes(errors, np.array(self._engine.spec.bits, float))
         latent = found.latent if self._searches else None  # much memory
         return Block(found.codes, steepness, limits, latent, weights)
+
+
+def as_float32(values: npt.ArrayLike, subject: str, shape: str) -> Samples:
+    """An array of floats, of any shape, as float32; what float32 cannot hold becomes infinite.
+
+    Args:
+        values: an array, or what converts to one.
+        subject: beginning of the messages, such as ``"audio is"``.
+        shape: the shape to give, for the message.
+
+    Raises:
+        AudioError: it is no array, or one of another type.
+    """
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:  # such as tensors of another device
+        raise AudioError(f"{subject} no array: give floats of shape {shape}") from error
+    if array.dtype.kind != "f":
+        raise AudioError(
+            f"{subject} {array.dtype}: give floats in [-1, 1] (16-bit integers / 32768)"
+        )
+    with np.errstate(over="ignore"):
+        samples: Samples = array.astype(np.float32, copy=False)
+    return samples
