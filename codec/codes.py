@@ -74,6 +74,11 @@ class Geometry:
         """Whether frames become codes; a model with continuous latents has none."""
         return bool(self.codebooks)
 
+    def check_has_codes(self) -> None:
+        """Raise a ConfigError for a model with continuous latents."""
+        if not self.has_codes:
+            raise ConfigError(NO_CODES)
+
     @property
     def frame_rate(self) -> Fraction:
         """Frames per second, exact: 44100 / 512 is not an integer, and rounding it would drift."""
@@ -147,8 +152,7 @@ class Geometry:
         Raises:
             ConfigError: ``bitrate`` is out of range, or there are no codes at all.
         """
-        if not self.has_codes:
-            raise ConfigError(NO_CODES)
+        self.check_has_codes()
         if bitrate is None:
             return len(self.codebooks)
         bitrate, bitrates = checked_bitrate(bitrate), self.bitrates

@@ -198,7 +198,7 @@ def make_plan(
     channels = check_whole("channels", channels, 1, MAX_CHANNELS)
     loaded = as_model(model)
     spec = loaded.spec
-    spec.codebooks_for(None)  # refuses models without codes
+    spec.check_has_codes()
     if not spec.fingerprint:
         raise ModelError("this model has no fingerprint yet: save_codec() and load_codec() it")
     if isinstance(rate, FileSize):

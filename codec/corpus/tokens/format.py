@@ -55,7 +55,7 @@ class TokenFormat(Geometry):
         Raises:
             ConfigError: the model has not so many codebooks, or no codes.
         """
-        spec.codebooks_for(None)  # refuses models without codes
+        spec.check_has_codes()
         if codebooks is not None:
             codebooks = check_whole("codebooks", codebooks, 1, len(spec.codebooks))
         return cls(
