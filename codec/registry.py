@@ -147,8 +147,8 @@ def _torch_engine(folder: Path) -> Engine:
     return TorchEngine(load_codec(folder), read_description(folder)["name"])
 
 
-def as_model(model: ModelLike) -> Model:
-    """The model that ``model`` is or names.
+def as_model(model: ModelLike | None) -> Model:
+    """The model that ``model`` is or names; the default one if it is None.
 
     Packaged models are loaded once and shared by all sessions and threads, like those of
     `model_for`. The last four stay loaded until the process ends; whoever needs a model that ends
@@ -162,6 +162,8 @@ def as_model(model: ModelLike) -> Model:
         >>> as_model(load_codec()).spec.num_codebooks
         20
     """
+    if model is None:
+        model = DEFAULT_MODEL
     if isinstance(model, str | Path):
         if pretrained_source(model) or not is_packaged(model):
             return load_model(model)

@@ -165,7 +165,7 @@ class Plan:
 
 
 def make_plan(
-    model: ModelLike,
+    model: ModelLike | None,
     rate: RateLike = None,
     packing: Packing | None = None,
     *,
