@@ -153,8 +153,7 @@ class JitterBuffer:
     def _start_decoder(self) -> None:
         """Begin with the first packet of a stream, also after the end of another one."""
         if self._ended:
-            for name in ("recovered", "concealed", "silent"):
-                self._counts[name] += getattr(self._decoder, f"num_{name}")
+            self._counts.update(self._decoder_counts())
         self._decoder, self._ended = StreamDecoder(self._header, self._model), False
         # What the decoder lags behind is filled with silence, so that every packet adds exactly its
         # own length.
@@ -180,23 +179,19 @@ class JitterBuffer:
     @property
     def statistics(self) -> CallStatistics:
         """What was done so far."""
-        schedule, decoder = self._schedule, self._decoder
-        return CallStatistics(
-            received=schedule.received,
-            duplicates=schedule.duplicates,
-            late=schedule.late,
-            skipped=schedule.skipped,
-            damaged=self._counts["damaged"],
-            played=self._counts["played"],
-            recovered=self._counts["recovered"] + decoder.num_recovered,
-            concealed=self._counts["concealed"] + decoder.num_concealed,
-            silent=self._counts["silent"] + decoder.num_silent,
-            stretched=self._counts["stretched"] + schedule.stretched,
-            dropped=self._counts["dropped"],
-            depth=schedule.depth,
-            target=schedule.target,
-            jitter=schedule.jitter,
-        )
+        schedule, counts = self._schedule, Counter(self._counts)
+        counts.update(self._decoder_counts())
+        for name in ("received", "duplicates", "late", "skipped", "stretched"):
+            counts[name] += getattr(schedule, name)
+        depth, target, jitter = schedule.depth, schedule.target, schedule.jitter
+        return CallStatistics(**counts, depth=depth, target=target, jitter=jitter)
+
+    def _decoder_counts(self) -> dict[str, int]:
+        """What the present decoder has counted."""
+        return {
+            name: getattr(self._decoder, f"num_{name}")
+            for name in ("recovered", "concealed", "silent")
+        }
 
     def push(self, packet: Packet, now: float) -> None:
         """Take a packet that has arrived.

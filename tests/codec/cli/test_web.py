@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from codec.cli import main
+from codec.cli.app import main
 from codec.cli.web import ADDRESS, MODELS, PAGE, copy_page, open_server, page_files
 from codec.errors import ModelError
 from codec.model_folder import (

@@ -17,7 +17,7 @@ import torch
 from click.testing import CliRunner
 
 from codec.arrays import Samples
-from codec.cli import main
+from codec.cli.app import main
 from codec.corpus.workers import Recordings
 from codec.errors import AudioError, ConfigError
 from codec.evaluation import metrics

@@ -12,7 +12,7 @@ import torch
 from click.testing import CliRunner, Result
 
 from codec import concat_files, cut_file, decode_file, encode_file, peel_file
-from codec.cli import main
+from codec.cli.app import main
 from codec.engines.torch import DecoderState, TorchEngine
 from codec.errors import CodecError, FormatError
 from codec.files.listing import list_packets
