@@ -25,7 +25,9 @@ EVERY = click.option("--every", type=click.IntRange(1), default=1, help="Take ev
 @MODEL
 @FOLDER
 @click.option(
-    "-b", "--bitrates", help="Per channel: 1.5k,3k,6k. [lowest, a quarter, half, highest]"
+    *("-k", "--codebooks"),
+    type=options.counts,
+    help="Plain codes of so many codebooks: 3,6,12. [one, a quarter, half, all]",
 )
 @SECONDS
 @EVERY
@@ -35,6 +37,7 @@ EVERY = click.option("--every", type=click.IntRange(1), default=1, help="Take ev
     help="Measure DNSMOS, PLCMOS and the similarity of speakers too, which takes most of the time, "
     "if their packages are installed (speechmos, resemblyzer). [yes]",
 )
+@options.removed("-b", "--bitrates", remedy="give numbers of codebooks with --codebooks")
 @options.BACKEND
 @click.option("--json", "json_path", type=options.PATH, help="Write JSON as well.")
 @options.FORCE_ONE
@@ -42,7 +45,7 @@ EVERY = click.option("--every", type=click.IntRange(1), default=1, help="Take ev
 def evaluate(
     model: options.ModelChoice,
     folder: Path,
-    bitrates: str | None,
+    codebooks: tuple[int, ...] | None,
     seconds: float,
     every: int,
     naturalness: bool,
@@ -56,7 +59,6 @@ def evaluate(
     harmonics (to 1.5, 4 and 8 kHz, less that of the original) are measures for speech and mean
     little for other sounds. DNSMOS and PLCMOS hear only the decoded audio.
     """
-    wanted = [options.bitrate(each) for each in bitrates.split(",")] if bitrates else None
     options.log_to_stderr()
     with clear_errors(), optional_packages("evaluation", "evaluate"):
         from codec.evaluation.evaluate import evaluate as measure
@@ -66,7 +68,7 @@ def evaluate(
         found = measure(
             model.load(),
             folder,
-            wanted,
+            codebooks,
             seconds=seconds,
             every=every,
             naturalness=naturalness,

@@ -93,6 +93,13 @@ def bitrate(text: str) -> Fraction:
         raise WrongUse(str(error)) from error
 
 
+def counts(text: str) -> tuple[int, ...]:
+    """``3,6,12``."""
+    if not re.fullmatch(r"[0-9]{1,3}(,[0-9]{1,3})*", text):
+        raise WrongUse(f"codebooks {text!r}: give numbers as 3,6,12")
+    return tuple(int(each) for each in text.split(","))
+
+
 def size(text: str) -> int:
     """``5000``, ``250kB``, ``1MB`` or ``1.5M``, of 1000 or 1000000 bytes."""
     match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)(k|K|M|)B?", text.strip())

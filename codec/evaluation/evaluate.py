@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from codec.arguments import check_whole
 from codec.arrays import Histogram, Samples
-from codec.bitrate import Bitrate, ceil_div
+from codec.bitrate import ceil_div
 from codec.codes import Geometry
 from codec.corpus.workers import OPENING_SECONDS, Recordings
 from codec.engines.base import Engine, decode, encode
@@ -134,7 +135,7 @@ class Evaluation:
 def evaluate(
     model: ModelLike,
     folder: Path,
-    bitrates: Sequence[Bitrate] | None = None,
+    codebooks: Sequence[int] | None = None,
     *,
     seconds: float = OPENING_SECONDS,
     every: int = 1,
@@ -145,10 +146,9 @@ def evaluate(
 
     Args:
         model: an engine, a `Codec`, the name of a packaged model or a model folder. A model with
-            continuous latents is measured without bitrates.
+            continuous latents is measured without them.
         folder: searched with all its subfolders; recordings that cannot be read are skipped.
-        bitrates: bits per second, each rounded down to whole codebooks; the lowest, a quarter,
-            half and all of the codebooks if None.
+        codebooks: numbers of codebooks; one, a quarter, half and all of them if None.
         seconds: length of the beginning of each recording that is measured.
         every: take every n-th recording only.
         naturalness: whether to measure DNSMOS, PLCMOS and the similarity of speakers too, which
@@ -157,10 +157,10 @@ def evaluate(
 
     Raises:
         AudioError: nothing in ``folder`` can be read.
-        ConfigError: a bitrate is out of the model's range, or it has none.
+        ConfigError: the model has no such number of codebooks, or none at all.
     """
     engine = as_model(model).engine
-    counts = codebook_counts(engine.spec, bitrates)
+    counts = codebook_counts(engine.spec, codebooks)
     recordings = Recordings(folder, seconds=seconds, every=every)
     work = partial(measure, counts=counts, naturalness=naturalness)
     members: dict[str, list[Measured]] = {}
@@ -190,12 +190,13 @@ def typical_codebook_counts(spec: Geometry) -> list[int]:
     return sorted({ceil_div(most, part) for part in (4, 2, 1)}) if most else []
 
 
-def codebook_counts(spec: Geometry, bitrates: Sequence[Bitrate] | None) -> list[int]:
+def codebook_counts(spec: Geometry, codebooks: Sequence[int] | None) -> list[int]:
     """Numbers of codebooks to measure, ascending; none for a model with continuous latents."""
-    if bitrates is not None:
-        return sorted({spec.codebooks_for(bitrate) for bitrate in bitrates})
-    counts = typical_codebook_counts(spec)
-    return sorted({1, *counts}) if counts else []
+    most = len(spec.codebooks)
+    if codebooks is None:
+        return sorted({1, *typical_codebook_counts(spec)}) if most else []
+    spec.check_has_codes()
+    return sorted({check_whole("codebooks", each, 1, most) for each in codebooks})
 
 
 def measure(
