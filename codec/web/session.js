@@ -259,9 +259,9 @@ function byChannel(blocks, inputs, start, end) {
   return channels.map(meanOf);
 }
 
-function meanOf(signals) {
-  if (signals.length === 1) return signals[0];
-  return signals[0].map((_, i) => sumOf(signals.map((signal) => signal[i])) / signals.length);
+function meanOf([first, ...others]) {
+  for (const other of others) first.forEach((_, i) => (first[i] += other[i]));
+  return others.length ? first.map((sum) => sum / (others.length + 1)) : first;
 }
 
 /** Arrays one after the other. */

@@ -244,7 +244,7 @@ export class Header {
     }
     const format = bytes[4] >> 4;
     const size = headerSize(format, bytes[7]);
-    if (!(bytes.length >= size)) {
+    if (bytes.length < size) {
       throw new FormatError(`the stream ends inside its header, after ${bytes.length} bytes`);
     }
     if (!(format >= 1 && format <= 3)) {
@@ -298,7 +298,7 @@ export class Header {
 }
 
 /** Bytes of a header of a format; those of an unknown one count as format 1. */
-function headerSize(format, numCodebooks) {
+function headerSize(format, numCodebooks = 0) {
   const more = format === 2 || format === 3 ? MORE_SIZE : 0;
   return HEADER_SIZE + more + (format === 3 ? 2 * numCodebooks : 0);
 }
@@ -311,7 +311,7 @@ export function startsStream(bytes) {
 /** Whether bytes begin with a header whose checksum is right. */
 function startsHeader(bytes) {
   const size = headerSize(bytes[4] >> 4, bytes[7]);
-  if (!(bytes.length >= size) || !startsStream(bytes)) return false;
+  if (bytes.length < size || !startsStream(bytes)) return false;
   return crc32(bytes.subarray(0, size - 4)) === viewOf(bytes).getUint32(size - 4, true);
 }
 
