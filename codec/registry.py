@@ -257,9 +257,15 @@ def _has_codes_of(header: Header, spec: CodecSpec) -> bool:
     if header.codebooks == spec.codebooks[: header.num_codebooks]:
         return True
     # Streams of format 1 and 2 were once written for all models, with a codebook for each code.
-    counts = {spec.num_codes(count + 1) for count in range(spec.num_codebooks)}
-    simple = header.has_simple_codes and header.num_codes() in counts
-    return simple and header.bits == spec.bits[: header.num_codes()]
+    found = header.num_codes()
+    if not header.has_simple_codes or header.bits != spec.bits[:found]:
+        return False
+    if found not in {spec.num_codes(count + 1) for count in range(spec.num_codebooks)}:
+        raise FormatError(
+            f"the stream has {found} codes per frame, which are not whole codebooks of its model: "
+            "peel the original again, with --model"
+        )
+    return True
 
 
 def packaged_model(fingerprint: bytes) -> Model:

@@ -65,6 +65,8 @@ def test_the_page_and_its_model_are_served(connection: HTTPConnection) -> None:
     (model,) = json.loads(get(connection, f"/{MODELS}")[2])
     folder = find_model(DEFAULT_MODEL)
     assert model["fingerprint"] == read_description(folder)["fingerprint"]
+    assert model["codebooks"] == [{"bits": 10, "perFrame": 1}] * 20
+    assert model["channelsCodedTogether"] == 1
     for name in (
         "config.json",
         "graphs.json",
