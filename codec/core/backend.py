@@ -139,16 +139,20 @@ def get_requires_for_build_editable(config_settings: Any = None) -> list[str]:
     ]
 
 
-def build_wheel(folder: str, config_settings: Any = None, metadata: str | None = None) -> Any:
+def build_wheel(
+    wheel_directory: str, config_settings: Any = None, metadata_directory: str | None = None
+) -> Any:
     compile_library()
     # One library for all versions of Python, which it knows nothing of.
     named = {**(config_settings or {}), "--build-option": ["--plat-name", _platform()]}
-    return _setuptools().build_wheel(folder, named, metadata)
+    return _setuptools().build_wheel(wheel_directory, named, metadata_directory)
 
 
-def build_editable(folder: str, config_settings: Any = None, metadata: str | None = None) -> Any:
+def build_editable(
+    wheel_directory: str, config_settings: Any = None, metadata_directory: str | None = None
+) -> Any:
     compile_library()
-    return _setuptools().build_editable(folder, config_settings, metadata)
+    return _setuptools().build_editable(wheel_directory, config_settings, metadata_directory)
 
 
 def __getattr__(name: str) -> Any:
