@@ -215,7 +215,8 @@ def _flat(
     """Tensors one after the other, in integers of a type that holds them."""
     limits = np.iinfo(kind)
     for name in names:
-        if tensors[name].min() < limits.min or tensors[name].max() > limits.max:
+        held = tensors[name].dtype == kind
+        if not held and not limits.min <= tensors[name].min() <= tensors[name].max() <= limits.max:
             raise ModelError(
                 f"{name} of the context model has numbers beyond {limits.min} to {limits.max}: "
                 "fit it again"

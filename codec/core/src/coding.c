@@ -17,8 +17,10 @@ static struct aec_coder take_coder(const aec_context *model, size_t num_rows,
     coder.information = aec_take(block, count, sizeof *coder.information);
     coder.sums = aec_take(block, count, model->most_outputs * sizeof *coder.sums);
     coder.states = aec_take(block, count, model->state_size);
-    uint32_t **arrays[] = {&coder.list,   &coder.rows,    &coder.lengths, &coder.counts,
-                           &coder.symbols, &coder.leaders, &coder.slots};
+    coder.grouped = aec_take(block, count, sizeof *coder.grouped);
+    uint32_t **arrays[] = {&coder.list,   &coder.rows,    &coder.lengths, &coder.steps,
+                           &coder.counts, &coder.symbols, &coder.leaders, &coder.slots,
+                           &coder.before};
     for (size_t index = 0; index < sizeof arrays / sizeof *arrays; index++)
         *arrays[index] = aec_take(block, count, sizeof(uint32_t));
     coder.present = aec_take(block, count, 1);
@@ -59,6 +61,38 @@ int aec_are_codes(const aec_context *model, const int32_t *codes, size_t count) 
         if (codes[index] >= size)
             return 0;
     return 1;
+}
+
+/* Products for the second symbols of all listed frames, whose first ones are in leaders: sums
+ * [there, outputs], of which slots tells each frame's. Frames with the same first symbol have the
+ * same weights, and are computed together. */
+static void multiply_seconds(struct aec_coder *coder, const struct aec_codebook *book,
+                             uint32_t there) {
+    struct aec_workspace *work = &coder->work;
+    uint32_t newest[1 << 8], *before = coder->before, used = 0;
+    for (uint32_t first = 0; first < work->model->first_values; first++)
+        newest[first] = UINT32_MAX;
+    for (uint32_t index = 0; index < there; index++) {
+        before[index] = newest[coder->leaders[index]];
+        newest[coder->leaders[index]] = index;
+    }
+    for (uint32_t first = 0; first < work->model->first_values; first++) {
+        int32_t *sums = coder->sums + used * (size_t)book->second->outputs;
+        uint32_t count = 0;
+        for (uint32_t index = newest[first]; index != UINT32_MAX; index = before[index]) {
+            coder->grouped[count++] = work->inputs[index];
+            coder->slots[index] = used++;
+        }
+        if (count)
+            work->model->multiply(book->second + first, coder->grouped, count, sums);
+    }
+}
+
+/* Distribution of the second symbol of a listed frame after that. */
+static struct aec_distribution second_of(const struct aec_coder *coder,
+                                         const struct aec_codebook *book, uint32_t index) {
+    int32_t *sums = coder->sums + coder->slots[index] * (size_t)book->second->outputs;
+    return aec_second_of(coder->work.model, sums);
 }
 
 /* ---- Encoding ---- */
@@ -149,6 +183,7 @@ static void find_intervals(struct aec_coder *coder, const struct part *part, uin
             if (code < 0)
                 continue;
             coder->symbols[there] = book->order[code];
+            coder->leaders[there] = coder->symbols[there] / model->second_values;
             coder->list[there++] = index;
         }
         if (!there)
@@ -158,13 +193,11 @@ static void find_intervals(struct aec_coder *coder, const struct part *part, uin
         for (uint32_t index = 0; index < there; index++) {
             int32_t *sums = work->sums + (size_t)index * book->first.outputs;
             struct aec_distribution first = aec_first_of(model, sums);
-            found[coder->list[index] * symbols] =
-                aec_interval_of(&first, coder->symbols[index] / model->second_values);
+            found[coder->list[index] * symbols] = aec_interval_of(&first, coder->leaders[index]);
         }
+        multiply_seconds(coder, book, there);
         for (uint32_t index = 0; index < there; index++) {
-            struct aec_distribution second =
-                aec_second_of(work, k, coder->symbols[index] / model->second_values,
-                              work->inputs[index], work->sums);
+            struct aec_distribution second = second_of(coder, book, index);
             found[coder->list[index] * symbols + 1] =
                 aec_interval_of(&second, coder->symbols[index] % model->second_values);
         }
@@ -368,13 +401,13 @@ static void decode_symbols(struct aec_coder *coder, const struct group *group, u
         int32_t *sums = work->sums + (size_t)index * book->first.outputs;
         struct aec_distribution first = aec_first_of(model, sums);
         uint32_t row = coder->rows[coder->list[index]];
-        coder->symbols[index] = aec_decode_value(&first, decoder_of(coder, group, row));
+        coder->leaders[index] = aec_decode_value(&first, decoder_of(coder, group, row));
     }
+    multiply_seconds(coder, book, there);
     for (uint32_t index = 0; index < there; index++) {
-        struct aec_distribution second = aec_second_of(work, codebook, coder->symbols[index],
-                                                       work->inputs[index], work->sums);
+        struct aec_distribution second = second_of(coder, book, index);
         uint32_t row = coder->rows[coder->list[index]];
-        coder->symbols[index] *= model->second_values;
+        coder->symbols[index] = coder->leaders[index] * model->second_values;
         coder->symbols[index] += aec_decode_value(&second, decoder_of(coder, group, row));
     }
 }
@@ -417,7 +450,7 @@ static void decode_frame(struct aec_coder *coder, const struct group *group, con
 static size_t decode_group(struct aec_coder *coder, const struct group *group,
                            const uint8_t *bytes, const uint32_t *lengths, const uint32_t *frames) {
     uint32_t longest = 0, segments = group->shape->segments, channels = group->shape->channels;
-    uint32_t *steps = coder->slots;
+    uint32_t *steps = coder->steps;
     size_t used = 0;
     for (uint32_t packet = 0, row = 0; packet < group->num_packets; packet++) {
         coder->decoders[packet] = aec_range_decoder_of(bytes + used, lengths[packet]);

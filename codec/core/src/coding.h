@@ -15,8 +15,10 @@ struct aec_coder {
     struct aec_information *information;       /* [num_frames] */
     int32_t *sums;                             /* [num_frames, most_outputs] */
     uint8_t *states;                           /* [num_frames, state_size] */
-    uint32_t *list, *rows, *lengths, *counts, *symbols, *leaders, *slots; /* [num_frames] */
-    uint8_t *present;                                                     /* [num_frames] */
+    const int8_t **grouped;                    /* [num_frames] */
+    /* [num_frames] each */
+    uint32_t *list, *rows, *lengths, *steps, *counts, *symbols, *leaders, *slots, *before;
+    uint8_t *present;
 };
 
 /* A coder in memory of a caller, for at least so many rows; an error if the memory is too small. */

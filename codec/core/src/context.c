@@ -47,20 +47,32 @@ static struct product product_of(const aec_context_sizes *sizes, uint32_t first,
     }
 }
 
-/* The largest sums of an output of a product; `more` is NULL or is added up with it. */
-static int64_t largest_sum(const struct product *product, const struct product *more) {
+/* Add the largest sums that the outputs of one matrix of a product can have. */
+static void add_largest(const struct product *product, uint64_t index, int64_t *sums) {
+    const int8_t *weights = product->weights + index * product->inputs * product->outputs;
+    const int32_t *biases = product->biases + index * product->outputs;
+    for (uint64_t output = 0; output < product->outputs; output++)
+        sums[output] += llabs(biases[output]);
+    for (uint64_t input = 0; input < product->inputs; input++, weights += product->outputs)
+        for (uint64_t output = 0; output < product->outputs; output++)
+            sums[output] += LIMIT * abs(weights[output]);
+}
+
+/* The largest sum of a product, to which another one may be added; -1 without memory. */
+static int64_t largest_sum(const struct product *product, const struct product *added) {
     int64_t largest = 0;
-    for (uint64_t matrix = 0; matrix < product->count; matrix++)
-        for (uint64_t output = 0; output < product->outputs; output++) {
-            int64_t sum = 0;
-            for (const struct product *part = product; part; part = part == more ? NULL : more) {
-                const int8_t *weights = part->weights + matrix * part->inputs * part->outputs;
-                for (uint64_t input = 0; input < part->inputs; input++)
-                    sum += LIMIT * abs(weights[input * part->outputs + output]);
-                sum += llabs(part->biases[matrix * part->outputs + output]);
-            }
-            largest = sum > largest ? sum : largest;
-        }
+    int64_t *sums = malloc(product->outputs * sizeof *sums);
+    if (!sums)
+        return -1;
+    for (uint64_t index = 0; index < product->count; index++) {
+        memset(sums, 0, product->outputs * sizeof *sums);
+        add_largest(product, index, sums);
+        if (added)
+            add_largest(added, index, sums);
+        for (uint64_t output = 0; output < product->outputs; output++)
+            largest = sums[output] > largest ? sums[output] : largest;
+    }
+    free(sums);
     return largest;
 }
 
@@ -156,7 +168,7 @@ static void fill_all(struct aec_context *model, const struct product *products,
     }
 }
 
-/* Whether each code of each codebook has an index of its own. */
+/* Whether each code of each codebook has an index of its own; 0 without memory, too. */
 static int has_each_once(const aec_context_sizes *sizes, const uint16_t *order) {
     size_t size = sizes->codebook_size;
     uint8_t *seen = malloc(size);
@@ -177,6 +189,8 @@ static int check_values(const aec_context_sizes *sizes, const struct product *pr
     for (size_t index = 0; index < num_products; index++) {
         /* Context and inner are added up before they are shifted. */
         largest[index] = largest_sum(products + index, index == CONTEXT ? products + INNER : NULL);
+        if (largest[index] < 0)
+            return AEC_ERROR_MEMORY;
         if (largest[index] >= AEC_LARGEST_SUM)
             error = AEC_ERROR_INEXACT;
     }
@@ -407,9 +421,6 @@ struct aec_distribution aec_first_of(const aec_context *model, int32_t *sums) {
     return aec_distribution_of(model->table, sums, model->first_values, TABLE_SHIFT);
 }
 
-struct aec_distribution aec_second_of(const struct aec_workspace *work, uint32_t codebook,
-                                      uint32_t first, const int8_t *hidden, int32_t *sums) {
-    const aec_context *model = work->model;
-    model->multiply(model->codebooks[codebook].second + first, &hidden, 1, sums);
+struct aec_distribution aec_second_of(const aec_context *model, int32_t *sums) {
     return aec_distribution_of(model->table, sums, model->second_values, TABLE_SHIFT);
 }

@@ -97,7 +97,6 @@ void aec_compute_units(struct aec_workspace *work, uint32_t codebook, const uint
 struct aec_distribution aec_counts_of(const aec_context *model, int32_t *sums,
                                       uint32_t num_codebooks);
 struct aec_distribution aec_first_of(const aec_context *model, int32_t *sums);
-struct aec_distribution aec_second_of(const struct aec_workspace *work, uint32_t codebook,
-                                      uint32_t first, const int8_t *hidden, int32_t *sums);
+struct aec_distribution aec_second_of(const aec_context *model, int32_t *sums);
 
 #endif

@@ -11,26 +11,22 @@ void aec_matrix_place(struct aec_matrix *matrix, size_t inputs, size_t outputs,
     matrix->shifted = aec_take(block, matrix->outputs, sizeof(int32_t));
 }
 
-static int8_t *weight_at(const struct aec_matrix *matrix, size_t input, size_t output) {
-    size_t together = input / AEC_INPUTS_TOGETHER * matrix->outputs + output;
-    return matrix->weights + together * AEC_INPUTS_TOGETHER + input % AEC_INPUTS_TOGETHER;
-}
-
 void aec_matrix_fill(struct aec_matrix *matrix, size_t first, const int8_t *weights, size_t inputs,
                      size_t outputs, size_t stride) {
-    for (size_t i = 0; i < inputs; i++)
+    for (size_t i = first; i < first + inputs; i++, weights += stride) {
+        int8_t *row = matrix->weights + i / 4 * 4 * matrix->outputs + i % 4;
         for (size_t o = 0; o < outputs; o++)
-            *weight_at(matrix, first + i, o) = weights[i * stride + o];
+            row[4 * o] = weights[o];
+    }
 }
 
 void aec_matrix_bias(struct aec_matrix *matrix, const int32_t *biases, size_t outputs) {
-    for (size_t o = 0; o < outputs; o++) {
-        int32_t sum = 0;
-        for (size_t i = 0; i < matrix->inputs; i++)
-            sum += *weight_at(matrix, i, o);
-        matrix->biases[o] = biases[o];
-        matrix->shifted[o] = biases[o] - 128 * sum;
-    }
+    const int8_t *weights = matrix->weights;
+    memcpy(matrix->biases, biases, outputs * sizeof *biases);
+    memcpy(matrix->shifted, biases, outputs * sizeof *biases);
+    for (size_t i = 0; i < matrix->inputs; i += 4)
+        for (size_t o = 0; o < matrix->outputs; o++, weights += 4)
+            matrix->shifted[o] -= 128 * (weights[0] + weights[1] + weights[2] + weights[3]);
 }
 
 void aec_multiply_portable(const struct aec_matrix *matrix, const int8_t *const *rows,

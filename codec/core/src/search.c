@@ -81,10 +81,12 @@ static void add_symbols(struct aec_coder *coder, const struct choice *choice, ui
         uint32_t slot = coder->slots[coder->leaders[candidate]];
         coder->symbols[candidate] = index / model->second_values;
         uint32_t same = same_first(coder, choice, codebook, candidate);
-        if (same == candidate)
-            coder->seconds[candidate] = aec_second_of(
-                work, codebook, coder->symbols[candidate], work->inputs[slot],
-                coder->sums + candidate * model->most_outputs);
+        if (same == candidate) {
+            int32_t *sums = coder->sums + candidate * model->most_outputs;
+            model->multiply(model->codebooks[codebook].second + coder->symbols[candidate],
+                            work->inputs + slot, 1, sums);
+            coder->seconds[candidate] = aec_second_of(model, sums);
+        }
         aec_information_add(coder->information + candidate,
                             aec_interval_of(coder->firsts + slot, coder->symbols[candidate]));
         aec_information_add(

@@ -7,6 +7,7 @@ import multiprocessing
 import pickle
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,7 +77,7 @@ def test_payloads_codes_and_states_are_those_of_the_reference(seed: int, kernel:
     pauses = variable and bool(rng.integers(2))
     least = books if not variable else 0 if pauses else 1
     codes = random_codes(rng, shape, (packets, channels, books, frames), least)
-    how = {"segments": segments, "variable": variable, "pauses": pauses}
+    how: dict[str, Any] = {"segments": segments, "variable": variable, "pauses": pauses}
     state = expected_state = received_state = None
     for _ in range(2):  # the second time after the frames of the first
         bits = np.full((packets, frames), np.nan)
@@ -162,12 +163,11 @@ def test_models_and_states_can_be_copied_and_sent() -> None:
     codes = random_codes(rng, SMALL, (1, 2, 3, 5), 3)
     _, state = encode_packets(model, codes)
     expected = encode_packets(model, codes, state)[0]
-    for twin in (copy.copy, copy.deepcopy, lambda each: pickle.loads(pickle.dumps(each))):
-        other, other_state = twin(model), twin(state)
+    sent = pickle.loads(pickle.dumps((model, state)))
+    for other, other_state in (sent, copy.deepcopy((model, state)), (copy.copy(model), state)):
         assert other.shape == SMALL and other.identity == b"identity"
         assert encode_packets(other, codes, other_state)[0] == expected
         assert other.handle.value != model.handle.value
-        del other
     assert encode_packets(model, codes, state)[0] == expected
 
 
