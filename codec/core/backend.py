@@ -53,7 +53,7 @@ def compile_library(
         RuntimeError: there is no compiler, or it fails.
     """
     command = list(compiler or find_compiler())
-    output.parent.mkdir(exist_ok=True)
+    output.parent.mkdir(parents=True, exist_ok=True)
     # Programs that run keep the library that they have loaded, and none finds half of one.
     with tempfile.TemporaryDirectory(dir=output.parent) as folder:
         written = Path(folder, output.name)

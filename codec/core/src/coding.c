@@ -32,7 +32,7 @@ size_t aec_context_scratch_size(const aec_context *model, size_t num_rows) {
     if (num_rows > UINT32_MAX)
         return 0;
     take_coder(model, num_rows, &counted);
-    return counted.used + AEC_ALIGNMENT;
+    return counted.used < AEC_TOO_LARGE ? counted.used + AEC_ALIGNMENT : 0;
 }
 
 int aec_coder_in(struct aec_coder *coder, const aec_context *model, size_t num_rows, void *scratch,

@@ -14,10 +14,18 @@ struct aec_block {
     size_t used;
 };
 
-/* The next piece; NULL without a block. Sizes are checked before: their sum does not overflow. */
+/* More than any memory has. */
+#define AEC_TOO_LARGE (SIZE_MAX / 2)
+
+/* The next piece; NULL without a block. Without one, `used` becomes AEC_TOO_LARGE at most. */
 static inline void *aec_take(struct aec_block *block, size_t count, size_t size) {
-    size_t offset = block->used;
-    block->used += (count * size + AEC_ALIGNMENT - 1) / AEC_ALIGNMENT * AEC_ALIGNMENT;
+    size_t offset = block->used, room = AEC_TOO_LARGE - offset;
+    if (size && count > room / size)
+        block->used = AEC_TOO_LARGE;
+    else
+        block->used += (count * size + AEC_ALIGNMENT - 1) / AEC_ALIGNMENT * AEC_ALIGNMENT;
+    if (block->used > AEC_TOO_LARGE)
+        block->used = AEC_TOO_LARGE;
     return block->begin ? block->begin + offset : NULL;
 }
 
