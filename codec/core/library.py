@@ -126,7 +126,16 @@ def _is_array(kind: Any) -> bool:
     return issubclass(kind, np.generic)
 
 
+_REASONS = {
+    -1: "the sizes of arrays do not fit the model",
+    -4: "a code is beyond its codebook",
+    -5: "the order of the context model's codes does not have each code once",
+    -6: "a sum of the context model could be too large: fit it again",
+}
+
+
 def _exception(error: int, name: str) -> CodecError:
+    """The exception for an ``AEC_ERROR_`` of the header."""
     if error == -2:
         return NotEnoughMemoryError("not enough memory for a model: close other programs")
     if error == -3:
@@ -134,10 +143,4 @@ def _exception(error: int, name: str) -> CodecError:
         return ConfigError(
             f"AECODEC_KERNEL is {named!r}, which this processor does not have: unset it"
         )
-    reasons = {
-        -1: "the sizes of arrays do not fit the model",
-        -4: "a code is beyond its codebook",
-        -5: "the order of the context model's codes does not have each code once",
-        -6: "a sum of the context model could be too large: fit it again",
-    }
-    return ModelError(f"{reasons[error]} ({name})")
+    return ModelError(f"{_REASONS[error]} ({name})")

@@ -12,15 +12,15 @@ static struct aec_coder take_coder(const aec_context *model, size_t num_rows,
     coder.work = aec_workspace_in(model, count, block);
     coder.intervals = aec_take(block, count, symbols * sizeof *coder.intervals);
     coder.decoders = aec_take(block, count, sizeof *coder.decoders);
-    coder.firsts = aec_take(block, count, sizeof *coder.firsts);
-    coder.seconds = aec_take(block, count, sizeof *coder.seconds);
+    coder.of_first = aec_take(block, count, sizeof *coder.of_first);
+    coder.of_second = aec_take(block, count, sizeof *coder.of_second);
     coder.information = aec_take(block, count, sizeof *coder.information);
     coder.sums = aec_take(block, count, model->most_outputs * sizeof *coder.sums);
     coder.states = aec_take(block, count, model->state_size);
     coder.grouped = aec_take(block, count, sizeof *coder.grouped);
     uint32_t **arrays[] = {&coder.list,   &coder.rows,    &coder.lengths, &coder.steps,
-                           &coder.counts, &coder.symbols, &coder.leaders, &coder.slots,
-                           &coder.before};
+                           &coder.counts, &coder.symbols, &coder.firsts,  &coder.before,
+                           &coder.slots,  &coder.leaders};
     for (size_t index = 0; index < sizeof arrays / sizeof *arrays; index++)
         *arrays[index] = aec_take(block, count, sizeof(uint32_t));
     coder.present = aec_take(block, count, 1);
@@ -63,8 +63,8 @@ int aec_are_codes(const aec_context *model, const int32_t *codes, size_t count) 
     return 1;
 }
 
-/* Products for the second symbols of all listed frames, whose first ones are in leaders: sums
- * [there, outputs], of which slots tells each frame's. Frames with the same first symbol have the
+/* Products for the second symbols of all listed frames, whose first ones are in `firsts`: sums
+ * [there, outputs], of which `slots` tells each frame's. Frames with the same first symbol have the
  * same weights, and are computed together. */
 static void multiply_seconds(struct aec_coder *coder, const struct aec_codebook *book,
                              uint32_t there) {
@@ -73,8 +73,8 @@ static void multiply_seconds(struct aec_coder *coder, const struct aec_codebook 
     for (uint32_t first = 0; first < work->model->first_values; first++)
         newest[first] = UINT32_MAX;
     for (uint32_t index = 0; index < there; index++) {
-        before[index] = newest[coder->leaders[index]];
-        newest[coder->leaders[index]] = index;
+        before[index] = newest[coder->firsts[index]];
+        newest[coder->firsts[index]] = index;
     }
     for (uint32_t first = 0; first < work->model->first_values; first++) {
         int32_t *sums = coder->sums + used * (size_t)book->second->outputs;
@@ -92,7 +92,7 @@ static void multiply_seconds(struct aec_coder *coder, const struct aec_codebook 
 static struct aec_distribution second_of(const struct aec_coder *coder,
                                          const struct aec_codebook *book, uint32_t index) {
     int32_t *sums = coder->sums + coder->slots[index] * (size_t)book->second->outputs;
-    return aec_second_of(coder->work.model, sums);
+    return aec_distribution_after(coder->work.model, sums, coder->work.model->second_values);
 }
 
 /* ---- Encoding ---- */
@@ -146,62 +146,87 @@ static void load_codes(struct aec_coder *coder, const struct part *part, uint32_
         }
 }
 
-/* Intervals of all that is coded of the part's frames, with a frequency of 0 for all else. */
-static void find_intervals(struct aec_coder *coder, const struct part *part, uint32_t num_rows) {
-    struct aec_workspace *work = &coder->work;
-    const aec_context *model = work->model;
-    uint32_t count = num_rows * part->num_frames, num_codebooks = part->shape->num_codebooks;
-    size_t symbols = SYMBOLS + 2 * (size_t)num_codebooks;
-    memset(coder->intervals, 0, count * symbols * sizeof *coder->intervals);
-    for (uint32_t index = 0; part->shape->pauses && index < count; index++) {
+/* Intervals [symbols] of each frame, of which these are the first of one kind. */
+static struct aec_interval *intervals_from(const struct aec_coder *coder, const struct part *part,
+                                           uint32_t frame, size_t symbol) {
+    size_t symbols = SYMBOLS + 2 * (size_t)part->shape->num_codebooks;
+    return coder->intervals + frame * symbols + symbol;
+}
+
+static void find_presence(struct aec_coder *coder, const struct part *part, uint32_t count) {
+    for (uint32_t index = 0; index < count; index++) {
         uint32_t row = index / part->num_frames;
         uint32_t frame = part->begin + index % part->num_frames;
         int before = !frame || code_at(part, row, 0, frame - 1) >= 0;
         if (frame_of(part, row, frame) < part->shape->num_frames)
-            coder->intervals[index * symbols + PRESENCE] =
+            *intervals_from(coder, part, index, PRESENCE) =
                 presence(code_at(part, row, 0, frame) >= 0, before);
     }
-    if (part->shape->variable) {
-        for (uint32_t index = 0; index < count; index++)
-            work->inputs[index] = aec_frame_context(work, index);
-        aec_multiply_inputs(work, &model->counts, count);
-        for (uint32_t index = 0; index < count; index++)
-            if (coder->counts[index]) {
-                int32_t *sums = work->sums + (size_t)index * model->counts.outputs;
-                struct aec_distribution counts = aec_counts_of(model, sums, num_codebooks);
-                coder->intervals[index * symbols + COUNT] =
-                    aec_interval_of(&counts, coder->counts[index] - 1);
-            }
-    }
-    for (uint32_t k = 0; k < num_codebooks; k++) {
-        const struct aec_codebook *book = model->codebooks + k;
-        struct aec_interval *found = coder->intervals + SYMBOLS + 2 * k;
-        uint32_t there = 0;
-        for (uint32_t index = 0; index < count; index++) {
-            uint32_t row = index / part->num_frames;
-            int32_t code = code_at(part, row, k, part->begin + index % part->num_frames);
-            if (code < 0)
-                continue;
-            coder->symbols[there] = book->order[code];
-            coder->leaders[there] = coder->symbols[there] / model->second_values;
-            coder->list[there++] = index;
+}
+
+static void find_counts(struct aec_coder *coder, const struct part *part, uint32_t count) {
+    struct aec_workspace *work = &coder->work;
+    const aec_context *model = work->model;
+    for (uint32_t index = 0; index < count; index++)
+        work->inputs[index] = aec_frame_context(work, index);
+    aec_multiply_inputs(work, &model->counts, count);
+    for (uint32_t index = 0; index < count; index++)
+        if (coder->counts[index]) {
+            int32_t *sums = work->sums + (size_t)index * model->counts.outputs;
+            struct aec_distribution counts =
+                aec_distribution_after(model, sums, part->shape->num_codebooks);
+            *intervals_from(coder, part, index, COUNT) =
+                aec_interval_of(&counts, coder->counts[index] - 1);
         }
-        if (!there)
+}
+
+static void find_symbols(struct aec_coder *coder, const struct part *part, uint32_t count,
+                         uint32_t codebook) {
+    struct aec_workspace *work = &coder->work;
+    const aec_context *model = work->model;
+    const struct aec_codebook *book = model->codebooks + codebook;
+    size_t symbol = SYMBOLS + 2 * (size_t)codebook;
+    uint32_t there = 0;
+    for (uint32_t index = 0; index < count; index++) {
+        uint32_t row = index / part->num_frames;
+        int32_t code = code_at(part, row, codebook, part->begin + index % part->num_frames);
+        if (code < 0)
             continue;
-        aec_compute_units(work, k, coder->list, there);
-        aec_multiply_inputs(work, &book->first, there);
-        for (uint32_t index = 0; index < there; index++) {
-            int32_t *sums = work->sums + (size_t)index * book->first.outputs;
-            struct aec_distribution first = aec_first_of(model, sums);
-            found[coder->list[index] * symbols] = aec_interval_of(&first, coder->leaders[index]);
-        }
-        multiply_seconds(coder, book, there);
-        for (uint32_t index = 0; index < there; index++) {
-            struct aec_distribution second = second_of(coder, book, index);
-            found[coder->list[index] * symbols + 1] =
-                aec_interval_of(&second, coder->symbols[index] % model->second_values);
-        }
+        coder->symbols[there] = book->order[code];
+        coder->firsts[there] = coder->symbols[there] / model->second_values;
+        coder->list[there++] = index;
     }
+    if (!there)
+        return;
+    aec_compute_units(work, codebook, coder->list, there);
+    aec_multiply_inputs(work, &book->first, there);
+    for (uint32_t index = 0; index < there; index++) {
+        int32_t *sums = work->sums + (size_t)index * book->first.outputs;
+        struct aec_distribution first =
+            aec_distribution_after(model, sums, model->first_values);
+        *intervals_from(coder, part, coder->list[index], symbol) =
+            aec_interval_of(&first, coder->firsts[index]);
+    }
+    multiply_seconds(coder, book, there);
+    for (uint32_t index = 0; index < there; index++) {
+        struct aec_distribution second = second_of(coder, book, index);
+        *intervals_from(coder, part, coder->list[index], symbol + 1) =
+            aec_interval_of(&second, coder->symbols[index] % model->second_values);
+    }
+}
+
+/* Intervals of all that is coded of the part's frames, with a frequency of 0 for all else. */
+static void find_intervals(struct aec_coder *coder, const struct part *part, uint32_t num_rows) {
+    uint32_t count = num_rows * part->num_frames;
+    size_t size = sizeof *coder->intervals;
+    memset(coder->intervals, 0,
+           (size_t)(intervals_from(coder, part, count, 0) - coder->intervals) * size);
+    if (part->shape->pauses)
+        find_presence(coder, part, count);
+    if (part->shape->variable)
+        find_counts(coder, part, count);
+    for (uint32_t k = 0; k < part->shape->num_codebooks; k++)
+        find_symbols(coder, part, count, k);
 }
 
 /* Frame after frame, each symbol of all rows before the next one. */
@@ -210,9 +235,9 @@ static void write_intervals(const struct aec_coder *coder, const struct part *pa
     size_t symbols = SYMBOLS + 2 * (size_t)part->shape->num_codebooks;
     for (uint32_t frame = 0; frame < part->num_frames; frame++)
         for (size_t symbol = 0; symbol < symbols; symbol++)
-            for (size_t row = 0; row < num_rows; row++) {
-                size_t index = row * part->num_frames + frame;
-                struct aec_interval found = coder->intervals[index * symbols + symbol];
+            for (uint32_t row = 0; row < num_rows; row++) {
+                uint32_t index = row * part->num_frames + frame;
+                struct aec_interval found = *intervals_from(coder, part, index, symbol);
                 if (found.frequency && found.frequency < AEC_TOTAL)
                     aec_range_encode(encoder, found);
             }
@@ -221,18 +246,18 @@ static void write_intervals(const struct aec_coder *coder, const struct part *pa
 static void add_bits(const struct aec_coder *coder, const struct part *part, uint32_t num_rows,
                      double *bits) {
     size_t symbols = SYMBOLS + 2 * (size_t)part->shape->num_codebooks;
-    for (uint32_t row = 0, index = 0; row < num_rows; row++)
-        for (uint32_t frame = 0; frame < part->num_frames; frame++, index++) {
-            struct aec_information information = {1, 0};
-            for (size_t symbol = 0; symbol < symbols; symbol++) {
-                struct aec_interval found = coder->intervals[index * symbols + symbol];
-                if (found.frequency)
-                    aec_information_add(&information, found);
-            }
-            uint64_t position = frame_of(part, row, part->begin + frame);
-            if (position < part->shape->num_frames)
-                bits[position] += aec_information_bits(&information);
+    for (uint32_t index = 0; index < num_rows * part->num_frames; index++) {
+        struct aec_information information = {1, 0};
+        uint64_t frame = frame_of(part, index / part->num_frames,
+                                  (uint64_t)part->begin + index % part->num_frames);
+        for (size_t symbol = 0; symbol < symbols; symbol++) {
+            struct aec_interval found = *intervals_from(coder, part, index, symbol);
+            if (found.frequency)
+                aec_information_add(&information, found);
         }
+        if (frame < part->shape->num_frames)
+            bits[frame] += aec_information_bits(&information);
+    }
 }
 
 static uint32_t encode_packet(struct aec_coder *coder, const aec_packets *shape,
@@ -383,7 +408,7 @@ static void decode_counts(struct aec_coder *coder, const struct group *group, ui
     for (uint32_t index = 0; index < running; index++)
         if (coder->counts[index]) {
             int32_t *sums = work->sums + (size_t)index * model->counts.outputs;
-            struct aec_distribution counts = aec_counts_of(model, sums, num_codebooks);
+            struct aec_distribution counts = aec_distribution_after(model, sums, num_codebooks);
             struct aec_range_decoder *decoder = decoder_of(coder, group, coder->rows[index]);
             coder->counts[index] = 1 + aec_decode_value(&counts, decoder);
         }
@@ -399,15 +424,15 @@ static void decode_symbols(struct aec_coder *coder, const struct group *group, u
     aec_multiply_inputs(work, &book->first, there);
     for (uint32_t index = 0; index < there; index++) {
         int32_t *sums = work->sums + (size_t)index * book->first.outputs;
-        struct aec_distribution first = aec_first_of(model, sums);
+        struct aec_distribution first = aec_distribution_after(model, sums, model->first_values);
         uint32_t row = coder->rows[coder->list[index]];
-        coder->leaders[index] = aec_decode_value(&first, decoder_of(coder, group, row));
+        coder->firsts[index] = aec_decode_value(&first, decoder_of(coder, group, row));
     }
     multiply_seconds(coder, book, there);
     for (uint32_t index = 0; index < there; index++) {
         struct aec_distribution second = second_of(coder, book, index);
         uint32_t row = coder->rows[coder->list[index]];
-        coder->symbols[index] = coder->leaders[index] * model->second_values;
+        coder->symbols[index] = coder->firsts[index] * model->second_values;
         coder->symbols[index] += aec_decode_value(&second, decoder_of(coder, group, row));
     }
 }

@@ -8,17 +8,21 @@
 /* A workspace, and arrays of the functions that use it, for as many frames of any rows. */
 struct aec_coder {
     struct aec_workspace work;
-    size_t num_frames;
-    struct aec_interval *intervals;     /* [num_frames, 2 + 2 * K] */
-    struct aec_range_decoder *decoders; /* [num_frames], of packets */
-    struct aec_distribution *firsts, *seconds; /* [num_frames] */
-    struct aec_information *information;       /* [num_frames] */
-    int32_t *sums;                             /* [num_frames, most_outputs] */
-    uint8_t *states;                           /* [num_frames, state_size] */
-    const int8_t **grouped;                    /* [num_frames] */
-    /* [num_frames] each */
-    uint32_t *list, *rows, *lengths, *steps, *counts, *symbols, *leaders, *slots, *before;
-    uint8_t *present;
+    size_t num_frames; /* elements of each array, unless it says more */
+    struct aec_interval *intervals;                /* [num_frames, 2 + 2 * K] */
+    struct aec_range_decoder *decoders;            /* of packets */
+    struct aec_distribution *of_first, *of_second; /* of candidates */
+    struct aec_information *information;           /* of candidates */
+    int32_t *sums;                                 /* [num_frames, most_outputs] */
+    uint8_t *states;                               /* [num_frames, state_size] */
+    uint8_t *present;                              /* whether a row has codes */
+    uint32_t *rows, *lengths, *steps; /* rows that have a frame, frames of rows, of segments */
+    uint32_t *counts;                 /* codes of a frame */
+    /* Frames that have a code of a codebook, the index of that code, its first symbol, the frame
+     * before with the same one, and where the sums of its second symbol are. */
+    uint32_t *list, *symbols, *firsts, *before, *slots;
+    const int8_t **grouped; /* inputs of frames with the same first symbol */
+    uint32_t *leaders;      /* of candidates */
 };
 
 /* A coder in memory of a caller, for at least so many rows; an error if the memory is too small. */

@@ -412,15 +412,7 @@ void aec_compute_units(struct aec_workspace *work, uint32_t codebook, const uint
     set_inputs(work, work->hidden, outputs, count);
 }
 
-struct aec_distribution aec_counts_of(const aec_context *model, int32_t *sums,
-                                      uint32_t num_codebooks) {
-    return aec_distribution_of(model->table, sums, num_codebooks, TABLE_SHIFT);
-}
-
-struct aec_distribution aec_first_of(const aec_context *model, int32_t *sums) {
-    return aec_distribution_of(model->table, sums, model->first_values, TABLE_SHIFT);
-}
-
-struct aec_distribution aec_second_of(const aec_context *model, int32_t *sums) {
-    return aec_distribution_of(model->table, sums, model->second_values, TABLE_SHIFT);
+struct aec_distribution aec_distribution_after(const aec_context *model, int32_t *sums,
+                                               uint32_t num_values) {
+    return aec_distribution_of(model->table, sums, num_values, TABLE_SHIFT);
 }

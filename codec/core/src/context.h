@@ -92,11 +92,8 @@ static inline void aec_multiply_inputs(const struct aec_workspace *work,
 void aec_compute_units(struct aec_workspace *work, uint32_t codebook, const uint32_t *frames,
                        size_t count);
 
-/* Distributions from sums: of the number of codes among `num_codebooks`, less one, of the first
- * symbol of a code, and of the second. Sums become weights. */
-struct aec_distribution aec_counts_of(const aec_context *model, int32_t *sums,
-                                      uint32_t num_codebooks);
-struct aec_distribution aec_first_of(const aec_context *model, int32_t *sums);
-struct aec_distribution aec_second_of(const aec_context *model, int32_t *sums);
+/* The distribution of values from their sums, which become weights. */
+struct aec_distribution aec_distribution_after(const aec_context *model, int32_t *sums,
+                                               uint32_t num_values);
 
 #endif

@@ -20,7 +20,7 @@ static void add_counts(struct aec_coder *coder, const struct choice *choice) {
     work->inputs[0] = aec_frame_context(work, choice->channel);
     aec_multiply_inputs(work, &work->model->counts, 1);
     struct aec_distribution counts =
-        aec_counts_of(work->model, work->sums, choice->num_codebooks);
+        aec_distribution_after(work->model, work->sums, choice->num_codebooks);
     for (uint32_t candidate = 0; candidate < choice->num_candidates; candidate++) {
         uint32_t count = 0;
         for (uint32_t k = 0; k < choice->num_codebooks; k++)
@@ -51,8 +51,9 @@ static uint32_t find_firsts(struct aec_coder *coder, const struct choice *choice
     aec_compute_units(work, codebook, coder->list, there);
     aec_multiply_inputs(work, &book->first, there);
     for (uint32_t index = 0; index < there; index++)
-        coder->firsts[index] =
-            aec_first_of(work->model, work->sums + (size_t)index * book->first.outputs);
+        coder->of_first[index] =
+            aec_distribution_after(work->model, work->sums + (size_t)index * book->first.outputs,
+                                   work->model->first_values);
     return there;
 }
 
@@ -85,13 +86,13 @@ static void add_symbols(struct aec_coder *coder, const struct choice *choice, ui
             int32_t *sums = coder->sums + candidate * model->most_outputs;
             model->multiply(model->codebooks[codebook].second + coder->symbols[candidate],
                             work->inputs + slot, 1, sums);
-            coder->seconds[candidate] = aec_second_of(model, sums);
+            coder->of_second[candidate] = aec_distribution_after(model, sums, model->second_values);
         }
         aec_information_add(coder->information + candidate,
-                            aec_interval_of(coder->firsts + slot, coder->symbols[candidate]));
+                            aec_interval_of(coder->of_first + slot, coder->symbols[candidate]));
         aec_information_add(
             coder->information + candidate,
-            aec_interval_of(coder->seconds + same, index % model->second_values));
+            aec_interval_of(coder->of_second + same, index % model->second_values));
         aec_set_entry(model, aec_frame_entries(work, choice->first_frame + candidate), codebook,
                       (uint32_t)code);
     }
