@@ -33,9 +33,11 @@ LIBRARY = CORE / "_lib" / f"aecodec{SUFFIX}"
 # that have more of them say so, and are chosen when the library is loaded.
 FLAGS = (
     *("-std=c11", "-O3", "-fno-fast-math", "-ffp-contract=off"),
-    *("-fvisibility=hidden", "-Wall", "-Wextra"),
+    *("-fvisibility=hidden", "-g0", "-Wall", "-Wextra"),
 )
 SHARED = ("-shared",) if sys.platform == "win32" else ("-shared", "-fPIC")
+MACOS = "11.0"
+"""The oldest macOS for which it is compiled."""
 ZIG = (sys.executable, "-m", "ziglang", "cc")
 
 
@@ -102,15 +104,15 @@ def _system_compiler() -> tuple[str, ...]:
 
 
 def _environment(folder: str) -> dict[str, str]:
-    """The environment of the compiler; zig keeps what it compiles in a folder, also at home."""
+    """The environment of the compiler; zig keeps what it compiles in a folder, else at home."""
     caches = {"ZIG_GLOBAL_CACHE_DIR": folder, "ZIG_LOCAL_CACHE_DIR": folder}
-    return {**os.environ, **caches}
+    return {**os.environ, **caches, "MACOSX_DEPLOYMENT_TARGET": MACOS}
 
 
 def _platform() -> str:
     """The platform in the name of a wheel."""
     if sys.platform == "darwin":  # Python may be for several processors, the library is for one
-        return f"macosx_11_0_{platform.machine()}"
+        return f"macosx_{MACOS.replace('.', '_')}_{platform.machine()}"
     return sysconfig.get_platform().replace("-", "_").replace(".", "_")
 
 
