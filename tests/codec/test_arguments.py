@@ -273,7 +273,7 @@ def corpus_uses(folder: Path) -> Iterator[Use]:
     )
     layouts: tuple[Any, ...] = (None, 5, "x", [], np.array(["codes", "parquet"]))
     yield from options(Shards, layout=layouts, hours=(None, *NO_TIMES[:-1]))
-    yield from options(Tokenizer, model=NO_MODELS, path_column=(5, []))
+    yield from options(Tokenizer, model=NO_MODELS[1:], path_column=(5, []))
     yield from options(
         lambda **each: detokenize(**tokens | each),
         source=NO_PATHS,
