@@ -1,0 +1,3 @@
+#include "aecodec.h"
+
+int aec_interface(void) { return AEC_INTERFACE; }
