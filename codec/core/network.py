@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from ctypes import POINTER, c_char_p, c_int, c_int32, c_size_t, c_void_p
+from ctypes import POINTER, c_char_p, c_int32, c_size_t, c_void_p
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -84,7 +85,8 @@ class Network:
     Args:
         config: shape of the model.
         tensors: from `codec.core.quantize.quantize`.
-        kernel: ``"portable"``, ``"avx2"``, ``"vnni"`` or ``"avx512"``; the fastest if None.
+        kernel: ``"portable"``, ``"avx2"``, ``"vnni"`` or ``"avx512"``; if None, the one that the
+            environment names in AECODEC_KERNEL, or the fastest.
 
     Attributes:
         kernel: the one in use.
@@ -109,6 +111,7 @@ class Network:
             for name, value in arrays.items()
         ]
         shape, model = _shape(config), c_void_p()
+        kernel = kernel or os.environ.get("AECODEC_KERNEL") or None
         name = None if kernel is None else kernel.encode()
         _check(
             self._library.aec_model_create(
@@ -253,7 +256,7 @@ def _check(result: int, kernel: str | None = None, rows: int = 1) -> None:
     if result == ERROR_MEMORY:
         raise NotEnoughMemoryError.of_step(rows)
     if result == ERROR_KERNEL:
-        raise ModelError(f"this processor has no kernel {kernel!r}: unset AECODEC_KERNEL")
+        raise ModelError(f"this processor has no kernel {kernel!r}: give 'portable'")
     if result:
         raise ModelError(f"the core refuses this ({result}): the weights do not fit config.json")
 

@@ -55,6 +55,7 @@ struct aec_oscillator {
     float pitch, frequency;
     float products[3][2];
     float correction[2];
+    int32_t unused; /* so that no byte of a state is left as it was */
 };
 
 /* What a block of pulses is made with. Arrays have the length of a block, rounded up to a row. */
