@@ -69,6 +69,8 @@ static struct sizes find_sizes(const struct aec_model *model) {
     fit_conv(&sizes, &model->enter, 1);
     fit(&sizes.floats, AEC_TILE * model->dim);
     fit(&sizes.row, model->latent);
+    /* The weights of the interpolation of six samples. */
+    if (model->config.fine_stride) fit(&sizes.floats, 3 * AEC_TILE * model->hop);
     return sizes;
 }
 
@@ -81,6 +83,7 @@ static void allocate_fine(struct aec_coder *coder, struct aec_memory *memory) {
     coder->conditions = aec_allocate(memory, frames * fine->condition.outputs, sizeof(float));
     coder->sources = aec_allocate(memory, AEC_SPECTRA * length, sizeof(float));
     coder->period = aec_allocate(memory, length, sizeof(float));
+    coder->back = aec_allocate(memory, length, sizeof(int32_t));
     coder->spectra =
         aec_allocate(memory, short_frames * 2 * AEC_SPECTRA * fine->padded, sizeof(float));
     coder->seen = aec_allocate(memory, short_frames * (fine->row > results ? fine->row : results),

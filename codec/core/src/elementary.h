@@ -37,9 +37,9 @@ AEC_INLINE float aec_clamp(float x, float low, float high) {
 /* Nearest whole number, for |x| < 2^22. */
 AEC_INLINE float aec_round(float x) { return (x + AEC_ROUNDER) - AEC_ROUNDER; }
 
-/* Within 2e-7 of the true value, relative; of x from -87 to 88, beyond which it stays. */
+/* Within 2e-7 of the true value, relative; of x from -80 to 80, beyond which it stays. */
 AEC_INLINE float aec_exp(float x) {
-    x = aec_clamp(x, -87.0f, 88.0f);
+    x = aec_clamp(x, -80.0f, 80.0f);
     float shifted = x * 1.44269504f + AEC_ROUNDER;
     float whole = shifted - AEC_ROUNDER;
     /* The logarithm of two in two parts; the first has few enough bits for an exact product. */

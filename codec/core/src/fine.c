@@ -39,12 +39,14 @@ static void make_sources(const struct aec_piece *piece, const struct aec_fine *f
     memcpy(to + fine->oscillator, &state, sizeof state);
 
     memcpy(coder->sources, audio, length * sizeof(float));
+    float *weights = coder->hidden;
+    piece->kernel->interpolation(coder->period, length, fine->longest, coder->back, weights);
     for (size_t p = 0; p < AEC_PERIODS; p++) {
         const size_t place = fine->past + p * reach * sizeof(float);
         const float *source = coder->sources + p * length;
         memcpy(coder->audio, from + place, reach * sizeof(float));
         memcpy(coder->audio + reach, source, length * sizeof(float));
-        piece->kernel->earlier(coder->audio + reach, coder->period, length, fine->longest,
+        piece->kernel->earlier(coder->audio + reach, coder->back, weights, length,
                                coder->sources + (p + 1) * length);
         memcpy(to + place, coder->audio + length, reach * sizeof(float));
     }

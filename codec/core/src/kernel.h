@@ -125,8 +125,12 @@ struct aec_kernel {
     float (*pitch)(const float *logits, const float *log_pitches, size_t steps);
     void (*pulses)(struct aec_oscillator *state, const struct aec_pulse_tables *tables,
                    const float *audio, float pitch, float *pulses, float *period);
-    /* The sound a period before each sample; `reach` samples lie before `sound`. */
-    void (*earlier)(const float *sound, const float *period, size_t length, float longest,
+    /* For the sound a period before each sample: how far back its interpolation begins, and its
+     * weights, [6][length]. */
+    void (*interpolation)(const float *period, size_t length, float longest, int32_t *back,
+                          float *weights);
+    /* That sound; the longest period and three samples lie before `sound`. */
+    void (*earlier)(const float *sound, const int32_t *back, const float *weights, size_t length,
                     float *found);
 
     /* The entry with the greatest score `x * entries - offsets`, the first of several. */

@@ -83,25 +83,30 @@ FUNCTION void quantize(const float *restrict x, size_t num_blocks,
         }
         float most = aec_float((uint32_t)greatest);
         /* What is too faint for a reciprocal, infinite or not a number becomes silence. */
-        int usable = most > 1e-30f && most < 1e30f;
-        float inverse = usable ? 127.0f / most : 0.0f;
-        for (int i = 0; i < AEC_BLOCK; i++) {
-            float value = usable ? x[i] : 0.0f;
-            uint32_t rounded = aec_bits(value * inverse + AEC_ROUNDER);
-            out->values[i] = (int8_t)(uint8_t)rounded;
+        if (!(most > 1e-30f && most < 1e30f)) {
+            memset(out, 0, sizeof *out);
+            continue;
         }
-        for (int i = 0; i < AEC_BLOCK; i++) sum += out->values[i];
-        out->scale = usable ? most / 127.0f : 0.0f;
+        const float inverse = 127.0f / most;
+        int32_t rounded[AEC_BLOCK];
+        for (int i = 0; i < AEC_BLOCK; i++) {
+            rounded[i] = (int32_t)aec_bits(x[i] * inverse + AEC_ROUNDER) - (int32_t)0x4b400000;
+            sum += rounded[i];
+        }
+        for (int i = 0; i < AEC_BLOCK; i++) out->values[i] = (int8_t)rounded[i];
+        out->scale = most / 127.0f;
         out->sum = sum;
     }
 }
 
+/* The sum of AEC_LANES partial sums: halves are added until one is left. */
 INLINE float sum_of_lanes(const vector *sums) {
     float lanes[AEC_LANES];
     for (int v = 0; v < LANE_VECTORS; v++) STORE(lanes + v * WIDTH, sums[v]);
-    for (int count = AEC_LANES / 2; count; count /= 2)
-        for (int i = 0; i < count; i++) lanes[i] += lanes[i + count];
-    return lanes[0];
+    typedef float quarter __attribute__((vector_size(16), aligned(4), may_alias));
+    const quarter *q = (const quarter *)lanes;
+    quarter sum = (q[0] + q[2]) + (q[1] + q[3]);
+    return (sum[0] + sum[2]) + (sum[1] + sum[3]);
 }
 
 /* The sum of products of two rows. */
@@ -263,6 +268,21 @@ FUNCTION float pitch_of(const float *restrict logits, const float *restrict log_
     return aec_exp(inner_product(weights, log_pitches, MOST) / total);
 }
 
+/* Steps of the phase of an oscillator whose pitch goes from `last` to `pitch`, the phase after each
+ * in turns, and its cosine and sine. The phase is a sum of steps, in closed form. */
+INLINE void oscillate(float phase, float last, float pitch, float rate, int32_t block,
+                      const float *restrict ramp, const float *restrict triangle,
+                      float *restrict steps, float *restrict cycles, float *restrict cosines,
+                      float *restrict sines) {
+    for (int32_t i = 0; i < block; i++) {
+        steps[i] = (last + (pitch - last) * ramp[i]) / rate;
+        float cycle = phase + ((float)(i + 1) * last + (pitch - last) * triangle[i]) / rate;
+        cycles[i] = cycle;
+        cosines[i] = aec_cos_turns(cycle);
+        sines[i] = aec_sin_turns(cycle);
+    }
+}
+
 /* Names follow Excitation.forward of codec/network/excitation.py. */
 FUNCTION void pulses(struct aec_oscillator *state, const struct aec_pulse_tables *tables,
                      const float *restrict audio, float pitch, float *restrict pulse,
@@ -275,14 +295,8 @@ FUNCTION void pulses(struct aec_oscillator *state, const struct aec_pulse_tables
     const float rate = tables->sample_rate, last = state->pitch;
     const float phase = (float)state->phase * (1.0f / 16777216.0f);
 
-    for (size_t i = 0; i < block; i++) {
-        steps[i] = (last + (pitch - last) * ramp[i]) / rate;
-        /* The sum of the steps so far, without adding them one by one. */
-        float within = ((float)(int32_t)(i + 1) * last + (pitch - last) * triangle[i]) / rate;
-        cycles[i] = phase + within;
-        cosines[i] = aec_cos_turns(cycles[i]);
-        sines[i] = aec_sin_turns(cycles[i]);
-    }
+    oscillate(phase, last, pitch, rate, (int32_t)block, ramp, triangle, steps, cycles, cosines,
+              sines);
     for (size_t i = block; i < row; i++) cosines[i] = sines[i] = 0.0f;
     float total = ((float)block * last + (pitch - last) * triangle[block - 1]) / rate;
     total = aec_clamp(total, 0.0f, 1e6f); /* whatever a state holds that was not made here */
@@ -334,50 +348,85 @@ FUNCTION void pulses(struct aec_oscillator *state, const struct aec_pulse_tables
     state->correction[1] = y1;
 }
 
-FUNCTION void earlier(const float *restrict sound, const float *restrict period, size_t length,
-                      float longest, float *restrict found) {
-    /* Cosines and sines of sixths of a turn, for the six taps. */
-    static const float cosines[6] = {-0.5f, 0.5f, 1.0f, 0.5f, -0.5f, -1.0f};
-    static const float sines[6] = {-0.86602540f, -0.86602540f, 0.0f, 0.86602540f, 0.86602540f, 0.0f};
+/* Where a period before each sample begins, and the weights of the six samples around it: a
+ * windowed sinc. Sines and cosines of taps follow from those of the fraction of a sample by the
+ * addition theorems, since taps are whole samples apart. */
+FUNCTION void interpolation(const float *restrict period, size_t length, float longest,
+                            int32_t *restrict back, float *restrict weights) {
+    const float root = 0.86602540f; /* of 3/4, the sine of a sixth of a turn */
     for (size_t i = 0; i < length; i++) {
         float distance = aec_clamp(period[i], 1.0f, longest);
         int32_t whole = (int32_t)distance;
         float fraction = 1.0f - (distance - (float)whole);
-        float sine = aec_sin_turns(0.5f * fraction);
-        float cosine6 = aec_cos_turns(fraction * 0.16666667f);
-        float sine6 = aec_sin_turns(fraction * 0.16666667f);
-        const float *left = sound + ((ptrdiff_t)i - whole - 1);
-        float sum = 0.0f;
-        for (int tap = -2; tap <= 3; tap++) {
-            float d = fraction - (float)tap;
-            float near = fabsf(d) < 1e-4f ? 1.0f : d;
-            float sinc = (tap & 1 ? -sine : sine) / (3.14159265f * near);
-            sinc = fabsf(d) < 1e-4f ? 1.0f : sinc;
-            float window = 0.5f + 0.5f * (cosine6 * cosines[tap + 2] + sine6 * sines[tap + 2]);
-            sum += left[tap] * (sinc * window);
-        }
+        float sine = aec_sin_turns(0.5f * fraction) * 0.318309886f;
+        float c = aec_cos_turns(fraction * 0.16666667f);
+        float s = aec_sin_turns(fraction * 0.16666667f) * root;
+        float at0 = fraction < 1e-4f ? 1.0f : fraction;
+        float at1 = fraction > 0.9999f ? 1.0f : fraction - 1.0f;
+        float sinc0 = fraction < 1e-4f ? 1.0f : sine / at0;
+        float sinc1 = fraction > 0.9999f ? 1.0f : -sine / at1;
+        back[i] = whole + 1;
+        weights[i] = sine / (fraction + 2.0f) * (0.5f + 0.5f * (-0.5f * c - s));
+        weights[length + i] = -sine / (fraction + 1.0f) * (0.5f + 0.5f * (0.5f * c - s));
+        weights[2 * length + i] = sinc0 * (0.5f + 0.5f * c);
+        weights[3 * length + i] = sinc1 * (0.5f + 0.5f * (0.5f * c + s));
+        weights[4 * length + i] = sine / (fraction - 2.0f) * (0.5f + 0.5f * (s - 0.5f * c));
+        weights[5 * length + i] = -sine / (fraction - 3.0f) * (0.5f - 0.5f * c);
+    }
+}
+
+FUNCTION void earlier(const float *restrict sound, const int32_t *restrict back,
+                      const float *restrict weights, size_t length, float *restrict found) {
+    for (size_t i = 0; i < length; i++) {
+        const float *x = sound + ((ptrdiff_t)i - back[i] - 2), *w = weights + i;
+        float sum = x[0] * w[0] + x[1] * w[length];
+        sum += x[2] * w[2 * length];
+        sum += x[3] * w[3 * length];
+        sum += x[4] * w[4 * length];
+        sum += x[5] * w[5 * length];
         found[i] = sum;
     }
 }
 
+typedef int32_t whole_vector __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
+
+INLINE vector choose(whole_vector mask, vector a, vector b) {
+    return (vector)(((whole_vector)a & mask) | ((whole_vector)b & ~mask));
+}
+
 FUNCTION size_t nearest(const struct aec_dense *entries, const float *offsets, const float *x) {
-    float scores[AEC_LANES], best = -INFINITY;
-    size_t found = 0;
-    for (size_t first = 0; first < entries->outputs; first += AEC_LANES) {
-        for (int v = 0; v < LANE_VECTORS; v++) {
-            const float *weights = entries->weights + first + v * WIDTH;
-            vector sum = -LOAD(offsets + first + v * WIDTH);
-            for (size_t i = 0; i < entries->inputs; i++, weights += entries->outputs)
-                sum += x[i] * LOAD(weights);
-            STORE(scores + v * WIDTH, sum);
-        }
-        for (int lane = 0; lane < AEC_LANES; lane++)
-            if (scores[lane] > best) {
-                best = scores[lane];
-                found = first + (size_t)lane;
-            }
+    enum { GROUP = 4 }; /* vectors at a time */
+    /* In each lane the best score so far, and the group in which it was found. */
+    vector best[GROUP];
+    whole_vector found[GROUP], now = {0};
+    for (int v = 0; v < GROUP; v++) {
+        best[v] = (vector){0} - INFINITY;
+        found[v] = (whole_vector){0};
     }
-    return found;
+    for (size_t first = 0; first < entries->outputs; first += GROUP * WIDTH, now += 1) {
+        const float *weights = entries->weights + first;
+        vector sums[GROUP];
+        for (int v = 0; v < GROUP; v++) sums[v] = -LOAD(offsets + first + v * WIDTH);
+        for (size_t i = 0; i < entries->inputs; i++, weights += entries->outputs)
+            for (int v = 0; v < GROUP; v++) sums[v] += x[i] * LOAD(weights + v * WIDTH);
+        for (int v = 0; v < GROUP; v++) {
+            whole_vector better = sums[v] > best[v];
+            best[v] = choose(better, sums[v], best[v]);
+            found[v] = (found[v] & ~better) | (now & better);
+        }
+    }
+    /* Of equal scores the first entry wins, as if they had been compared one by one. */
+    float most = -INFINITY;
+    size_t entry = 0;
+    for (int v = 0; v < GROUP; v++)
+        for (int lane = 0; lane < WIDTH; lane++) {
+            size_t place = ((size_t)found[v][lane] * GROUP + (size_t)v) * WIDTH + (size_t)lane;
+            if (best[v][lane] > most || (best[v][lane] == most && place < entry)) {
+                most = best[v][lane];
+                entry = place;
+            }
+        }
+    return entry;
 }
 
 #define KERNEL_SYMBOL_(name) aec_kernel_##name
@@ -408,6 +457,7 @@ const struct aec_kernel KERNEL_SYMBOL(KERNEL_NAME) = {
     .unfold = unfold,
     .pitch = pitch_of,
     .pulses = pulses,
+    .interpolation = interpolation,
     .earlier = earlier,
     .nearest = nearest,
 };

@@ -118,7 +118,10 @@ struct aec_model {
 
 /* Frames of the latent that a step takes at once, of all rows together. Results do not depend on
  * it: more of them read the weights less often, fewer need less memory. */
-enum { AEC_TILE = 32 };
+#ifndef AEC_TILE_
+#define AEC_TILE_ 32
+#endif
+enum { AEC_TILE = AEC_TILE_ };
 
 /* Memory that a step computes in. */
 struct aec_coder {
@@ -132,6 +135,7 @@ struct aec_coder {
     float *audio;                    /* samples with their past */
     /* Of the second stage: */
     float *logits, *conditions, *sources, *period, *spectra, *seen, *envelope, *pulses;
+    int32_t *back;
 };
 
 /* Some frames of some rows in a step. */
