@@ -16,6 +16,8 @@
 #define AEC_BLOCK 32
 #define AEC_LANES 16
 #define AEC_ALIGNMENT 64
+/* Entries of a codebook are padded to a multiple of this, with ones that are never the nearest. */
+#define AEC_ENTRIES 64
 
 /* Length of a row of so many channels. */
 static inline size_t aec_row(size_t channels) {

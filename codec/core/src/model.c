@@ -318,7 +318,7 @@ static void set_stage(struct builder *b, struct aec_stage *stage, size_t number)
     const aec_config *config = &b->model->config;
     const size_t size = (size_t)config->codebook_size, dim = (size_t)config->codebook_dim;
     const size_t latent = (size_t)config->latent_dim, row = b->model->latent;
-    const size_t padded = (size + AEC_LANES - 1) / AEC_LANES * AEC_LANES;
+    const size_t padded = (size + AEC_ENTRIES - 1) / AEC_ENTRIES * AEC_ENTRIES;
     const char *format = "quantizer.stages.%zu.%s";
     const float *codebook = find(b, AEC_FLOAT32, size * dim, format, number, "codebook");
     const float *map = find(b, AEC_FLOAT32, latent * dim, format, number, "project.weight");
