@@ -31,6 +31,12 @@ struct aec_block {
     int8_t values[AEC_BLOCK];
 };
 
+/* What 128 added to every weight takes from a sum with a block: unsigned, as a state that was not
+ * made here may hold any sum. */
+static inline int32_t aec_surplus(const struct aec_block *block) {
+    return (int32_t)(0u - 128u * (uint32_t)block->sum);
+}
+
 /* Weights of a block of inputs to AEC_LANES outputs, in the order in which a kernel reads them. */
 struct aec_weights {
     float scales[AEC_LANES];

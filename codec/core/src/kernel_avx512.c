@@ -38,7 +38,7 @@ rows_of(const struct aec_matrix *matrix, size_t first, const struct aec_block *c
             __m512i whole[MOST_ROWS][2];
             for (int r = 0; r < count; r++) {
                 x[r] = rows[r] + t * tap + b;
-                whole[r][0] = whole[r][1] = _mm512_set1_epi32(-128 * x[r]->sum);
+                whole[r][0] = whole[r][1] = _mm512_set1_epi32(aec_surplus(x[r]));
             }
             for (int i = 0; i < AEC_BLOCK / 4; i++) {
                 __m512i w0 = _mm512_load_si512(w->values + 64 * i);

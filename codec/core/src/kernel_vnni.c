@@ -34,7 +34,7 @@ rows_of(const struct aec_matrix *matrix, size_t first, const struct aec_block *c
             __m256i whole[MOST_ROWS][2];
             for (int r = 0; r < count; r++) {
                 x[r] = rows[r] + t * tap + b;
-                whole[r][0] = whole[r][1] = _mm256_set1_epi32(-128 * x[r]->sum);
+                whole[r][0] = whole[r][1] = _mm256_set1_epi32(aec_surplus(x[r]));
             }
             const __m256i *weights = (const __m256i *)w->values;
             for (int i = 0; i < AEC_BLOCK / 4; i++) {
