@@ -19,7 +19,9 @@ from codec.core.library import core
 from codec.errors import ModelError, NotEnoughMemoryError
 
 MOST_LEVELS, MOST_UNITS = 8, 16
-ERROR_MEMORY, ERROR_KERNEL = -2, -3
+ERROR_MEMORY, ERROR_KERNEL, ERROR_MODEL = -2, -3, -4
+
+TYPES = {"float32": 0, "int8": 1}
 
 Audio: TypeAlias = npt.NDArray[np.float32]
 Codes: TypeAlias = npt.NDArray[np.int64]
@@ -107,7 +109,7 @@ class Network:
         # In plain lists, so that they live until the core has copied them.
         arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
         entries = [
-            _Tensor(name.encode(), value.dtype == np.int8, value.ctypes.data, value.size)
+            _Tensor(name.encode(), TYPES.get(value.dtype.name, -1), value.ctypes.data, value.size)
             for name, value in arrays.items()
         ]
         shape, model = _shape(config), c_void_p()
@@ -257,8 +259,10 @@ def _check(result: int, kernel: str | None = None, rows: int = 1) -> None:
         raise NotEnoughMemoryError.of_step(rows)
     if result == ERROR_KERNEL:
         raise ModelError(f"this processor has no kernel {kernel!r}: give 'portable'")
+    if result == ERROR_MODEL:
+        raise ModelError("the weights do not fit config.json: copy the folder again")
     if result:
-        raise ModelError(f"the core refuses this ({result}): the weights do not fit config.json")
+        raise ValueError("the core was given sizes or codes that do not belong to the model")
 
 
 def _contiguous(values: npt.NDArray[Any], kind: type) -> npt.NDArray[Any]:

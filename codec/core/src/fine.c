@@ -112,7 +112,9 @@ static void synthesize(const struct aec_piece *piece, const struct aec_fine *fin
     float *even = piece->coder->hidden, *odd = even + num_frames * padded;
     float *frame = odd + num_frames * padded;
     float *tail = (float *)(piece->to + r * piece->state + fine->tail);
-    memmove(tail, piece->from + r * piece->state + fine->tail, stride * sizeof(float));
+    /* With the float that fills a word after an odd stride, so that no byte is left as it was. */
+    memmove(tail, piece->from + r * piece->state + fine->tail,
+            (stride + stride % 2) * sizeof(float));
     piece->kernel->dense(&fourier->cosines, NULL, spectra, spectrum, num_frames, even, padded);
     piece->kernel->dense(&fourier->sines, NULL, spectra + padded, spectrum, num_frames, odd,
                          padded);

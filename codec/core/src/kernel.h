@@ -63,7 +63,7 @@ struct aec_oscillator {
     float pitch, frequency;
     float products[3][2];
     float correction[2];
-    int32_t unused; /* so that no byte of a state is left as it was */
+    int32_t unused; /* fills the last word */
 };
 
 /* What a block of pulses is made with. Arrays have the length of a block, rounded up to a row. */

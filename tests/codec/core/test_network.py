@@ -1,0 +1,217 @@
+"""The network in the core: the same bits with every kernel, step and row, and PyTorch's network."""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from codec.config import CodecConfig
+from codec.core import network
+from codec.core.network import Network
+from codec.core.quantize import BLOCK, _matrices, quantize
+from codec.errors import ModelError
+from codec.network.model import Codec
+from tests.conftest import sound
+
+KERNELS = ("portable", "avx2", "vnni", "avx512")
+
+
+def arrays_of(codec: Codec) -> dict[str, np.ndarray]:
+    return {name: value.numpy() for name, value in codec.state_dict().items()}
+
+
+def make_network(codec: Codec, kernel: str | None = None) -> Network:
+    return Network(codec.config, quantize(arrays_of(codec), codec.config), kernel)
+
+
+@pytest.fixture(params=["lapped", "ladder", "stereo", "fine"])
+def model(request: pytest.FixtureRequest) -> Codec:
+    """A model of every shape that the core computes."""
+    codec: Codec = request.getfixturevalue(request.param)
+    return codec
+
+
+def with_eight_bits(codec: Codec) -> Codec:
+    """A copy in which PyTorch rounds weights and activations as the core does."""
+    codec = copy.deepcopy(codec)
+    layers = dict(codec.named_modules())
+
+    def rounded(values: Tensor, parts: list[int]) -> Tensor:
+        blocks = [
+            block for part in values.split(parts, dim=-1) for block in part.split(BLOCK, dim=-1)
+        ]
+        scales = [block.abs().amax(-1, keepdim=True).clamp(min=1e-30) / 127 for block in blocks]
+        pairs = zip(blocks, scales, strict=True)
+        return torch.cat([(block / scale).round() * scale for block, scale in pairs], dim=-1)
+
+    for name, inputs, _, _ in _matrices(codec.config):
+        layer = layers[name]
+        assert isinstance(layer, nn.Linear)
+        parts = list(inputs)
+        layer.weight.copy_(rounded(layer.weight, parts))
+        layer.register_forward_pre_hook(lambda _, inputs, parts=parts: (rounded(inputs[0], parts),))
+    return codec
+
+
+@torch.no_grad()
+def test_the_core_computes_what_pytorch_does_with_the_same_rounding(model: Codec) -> None:
+    """But for activations near a half, which the last bit of a sum rounds up or down."""
+    core, like = make_network(model), with_eight_bits(model)
+    channels, hop = model.config.channels, model.config.hop_length
+    audio = torch.from_numpy(sound(200 * hop, channels))[None]
+    latent = like.encode_latent(audio)
+    codes, errors, found, _ = core.encode(
+        audio[0].numpy(), core.init_encoder(1), model.config.num_codebooks, analyze=True
+    )
+    assert (
+        np.sqrt(((found - latent.numpy()) ** 2).mean())
+        < 0.01 * float(latent.square().mean()) ** 0.5
+    )
+    # From the same latent the search finds the same codes.
+    same, left = like.require_codes().encode_with_errors(torch.from_numpy(found))
+    assert (same.numpy() == codes).mean() > 0.999
+    np.testing.assert_allclose(errors, left.numpy(), rtol=1e-3, atol=1e-6)
+    expected, _ = like.decode_step(torch.from_numpy(codes), like.decoder.init_state(1))
+    heard, _ = core.decode(codes, core.init_decoder(1))
+    difference = heard - expected[0].numpy()
+    assert np.sqrt((difference**2).mean()) < 0.02 * float(expected.square().mean()) ** 0.5
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_every_kernel_gives_the_same_bits(model: Codec, kernel: str) -> None:
+    try:
+        other = make_network(model, kernel)
+    except ModelError as error:
+        pytest.skip(str(error))
+    channels, hop = model.config.channels, model.config.hop_length
+    audio = sound(70 * hop, 3 * channels)
+    results = []
+    for core in (make_network(model, "portable"), other):
+        found = core.encode(audio, core.init_encoder(3), model.config.num_codebooks, analyze=True)
+        results.append((*found, *core.decode(found[0], core.init_decoder(3))))
+    assert other.kernel == kernel
+    for expected, result in zip(*results, strict=True):
+        assert result.tobytes() == expected.tobytes()
+
+
+def test_steps_and_rows_do_not_change_a_bit(model: Codec) -> None:
+    """Nor do more rows or frames than the core takes at once."""
+    core, count, hop = make_network(model), model.config.num_codebooks, model.config.hop_length
+    rows, channels, frames = 35, model.config.channels, 40
+    audio = sound(frames * hop, rows * channels)
+    codes, errors, latent, encoder = core.encode(audio, core.init_encoder(rows), count, True)
+    heard, decoder = core.decode(codes, core.init_decoder(rows))
+    for row in (0, 1, 32, 34):
+        states = core.init_encoder(1), core.init_decoder(1)
+        parts = []
+        own = audio[row * channels : (row + 1) * channels]
+        for step in np.split(own, np.cumsum([1, 1, 0, 5, 32]) * hop, axis=1):
+            *found, after = core.encode(step, states[0], count, True)
+            samples, last = core.decode(found[0], states[1])
+            states = after, last
+            parts.append((*found, samples))
+        pieces = list(zip(*parts, strict=True))
+        for expected, axis, piece in zip((codes, errors), (2, 2), pieces, strict=False):
+            assert np.array_equal(np.concatenate(piece, axis=axis)[0], expected[row])
+        assert np.array_equal(np.concatenate(pieces[2], axis=1)[0], latent[row])
+        whole = heard[row * channels : (row + 1) * channels]
+        assert np.array_equal(np.concatenate(pieces[3], axis=1), whole)
+        assert np.array_equal(states[0][0], encoder[row])
+        assert np.array_equal(states[1][0], decoder[row])
+
+
+def test_absent_codes_are_those_of_fewer_codebooks(fine: Codec) -> None:
+    core = make_network(fine)
+    codes, *_ = core.encode(sound(20 * fine.config.hop_length), core.init_encoder(1), 2)
+    padded = np.full((1, fine.config.num_codebooks, 20), -1)
+    padded[:, :2] = codes
+    few, _ = core.decode(codes, core.init_decoder(1))
+    assert np.array_equal(core.decode(padded, core.init_decoder(1))[0], few)
+
+
+def test_what_is_no_audio_harms_nobody(fine: Codec) -> None:
+    """NaN and infinity give some codes, and the rows beside them what they give alone."""
+    core, count = make_network(fine), fine.config.num_codebooks
+    audio = sound(12 * fine.config.hop_length, 2)
+    expected, *_ = core.encode(audio[1:], core.init_encoder(1), count)
+    audio[0, ::7], audio[0, 3::50], audio[0, 5::60] = np.nan, np.inf, 1e-40
+    codes, _, _, _ = core.encode(audio, core.init_encoder(2), count)
+    assert np.array_equal(codes[1:], expected)
+    assert codes.min() >= 0 and codes.max() < fine.config.codebook_size
+    # Whatever a state holds is no harm either.
+    states = np.random.default_rng(0).integers(-(2**62), 2**62, core.init_decoder(1).shape)
+    core.decode(codes[:1], states)
+
+
+def test_sizes_that_do_not_fit_are_refused(lapped: Codec) -> None:
+    core = make_network(lapped)
+    hop, codes = lapped.config.hop_length, np.zeros((1, 2, 3), np.int64)
+    audio, states = np.zeros((1, 3 * hop), np.float32), core.init_encoder(1)
+    for wrong in (
+        lambda: core.encode(audio[:, 1:], states, 2),
+        lambda: core.encode(audio, states[:, 1:], 2),
+        lambda: core.encode(audio, states, lapped.config.num_codebooks + 1),
+        lambda: core.decode(codes, states),
+        lambda: core.decode(codes + lapped.config.codebook_size, core.init_decoder(1)),
+        lambda: core.decode(np.repeat(codes, 9, axis=1), core.init_decoder(1)),
+    ):
+        with pytest.raises(ValueError, match="sizes or codes that do not belong to the model"):
+            wrong()
+
+
+def damaged(codec: Codec) -> Iterator[dict[str, np.ndarray]]:
+    tensors = quantize(arrays_of(codec), codec.config)
+    for name in tensors:
+        yield {other: value for other, value in tensors.items() if other != name}
+        yield tensors | {name: tensors[name].ravel()[1:]}
+        yield tensors | {name: tensors[name].astype(np.int16)}
+
+
+def test_tensors_that_do_not_fit_are_refused(fine: Codec) -> None:
+    for tensors in damaged(fine):
+        with pytest.raises(ModelError, match=r"the weights do not fit config\.json"):
+            Network(fine.config, tensors)
+
+
+def test_impossible_configurations_are_refused() -> None:
+    """By the core itself: whatever the numbers are, it reads nothing beyond its structures."""
+    library, model = network._library(), ctypes.c_void_p()
+    for value in (-1, 0, 9, 2**31 - 1):
+        config = network._Config()
+        for name, kind in config._fields_:  # type: ignore[misc]
+            if kind is ctypes.c_int32:
+                setattr(config, name, value)
+        assert library.aec_model_create(config, None, 0, None, model) == -1
+        assert not model
+
+
+def test_kernels_that_the_processor_lacks_are_refused(
+    lapped: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ModelError, match="no kernel 'mmx': give 'portable'"):
+        make_network(lapped, "mmx")
+    monkeypatch.setenv("AECODEC_KERNEL", "portable")
+    assert make_network(lapped).kernel == "portable"
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"recurrent": "gru"}, r"recurrent layers \(gru\)"),
+        ({"bottleneck": "vae"}, "continuous latents"),
+        ({"strides": (5, 2)}, r"an odd first stride \(5\)"),
+    ],
+)
+def test_what_the_core_lacks_names_the_remedy(
+    lapped: Codec, change: dict[str, object], what: str
+) -> None:
+    config: CodecConfig = dataclasses.replace(lapped.config, **change)
+    with pytest.raises(ModelError, match=f"the core has no {what}: use --backend torch"):
+        Network(config, {})
