@@ -33,7 +33,8 @@ class _Config(ctypes.Structure):
     _fields_ = [
         *((name, c_int32) for name in ("sample_rate", "channels", "lapped_transform")),
         *((name, c_int32) for name in ("kernel_size", "latent_dim", "num_codebooks")),
-        *((name, c_int32) for name in ("codebook_size", "codebook_dim", "num_levels")),
+        *((name, c_int32) for name in ("codebook_size", "codebook_dim", "scalar_quantizer")),
+        ("num_levels", c_int32),
         *((name, c_int32 * MOST_LEVELS) for name in ("strides", "encoder_channels")),
         *((name, c_int32 * MOST_LEVELS) for name in ("decoder_channels", "encoder_depths")),
         ("decoder_depths", c_int32 * MOST_LEVELS),
@@ -214,7 +215,6 @@ def check_supported(config: CodecConfig) -> None:
     """Raise a ModelError for a model that the core does not compute."""
     reasons = {
         "continuous latents": not config.has_codes,
-        f"bottleneck {config.bottleneck!r}": config.bottleneck != "vq",
         f"recurrent layers ({config.recurrent})": config.recurrent != "none",
         f"an odd first stride ({config.strides[0]})": config.lapped_transform
         and config.strides[0] % 2,
@@ -230,6 +230,7 @@ def _shape(config: CodecConfig) -> _Config:
         setattr(shape, name, int(getattr(config, name)))
     for name in ("num_codebooks", "codebook_size", "codebook_dim"):
         setattr(shape, name, getattr(config, name))
+    shape.scalar_quantizer = config.bottleneck == "fsq"
     shape.num_levels = len(config.strides)
     shape.fine_stride, shape.fine_channels = (
         config.decoder_fine_stride,

@@ -73,11 +73,9 @@ class CoreEngine(Engine):
             self._network = Network(config, quantize(weights, config))
         except (KeyError, ValueError) as error:
             raise ModelError(f"{path} does not fit its config.json: {error}") from error
-        names = ("codebook", "project.weight", "project.bias")
-        self._stages = [
-            [weights[f"quantizer.stages.{number}.{name}"] for name in names]
-            for number in range(config.num_codebooks)
-        ]
+        self._quantizer = {
+            name: value for name, value in weights.items() if name.startswith("quantizer.")
+        }
         self.spec = CodecSpec(
             name=description["name"],
             sample_rate=config.sample_rate,
@@ -113,8 +111,18 @@ class CoreEngine(Engine):
         return Analysis(codes, errors, latent), state
 
     @cached_property
-    def code_tables(self) -> CodeTables:
-        entries, maps, biases = (np.stack(each) for each in zip(*self._stages, strict=True))
+    def code_tables(self) -> CodeTables | None:
+        if self._config.bottleneck != "vq":
+            return None
+        entries, maps, biases = (
+            np.stack(
+                [
+                    self._quantizer[f"quantizer.stages.{number}.{name}"]
+                    for number in range(self.spec.num_codebooks)
+                ]
+            )
+            for name in ("codebook", "project.weight", "project.bias")
+        )
         entries /= np.linalg.norm(entries, axis=-1, keepdims=True)
         return CodeTables(entries, maps.transpose(0, 2, 1), biases)
 

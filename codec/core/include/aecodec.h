@@ -48,6 +48,7 @@ AEC_EXPORT int aec_interface(void);
 typedef struct aec_config {
     int32_t sample_rate, channels, lapped_transform, kernel_size;
     int32_t latent_dim, num_codebooks, codebook_size, codebook_dim;
+    int32_t scalar_quantizer; /* 1: bottleneck "fsq", 0: "vq" */
     int32_t num_levels, strides[AEC_MOST_LEVELS];
     int32_t encoder_channels[AEC_MOST_LEVELS], decoder_channels[AEC_MOST_LEVELS];
     int32_t encoder_depths[AEC_MOST_LEVELS], decoder_depths[AEC_MOST_LEVELS];

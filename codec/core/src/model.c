@@ -313,33 +313,42 @@ static void set_decoder(struct builder *b) {
     if (config->fine_stride) set_fine(b);
 }
 
+/* The map of `outputs` rows of `inputs` values, transposed; and its bias. */
+static void set_map(struct builder *b, struct aec_dense *map, float **bias, size_t number,
+                    const char *name, size_t inputs, size_t outputs, size_t row) {
+    const char *format = "quantizer.stages.%zu.%s.%s";
+    const float *weights = find(b, AEC_FLOAT32, outputs * inputs, format, number, name, "weight");
+    const float *start = find(b, AEC_FLOAT32, outputs, format, number, name, "bias");
+    set_dense(b, map, inputs, row);
+    *bias = new_floats(b, row);
+    if (b->error || b->model->memory.failed) return;
+    memcpy(*bias, start, outputs * sizeof(float));
+    for (size_t o = 0; o < outputs; o++)
+        for (size_t i = 0; i < inputs; i++) map->weights[i * row + o] = weights[o * inputs + i];
+}
+
 /* Entries of unit length, and what the search needs. In double precision, and upwards. */
-static void set_stage(struct builder *b, struct aec_stage *stage, size_t number) {
+static void set_vectors(struct builder *b, struct aec_stage *stage, size_t number) {
     const aec_config *config = &b->model->config;
     const size_t size = (size_t)config->codebook_size, dim = (size_t)config->codebook_dim;
-    const size_t latent = (size_t)config->latent_dim, row = b->model->latent;
+    const size_t latent = (size_t)config->latent_dim, row = b->model->dim;
     const size_t padded = (size + AEC_ENTRIES - 1) / AEC_ENTRIES * AEC_ENTRIES;
-    const char *format = "quantizer.stages.%zu.%s";
-    const float *codebook = find(b, AEC_FLOAT32, size * dim, format, number, "codebook");
-    const float *map = find(b, AEC_FLOAT32, latent * dim, format, number, "project.weight");
-    const float *bias = find(b, AEC_FLOAT32, latent, format, number, "project.bias");
-    set_dense(b, &stage->reduce, latent, b->model->dim);
+    const float *codebook =
+        find(b, AEC_FLOAT32, size * dim, "quantizer.stages.%zu.codebook", number);
+    set_map(b, &stage->expand, &stage->bias, number, "project", dim, latent, b->model->latent);
+    set_dense(b, &stage->reduce, latent, row);
     set_dense(b, &stage->entries, dim, padded);
-    set_dense(b, &stage->expand, dim, row);
     stage->offsets = new_floats(b, padded);
-    stage->bias = new_floats(b, row);
-    stage->vectors = new_floats(b, size * b->model->dim);
+    stage->vectors = new_floats(b, size * row);
     if (b->error || b->model->memory.failed) return;
-    memcpy(stage->bias, bias, latent * sizeof(float));
+    const float *map = stage->expand.weights;
+    const size_t length = stage->expand.outputs;
     for (size_t i = 0; i < latent; i++)
-        for (size_t d = 0; d < dim; d++) {
-            stage->reduce.weights[i * b->model->dim + d] = map[i * dim + d];
-            stage->expand.weights[d * row + i] = map[i * dim + d];
-        }
+        for (size_t d = 0; d < dim; d++) stage->reduce.weights[i * row + d] = map[d * length + i];
     for (size_t code = 0; code < padded; code++) stage->offsets[code] = INFINITY;
     for (size_t code = 0; code < size; code++) {
         const float *entry = codebook + code * dim;
-        float *vector = stage->vectors + code * b->model->dim;
+        float *vector = stage->vectors + code * row;
         double power = 0.0, offset = 0.0;
         for (size_t d = 0; d < dim; d++) power += (double)entry[d] * (double)entry[d];
         for (size_t d = 0; d < dim; d++) {
@@ -350,11 +359,33 @@ static void set_stage(struct builder *b, struct aec_stage *stage, size_t number)
         for (size_t i = 0; i < latent; i++) {
             double value = 0.0;
             for (size_t d = 0; d < dim; d++)
-                value += (double)vector[d] * (double)map[i * dim + d];
-            offset += (0.5 * value + (double)bias[i]) * value;
+                value += (double)vector[d] * (double)map[d * length + i];
+            offset += (0.5 * value + (double)stage->bias[i]) * value;
         }
         stage->offsets[code] = (float)offset;
     }
+}
+
+/* ScalarQuantizer of codec/network/fsq.py: the bits of a code, spread over the dimensions. */
+static void set_scalars(struct builder *b, struct aec_stage *stage, size_t number) {
+    const aec_config *config = &b->model->config;
+    const size_t latent = (size_t)config->latent_dim, row = b->model->dim;
+    int32_t num_bits = 0;
+    while ((1 << (num_bits + 1)) <= config->codebook_size) num_bits++;
+    const int32_t dims = num_bits < config->codebook_dim ? num_bits : config->codebook_dim;
+    set_map(b, &stage->reduce, &stage->reduce_bias, number, "reduce", latent, (size_t)dims, row);
+    set_map(b, &stage->expand, &stage->bias, number, "expand", (size_t)dims, latent,
+            b->model->latent);
+    stage->vectors = new_floats(b, (size_t)config->codebook_size * row);
+    if (b->error || b->model->memory.failed) return;
+    for (int32_t d = 0; d < dims; d++)
+        stage->bits[d] = num_bits / dims + (d < num_bits % dims ? 1 : 0);
+    for (int32_t code = 0; code < config->codebook_size; code++)
+        for (int32_t d = 0, rest = code; d < dims; rest >>= stage->bits[d++]) {
+            int32_t levels = 1 << stage->bits[d], level = rest & (levels - 1);
+            float half = 0.5f * (float)levels;
+            stage->vectors[(size_t)code * row + (size_t)d] = ((float)level + 0.5f) / half - 1.0f;
+        }
 }
 
 static void set_quantizer(struct builder *b) {
@@ -362,7 +393,11 @@ static void set_quantizer(struct builder *b) {
     const size_t count = (size_t)model->config.num_codebooks;
     model->dim = ((size_t)model->config.codebook_dim + AEC_LANES - 1) / AEC_LANES * AEC_LANES;
     model->stages = new_array(b, count, sizeof *model->stages);
-    for (size_t k = 0; model->stages && k < count; k++) set_stage(b, &model->stages[k], k);
+    for (size_t k = 0; model->stages && k < count; k++)
+        if (model->config.scalar_quantizer)
+            set_scalars(b, &model->stages[k], k);
+        else
+            set_vectors(b, &model->stages[k], k);
 }
 
 static int in_range(const int32_t *values, size_t count, int32_t low, int32_t high) {
@@ -387,7 +422,10 @@ static int is_possible(const aec_config *c) {
         !in_range(&c->lapped_transform, 1, 0, 1) || !in_range(&c->latent_dim, 1, 1, MOST) ||
         !in_range(&c->kernel_size, 1, 1, 64) || !in_range(&c->num_codebooks, 1, 1, 1024) ||
         !in_range(&c->codebook_size, 1, 1, 1 << 16) || !in_range(&c->codebook_dim, 1, 1, 1024) ||
-        !in_range(&c->fine_stride, 1, 0, MOST))
+        !in_range(&c->scalar_quantizer, 1, 0, 1) || !in_range(&c->fine_stride, 1, 0, MOST))
+        return 0;
+    if (c->scalar_quantizer &&
+        (c->codebook_size < 2 || (c->codebook_size & (c->codebook_size - 1))))
         return 0;
     if (c->lapped_transform && (c->channels != 1 || c->strides[0] % 2)) return 0;
     if (!c->fine_stride) return 1;

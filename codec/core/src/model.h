@@ -10,6 +10,7 @@
 #define AEC_NORM_FLOOR 0.1f
 #define AEC_HIDDEN_LIMIT 6.0f
 #define AEC_UNLIMITED 3e38f
+#define AEC_MOST_BITS 16 /* of a code */
 #define AEC_PITCH_STEPS 120
 #define AEC_PITCH_CHANNELS 128
 #define AEC_LOWEST_PITCH 60.0f
@@ -85,13 +86,18 @@ struct aec_fine {
     size_t oscillator, past, samples, powers, tail;
 };
 
+/* A codebook. Its codes stand for vectors of a few dimensions, which a map turns into latents. */
 struct aec_stage {
-    struct aec_dense reduce;  /* latent to the dimensions of an entry */
-    struct aec_dense entries; /* these to scores */
+    struct aec_dense reduce; /* latent to these dimensions */
+    struct aec_dense expand; /* and back */
+    float *bias;             /* of the latter */
+    float *vectors;          /* [size][dim] */
+    /* Of a vector quantizer, whose codes are those of the nearest vectors: */
+    struct aec_dense entries;
     float *offsets;
-    struct aec_dense expand; /* dimensions of an entry to the latent */
-    float *bias;
-    float *vectors; /* [size][dim] */
+    /* Of a scalar quantizer, whose codes are rounded coordinates: */
+    float *reduce_bias;
+    int32_t bits[AEC_MOST_BITS]; /* of every dimension; a code begins with the lowest */
 };
 
 struct aec_model {

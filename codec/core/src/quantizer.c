@@ -1,7 +1,8 @@
-/* Residual vector quantizer: ResidualVectorQuantizer of codec/network/vq.py. */
+/* Residual quantizers: those of codec/network/vq.py and codec/network/fsq.py. */
 
 #include <string.h>
 
+#include "elementary.h"
 #include "model.h"
 
 /* The value of a code, in `coder->row`. */
@@ -11,6 +12,17 @@ static const float *value_of(const struct aec_piece *piece, const struct aec_sta
     const float *vector = stage->vectors + code * piece->coder->model->dim;
     piece->kernel->dense(&stage->expand, stage->bias, vector, 0, 1, row, stage->expand.outputs);
     return row;
+}
+
+/* The code of rounded coordinates. */
+static size_t rounded(const struct aec_stage *stage, const float *x) {
+    size_t code = 0;
+    for (int32_t d = 0, shift = 0; d < AEC_MOST_BITS && stage->bits[d]; shift += stage->bits[d++]) {
+        const float levels = (float)(1 << stage->bits[d]);
+        float level = (aec_tanh(x[d]) + 1.0f) * (0.5f * levels);
+        code |= (size_t)aec_clamp(level, 0.0f, levels - 1.0f) << shift;
+    }
+    return code;
 }
 
 void aec_encode_latent(const struct aec_piece *piece, const float *latent, size_t frames,
@@ -23,12 +35,15 @@ void aec_encode_latent(const struct aec_piece *piece, const float *latent, size_
     memcpy(residual, latent, num_rows * length * sizeof(float));
     for (size_t k = 0; k < num_codebooks; k++) {
         const struct aec_stage *stage = &model->stages[k];
-        piece->kernel->dense(&stage->reduce, NULL, residual, length, num_rows, reduced, dim);
+        piece->kernel->dense(&stage->reduce, stage->reduce_bias, residual, length, num_rows, reduced, dim);
         for (size_t r = 0; r < piece->rows; r++)
             for (size_t t = 0; t < frames; t++) {
                 float *left = residual + (r * frames + t) * length;
                 const float *x = reduced + (r * frames + t) * dim;
-                size_t code = piece->kernel->nearest(&stage->entries, stage->offsets, x);
+                size_t code =
+                    model->config.scalar_quantizer
+                        ? rounded(stage, x)
+                        : piece->kernel->nearest(&stage->entries, stage->offsets, x);
                 piece->kernel->subtract(value_of(piece, stage, code), length, left);
                 const size_t place = r * row_stride + k * codebook_stride + t;
                 codes[place] = (int64_t)code;

@@ -31,7 +31,7 @@ def make_network(codec: Codec, kernel: str | None = None) -> Network:
     return Network(codec.config, quantize(arrays_of(codec), codec.config), kernel)
 
 
-@pytest.fixture(params=["lapped", "ladder", "stereo", "fine"])
+@pytest.fixture(params=["lapped", "ladder", "stereo", "fsq", "fine"])
 def model(request: pytest.FixtureRequest) -> Codec:
     """A model of every shape that the core computes."""
     codec: Codec = request.getfixturevalue(request.param)
