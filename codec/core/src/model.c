@@ -142,10 +142,12 @@ static void set_mdct(struct builder *b, struct aec_mdct *mdct, size_t stride) {
     mdct->window = new_window(b, stride, sqrt(2.0 / (double)stride));
     set_dense(b, &mdct->map, stride, row);
     mdct->state = new_state(b, stride * sizeof(float));
+    float *cosines = new_floats(b, 8 * stride);
     if (b->model->memory.failed) return;
+    for (size_t i = 0; i < 8 * stride; i++) cosines[i] = (float)cosine(i, 8 * stride);
     for (size_t i = 0; i < stride; i++)
         for (size_t k = 0; k < stride; k++)
-            mdct->map.weights[i * row + k] = (float)cosine((2 * i + 1) * (2 * k + 1), 8 * stride);
+            mdct->map.weights[i * row + k] = cosines[(2 * i + 1) * (2 * k + 1) % (8 * stride)];
 }
 
 /* The two directions differ in the factors of bins, which stand for their mirror images, too. */
@@ -343,6 +345,17 @@ static void set_vectors(struct builder *b, struct aec_stage *stage, size_t numbe
     if (b->error || b->model->memory.failed) return;
     const float *map = stage->expand.weights;
     const size_t length = stage->expand.outputs;
+    /* |r - b - e M|^2 is least where r M e - (e M M e / 2 + b M e) is greatest. */
+    double *products = new_array(b, dim * (dim + 1), sizeof *products);
+    if (!products) return;
+    for (size_t d = 0; d < dim; d++)
+        for (size_t e = 0; e <= dim; e++) {
+            const float *other = e < dim ? map + e * length : stage->bias;
+            double sum = 0.0;
+            for (size_t i = 0; i < latent; i++)
+                sum += (double)map[d * length + i] * (double)other[i];
+            products[e < dim ? d * dim + e : dim * dim + d] = sum;
+        }
     for (size_t i = 0; i < latent; i++)
         for (size_t d = 0; d < dim; d++) stage->reduce.weights[i * row + d] = map[d * length + i];
     for (size_t code = 0; code < padded; code++) stage->offsets[code] = INFINITY;
@@ -355,12 +368,11 @@ static void set_vectors(struct builder *b, struct aec_stage *stage, size_t numbe
             vector[d] = power > 0.0 ? (float)((double)entry[d] / sqrt(power)) : 0.0f;
             stage->entries.weights[d * padded + code] = vector[d];
         }
-        /* |r - b - v|^2 is least where r v - (v / 2 + b) v is greatest. */
-        for (size_t i = 0; i < latent; i++) {
-            double value = 0.0;
-            for (size_t d = 0; d < dim; d++)
-                value += (double)vector[d] * (double)map[d * length + i];
-            offset += (0.5 * value + (double)stage->bias[i]) * value;
+        for (size_t d = 0; d < dim; d++) {
+            double sum = products[dim * dim + d];
+            for (size_t e = 0; e < dim; e++)
+                sum += 0.5 * products[d * dim + e] * (double)vector[e];
+            offset += (double)vector[d] * sum;
         }
         stage->offsets[code] = (float)offset;
     }
