@@ -71,13 +71,11 @@ typedef struct aec_tensor {
 typedef struct aec_model aec_model;
 typedef struct aec_coder aec_coder;
 
-/* Copies what it needs of the tensors. The kernel is portable, avx2, vnni or avx512; the fastest if
- * NULL. */
+/* Copies what it needs of the tensors. */
 AEC_EXPORT int aec_model_create(const aec_config *config, const aec_tensor *tensors,
-                                size_t num_tensors, const char *kernel, aec_model **model);
+                                size_t num_tensors, aec_model **model);
 /* Coders of the model must be destroyed before. */
 AEC_EXPORT void aec_model_destroy(aec_model *model);
-AEC_EXPORT const char *aec_model_kernel(const aec_model *model);
 
 /* Bytes of the state of one row, a multiple of eight; states begin at multiples of eight. */
 AEC_EXPORT size_t aec_encoder_state_size(const aec_model *model);

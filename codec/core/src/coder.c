@@ -15,7 +15,7 @@ static void fit(size_t *size, size_t needed) {
 }
 
 /* Room for the rows of a matrix, which has `frames` of them for a frame of the latent. */
-static void fit_matrix(struct sizes *sizes, const struct aec_matrix *matrix, size_t frames,
+static void fit_linear(struct sizes *sizes, const struct aec_linear *matrix, size_t frames,
                        size_t context) {
     const size_t num_rows = AEC_TILE * frames, length = matrix->blocks * AEC_BLOCK;
     fit(&sizes->floats, num_rows * length);
@@ -26,14 +26,14 @@ static void fit_matrix(struct sizes *sizes, const struct aec_matrix *matrix, siz
 }
 
 static void fit_conv(struct sizes *sizes, const struct aec_conv *conv, size_t frames) {
-    fit_matrix(sizes, &conv->matrix, frames, conv->context);
+    fit_linear(sizes, &conv->matrix, frames, conv->context);
 }
 
 static void fit_units(struct sizes *sizes, const struct aec_unit *units, size_t count,
                       size_t frames) {
     for (size_t u = 0; u < count; u++) {
         fit_conv(sizes, &units[u].conv, frames);
-        fit_matrix(sizes, &units[u].project, frames, 0);
+        fit_linear(sizes, &units[u].project, frames, 0);
     }
 }
 
@@ -45,27 +45,27 @@ static struct sizes find_sizes(const struct aec_model *model) {
         fit_units(&sizes, model->encoder[l].units, model->encoder[l].num_units, frames);
         fit_units(&sizes, model->decoder[l].units, model->decoder[l].num_units, frames);
         if (l || !model->config.lapped_transform)
-            fit_matrix(&sizes, &model->decoder[l].up.matrix, frames, 0);
+            fit_linear(&sizes, &model->decoder[l].up.matrix, frames, 0);
         else {
-            fit_matrix(&sizes, &model->head.head, frames, 0);
-            fit_matrix(&sizes, &model->head.hidden, frames, 0);
-            fit_matrix(&sizes, &model->head.gain, frames, 0);
+            fit_linear(&sizes, &model->head.head, frames, 0);
+            fit_linear(&sizes, &model->head.hidden, frames, 0);
+            fit_linear(&sizes, &model->head.gain, frames, 0);
         }
         if (!l && model->config.fine_stride) {
             const struct aec_fine *fine = &model->fine;
             const size_t short_frames = frames * fine->ratio;
             fit_conv(&sizes, &fine->pitch, frames);
-            fit_matrix(&sizes, &fine->logits, frames, 0);
-            fit_matrix(&sizes, &fine->condition, frames, 0);
+            fit_linear(&sizes, &fine->logits, frames, 0);
+            fit_linear(&sizes, &fine->condition, frames, 0);
             fit_conv(&sizes, &fine->enter, short_frames);
             fit_units(&sizes, fine->units, fine->num_units, short_frames);
-            fit_matrix(&sizes, &fine->hidden, short_frames, 0);
-            fit_matrix(&sizes, &fine->gain, short_frames, 0);
-            fit_matrix(&sizes, &fine->gains, short_frames, 0);
-            fit_matrix(&sizes, &fine->change, short_frames, 0);
+            fit_linear(&sizes, &fine->hidden, short_frames, 0);
+            fit_linear(&sizes, &fine->gain, short_frames, 0);
+            fit_linear(&sizes, &fine->gains, short_frames, 0);
+            fit_linear(&sizes, &fine->change, short_frames, 0);
         }
     }
-    fit_matrix(&sizes, &model->project, 1, 0);
+    fit_linear(&sizes, &model->project, 1, 0);
     fit_conv(&sizes, &model->enter, 1);
     fit(&sizes.floats, AEC_TILE * model->dim);
     fit(&sizes.row, model->latent);
@@ -74,7 +74,7 @@ static struct sizes find_sizes(const struct aec_model *model) {
     return sizes;
 }
 
-static void allocate_fine(struct aec_coder *coder, struct aec_memory *memory) {
+static void allocate_fine(struct aec_coder *coder, struct aec_arena *memory) {
     const struct aec_fine *fine = &coder->model->fine;
     const size_t frames = AEC_TILE * coder->model->hop / fine->block;
     const size_t short_frames = frames * fine->ratio, length = frames * fine->block;
@@ -100,7 +100,7 @@ int aec_coder_create(const aec_model *model, aec_coder **coder) {
     if (!made) return AEC_ERROR_MEMORY;
     const struct sizes sizes = find_sizes(model);
     const struct aec_fine *fine = &model->fine;
-    struct aec_memory *memory = &made->memory;
+    struct aec_arena *memory = &made->memory;
     size_t past = (size_t)model->config.strides[0];
     fit(&past, fine->reach);
     made->model = model;
@@ -186,7 +186,7 @@ static void encode_piece(const struct aec_piece *piece, size_t frames) {
     frames *= model->hop / model->encoder[0].stride;
     if (model->config.lapped_transform) {
         aec_run_mdct(piece, &model->analysis, coder->samples, frames, y);
-        piece->kernel->compand(y, piece->rows * frames * aec_row(model->analysis.stride));
+        piece->loops->compand(y, piece->rows * frames * aec_row(model->analysis.stride));
     } else
         interleave(model, coder->samples, piece->rows, frames, y);
     for (size_t l = 0; l < (size_t)model->config.num_levels; l++) {
@@ -199,10 +199,10 @@ static void encode_piece(const struct aec_piece *piece, size_t frames) {
         x = y;
         y = other;
     }
-    aec_run_matrix(piece, &model->project, y, piece->rows * frames, NULL, 0, coder->hidden);
+    aec_run_linear(piece, &model->project, y, piece->rows * frames, NULL, 0, coder->hidden);
     /* Quiet frames keep their level, and only loud ones are bounded. */
     for (size_t r = 0; r < piece->rows * frames; r++)
-        piece->kernel->normalize(coder->hidden + r * model->latent, NULL, model->latent,
+        piece->loops->normalize(coder->hidden + r * model->latent, NULL, model->latent,
                                  (size_t)model->config.latent_dim, 1.0f,
                                  coder->x + r * model->latent);
 }
@@ -259,7 +259,7 @@ int aec_encode(aec_coder *coder, size_t rows, size_t frames, size_t num_codebook
         return AEC_ERROR_ARGUMENT;
     if (!frames && state_size) memmove(to, from, state_size);
     for (size_t r = 0; r < rows; r += AEC_TILE) {
-        struct aec_piece piece = {coder, model->kernel, least(rows - r, AEC_TILE),
+        struct aec_piece piece = {coder, model->loops, least(rows - r, AEC_TILE),
                                   (const uint8_t *)from + r * state, (uint8_t *)to + r * state,
                                   state};
         const size_t most = AEC_TILE / piece.rows;
@@ -295,10 +295,10 @@ int aec_decode(aec_coder *coder, size_t rows, size_t frames, size_t num_codebook
         (state_size && (!from || !to)) || (num_codes && !codes))
         return AEC_ERROR_ARGUMENT;
     for (size_t i = 0; i < num_codes; i++)
-        if (codes[i] >= model->config.codebook_size) return AEC_ERROR_ARGUMENT;
+        if (codes[i] >= model->config.codebook_size) return AEC_ERROR_CODE;
     if (!frames && state_size) memmove(to, from, state_size);
     for (size_t r = 0; r < rows; r += AEC_TILE) {
-        struct aec_piece piece = {coder, model->kernel, least(rows - r, AEC_TILE),
+        struct aec_piece piece = {coder, model->loops, least(rows - r, AEC_TILE),
                                   (const uint8_t *)from + r * state, (uint8_t *)to + r * state,
                                   state};
         const size_t most = AEC_TILE / piece.rows;

@@ -29,24 +29,24 @@ static void make_sources(const struct aec_piece *piece, const struct aec_fine *f
     memcpy(&state, from + fine->oscillator, sizeof state);
     for (size_t t = 0; t < frames; t++) {
         const float *posterior = logits + t * fine->logits.outputs;
-        float pitch = piece->kernel->pitch(posterior, fine->log_pitches, AEC_PITCH_STEPS);
+        float pitch = piece->loops->pitch(posterior, fine->log_pitches, AEC_PITCH_STEPS);
         pitch = pitch > AEC_LOWEST_PITCH ? pitch : AEC_LOWEST_PITCH;
         pitch = pitch < AEC_HIGHEST_PITCH ? pitch : AEC_HIGHEST_PITCH;
         memcpy(padded, audio + t * block, block * sizeof(float));
-        piece->kernel->pulses(&state, &tables, padded, pitch, pulses + t * block,
+        piece->loops->pulses(&state, &tables, padded, pitch, pulses + t * block,
                               coder->period + t * block);
     }
     memcpy(to + fine->oscillator, &state, sizeof state);
 
     memcpy(coder->sources, audio, length * sizeof(float));
     float *weights = coder->hidden;
-    piece->kernel->interpolation(coder->period, length, fine->longest, coder->back, weights);
+    piece->loops->interpolation(coder->period, length, fine->longest, coder->back, weights);
     for (size_t p = 0; p < AEC_PERIODS; p++) {
         const size_t place = fine->past + p * reach * sizeof(float);
         const float *source = coder->sources + p * length;
         memcpy(coder->audio, from + place, reach * sizeof(float));
         memcpy(coder->audio + reach, source, length * sizeof(float));
-        piece->kernel->earlier(coder->audio + reach, coder->back, weights, length,
+        piece->loops->earlier(coder->audio + reach, coder->back, weights, length,
                                coder->sources + (p + 1) * length);
         memcpy(to + place, coder->audio + length, reach * sizeof(float));
     }
@@ -66,12 +66,12 @@ static void analyze(const struct aec_piece *piece, const struct aec_fine *fine, 
         memcpy(samples + stride, piece->coder->sources + s * length, length * sizeof(float));
         memcpy(piece->to + place, samples + length, kept);
         for (size_t t = 0; t < num_frames; t++)
-            piece->kernel->fold(samples + t * stride, fourier->window, stride, even + t * padded,
+            piece->loops->fold(samples + t * stride, fourier->window, stride, even + t * padded,
                                 odd + t * padded);
         float *out = spectra + s * spectrum;
         const size_t row = AEC_SPECTRA * spectrum;
-        piece->kernel->dense(&fourier->cosines, NULL, even, padded, num_frames, out, row);
-        piece->kernel->dense(&fourier->sines, NULL, odd, padded, num_frames, out + padded, row);
+        piece->loops->dense(&fourier->cosines, NULL, even, padded, num_frames, out, row);
+        piece->loops->dense(&fourier->sines, NULL, odd, padded, num_frames, out + padded, row);
     }
 }
 
@@ -83,10 +83,10 @@ static void find_envelope(const struct aec_piece *piece, const struct aec_fine *
     float *powers = piece->coder->hidden;
     memcpy(powers, piece->from + place, kept);
     for (size_t t = 0; t < num_frames; t++)
-        piece->kernel->smooth_power(spectra + t * row, fine->bins, padded,
+        piece->loops->smooth_power(spectra + t * row, fine->bins, padded,
                                     powers + (t + AEC_ENVELOPE_FRAMES - 1) * padded);
     for (size_t t = 0; t < num_frames; t++)
-        piece->kernel->envelope(powers + t * padded, padded, padded, envelope + t * padded);
+        piece->loops->envelope(powers + t * padded, padded, padded, envelope + t * padded);
     memcpy(piece->to + place, powers + num_frames * padded, kept);
 }
 
@@ -96,7 +96,7 @@ static void show(const struct aec_piece *piece, const struct aec_fine *fine, siz
     const size_t spectrum = spectrum_of(fine);
     for (size_t t = 0; t < num_frames; t++, spectra += AEC_SPECTRA * spectrum, seen += fine->row) {
         for (size_t s = 0; s + 1 < AEC_SPECTRA; s++)
-            piece->kernel->compand_complex(spectra + s * spectrum, fine->padded,
+            piece->loops->compand_complex(spectra + s * spectrum, fine->padded,
                                            seen + s * spectrum);
         const float *pulses = spectra + (AEC_SPECTRA - 1) * spectrum;
         float *y = seen + (AEC_SPECTRA - 1) * spectrum;
@@ -115,11 +115,11 @@ static void synthesize(const struct aec_piece *piece, const struct aec_fine *fin
     /* With the float that fills a word after an odd stride, so that no byte is left as it was. */
     memmove(tail, piece->from + r * piece->state + fine->tail,
             (stride + stride % 2) * sizeof(float));
-    piece->kernel->dense(&fourier->cosines, NULL, spectra, spectrum, num_frames, even, padded);
-    piece->kernel->dense(&fourier->sines, NULL, spectra + padded, spectrum, num_frames, odd,
+    piece->loops->dense(&fourier->cosines, NULL, spectra, spectrum, num_frames, even, padded);
+    piece->loops->dense(&fourier->sines, NULL, spectra + padded, spectrum, num_frames, odd,
                          padded);
     for (size_t t = 0; t < num_frames; t++, audio += stride) {
-        piece->kernel->unfold(even + t * padded, odd + t * padded, fourier->window, stride, frame);
+        piece->loops->unfold(even + t * padded, odd + t * padded, fourier->window, stride, frame);
         for (size_t i = 0; i < stride; i++) audio[i] = frame[i] + tail[i];
         memcpy(tail, frame + stride, stride * sizeof(float));
     }
@@ -128,7 +128,7 @@ static void synthesize(const struct aec_piece *piece, const struct aec_fine *fin
 void aec_run_fine(const struct aec_piece *piece, const struct aec_fine *fine, float *audio,
                   const float *features, size_t frames) {
     struct aec_coder *coder = piece->coder;
-    const struct aec_kernel *kernel = piece->kernel;
+    const struct aec_loops *loops = piece->loops;
     const size_t length = frames * fine->block, num_frames = frames * fine->ratio;
     const size_t num_rows = piece->rows * frames, num_fine = piece->rows * num_frames;
     const size_t padded = fine->padded, spectrum = spectrum_of(fine);
@@ -137,9 +137,9 @@ void aec_run_fine(const struct aec_piece *piece, const struct aec_fine *fine, fl
     /* logits and conditions, each in a place of its own */
     float *logits = coder->logits, *conditions = coder->conditions;
     aec_run_conv(piece, &fine->pitch, features, frames, fine->pitch_norm, fine->channels, hidden);
-    kernel->silu(hidden, num_rows * fine->pitch.matrix.outputs, AEC_UNLIMITED);
-    aec_run_matrix(piece, &fine->logits, hidden, num_rows, NULL, 0, logits);
-    aec_run_matrix(piece, &fine->condition, features, num_rows, fine->ones, fine->channels,
+    loops->silu(hidden, num_rows * fine->pitch.matrix.outputs, AEC_UNLIMITED);
+    aec_run_linear(piece, &fine->logits, hidden, num_rows, NULL, 0, logits);
+    aec_run_linear(piece, &fine->condition, features, num_rows, fine->ones, fine->channels,
                    conditions);
 
     for (size_t r = 0; r < piece->rows; r++) {
@@ -161,18 +161,18 @@ void aec_run_fine(const struct aec_piece *piece, const struct aec_fine *fine, fl
     float *gain = coder->seen, *gains = gain + num_fine * fine->gain.outputs;
     float *change = gains + num_fine * fine->gains.outputs;
     float *sum = change + num_fine * fine->change.outputs;
-    aec_run_matrix(piece, &fine->hidden, x, num_fine, fine->norm, fine->width, hidden);
-    kernel->silu(hidden, num_fine * fine->hidden.outputs, AEC_UNLIMITED);
-    aec_run_matrix(piece, &fine->gain, hidden, num_fine, NULL, 0, gain);
-    aec_run_matrix(piece, &fine->gains, hidden, num_fine, NULL, 0, gains);
-    aec_run_matrix(piece, &fine->change, x, num_fine, NULL, 0, change);
+    aec_run_linear(piece, &fine->hidden, x, num_fine, fine->norm, fine->width, hidden);
+    loops->silu(hidden, num_fine * fine->hidden.outputs, AEC_UNLIMITED);
+    aec_run_linear(piece, &fine->gain, hidden, num_fine, NULL, 0, gain);
+    aec_run_linear(piece, &fine->gains, hidden, num_fine, NULL, 0, gains);
+    aec_run_linear(piece, &fine->change, x, num_fine, NULL, 0, change);
     for (size_t t = 0; t < num_fine; t++) {
         const float *sources = coder->spectra + t * AEC_SPECTRA * spectrum;
         const float *turns = gains + t * fine->gains.outputs;
         float *y = sum + t * spectrum;
-        kernel->shape(sources, gain + t * padded, change + t * spectrum, padded, y);
+        loops->shape(sources, gain + t * padded, change + t * spectrum, padded, y);
         for (size_t s = 1; s < AEC_SPECTRA; s++)
-            kernel->turn(sources + s * spectrum,
+            loops->turn(sources + s * spectrum,
                          s + 1 < AEC_SPECTRA ? NULL : coder->envelope + t * padded,
                          turns + (s - 1) * spectrum, padded, y);
     }

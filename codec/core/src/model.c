@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernel.h"
+
 struct builder {
     struct aec_model *model;
     const aec_tensor *tensors;
@@ -58,7 +60,7 @@ static float *row_of(struct builder *b, const char *name, size_t count) {
     return row;
 }
 
-static void set_matrix(struct builder *b, struct aec_matrix *matrix, const char *name, size_t taps,
+static void set_linear(struct builder *b, struct aec_linear *matrix, const char *name, size_t taps,
                        size_t inputs, size_t outputs) {
     matrix->taps = taps;
     matrix->blocks = inputs / AEC_BLOCK;
@@ -77,17 +79,17 @@ static void set_matrix(struct builder *b, struct aec_matrix *matrix, const char 
         for (size_t d = 0; d < depth; d++, packed++) {
             for (size_t o = 0; o < AEC_LANES; o++)
                 packed->scales[o] = scales[(first + o) * depth + d];
-            b->model->kernel->pack(weights + first * length + d * AEC_BLOCK, length,
+            b->model->loops->pack(weights + first * length + d * AEC_BLOCK, length,
                                    packed->values);
         }
 }
 
 static void set_conv(struct builder *b, struct aec_conv *conv, const char *name, size_t taps,
                      size_t dilation, size_t inputs, size_t outputs) {
-    set_matrix(b, &conv->matrix, name, taps, inputs, outputs);
+    set_linear(b, &conv->matrix, name, taps, inputs, outputs);
     conv->dilation = dilation;
     conv->context = (taps - 1) * dilation;
-    conv->state = new_state(b, conv->context * conv->matrix.blocks * sizeof(struct aec_block));
+    conv->state = new_state(b, conv->context * conv->matrix.blocks * sizeof(struct aec_quantized));
 }
 
 static void set_unit(struct builder *b, struct aec_unit *unit, const char *name, size_t channels,
@@ -100,7 +102,7 @@ static void set_unit(struct builder *b, struct aec_unit *unit, const char *name,
     snprintf(part, sizeof part, "%s.conv.linear", name);
     set_conv(b, &unit->conv, part, (size_t)b->model->config.kernel_size, dilation, row, row);
     snprintf(part, sizeof part, "%s.project", name);
-    set_matrix(b, &unit->project, part, 1, row, row);
+    set_linear(b, &unit->project, part, 1, row, row);
 }
 
 /* sin(2 pi a / n), in operations that are the same everywhere. */
@@ -208,7 +210,7 @@ static void set_encoder(struct builder *b) {
                             (size_t)config->encoder_depths[l]);
         channels = width;
     }
-    set_matrix(b, &model->project, "encoder.project", 1, aec_row(channels), model->latent);
+    set_linear(b, &model->project, "encoder.project", 1, aec_row(channels), model->latent);
 }
 
 static void set_fine(struct builder *b) {
@@ -252,8 +254,8 @@ static void set_fine(struct builder *b) {
     fine->pitch_norm = row_of(b, "decoder.fine.pitch.norm.weight", channels);
     set_conv(b, &fine->pitch, "decoder.fine.pitch.conv.linear", 3, 1, features,
              AEC_PITCH_CHANNELS);
-    set_matrix(b, &fine->logits, "decoder.fine.pitch.logits", 1, AEC_PITCH_CHANNELS, 128);
-    set_matrix(b, &fine->condition, "decoder.fine.condition", 1, features,
+    set_linear(b, &fine->logits, "decoder.fine.pitch.logits", 1, AEC_PITCH_CHANNELS, 128);
+    set_linear(b, &fine->condition, "decoder.fine.condition", 1, features,
                fine->ratio * fine->conditions);
     set_conv(b, &fine->enter, "decoder.fine.enter.linear", 1, 1, fine->row, row);
     fine->num_units = (size_t)config->fine_depth;
@@ -262,11 +264,11 @@ static void set_fine(struct builder *b) {
         set_unit(b, &fine->units[u], name, width, (size_t)config->fine_dilations[u]);
     }
     fine->norm = row_of(b, "decoder.fine.norm.weight", width);
-    set_matrix(b, &fine->hidden, "decoder.fine.hidden", 1, row, row);
-    set_matrix(b, &fine->gain, "decoder.fine.gain", 1, row, fine->padded);
-    set_matrix(b, &fine->gains, "decoder.fine.gains", 1, row,
+    set_linear(b, &fine->hidden, "decoder.fine.hidden", 1, row, row);
+    set_linear(b, &fine->gain, "decoder.fine.gain", 1, row, fine->padded);
+    set_linear(b, &fine->gains, "decoder.fine.gains", 1, row,
                2 * (AEC_SPECTRA - 1) * fine->padded);
-    set_matrix(b, &fine->change, "decoder.fine.change", 1, row, 2 * fine->padded);
+    set_linear(b, &fine->change, "decoder.fine.change", 1, row, 2 * fine->padded);
     fine->oscillator = new_state(b, sizeof(struct aec_oscillator));
     fine->past = new_state(b, AEC_PERIODS * fine->reach * sizeof(float));
     fine->samples = new_state(b, AEC_SPECTRA * stride * sizeof(float));
@@ -294,11 +296,11 @@ static void set_decoder(struct builder *b) {
             snprintf(name, sizeof name, "decoder.body.layers.%zu.norm.weight", layer);
             head->norm = row_of(b, name, channels);
             snprintf(name, sizeof name, "decoder.body.layers.%zu.head", layer);
-            set_matrix(b, &head->head, name, 1, row, aec_row(stride));
+            set_linear(b, &head->head, name, 1, row, aec_row(stride));
             snprintf(name, sizeof name, "decoder.body.layers.%zu.hidden", layer);
-            set_matrix(b, &head->hidden, name, 1, row, row);
+            set_linear(b, &head->hidden, name, 1, row, row);
             snprintf(name, sizeof name, "decoder.body.layers.%zu.gain", layer);
-            set_matrix(b, &head->gain, name, 1, row, aec_row(stride));
+            set_linear(b, &head->gain, name, 1, row, aec_row(stride));
             set_mdct(b, &model->synthesis, stride);
         } else {
             struct aec_transposed *up = &level->up;
@@ -306,7 +308,7 @@ static void set_decoder(struct builder *b) {
             up->patch = l ? stride * aec_row(channels)
                           : aec_row(stride * (size_t)config->channels);
             snprintf(name, sizeof name, "decoder.body.layers.%zu.linear", layer);
-            set_matrix(b, &up->matrix, name, 1, row, 2 * up->patch);
+            set_linear(b, &up->matrix, name, 1, row, 2 * up->patch);
             snprintf(name, sizeof name, "decoder.body.layers.%zu.bias", layer++);
             up->bias = row_of(b, name, up->patch);
             up->state = new_state(b, up->patch * sizeof(float));
@@ -447,17 +449,35 @@ static int is_possible(const aec_config *c) {
            in_range(c->fine_dilations, (size_t)c->fine_depth, 1, MOST);
 }
 
+/* The loops of the kernel that is in use; NULL if the environment names one that cannot be. */
+static const struct aec_loops *choose_loops(void) {
+    switch (aec_choose_kernel()) {
+    case AEC_PORTABLE:
+        return &aec_loops_portable;
+#ifdef AEC_X86
+    case AEC_AVX2:
+        return &aec_loops_avx2;
+    case AEC_AVX_VNNI:
+        return &aec_loops_avxvnni;
+    case AEC_VNNI:
+        return &aec_loops_vnni;
+#endif
+    default:
+        return NULL;
+    }
+}
+
 int aec_model_create(const aec_config *config, const aec_tensor *tensors, size_t num_tensors,
-                     const char *kernel, aec_model **model) {
+                     aec_model **model) {
     if (!model) return AEC_ERROR_ARGUMENT;
     *model = NULL;
     if (!config || !tensors || !is_possible(config)) return AEC_ERROR_ARGUMENT;
-    const struct aec_kernel *found = aec_find_kernel(kernel);
-    if (!found) return AEC_ERROR_KERNEL;
+    const struct aec_loops *loops = choose_loops();
+    if (!loops) return AEC_ERROR_KERNEL;
     struct aec_model *made = calloc(1, sizeof *made);
     if (!made) return AEC_ERROR_MEMORY;
     made->config = *config;
-    made->kernel = found;
+    made->loops = loops;
     made->latent = aec_row((size_t)config->latent_dim);
     made->hop = 1;
     for (int l = 0; l < config->num_levels; l++) {
@@ -484,5 +504,3 @@ void aec_model_destroy(aec_model *model) {
     aec_release(&model->memory);
     free(model);
 }
-
-const char *aec_model_kernel(const aec_model *model) { return model->kernel->name; }

@@ -4,8 +4,8 @@
 #define AEC_MODEL_H
 
 #include "aecodec.h"
-#include "kernel.h"
-#include "memory.h"
+#include "loops.h"
+#include "arena.h"
 
 #define AEC_NORM_FLOOR 0.1f
 #define AEC_HIDDEN_LIMIT 6.0f
@@ -18,14 +18,14 @@
 
 /* Causal convolution. Its state is the quantized left context. */
 struct aec_conv {
-    struct aec_matrix matrix;
+    struct aec_linear matrix;
     size_t dilation, context; /* in frames */
     size_t state;             /* where its state begins in that of a row, in bytes */
 };
 
 /* Transposed convolution. Its state is the second half of the newest frame. */
 struct aec_transposed {
-    struct aec_matrix matrix;
+    struct aec_linear matrix;
     size_t patch; /* floats that a frame becomes */
     float *bias;  /* [patch] */
     size_t state;
@@ -35,7 +35,7 @@ struct aec_unit {
     size_t channels;
     float *norm;
     struct aec_conv conv;
-    struct aec_matrix project;
+    struct aec_linear project;
 };
 
 /* MDCT of frames of two strides by folding to a DCT-IV, and its inverse. */
@@ -56,7 +56,7 @@ struct aec_fourier {
 struct aec_head {
     size_t channels;
     float *norm;
-    struct aec_matrix head, hidden, gain;
+    struct aec_linear head, hidden, gain;
 };
 
 struct aec_level {
@@ -77,7 +77,7 @@ struct aec_fine {
     struct aec_fourier analysis, synthesis;
     float *pitch_norm, *log_pitches, *ramp, *triangle;
     struct aec_conv pitch;
-    struct aec_matrix logits, condition, hidden, gain, gains, change;
+    struct aec_linear logits, condition, hidden, gain, gains, change;
     struct aec_conv enter;
     size_t num_units, width;
     struct aec_unit units[AEC_MOST_UNITS];
@@ -101,14 +101,14 @@ struct aec_stage {
 };
 
 struct aec_model {
-    struct aec_memory memory;
-    const struct aec_kernel *kernel;
+    struct aec_arena memory;
+    const struct aec_loops *loops;
     aec_config config;
     size_t hop, latent; /* latent: length of a row */
 
     struct aec_mdct analysis;
     struct aec_level encoder[AEC_MOST_LEVELS];
-    struct aec_matrix project;
+    struct aec_linear project;
     size_t encoder_state;
 
     struct aec_stage *stages;
@@ -124,20 +124,17 @@ struct aec_model {
 
 /* Frames of the latent that a step takes at once, of all rows together. Results do not depend on
  * it: more of them read the weights less often, fewer need less memory. */
-#ifndef AEC_TILE_
-#define AEC_TILE_ 32
-#endif
-enum { AEC_TILE = AEC_TILE_ };
+enum { AEC_TILE = 32 };
 
 /* Memory that a step computes in. */
 struct aec_coder {
-    struct aec_memory memory;
+    struct aec_arena memory;
     const struct aec_model *model;
     float *x, *y, *hidden;           /* rows of activations, each for the longest layer */
     float *row;                      /* one row */
     float *samples;                  /* [rows][frames * hop] of the piece */
-    struct aec_block *blocks;        /* quantized rows with their context */
-    const struct aec_block **places; /* where rows begin among them */
+    struct aec_quantized *blocks;        /* quantized rows with their context */
+    const struct aec_quantized **places; /* where rows begin among them */
     float *audio;                    /* samples with their past */
     /* Of the second stage: */
     float *logits, *conditions, *sources, *period, *spectra, *seen, *envelope, *pulses;
@@ -147,7 +144,7 @@ struct aec_coder {
 /* Some frames of some rows in a step. */
 struct aec_piece {
     struct aec_coder *coder;
-    const struct aec_kernel *kernel;
+    const struct aec_loops *loops;
     size_t rows;
     const uint8_t *from; /* states of the rows before the piece */
     uint8_t *to;         /* and after it, which may be the same */
@@ -157,7 +154,7 @@ struct aec_piece {
 /* Layers. x: [rows * frames] rows of activations. */
 void aec_quantize_rows(const struct aec_piece *piece, const float *x, size_t num_rows,
                        size_t num_blocks, const float *norm, size_t channels);
-void aec_run_matrix(const struct aec_piece *piece, const struct aec_matrix *matrix, const float *x,
+void aec_run_linear(const struct aec_piece *piece, const struct aec_linear *matrix, const float *x,
                     size_t num_rows, const float *norm, size_t channels, float *out);
 void aec_run_conv(const struct aec_piece *piece, const struct aec_conv *conv, const float *x,
                   size_t frames, const float *norm, size_t channels, float *out);

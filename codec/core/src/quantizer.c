@@ -10,7 +10,7 @@ static const float *value_of(const struct aec_piece *piece, const struct aec_sta
                              size_t code) {
     float *row = piece->coder->row;
     const float *vector = stage->vectors + code * piece->coder->model->dim;
-    piece->kernel->dense(&stage->expand, stage->bias, vector, 0, 1, row, stage->expand.outputs);
+    piece->loops->dense(&stage->expand, stage->bias, vector, 0, 1, row, stage->expand.outputs);
     return row;
 }
 
@@ -35,7 +35,7 @@ void aec_encode_latent(const struct aec_piece *piece, const float *latent, size_
     memcpy(residual, latent, num_rows * length * sizeof(float));
     for (size_t k = 0; k < num_codebooks; k++) {
         const struct aec_stage *stage = &model->stages[k];
-        piece->kernel->dense(&stage->reduce, stage->reduce_bias, residual, length, num_rows, reduced, dim);
+        piece->loops->dense(&stage->reduce, stage->reduce_bias, residual, length, num_rows, reduced, dim);
         for (size_t r = 0; r < piece->rows; r++)
             for (size_t t = 0; t < frames; t++) {
                 float *left = residual + (r * frames + t) * length;
@@ -43,13 +43,13 @@ void aec_encode_latent(const struct aec_piece *piece, const float *latent, size_
                 size_t code =
                     model->config.scalar_quantizer
                         ? rounded(stage, x)
-                        : piece->kernel->nearest(&stage->entries, stage->offsets, x);
-                piece->kernel->subtract(value_of(piece, stage, code), length, left);
+                        : piece->loops->nearest(&stage->entries, stage->offsets, x);
+                piece->loops->subtract(value_of(piece, stage, code), length, left);
                 const size_t place = r * row_stride + k * codebook_stride + t;
                 codes[place] = (int64_t)code;
                 if (errors)
                     errors[place] =
-                        piece->kernel->power(left, length, (size_t)model->config.latent_dim);
+                        piece->loops->power(left, length, (size_t)model->config.latent_dim);
             }
     }
 }
@@ -64,7 +64,7 @@ void aec_decode_codes(const struct aec_piece *piece, const int64_t *codes, size_
             for (size_t t = 0; t < frames; t++) {
                 int64_t code = codes[r * row_stride + k * codebook_stride + t];
                 if (code >= 0)
-                    piece->kernel->add(value_of(piece, &model->stages[k], (size_t)code),
+                    piece->loops->add(value_of(piece, &model->stages[k], (size_t)code),
                                        model->latent, latent + (r * frames + t) * model->latent);
             }
 }

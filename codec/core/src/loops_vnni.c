@@ -8,10 +8,10 @@
 #include <immintrin.h>
 #include <string.h>
 
-#include "kernel.h"
+#include "loops.h"
 
-#define KERNEL_NAME avx512
-#define KERNEL_TARGET __attribute__((target("avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
+#define KERNEL_NAME vnni
+#define KERNEL_TARGET __attribute__((target("avx2,avx512f,avx512bw,avx512vl,avx512vnni")))
 #define WIDTH 16
 
 enum { MOST_ROWS = 6 };
@@ -24,7 +24,7 @@ static void pack(const int8_t *weights, size_t stride, uint8_t *packed) {
 
 /* `count` rows of 2 * AEC_LANES outputs. */
 static inline __attribute__((always_inline)) KERNEL_TARGET void
-rows_of(const struct aec_matrix *matrix, size_t first, const struct aec_block *const *rows,
+rows_of(const struct aec_linear *matrix, size_t first, const struct aec_quantized *const *rows,
         int count, size_t tap, float *out, size_t out_stride, int add) {
     const size_t depth = matrix->taps * matrix->blocks;
     const struct aec_weights *w = matrix->weights + first / AEC_LANES * depth;
@@ -34,7 +34,7 @@ rows_of(const struct aec_matrix *matrix, size_t first, const struct aec_block *c
             sums[r][g] = _mm512_loadu_ps(matrix->bias + first + AEC_LANES * (size_t)g);
     for (size_t t = 0; t < matrix->taps; t++)
         for (size_t b = 0; b < matrix->blocks; b++, w++) {
-            const struct aec_block *x[MOST_ROWS];
+            const struct aec_quantized *x[MOST_ROWS];
             __m512i whole[MOST_ROWS][2];
             for (int r = 0; r < count; r++) {
                 x[r] = rows[r] + t * tap + b;
@@ -68,8 +68,8 @@ rows_of(const struct aec_matrix *matrix, size_t first, const struct aec_block *c
         }
 }
 
-static KERNEL_TARGET void product(const struct aec_matrix *matrix,
-                                  const struct aec_block *const *rows, size_t num_rows, size_t tap,
+static KERNEL_TARGET void product(const struct aec_linear *matrix,
+                                  const struct aec_quantized *const *rows, size_t num_rows, size_t tap,
                                   float *out, size_t out_stride, int add) {
     for (size_t first = 0; first < matrix->outputs; first += 2 * AEC_LANES) {
         size_t r = 0;
@@ -82,6 +82,6 @@ static KERNEL_TARGET void product(const struct aec_matrix *matrix,
     }
 }
 
-#include "kernel_body.h"
+#include "loops_body.h"
 
 #endif

@@ -1,6 +1,6 @@
 /* The kernel in plain C, for every processor. */
 
-#include "kernel.h"
+#include "loops.h"
 
 #define KERNEL_NAME portable
 #define KERNEL_TARGET
@@ -11,7 +11,7 @@ static void pack(const int8_t *weights, size_t stride, uint8_t *packed) {
         for (size_t o = 0; o < AEC_LANES; o++) *packed++ = (uint8_t)weights[o * stride + i];
 }
 
-static void product(const struct aec_matrix *matrix, const struct aec_block *const *rows,
+static void product(const struct aec_linear *matrix, const struct aec_quantized *const *rows,
                     size_t num_rows, size_t tap, float *out, size_t out_stride, int add) {
     const struct aec_weights *weights = matrix->weights;
     for (size_t first = 0; first < matrix->outputs; first += AEC_LANES) {
@@ -20,7 +20,7 @@ static void product(const struct aec_matrix *matrix, const struct aec_block *con
             float sums[AEC_LANES];
             for (int o = 0; o < AEC_LANES; o++) sums[o] = matrix->bias[first + (size_t)o];
             for (size_t t = 0; t < matrix->taps; t++) {
-                const struct aec_block *x = rows[r] + t * tap;
+                const struct aec_quantized *x = rows[r] + t * tap;
                 for (size_t b = 0; b < matrix->blocks; b++, w++, x++) {
                     const int8_t *values = (const int8_t *)w->values;
                     int32_t whole[AEC_LANES] = {0};
@@ -38,4 +38,4 @@ static void product(const struct aec_matrix *matrix, const struct aec_block *con
     }
 }
 
-#include "kernel_body.h"
+#include "loops_body.h"

@@ -3,7 +3,7 @@
  *   KERNEL_NAME   its name, such as avx2
  *   KERNEL_TARGET attributes of its functions: the instructions that they may use
  *   WIDTH         floats in a vector, 4, 8 or 16
- *   pack, product see kernel.h
+ *   pack, product see loops.h
  *
  * and includes this. Vectors are GCC's, which clang has as well; where loops are short and plain,
  * the compiler makes vectors of them by itself. */
@@ -73,7 +73,7 @@ FUNCTION void dense(const struct aec_dense *map, const float *start, const float
 }
 
 FUNCTION void quantize(const float *restrict x, size_t num_blocks,
-                       struct aec_block *restrict out) {
+                       struct aec_quantized *restrict out) {
     for (; num_blocks; num_blocks--, out++, x += AEC_BLOCK) {
         /* Of magnitudes, the greatest as a float is the greatest as an integer. */
         int32_t greatest = 0, sum = 0;
@@ -429,13 +429,10 @@ FUNCTION size_t nearest(const struct aec_dense *entries, const float *offsets, c
     return entry;
 }
 
-#define KERNEL_SYMBOL_(name) aec_kernel_##name
+#define KERNEL_SYMBOL_(name) aec_loops_##name
 #define KERNEL_SYMBOL(name) KERNEL_SYMBOL_(name)
-#define KERNEL_STRING_(name) #name
-#define KERNEL_STRING(name) KERNEL_STRING_(name)
 
-const struct aec_kernel KERNEL_SYMBOL(KERNEL_NAME) = {
-    .name = KERNEL_STRING(KERNEL_NAME),
+const struct aec_loops KERNEL_SYMBOL(KERNEL_NAME) = {
     .pack = pack,
     .product = product,
     .dense = dense,

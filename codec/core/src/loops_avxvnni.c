@@ -1,13 +1,13 @@
-/* The kernel for AVX2 with AVX-VNNI; see kernel_avx512.c for how weights are stored. */
+/* The kernel for AVX2 with AVX-VNNI; see loops_vnni.c for how weights are stored. */
 
 #if defined(__x86_64__)
 
 #include <immintrin.h>
 #include <string.h>
 
-#include "kernel.h"
+#include "loops.h"
 
-#define KERNEL_NAME vnni
+#define KERNEL_NAME avxvnni
 #define KERNEL_TARGET __attribute__((target("avx2,avxvnni")))
 #define WIDTH 8
 
@@ -21,7 +21,7 @@ static void pack(const int8_t *weights, size_t stride, uint8_t *packed) {
 
 /* `count` rows of AEC_LANES outputs. */
 static inline __attribute__((always_inline)) KERNEL_TARGET void
-rows_of(const struct aec_matrix *matrix, size_t first, const struct aec_block *const *rows,
+rows_of(const struct aec_linear *matrix, size_t first, const struct aec_quantized *const *rows,
         int count, size_t tap, float *out, size_t out_stride, int add) {
     const struct aec_weights *w = matrix->weights + first / AEC_LANES * matrix->taps * matrix->blocks;
     __m256 sums[MOST_ROWS][2];
@@ -30,7 +30,7 @@ rows_of(const struct aec_matrix *matrix, size_t first, const struct aec_block *c
             sums[r][half] = _mm256_loadu_ps(matrix->bias + first + 8 * half);
     for (size_t t = 0; t < matrix->taps; t++)
         for (size_t b = 0; b < matrix->blocks; b++, w++) {
-            const struct aec_block *x[MOST_ROWS];
+            const struct aec_quantized *x[MOST_ROWS];
             __m256i whole[MOST_ROWS][2];
             for (int r = 0; r < count; r++) {
                 x[r] = rows[r] + t * tap + b;
@@ -65,8 +65,8 @@ rows_of(const struct aec_matrix *matrix, size_t first, const struct aec_block *c
         }
 }
 
-static KERNEL_TARGET void product(const struct aec_matrix *matrix,
-                                  const struct aec_block *const *rows, size_t num_rows, size_t tap,
+static KERNEL_TARGET void product(const struct aec_linear *matrix,
+                                  const struct aec_quantized *const *rows, size_t num_rows, size_t tap,
                                   float *out, size_t out_stride, int add) {
     for (size_t first = 0; first < matrix->outputs; first += AEC_LANES) {
         size_t r = 0;
@@ -77,6 +77,6 @@ static KERNEL_TARGET void product(const struct aec_matrix *matrix,
     }
 }
 
-#include "kernel_body.h"
+#include "loops_body.h"
 
 #endif

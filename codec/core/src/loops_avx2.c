@@ -4,7 +4,7 @@
 
 #include <immintrin.h>
 
-#include "kernel.h"
+#include "loops.h"
 
 #define KERNEL_NAME avx2
 #define KERNEL_TARGET __attribute__((target("avx2")))
@@ -18,7 +18,7 @@ static void pack(const int8_t *weights, size_t stride, uint8_t *packed) {
 
 /* `count` rows, one or two, of AEC_LANES outputs. */
 static inline __attribute__((always_inline)) KERNEL_TARGET void
-rows_of(const struct aec_matrix *matrix, size_t first, const struct aec_block *const *rows,
+rows_of(const struct aec_linear *matrix, size_t first, const struct aec_quantized *const *rows,
         int count, size_t tap, float *out, size_t out_stride, int add) {
     const struct aec_weights *w = matrix->weights + first / AEC_LANES * matrix->taps * matrix->blocks;
     __m256 sums[2][2];
@@ -65,8 +65,8 @@ rows_of(const struct aec_matrix *matrix, size_t first, const struct aec_block *c
         }
 }
 
-static KERNEL_TARGET void product(const struct aec_matrix *matrix,
-                                  const struct aec_block *const *rows, size_t num_rows, size_t tap,
+static KERNEL_TARGET void product(const struct aec_linear *matrix,
+                                  const struct aec_quantized *const *rows, size_t num_rows, size_t tap,
                                   float *out, size_t out_stride, int add) {
     for (size_t first = 0; first < matrix->outputs; first += AEC_LANES) {
         size_t r = 0;
@@ -77,6 +77,6 @@ static KERNEL_TARGET void product(const struct aec_matrix *matrix,
     }
 }
 
-#include "kernel_body.h"
+#include "loops_body.h"
 
 #endif

@@ -1,11 +1,11 @@
-#include "memory.h"
+#include "arena.h"
 
 #include <stdint.h>
 #include <stdlib.h>
 
-#include "kernel.h"
+#include "memory.h"
 
-void *aec_allocate(struct aec_memory *memory, size_t count, size_t size) {
+void *aec_allocate(struct aec_arena *memory, size_t count, size_t size) {
     const size_t head = sizeof(void *) + AEC_ALIGNMENT;
     if (!memory->failed && (!size || count <= (SIZE_MAX / 2 - head) / size)) {
         char *block = calloc(1, count * size + head);
@@ -20,7 +20,7 @@ void *aec_allocate(struct aec_memory *memory, size_t count, size_t size) {
     return NULL;
 }
 
-void aec_release(struct aec_memory *memory) {
+void aec_release(struct aec_arena *memory) {
     while (memory->last) {
         void *before = *(void **)memory->last;
         free(memory->last);

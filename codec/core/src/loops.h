@@ -1,4 +1,4 @@
-/* Kernels: the inner loops of the network, compiled for several instruction sets.
+/* The inner loops of the network, compiled for several instruction sets.
  *
  * All kernels do the same operations in the same order, so their results are equal to the bit:
  * lanes of vectors are outputs, sums over inputs run upwards, and where the sum over a row cannot be
@@ -7,15 +7,14 @@
  * Rows are activations of one frame. Their lengths are multiples of AEC_BLOCK, with zeros behind
  * the channels, so that no loop has a remainder. */
 
-#ifndef AEC_KERNEL_H
-#define AEC_KERNEL_H
+#ifndef AEC_LOOPS_H
+#define AEC_LOOPS_H
 
 #include <stddef.h>
 #include <stdint.h>
 
 #define AEC_BLOCK 32
 #define AEC_LANES 16
-#define AEC_ALIGNMENT 64
 /* Entries of a codebook are padded to a multiple of this, with ones that are never the nearest. */
 #define AEC_ENTRIES 64
 
@@ -25,7 +24,7 @@ static inline size_t aec_row(size_t channels) {
 }
 
 /* Activations of 8 bits: values[i] * scale. */
-struct aec_block {
+struct aec_quantized {
     float scale;
     int32_t sum; /* of the values; kernels with unsigned weights need it */
     int8_t values[AEC_BLOCK];
@@ -33,7 +32,7 @@ struct aec_block {
 
 /* What 128 added to every weight takes from a sum with a block: unsigned, as a state that was not
  * made here may hold any sum. */
-static inline int32_t aec_surplus(const struct aec_block *block) {
+static inline int32_t aec_surplus(const struct aec_quantized *block) {
     return (int32_t)(0u - 128u * (uint32_t)block->sum);
 }
 
@@ -44,7 +43,7 @@ struct aec_weights {
 };
 
 /* A linear map with weights of 8 bits. Its input is `taps` times `blocks` blocks. */
-struct aec_matrix {
+struct aec_linear {
     size_t taps, blocks;
     size_t outputs;              /* a multiple of AEC_BLOCK */
     struct aec_weights *weights; /* [outputs / AEC_LANES][taps * blocks] */
@@ -74,22 +73,20 @@ struct aec_pulse_tables {
     float *scratch; /* 4 rows */
 };
 
-struct aec_kernel {
-    const char *name;
-
+struct aec_loops {
     /* Rearranges weights [AEC_LANES][AEC_BLOCK] for this kernel. */
     void (*pack)(const int8_t *weights, size_t stride, uint8_t *packed);
 
     /* out[r] = bias + weights * rows[r], or this added to out[r]. rows[r] is where the first tap of
      * a row begins, the next ones follow at distances of `tap` blocks. */
-    void (*product)(const struct aec_matrix *matrix, const struct aec_block *const *rows,
+    void (*product)(const struct aec_linear *matrix, const struct aec_quantized *const *rows,
                     size_t num_rows, size_t tap, float *out, size_t out_stride, int add);
 
     /* out[r] = start + x[r] * weights, in single precision; start may be NULL, for zeros. */
     void (*dense)(const struct aec_dense *map, const float *start, const float *x, size_t x_stride,
                   size_t num_rows, float *out, size_t out_stride);
 
-    void (*quantize)(const float *x, size_t num_blocks, struct aec_block *out);
+    void (*quantize)(const float *x, size_t num_blocks, struct aec_quantized *out);
 
     /* Mean square of a row. */
     float (*power)(const float *x, size_t row, size_t channels);
@@ -145,15 +142,7 @@ struct aec_kernel {
     size_t (*nearest)(const struct aec_dense *entries, const float *offsets, const float *x);
 };
 
-extern const struct aec_kernel aec_kernel_portable;
-#if defined(__x86_64__)
-extern const struct aec_kernel aec_kernel_avx2;
-extern const struct aec_kernel aec_kernel_vnni;
-extern const struct aec_kernel aec_kernel_avx512;
-#endif
-
-/* The kernel with that name, or the fastest of this processor if it is NULL; NULL if there is
- * none. */
-const struct aec_kernel *aec_find_kernel(const char *name);
+/* Those of the kernels of kernel.h. */
+extern const struct aec_loops aec_loops_portable, aec_loops_avx2, aec_loops_avxvnni, aec_loops_vnni;
 
 #endif
