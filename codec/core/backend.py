@@ -35,9 +35,11 @@ FLAGS = (
     *("-std=c11", "-O3", "-fno-fast-math", "-ffp-contract=off"),
     # Nothing asks for errno or for exceptions of floating point; without them loops become vectors.
     *("-fno-math-errno", "-fno-trapping-math"),
-    *("-fvisibility=hidden", "-Wall", "-Wextra"),
+    *("-fvisibility=hidden", "-g0", "-Wall", "-Wextra"),
 )
 SHARED = ("-shared",) if sys.platform == "win32" else ("-shared", "-fPIC")
+MACOS = "11.0"
+"""The oldest macOS for which it is compiled."""
 ZIG = (sys.executable, "-m", "ziglang", "cc")
 
 
@@ -55,7 +57,7 @@ def compile_library(
         RuntimeError: there is no compiler, or it fails.
     """
     command = list(compiler or find_compiler())
-    output.parent.mkdir(exist_ok=True)
+    output.parent.mkdir(parents=True, exist_ok=True)
     # Programs that run keep the library that they have loaded, and none finds half of one.
     with tempfile.TemporaryDirectory(dir=output.parent) as folder:
         written = Path(folder, output.name)
@@ -104,15 +106,15 @@ def _system_compiler() -> tuple[str, ...]:
 
 
 def _environment(folder: str) -> dict[str, str]:
-    """The environment of the compiler; zig keeps what it compiles in a folder, also at home."""
+    """The environment of the compiler; zig keeps what it compiles in a folder, else at home."""
     caches = {"ZIG_GLOBAL_CACHE_DIR": folder, "ZIG_LOCAL_CACHE_DIR": folder}
-    return {**os.environ, **caches}
+    return {**os.environ, **caches, "MACOSX_DEPLOYMENT_TARGET": MACOS}
 
 
 def _platform() -> str:
     """The platform in the name of a wheel."""
     if sys.platform == "darwin":  # Python may be for several processors, the library is for one
-        return f"macosx_11_0_{platform.machine()}"
+        return f"macosx_{MACOS.replace('.', '_')}_{platform.machine()}"
     return sysconfig.get_platform().replace("-", "_").replace(".", "_")
 
 
@@ -141,16 +143,20 @@ def get_requires_for_build_editable(config_settings: Any = None) -> list[str]:
     ]
 
 
-def build_wheel(folder: str, config_settings: Any = None, metadata: str | None = None) -> Any:
+def build_wheel(
+    wheel_directory: str, config_settings: Any = None, metadata_directory: str | None = None
+) -> Any:
     compile_library()
     # One library for all versions of Python, which it knows nothing of.
     named = {**(config_settings or {}), "--build-option": ["--plat-name", _platform()]}
-    return _setuptools().build_wheel(folder, named, metadata)
+    return _setuptools().build_wheel(wheel_directory, named, metadata_directory)
 
 
-def build_editable(folder: str, config_settings: Any = None, metadata: str | None = None) -> Any:
+def build_editable(
+    wheel_directory: str, config_settings: Any = None, metadata_directory: str | None = None
+) -> Any:
     compile_library()
-    return _setuptools().build_editable(folder, config_settings, metadata)
+    return _setuptools().build_editable(wheel_directory, config_settings, metadata_directory)
 
 
 def __getattr__(name: str) -> Any:

@@ -3,19 +3,77 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from codec.errors import ModelError
+import numpy as np
 
-INTERFACE = 1
+from codec.errors import CodecError, ConfigError, ModelError, NotEnoughMemoryError
+
+INTERFACE = 3
 """``AEC_INTERFACE`` of ``include/aecodec.h``, for which this module is written."""
 
 _SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 PATH = Path(__file__).parent / "_lib" / f"aecodec{_SUFFIX}"
 """The compiled library."""
 BUILD = "run 'pip install .' or, in a checkout, 'python codec/core/backend.py'"
+
+
+class ContextSizes(ctypes.Structure):
+    """``aec_context_sizes``."""
+
+    _fields_ = [
+        (name, ctypes.c_uint32)
+        for name in ("num_codebooks", "codebook_size", "entry_dim", "width", "hidden")
+    ]
+
+
+class Packets(ctypes.Structure):
+    """``aec_packets``."""
+
+    _fields_ = [
+        ("num_packets", ctypes.c_uint32),
+        ("channels", ctypes.c_uint32),
+        ("num_codebooks", ctypes.c_uint32),
+        ("num_frames", ctypes.c_uint32),
+        ("segments", ctypes.c_uint32),
+        ("variable", ctypes.c_int32),
+        ("pauses", ctypes.c_int32),
+    ]
+
+
+_COUNT, _POINTER = ctypes.c_uint32, ctypes.c_void_p
+_SHAPE = ctypes.POINTER(Packets)
+# Types of NumPy stand for an array of such elements and, after it, their number.
+_FUNCTIONS: dict[str, tuple[Any, ...]] = {
+    "aec_context_create": (
+        ctypes.POINTER(ContextSizes),
+        *(np.uint32, np.int8, np.int32, np.uint16, np.int64),
+        ctypes.POINTER(_POINTER),
+    ),
+    "aec_context_advance": (_POINTER, *[_COUNT] * 3, np.int32, np.uint8, np.uint8),
+    "aec_encode_packets": (
+        *(_POINTER, _SHAPE),
+        *(np.int32, np.uint8, np.uint8, np.uint32, np.float64, np.uint8),
+    ),
+    "aec_decode_packets": (
+        *(_POINTER, _SHAPE, np.uint8, np.uint32, np.uint32, np.uint32),
+        *(np.uint8, np.int32, np.uint8),
+    ),
+    "aec_search_codes": (
+        *(_POINTER, _SHAPE, _COUNT),
+        *(np.int32, np.float32, ctypes.c_double, np.uint32, np.uint8),
+    ),
+}
+_SIZES: dict[str, tuple[Any, ...]] = {
+    "aec_context_state_size": (_POINTER,),
+    "aec_context_scratch_size": (_POINTER, ctypes.c_size_t),
+    "aec_packet_capacity": (_SHAPE,),
+}
+"""Functions that return a size."""
 
 
 @cache
@@ -29,7 +87,61 @@ def core() -> ctypes.CDLL:
         library = ctypes.CDLL(str(PATH))
     except OSError as error:
         raise ModelError(f"the compiled core cannot be loaded from {PATH}: {BUILD}") from error
-    library.aec_interface.argtypes = ()
     if (found := library.aec_interface()) != INTERFACE:
         raise ModelError(f"{PATH} has interface {found}, this version needs {INTERFACE}: {BUILD}")
+    for name, kinds in (_FUNCTIONS | _SIZES).items():
+        arguments: list[Any] = []
+        for kind in kinds:
+            arguments += (_POINTER, ctypes.c_size_t) if _is_array(kind) else (kind,)
+        getattr(library, name).argtypes = arguments
+    for name in _SIZES:
+        getattr(library, name).restype = ctypes.c_size_t
+    library.aec_context_destroy.argtypes, library.aec_context_destroy.restype = (_POINTER,), None
+    library.aec_kernel.argtypes, library.aec_kernel.restype = (), ctypes.c_char_p
     return library
+
+
+def call(name: str, *arguments: Any) -> None:
+    """Call a function of the library that returns an error code.
+
+    Args:
+        name: its name.
+        arguments: arrays of the right type, and other arguments as they are.
+
+    Raises:
+        CodecError: it returned one.
+    """
+    given: list[Any] = []
+    for kind, argument in zip(_FUNCTIONS[name], arguments, strict=True):
+        if _is_array(kind):
+            assert argument.dtype == kind and argument.flags.c_contiguous
+            given += argument.ctypes.data, argument.size
+        else:
+            given.append(argument)
+    if error := getattr(core(), name)(*given):
+        raise exception_of(error, name)
+
+
+def _is_array(kind: Any) -> bool:
+    return issubclass(kind, np.generic)
+
+
+_REASONS = {
+    -1: "the sizes of arrays do not fit the model",
+    -4: "a code is beyond its codebook",
+    -5: "the order of the context model's codes does not have each code once",
+    -6: "a sum of the context model could be too large: fit it again",
+    -7: "the weights do not fit config.json: copy the folder again",
+}
+
+
+def exception_of(error: int, name: str) -> CodecError:
+    """The exception for an ``AEC_ERROR_`` of the header."""
+    if error == -2:
+        return NotEnoughMemoryError("not enough memory for a model: close other programs")
+    if error == -3:
+        named = os.environ.get("AECODEC_KERNEL")
+        return ConfigError(
+            f"AECODEC_KERNEL is {named!r}, which this processor does not have: unset it"
+        )
+    return ModelError(f"{_REASONS[error]} ({name})")

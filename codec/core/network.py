@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from codec.config import CodecConfig
-from codec.core.library import core
-from codec.errors import ModelError, NotEnoughMemoryError
+from codec.core.library import core, exception_of
+from codec.errors import ModelError
 
 MOST_LEVELS, MOST_UNITS = 8, 16
-ERROR_MEMORY, ERROR_KERNEL, ERROR_MODEL = -2, -3, -4
+ERROR_ARGUMENT, ERROR_CODE = -1, -4
 
 TYPES = {"float32": 0, "int8": 1}
 
@@ -59,13 +58,12 @@ def _library() -> ctypes.CDLL:
     """The core with the functions of `Network` declared."""
     library, pointer, size = core(), c_void_p, c_size_t
     tensors = (POINTER(_Tensor), size)
-    library.aec_model_create.argtypes = (POINTER(_Config), *tensors, c_char_p, POINTER(c_void_p))
+    library.aec_model_create.argtypes = (POINTER(_Config), *tensors, POINTER(c_void_p))
     library.aec_coder_create.argtypes = (pointer, POINTER(c_void_p))
     for side in ("encoder", "decoder"):
         state_size = getattr(library, f"aec_{side}_state_size")
         state_size.argtypes, state_size.restype = (pointer,), size
         getattr(library, f"aec_{side}_init").argtypes = (pointer, pointer, size)
-    library.aec_model_kernel.argtypes, library.aec_model_kernel.restype = (pointer,), c_char_p
     for name in ("model", "coder"):
         destroy = getattr(library, f"aec_{name}_destroy")
         destroy.argtypes, destroy.restype = (pointer,), None
@@ -88,57 +86,41 @@ class Network:
     Args:
         config: shape of the model.
         tensors: from `codec.core.quantize.quantize`.
-        kernel: ``"portable"``, ``"avx2"``, ``"vnni"`` or ``"avx512"``; if None, the one that the
-            environment names in AECODEC_KERNEL, or the fastest.
-
-    Attributes:
-        kernel: the one in use.
 
     Raises:
-        ModelError: the model has what the core does not compute, the tensors do not fit, or the
-            processor has no such kernel.
+        ModelError: the model has what the core does not compute, or the tensors do not fit.
+        ConfigError: AECODEC_KERNEL names no kernel of this processor.
     """
 
-    def __init__(
-        self,
-        config: CodecConfig,
-        tensors: Mapping[str, npt.NDArray[Any]],
-        kernel: str | None = None,
-    ) -> None:
+    def __init__(self, config: CodecConfig, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
         check_supported(config)
         self._config, self._library = config, _library()
-        # In plain lists, so that they live until the core has copied them.
         arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
         entries = [
             _Tensor(name.encode(), TYPES.get(value.dtype.name, -1), value.ctypes.data, value.size)
             for name, value in arrays.items()
         ]
-        shape, model = _shape(config), c_void_p()
-        kernel = kernel or os.environ.get("AECODEC_KERNEL") or None
-        name = None if kernel is None else kernel.encode()
-        _check(
-            self._library.aec_model_create(
-                shape, (_Tensor * len(entries))(*entries), len(entries), name, model
-            ),
-            kernel,
-        )
+        shape, model, count = _shape(config), c_void_p(), len(entries)
+        try:
+            _check("aec_model_create", shape, (_Tensor * count)(*entries), count, model)
+        except ValueError as error:
+            raise ModelError("the core has no model of this size: use --backend torch") from error
         self._model = model
         self._coders: list[c_void_p] = []
         weakref.finalize(self, _destroy, self._library, model, self._coders)
-        self.kernel = self._library.aec_model_kernel(model).decode()
         self._encoder_size = self._library.aec_encoder_state_size(model)
         self._decoder_size = self._library.aec_decoder_state_size(model)
 
     def init_encoder(self, rows: int) -> States:
         """States of encoders at the beginning of ``rows`` signals."""
         states = np.empty((rows, self._encoder_size // 8), np.int64)
-        _check(self._library.aec_encoder_init(self._model, _at(states), states.nbytes))
+        _check("aec_encoder_init", self._model, _at(states), states.nbytes)
         return states
 
     def init_decoder(self, rows: int) -> States:
         """States of decoders at the beginning of ``rows`` signals."""
         states = np.empty((rows, self._decoder_size // 8), np.int64)
-        _check(self._library.aec_decoder_init(self._model, _at(states), states.nbytes))
+        _check("aec_decoder_init", self._model, _at(states), states.nbytes)
         return states
 
     def encode(
@@ -164,13 +146,12 @@ class Network:
             errors = np.empty(codes.shape, np.float32)
             latent = np.empty((rows, frames, self._config.latent_dim), np.float32)
         after = np.empty_like(states)
-        with self._coder(rows) as coder:
+        with self._coder() as coder:
             _check(
-                self._library.aec_encode(
-                    *(coder, rows, frames, num_codebooks, _at(audio), audio.size),
-                    *(_at(states), _at(after), states.nbytes, _at(codes), codes.size),
-                    *(_at(errors), _at(latent), 0 if latent is None else latent.size),
-                )
+                "aec_encode",
+                *(coder, rows, frames, num_codebooks, _at(audio), audio.size),
+                *(_at(states), _at(after), states.nbytes, _at(codes), codes.size),
+                *(_at(errors), _at(latent), 0 if latent is None else latent.size),
             )
         return codes, errors, latent, after
 
@@ -188,23 +169,22 @@ class Network:
         codes, states = _contiguous(codes, np.int64), _contiguous(states, np.int64)
         shape = (rows * self._config.channels, frames * self._config.hop_length)
         audio, after = np.empty(shape, np.float32), np.empty_like(states)
-        with self._coder(rows) as coder:
+        with self._coder() as coder:
             _check(
-                self._library.aec_decode(
-                    *(coder, rows, frames, num_codebooks, _at(codes), codes.size),
-                    *(_at(states), _at(after), states.nbytes, _at(audio), audio.size),
-                )
+                "aec_decode",
+                *(coder, rows, frames, num_codebooks, _at(codes), codes.size),
+                *(_at(states), _at(after), states.nbytes, _at(audio), audio.size),
             )
         return audio, after
 
     @contextmanager
-    def _coder(self, rows: int) -> Iterator[c_void_p]:
+    def _coder(self) -> Iterator[c_void_p]:
         """Memory for a step, which no other thread uses meanwhile."""
         try:
             coder = self._coders.pop()
         except IndexError:
             coder = c_void_p()
-            _check(self._library.aec_coder_create(self._model, coder), rows=rows)
+            _check("aec_coder_create", self._model, coder)
         try:
             yield coder
         finally:
@@ -255,15 +235,18 @@ def _shape(config: CodecConfig) -> _Config:
     return shape
 
 
-def _check(result: int, kernel: str | None = None, rows: int = 1) -> None:
-    if result == ERROR_MEMORY:
-        raise NotEnoughMemoryError.of_step(rows)
-    if result == ERROR_KERNEL:
-        raise ModelError(f"this processor has no kernel {kernel!r}: give 'portable'")
-    if result == ERROR_MODEL:
-        raise ModelError("the weights do not fit config.json: copy the folder again")
-    if result:
-        raise ValueError("the core was given sizes or codes that do not belong to the model")
+def _check(name: str, *arguments: Any) -> None:
+    """Call a function of the core.
+
+    Raises:
+        CodecError: it returned an error.
+        ValueError: sizes or codes do not belong to the model.
+    """
+    error = getattr(_library(), name)(*arguments)
+    if error in (ERROR_ARGUMENT, ERROR_CODE):
+        raise ValueError(f"sizes or codes that do not belong to the model ({name})")
+    if error:
+        raise exception_of(error, name)
 
 
 def _contiguous(values: npt.NDArray[Any], kind: type) -> npt.NDArray[Any]:

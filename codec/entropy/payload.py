@@ -14,9 +14,8 @@ import numpy as np
 
 from codec.arrays import Codes
 from codec.bitrate import ceil_div
-from codec.entropy.coding import decode_packets, encode_packets, write_intervals
+from codec.entropy.coding import decode_packets, encode_packets
 from codec.entropy.context import NO_CODE, ContextModel, ContextState
-from codec.entropy.range_coder import TOTAL_BITS
 from codec.errors import FormatError
 from codec.format import bitpack
 from codec.format.container import Coding, Header, Packet
@@ -96,14 +95,15 @@ class PayloadEncoder:
         if self._context is not None:
             absent = header.num_codes() - most
             padded = np.pad(earlier, ((0, 0), (0, absent), (0, 0)), constant_values=NO_CODE)
-            starts, frequencies, _ = self._context.code_intervals(
-                np.concatenate((padded, codes), axis=2),
-                self._context.init_state(channels),
+            of_frames = np.empty((1, frames + 1))
+            (coded,), _ = encode_packets(
+                self._context,
+                np.concatenate((padded, codes), axis=2)[None],
                 variable=header.variable,
+                bits=of_frames,
             )
-            (coded,) = write_intervals(starts, frequencies, 1)
             if header.variable or len(head + coded) < len(plain):
-                taken = float((TOTAL_BITS - np.log2(frequencies[:, :frames])).sum())
+                taken = float(of_frames[0, :frames].sum())
                 return head + coded, Coding.CODED_WITH_EARLIER, taken
         return plain, Coding.PLAIN_WITH_EARLIER, float(sum(each.sum() for each in bits[:-1]))
 

@@ -12,10 +12,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from codec.bitrate import ceil_div
+from codec.core.library import Packets, call
 from codec.engines.base import CodeTables
 from codec.entropy.context import NO_CODE, ContextModel
-from codec.entropy.range_coder import TOTAL_BITS
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
@@ -105,18 +104,13 @@ def rate_distortion_search(
         Codes ``[C, K, T]``.
     """
     channels, num_frames, count, num_codebooks = candidates.shape
-    steps = ceil_div(num_frames, segments)
-    chosen = np.empty((channels, num_codebooks, num_frames), np.int64)
-    own = np.arange(channels)
-    state = model.init_state(channels)
-    for frame in range(num_frames):
-        if frame % steps == 0:
-            state = model.init_state(channels)
-        rows = candidates[:, frame].reshape(channels * count, num_codebooks, 1)
-        repeated = state.of_rows(own.repeat(count))
-        _, frequencies, after = model.code_intervals(rows, repeated, variable=True)
-        bits = (TOTAL_BITS - np.log2(frequencies)).sum(axis=(1, 2)).reshape(channels, count)
-        best = np.argmin(errors[:, frame] + lambda_ * bits, axis=1)
-        chosen[:, :, frame] = candidates[own, frame, best]
-        state = after.of_rows(own * count + best)
-    return chosen
+    shape = Packets(1, channels, num_codebooks, num_frames, segments)
+    chosen = np.empty((channels, num_frames), np.uint32)
+    call(
+        "aec_search_codes",
+        *(model.handle, shape, count),
+        *(np.ascontiguousarray(candidates, np.int32), np.ascontiguousarray(errors, np.float32)),
+        *(lambda_, chosen, model.scratch(channels + count)),
+    )
+    best = chosen.astype(np.int64)[..., None, None]
+    return np.take_along_axis(candidates, best, axis=2)[:, :, 0].transpose(0, 2, 1)

@@ -2,8 +2,11 @@
  *
  * Functions return 0 or one of the errors below, unless they say otherwise. They check all sizes
  * and read and write nothing beyond them, whatever the values are. None keeps anything between
- * calls but in the memory that it is given, so different threads may call them at the same time
- * with different memory. */
+ * calls except in the memory that it is given, so threads may call them at the same time with
+ * memory of their own; models are only read.
+ *
+ * Arrays are contiguous, and followed by the number of their elements. Their sizes are given in
+ * brackets, of which the last one varies fastest. */
 
 #ifndef AECODEC_H
 #define AECODEC_H
@@ -24,17 +27,133 @@ extern "C" {
 #endif
 
 /* Changes with every change of what follows. */
-#define AEC_INTERFACE 1
+#define AEC_INTERFACE 3
 
-#define AEC_ERROR_ARGUMENT (-1) /* a size or a value is impossible */
-#define AEC_ERROR_MEMORY (-2)   /* there is not enough memory */
-#define AEC_ERROR_KERNEL (-3)   /* this processor has no kernel of that name */
-#define AEC_ERROR_MODEL (-4)    /* a tensor is missing, or of another size than it should have */
+enum {
+    AEC_ERROR_ARGUMENT = -1, /* sizes are impossible, or do not fit each other */
+    AEC_ERROR_MEMORY = -2,   /* there is no memory for a model */
+    AEC_ERROR_KERNEL = -3,   /* AECODEC_KERNEL names no kernel of this processor */
+    AEC_ERROR_CODE = -4,     /* a code is beyond its codebook */
+    AEC_ERROR_ORDER = -5,    /* an order of codes does not have each of them once */
+    AEC_ERROR_INEXACT = -6,  /* a sum or an entry of a context model could be too large */
+    AEC_ERROR_MODEL = -7     /* a tensor is missing, or of another size than it should have */
+};
 
 /* AEC_INTERFACE of the library, to be compared with that of the header. */
 AEC_EXPORT int aec_interface(void);
 
-/* The network: a model, which is not changed after it was made; coders, each with memory for the
+/* Name of the kernel that models are created with: the environment's AECODEC_KERNEL, else the
+ * fastest one of this processor; NULL if that names none. All of them compute the same. */
+AEC_EXPORT const char *aec_kernel(void);
+
+/* ---- Context models: the probabilities of codes, given the codes before them ----
+ *
+ * All arithmetic is in integers. Rows are sequences that do not depend on each other. */
+
+typedef struct aec_context aec_context;
+
+typedef struct {
+    uint32_t num_codebooks; /* K */
+    uint32_t codebook_size; /* a power of two, 2 to 2^16 */
+    uint32_t entry_dim;     /* d, numbers that stand for a code */
+    uint32_t width;         /* W, channels of the convolutions over past frames */
+    uint32_t hidden;        /* h, hidden units of each codebook */
+} aec_context_sizes;        /* each at most 2^16 */
+
+/* Sums of a context model must be below this. */
+#define AEC_LARGEST_SUM (1 << 23)
+
+/* Create a model. A code is two symbols, of which the first has F = 2^ceil(bits / 2) values and the
+ * second S = 2^floor(bits / 2).
+ *
+ * dilations: frames between the two taps of each convolution, 1 to 2^16.
+ * weights: one after the other past [K * d, W], counts [W, K], context [W, K * h], inner
+ *     [K * d, K * h], hidden [K, h, h], first [K, h, F], second [K, F, h, S], for each dilation
+ *     taps [2 * W, W] and project [W, W], and at last entries [K, codebook_size, d].
+ * biases: of each of these but the entries, [..., outputs] without the inputs, in the same order.
+ * order: [K, codebook_size], for each code its index among the codes sorted by first symbol.
+ * largest: [7 + 2 * num_dilations], is given the largest sum that each product can have (that of
+ *     context includes inner), which must be below AEC_LARGEST_SUM. */
+AEC_EXPORT int aec_context_create(const aec_context_sizes *sizes, const uint32_t *dilations,
+                                  size_t num_dilations, const int8_t *weights, size_t num_weights,
+                                  const int32_t *biases, size_t num_biases, const uint16_t *order,
+                                  size_t num_order, int64_t *largest, size_t num_largest,
+                                  aec_context **model);
+
+AEC_EXPORT void aec_context_destroy(aec_context *model);
+
+/* Bytes that a model remembers of the frames before, for each row. At the beginning they are zero;
+ * they may be copied, and are meaningful to models of the same weights on any machine. */
+AEC_EXPORT size_t aec_context_state_size(const aec_context *model);
+
+/* Bytes of memory that the functions below work in. num_rows is the number of rows of a packet, or
+ * that of channels and candidates of the search; 0 if there are too many. */
+AEC_EXPORT size_t aec_context_scratch_size(const aec_context *model, size_t num_rows);
+
+/* How codes lie in packets. Rows of a packet are its segments, and in each its channels. */
+typedef struct {
+    uint32_t num_packets;   /* N */
+    uint32_t channels;      /* C */
+    uint32_t num_codebooks; /* k, at most K */
+    uint32_t num_frames;    /* T, of the longest packet */
+    uint32_t segments;      /* parts of a packet, each of ceil(T / segments) frames until they end,
+                               which do not depend on each other */
+    int32_t variable;       /* whether frames have different numbers of codes, at least one */
+    int32_t pauses;         /* whether frames may have none at all */
+} aec_packets;
+
+/* Encode packets of T frames.
+ *
+ * codes: [N, C, k, T], negative for absent ones.
+ * state: [N * segments * C, state_size], is replaced by that after these frames.
+ * bytes: [N, capacity], each packet with a capacity of aec_packet_capacity.
+ * lengths: [N], is given the bytes of each packet.
+ * bits: empty, or [N, T], is given the bits of the codes of each frame. */
+AEC_EXPORT int aec_encode_packets(const aec_context *model, const aec_packets *shape,
+                                  const int32_t *codes, size_t num_codes, uint8_t *state,
+                                  size_t num_state, uint8_t *bytes, size_t num_bytes,
+                                  uint32_t *lengths, size_t num_lengths, double *bits,
+                                  size_t num_bits, void *scratch, size_t scratch_size);
+
+/* The most bytes of a packet of this shape; 0 if it is impossible. */
+AEC_EXPORT size_t aec_packet_capacity(const aec_packets *shape);
+
+/* Decode packets side by side. Any bytes decode to some codes.
+ *
+ * bytes: the packets one after the other.
+ * lengths, frames: [N], bytes and frames of each packet.
+ * codebooks: [T], codebooks of each frame, at most k.
+ * state: as in aec_encode_packets; each row's is that after its own last frame.
+ * codes: [N, C, k, T], is given the codes, -1 where there are none. */
+AEC_EXPORT int aec_decode_packets(const aec_context *model, const aec_packets *shape,
+                                  const uint8_t *bytes, size_t num_bytes, const uint32_t *lengths,
+                                  size_t num_lengths, const uint32_t *frames, size_t num_frames,
+                                  const uint32_t *codebooks, size_t num_codebooks, uint8_t *state,
+                                  size_t num_state, int32_t *codes, size_t num_codes,
+                                  void *scratch, size_t scratch_size);
+
+/* The state after known codes [num_rows, k, T] of frames that are not coded. */
+AEC_EXPORT int aec_context_advance(const aec_context *model, uint32_t num_rows,
+                                   uint32_t num_codebooks, uint32_t num_frames,
+                                   const int32_t *codes, size_t num_codes, uint8_t *state,
+                                   size_t num_state, void *scratch, size_t scratch_size);
+
+/* Choose one of the candidates of each frame, with the least sum of its error and of lambda times
+ * the bits of its codes after those chosen before, in a packet of num_frames frames with segments
+ * as above.
+ *
+ * candidates: [C, T, num_candidates, k], negative for absent codes.
+ * errors: [C, T, num_candidates].
+ * chosen: [C, T], is given the index of the candidate. */
+AEC_EXPORT int aec_search_codes(const aec_context *model, const aec_packets *shape,
+                                uint32_t num_candidates, const int32_t *candidates,
+                                size_t num_codes, const float *errors, size_t num_errors,
+                                double lambda, uint32_t *chosen, size_t num_chosen, void *scratch,
+                                size_t scratch_size);
+
+/* ---- The network: audio to codes, and codes to audio ----
+ *
+ * A model, which is not changed after it was made; coders, each with memory for the
  * steps of one thread at a time; and states, which are bytes that the caller keeps and may copy,
  * join and split: a state for each row, a signal that is coded on its own.
  *

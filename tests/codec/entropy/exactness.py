@@ -1,10 +1,9 @@
 """Random context models and codes, for which every implementation must give the oracle's integers.
 
-    OPENBLAS_NUM_THREADS=2 python -m tests.codec.entropy.exactness --models 1000
+    python -m tests.codec.entropy.exactness --models 1000
 
 The tests check a few of them. This checks as many as are asked for, and is run once after a change
-of the arithmetic, with one thread and with two. All engines of the package share the model in
-NumPy; the page has its own, which runs in Node here.
+of the arithmetic: the core, the reference in NumPy, and the page, whose own runs in Node here.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from codec.entropy.coding import decode_packets, encode_packets
 from codec.entropy.context import NO_CODE, ContextModel, ContextShape, Integers
 from codec.entropy.context_file import CONTEXT_FILE, save_context
 from tests.codec.entropy.oracle import Tensors, intervals, random_context
+from tests.codec.entropy.reference import ReferenceModel, write_intervals
 from tests.codec.web.node import in_node
 
 ORACLE_ROWS = 8
@@ -82,13 +82,13 @@ def of_oracle(case: Case) -> Integers:
     return np.array(found).reshape(len(found), frames, 1 + 2 * books, 2)
 
 
-def of_model(case: Case, seed: int) -> Integers:
-    """The same from the package's model: all sequences in one batch, split at random places."""
-    frames = case.codes.shape[2]
+def of_reference(case: Case, seed: int) -> Integers:
+    """The same from the reference: all sequences in one batch, split at random places."""
+    frames, model = case.codes.shape[2], ReferenceModel(case.model.shape, case.tensors)
     splits = np.sort(np.random.default_rng(seed).integers(0, frames + 1, 2))
-    state, pieces = case.model.init_state(len(case.codes)), []
+    state, pieces = model.init_state(len(case.codes)), []
     for piece in np.split(case.codes, splits, axis=2):
-        *found, state = case.model.code_intervals(piece, state, variable=case.variable)
+        *found, state = model.code_intervals(piece, state, variable=case.variable)
         pieces.append(np.stack(found, axis=-1))
     return np.concatenate(pieces, axis=1)[case.rows]
 
@@ -128,6 +128,12 @@ def of_page(cases: Sequence[Case]) -> list[list[int]]:
         return in_node(tasks)
 
 
+def of_core(case: Case) -> list[bytes]:
+    """Payloads of `Case.rows`, each of its own."""
+    codes = case.codes[case.rows][:, None]
+    return encode_packets(case.model, codes, variable=case.variable)[0]
+
+
 def round_trip(case: Case, seed: int) -> Integers:
     """Codes after encoding and decoding of all sequences side by side, in segments."""
     segments = int(np.random.default_rng(seed).integers(1, 4))
@@ -152,7 +158,10 @@ def check(seeds: Sequence[int], *, page: bool = True) -> int:
     cases = [random_case(seed) for seed in seeds]
     expected = [of_oracle(case) for case in cases]
     for seed, case, oracle in zip(seeds, cases, expected, strict=True):
-        assert np.array_equal(of_model(case, seed), oracle), f"seed {seed}: NumPy"
+        assert np.array_equal(of_reference(case, seed), oracle), f"seed {seed}: reference"
+        starts, frequencies = np.moveaxis(oracle, 3, 0)
+        payloads = write_intervals(starts, frequencies, len(oracle))
+        assert of_core(case) == payloads, f"seed {seed}: core"
         assert np.array_equal(round_trip(case, seed), case.codes), f"seed {seed}: round trip"
     if page:
         answers = of_page(cases)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from codec.entropy.range_coder import TOTAL, RangeDecoder, RangeEncoder
+from tests.codec.entropy.range_coder import TOTAL, RangeDecoder, RangeEncoder
 
 Symbol = tuple[int, int]
 """Start and frequency."""

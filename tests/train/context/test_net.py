@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from codec.entropy.context import NO_CODE, ContextModel, ContextShape
-from codec.entropy.range_coder import TOTAL
+from codec.entropy.context import NO_CODE, ContextShape
+from tests.codec.entropy.range_coder import TOTAL
+from tests.codec.entropy.reference import ReferenceModel
 from train.context.net import ContextNet, order_by_group, principal_components
 
 
@@ -26,7 +27,7 @@ def test_bits_are_those_of_the_integers(size: int) -> None:
     shape = ContextShape(4, size, 5, width=12, hidden=7, dilations=(1, 3))
     made = net(shape)
     codes = torch.randint(size, (3, 4, 11), generator=torch.Generator().manual_seed(0))
-    model = ContextModel(shape, made.tensors())
+    model = ReferenceModel(shape, made.tensors())
     counts = torch.randint(1, 5, (3, 11), generator=torch.Generator().manual_seed(2))
     for present in (torch.full((3, 11), 1), torch.full((3, 11), 4), counts):
         of_codes, of_counts = (each.detach().numpy() for each in made(codes, present))

@@ -1,0 +1,211 @@
+"""Random calls of every function of the core, most of which should be refused.
+
+    .ci/sanitize --calls 100000
+
+builds the core with sanitizers and runs this: reads and writes beyond an array end it with a
+report. Arrays are as long as they say; the sizes, codes and bytes may be anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codec.core import library
+from codec.core.library import ContextSizes, Packets, call, core
+from codec.entropy.context import ContextModel, ContextShape
+from codec.errors import CodecError
+from tests.codec.entropy.oracle import random_context
+
+KERNELS = ("portable", "avx2", "avxvnni", "vnni")
+HOSTILE = (0, 1, 2, 255, 65_535, 65_536, 65_537, 2**31 - 1, 2**31, 2**32 - 1)
+MODELS = 50
+"""Calls for each model."""
+BROKEN = 0.5
+"""Share of the calls with something wrong."""
+
+
+class Fuzzer:
+    """Random calls.
+
+    Args:
+        seed: of all choices.
+
+    Attributes:
+        outcomes: how often each function was accepted and refused.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+        self.outcomes: Counter[tuple[str, bool]] = Counter()
+
+    def run(self, calls: int) -> None:
+        """Make so many calls."""
+        for number in range(calls):
+            if number % MODELS == 0:
+                self._new_model()
+            function = (self._create, self._encode, self._decode, self._advance, self._search)[
+                self._rng.integers(5)
+            ]
+            name, arguments = function()
+            if self._rng.random() < BROKEN:
+                self._break(arguments)
+            try:
+                call(name, *arguments)
+            except CodecError:
+                self.outcomes[name, False] += 1
+            else:
+                self.outcomes[name, True] += 1
+
+    def _whole(self, low: int, high: int) -> int:
+        return int(self._rng.integers(low, high))
+
+    def _new_model(self) -> None:
+        os.environ["AECODEC_KERNEL"] = KERNELS[self._whole(0, len(KERNELS))]
+        if core().aec_kernel() is None:
+            os.environ["AECODEC_KERNEL"] = ""
+        self._shape = ContextShape(
+            num_codebooks=self._whole(1, 6),
+            codebook_size=2 ** self._whole(1, 8),
+            entry_dim=self._whole(1, 9),
+            width=self._whole(1, 50),
+            hidden=self._whole(1, 40),
+            dilations=tuple(self._rng.integers(1, 6, self._whole(0, 4)).tolist()),
+        )
+        tensors = random_context(self._rng, self._shape, largest=int(self._rng.choice([9, 127])))
+        self._model = ContextModel(self._shape, tensors)
+
+    def _create(self) -> tuple[str, list[Any]]:
+        shape = self._shape
+        _, _, *arrays = self._model.__getstate__()
+        sizes = ContextSizes(
+            shape.num_codebooks, shape.codebook_size, shape.entry_dim, shape.width, shape.hidden
+        )
+        handle = ctypes.c_void_p()
+        arrays = [self._changed(each) for each in arrays]
+        dilations = np.array(shape.dilations, np.uint32)
+        largest = np.zeros(len(shape.products), np.int64)
+        return "aec_context_create", [sizes, dilations, *arrays, largest, _Owned(handle)]
+
+    def _encode(self) -> tuple[str, list[Any]]:
+        shape, rows = self._packets(self._whole(0, 4))
+        size = (shape.num_packets, shape.channels, shape.num_codebooks, shape.num_frames)
+        data = np.empty(shape.num_packets * core().aec_packet_capacity(shape), np.uint8)
+        bits = np.empty(shape.num_packets * shape.num_frames * self._whole(0, 2))
+        lengths = np.empty(shape.num_packets, np.uint32)
+        arrays = [self._codes(size), self._states(shape.num_packets * rows), data, lengths, bits]
+        return "aec_encode_packets", [self._model.handle, shape, *arrays, self._scratch(rows)]
+
+    def _decode(self) -> tuple[str, list[Any]]:
+        shape, rows = self._packets(self._whole(0, 4))
+        lengths = self._rng.integers(0, 40, shape.num_packets).astype(np.uint32)
+        frames = self._rng.integers(0, shape.num_frames + 1, shape.num_packets).astype(np.uint32)
+        books = self._rng.integers(0, shape.num_codebooks + 1, shape.num_frames).astype(np.uint32)
+        data = np.frombuffer(self._rng.bytes(int(lengths.sum())), np.uint8).copy()
+        size = (shape.num_packets, shape.channels, shape.num_codebooks, shape.num_frames)
+        arrays = [data, lengths, frames, books, self._states(shape.num_packets * rows)]
+        codes = np.empty(size, np.int32)
+        return "aec_decode_packets", [
+            *(self._model.handle, shape, *arrays, codes, self._scratch(rows))
+        ]
+
+    def _advance(self) -> tuple[str, list[Any]]:
+        rows, books, frames = self._whole(0, 5), self._books(), self._whole(0, 80)
+        arrays = [self._codes((rows, books, frames)), self._states(rows), self._scratch(1)]
+        return "aec_context_advance", [self._model.handle, rows, books, frames, *arrays]
+
+    def _search(self) -> tuple[str, list[Any]]:
+        shape, _ = self._packets(1)
+        count = self._whole(1, 9)
+        size = (shape.channels, shape.num_frames, count)
+        errors = self._rng.random(size, np.float32)
+        errors[self._rng.random(size) < 0.1] = self._rng.choice([np.nan, np.inf, -np.inf, 1e-42])
+        lambda_ = float(self._rng.choice([0, 0.1, 1e300, np.nan, np.inf]))
+        chosen = np.empty(size[:2], np.uint32)
+        arrays = [self._codes((*size, shape.num_codebooks)), errors, lambda_, chosen]
+        scratch = self._scratch(shape.channels + count)
+        return "aec_search_codes", [self._model.handle, shape, count, *arrays, scratch]
+
+    def _books(self) -> int:
+        return self._whole(1, self._shape.num_codebooks + 1)
+
+    def _packets(self, count: int) -> tuple[Packets, int]:
+        """A shape, and the rows of a packet."""
+        channels, segments = self._whole(1, 4), self._whole(1, 4)
+        frames = self._whole(0, int(self._rng.choice([3, 20, 80])))
+        flags = self._rng.integers(0, 2, 2).tolist()
+        shape = Packets(count, channels, self._books(), frames, segments, *flags)
+        return shape, channels * segments
+
+    def _codes(self, size: tuple[int, ...]) -> np.ndarray:
+        codes = self._rng.integers(-1, self._shape.codebook_size, size).astype(np.int32)
+        return self._changed(codes) if self._rng.random() < 0.1 else codes
+
+    def _states(self, rows: int) -> np.ndarray:
+        """Any bytes are a state."""
+        size = core().aec_context_state_size(self._model.handle)
+        return self._rng.integers(0, 256, (rows, size)).astype(np.uint8)
+
+    def _scratch(self, rows: int) -> np.ndarray:
+        """At any address."""
+        return np.empty(self._model.scratch(rows).size + 1, np.uint8)[1:]
+
+    def _changed(self, array: np.ndarray) -> np.ndarray:
+        """A copy with some values at the ends of their range."""
+        found, limits = array.copy(), np.iinfo(array.dtype)
+        for _ in range(self._whole(0, 3) if found.size else 0):
+            values = (limits.min, limits.max, self._whole(0, 300) % limits.max)
+            found.flat[self._whole(0, found.size)] = values[self._whole(0, 3)]
+        return found
+
+    def _break(self, arguments: list[Any]) -> None:
+        """Change the length of an array, or a size."""
+        place = self._whole(0, len(arguments))
+        changed = arguments[place]
+        if isinstance(changed, np.ndarray):
+            flat = changed.reshape(-1)
+            shorter = flat[: self._whole(0, flat.size + 1)]
+            longer = np.concatenate((flat, np.zeros(self._whole(1, 9), flat.dtype)))
+            arguments[place] = np.array((shorter, longer)[self._whole(0, 2)])
+        elif isinstance(changed, ctypes.Structure):
+            fields = [field[0] for field in type(changed)._fields_]
+            value = int(self._rng.choice((*HOSTILE, *range(9))))
+            setattr(changed, fields[self._whole(0, len(fields))], value & 0x7FFFFFFF)
+            if self._rng.random() < 0.5:
+                setattr(changed, fields[0], value)
+        elif isinstance(changed, int):
+            arguments[place] = int(self._rng.choice((*HOSTILE, *range(9))))
+
+
+class _Owned(ctypes.c_void_p):
+    """A model that is destroyed with its handle."""
+
+    def __init__(self, handle: ctypes.c_void_p) -> None:
+        super().__init__(handle.value)
+
+    def __del__(self) -> None:
+        core().aec_context_destroy(self)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--calls", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--library", type=Path, help="another build of the core")
+    arguments = parser.parse_args()
+    library.PATH = arguments.library or library.PATH
+    fuzzer = Fuzzer(arguments.seed)
+    fuzzer.run(arguments.calls)
+    for name in sorted({name for name, _ in fuzzer.outcomes}):
+        accepted, refused = (fuzzer.outcomes[name, each] for each in (True, False))
+        print(f"{name}: {accepted} accepted, {refused} refused")
+
+
+if __name__ == "__main__":
+    main()
