@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "float_mode.h"
 #include "model.h"
 
 /* Greatest sizes of the memory of a coder. */
@@ -258,6 +259,7 @@ int aec_encode(aec_coder *coder, size_t rows, size_t frames, size_t num_codebook
         (audio_length && !audio) || (state_size && (!from || !to)) || (num_codes && !codes))
         return AEC_ERROR_ARGUMENT;
     if (!frames && state_size) memmove(to, from, state_size);
+    const uint64_t mode = aec_set_float_mode(AEC_FLOAT_MODE);
     for (size_t r = 0; r < rows; r += AEC_TILE) {
         struct aec_piece piece = {coder, model->loops, least(rows - r, AEC_TILE),
                                   (const uint8_t *)from + r * state, (uint8_t *)to + r * state,
@@ -278,6 +280,7 @@ int aec_encode(aec_coder *coder, size_t rows, size_t frames, size_t num_codebook
                               num_codebooks * frames, frames, errors ? errors + place : NULL);
         }
     }
+    aec_set_float_mode(mode);
     return 0;
 }
 
@@ -297,6 +300,7 @@ int aec_decode(aec_coder *coder, size_t rows, size_t frames, size_t num_codebook
     for (size_t i = 0; i < num_codes; i++)
         if (codes[i] >= model->config.codebook_size) return AEC_ERROR_CODE;
     if (!frames && state_size) memmove(to, from, state_size);
+    const uint64_t mode = aec_set_float_mode(AEC_FLOAT_MODE);
     for (size_t r = 0; r < rows; r += AEC_TILE) {
         struct aec_piece piece = {coder, model->loops, least(rows - r, AEC_TILE),
                                   (const uint8_t *)from + r * state, (uint8_t *)to + r * state,
@@ -312,5 +316,6 @@ int aec_decode(aec_coder *coder, size_t rows, size_t frames, size_t num_codebook
                        coder->samples + c * count * hop, count * hop * sizeof(float));
         }
     }
+    aec_set_float_mode(mode);
     return 0;
 }

@@ -1,8 +1,8 @@
 /* Elementary functions of single precision: the same bits with every compiler and processor.
  *
  * Nothing but IEEE operations, written without branches, so that loops over them become vectors.
- * Polynomials were fitted to the smallest error over the ranges given. A NaN gives some value, never
- * a conversion that C does not define. */
+ * Polynomials were fitted to the smallest error over the ranges given. A NaN gives some value, and
+ * never a conversion that C does not define. */
 
 #ifndef AEC_ELEMENTARY_H
 #define AEC_ELEMENTARY_H

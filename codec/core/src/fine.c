@@ -90,7 +90,7 @@ static void find_envelope(const struct aec_piece *piece, const struct aec_fine *
     memcpy(piece->to + place, powers + num_frames * padded, kept);
 }
 
-/* What the network sees of a row: companded spectra, the pulses' at half their level, conditions. */
+/* What the network sees: companded spectra, that of the pulses at half its level, conditions. */
 static void show(const struct aec_piece *piece, const struct aec_fine *fine, size_t num_frames,
                  const float *spectra, const float *conditions, float *seen) {
     const size_t spectrum = spectrum_of(fine);

@@ -1,8 +1,8 @@
 /* The inner loops of the network, compiled for several instruction sets.
  *
  * All kernels do the same operations in the same order, so their results are equal to the bit:
- * lanes of vectors are outputs, sums over inputs run upwards, and where the sum over a row cannot be
- * a lane, it is one of AEC_LANES partial sums that are added as a tree.
+ * lanes of vectors are outputs, sums over inputs run upwards, and a sum over a row has AEC_LANES
+ * parts, which are added as a tree.
  *
  * Rows are activations of one frame. Their lengths are multiples of AEC_BLOCK, with zeros behind
  * the channels, so that no loop has a remainder. */

@@ -23,7 +23,8 @@ static void pack(const int8_t *weights, size_t stride, uint8_t *packed) {
 static inline __attribute__((always_inline)) KERNEL_TARGET void
 rows_of(const struct aec_linear *matrix, size_t first, const struct aec_quantized *const *rows,
         int count, size_t tap, float *out, size_t out_stride, int add) {
-    const struct aec_weights *w = matrix->weights + first / AEC_LANES * matrix->taps * matrix->blocks;
+    const size_t depth = matrix->taps * matrix->blocks;
+    const struct aec_weights *w = matrix->weights + first / AEC_LANES * depth;
     __m256 sums[MOST_ROWS][2];
     for (int r = 0; r < count; r++)
         for (int half = 0; half < 2; half++)
@@ -66,8 +67,8 @@ rows_of(const struct aec_linear *matrix, size_t first, const struct aec_quantize
 }
 
 static KERNEL_TARGET void product(const struct aec_linear *matrix,
-                                  const struct aec_quantized *const *rows, size_t num_rows, size_t tap,
-                                  float *out, size_t out_stride, int add) {
+                                  const struct aec_quantized *const *rows, size_t num_rows,
+                                  size_t tap, float *out, size_t out_stride, int add) {
     for (size_t first = 0; first < matrix->outputs; first += AEC_LANES) {
         size_t r = 0;
         for (; r + MOST_ROWS <= num_rows; r += MOST_ROWS)

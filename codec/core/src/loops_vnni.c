@@ -69,8 +69,8 @@ rows_of(const struct aec_linear *matrix, size_t first, const struct aec_quantize
 }
 
 static KERNEL_TARGET void product(const struct aec_linear *matrix,
-                                  const struct aec_quantized *const *rows, size_t num_rows, size_t tap,
-                                  float *out, size_t out_stride, int add) {
+                                  const struct aec_quantized *const *rows, size_t num_rows,
+                                  size_t tap, float *out, size_t out_stride, int add) {
     for (size_t first = 0; first < matrix->outputs; first += 2 * AEC_LANES) {
         size_t r = 0;
         for (; r + MOST_ROWS <= num_rows; r += MOST_ROWS)

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "float_mode.h"
 #include "kernel.h"
 
 struct builder {
@@ -488,9 +489,11 @@ int aec_model_create(const aec_config *config, const aec_tensor *tensors, size_t
         }
     }
     struct builder builder = {made, tensors, num_tensors, 0, NULL};
+    const uint64_t mode = aec_set_float_mode(AEC_FLOAT_MODE);
     set_encoder(&builder);
     set_quantizer(&builder);
     set_decoder(&builder);
+    aec_set_float_mode(mode);
     if (made->memory.failed) builder.error = AEC_ERROR_MEMORY;
     if (builder.error)
         aec_model_destroy(made);

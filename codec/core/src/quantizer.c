@@ -35,7 +35,8 @@ void aec_encode_latent(const struct aec_piece *piece, const float *latent, size_
     memcpy(residual, latent, num_rows * length * sizeof(float));
     for (size_t k = 0; k < num_codebooks; k++) {
         const struct aec_stage *stage = &model->stages[k];
-        piece->loops->dense(&stage->reduce, stage->reduce_bias, residual, length, num_rows, reduced, dim);
+        piece->loops->dense(&stage->reduce, stage->reduce_bias, residual, length, num_rows, reduced,
+                            dim);
         for (size_t r = 0; r < piece->rows; r++)
             for (size_t t = 0; t < frames; t++) {
                 float *left = residual + (r * frames + t) * length;

@@ -129,6 +129,23 @@ def test_steps_and_rows_do_not_change_a_bit(model: Codec) -> None:
         assert np.array_equal(states[1][0], decoder[row])
 
 
+def test_how_the_process_computes_with_floats_does_not_matter(model: Codec) -> None:
+    """Such as flushing small numbers to zero, which other libraries switch on for all."""
+    made, count = make_network(model), model.config.num_codebooks
+    audio = sound(30 * model.config.hop_length, model.config.channels) * np.float32(1e-37)
+    results = []
+    for flush in (False, True):
+        torch.set_flush_denormal(flush)
+        try:
+            found = made.encode(audio, made.init_encoder(1), count, analyze=True)
+            results.append((*found, *made.decode(found[0], made.init_decoder(1))))
+            assert (np.float32(1e-38) * np.float32(0.1) == 0) is np.bool_(flush)
+        finally:
+            torch.set_flush_denormal(False)
+    for expected, result in zip(*results, strict=True):
+        assert result.tobytes() == expected.tobytes()
+
+
 def test_absent_codes_are_those_of_fewer_codebooks(fine: Codec) -> None:
     made = make_network(fine)
     codes, *_ = made.encode(sound(20 * fine.config.hop_length), made.init_encoder(1), 2)
