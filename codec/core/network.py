@@ -123,29 +123,43 @@ class Network:
         _check("aec_decoder_init", self._model, _at(states), states.nbytes)
         return states
 
-    def encode(
-        self, audio: Audio, states: States, num_codebooks: int, analyze: bool = False
-    ) -> tuple[Codes, Audio | None, Audio | None, States]:
+    def encode(self, audio: Audio, states: States, num_codebooks: int) -> tuple[Codes, States]:
         """Encode the next frames.
 
         Args:
             audio: ``[rows * channels, T * hop]``.
             states: of the rows.
             num_codebooks: the first ones.
-            analyze: whether to return errors and the latent.
 
         Returns:
-            Codes ``[rows, K, T]``, errors ``[rows, K, T]``, the latent ``[rows, T, D]``, and the
-            states for the next step.
+            Codes ``[rows, K, T]``, and the states for the next step.
+        """
+        return self._encode(audio, states, num_codebooks, None, None)
+
+    def analyze(
+        self, audio: Audio, states: States, num_codebooks: int
+    ) -> tuple[Codes, Audio, Audio, States]:
+        """`encode`, with the errors ``[rows, K, T]`` that codebooks leave and the latent.
+
+        The latent ``[rows, T, D]`` is what the codes stand for.
         """
         rows, frames = len(states), audio.shape[-1] // self._config.hop_length
+        errors = np.empty((rows, num_codebooks, frames), np.float32)
+        latent = np.empty((rows, frames, self._config.latent_dim), np.float32)
+        codes, after = self._encode(audio, states, num_codebooks, errors, latent)
+        return codes, errors, latent, after
+
+    def _encode(
+        self,
+        audio: Audio,
+        states: States,
+        num_codebooks: int,
+        errors: Audio | None,
+        latent: Audio | None,
+    ) -> tuple[Codes, States]:
+        rows, frames = len(states), audio.shape[-1] // self._config.hop_length
         audio, states = _contiguous(audio, np.float32), _contiguous(states, np.int64)
-        codes = np.empty((rows, num_codebooks, frames), np.int64)
-        errors = latent = None
-        if analyze:
-            errors = np.empty(codes.shape, np.float32)
-            latent = np.empty((rows, frames, self._config.latent_dim), np.float32)
-        after = np.empty_like(states)
+        codes, after = np.empty((rows, num_codebooks, frames), np.int64), np.empty_like(states)
         with self._coder() as coder:
             _check(
                 "aec_encode",
@@ -153,7 +167,7 @@ class Network:
                 *(_at(states), _at(after), states.nbytes, _at(codes), codes.size),
                 *(_at(errors), _at(latent), 0 if latent is None else latent.size),
             )
-        return codes, errors, latent, after
+        return codes, after
 
     def decode(self, codes: Codes, states: States) -> tuple[Audio, States]:
         """Decode the next frames.

@@ -101,13 +101,11 @@ class CoreEngine(Engine):
         num_codebooks = most if num_codebooks is None else num_codebooks
         if not 1 <= num_codebooks <= most:
             raise ConfigError(f"{num_codebooks} codebooks asked for: this model has 1 to {most}")
-        codes, _, _, state = self._network.encode(audio, state, num_codebooks)
-        return codes, state
+        return self._network.encode(audio, state, num_codebooks)
 
     def analyze_step(self, audio: Samples, state: States) -> tuple[Analysis, States]:
-        most = self.spec.num_codebooks
-        codes, errors, latent, state = self._network.encode(audio, state, most, analyze=True)
-        assert errors is not None and latent is not None
+        count = self.spec.num_codebooks
+        codes, errors, latent, state = self._network.analyze(audio, state, count)
         return Analysis(codes, errors, latent), state
 
     @cached_property

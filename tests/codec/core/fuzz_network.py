@@ -137,12 +137,12 @@ def _compare(
     first = networks[0].init_encoder(rows), networks[0].init_decoder(rows)
     if kind == "any state":
         first = tuple(rng.integers(-(2**62), 2**62, each.shape) for each in first)  # type: ignore[assignment]
-    results = []
+    results: list[tuple[np.ndarray, ...]] = []
     for each in networks:
-        *found, encoder = each.encode(audio, first[0], count, analyze=True)
+        found, errors, latent, encoder = each.analyze(audio, first[0], count)
         heard, decoder = each.decode(codes, first[1])
-        assert found[0].size == 0 or 0 <= found[0].min() <= found[0].max() < config.codebook_size
-        results.append((*found, heard, encoder, decoder))
+        assert found.size == 0 or 0 <= found.min() <= found.max() < config.codebook_size
+        results.append((found, errors, latent, heard, encoder, decoder))
     if kind in ("damaged", "any state"):
         return  # what becomes of a NaN may differ
     for result in results[1:]:
@@ -152,9 +152,9 @@ def _compare(
     for frame in range(frames):
         part = slice(frame * hop, (frame + 1) * hop)
         own = audio[-config.channels :, part]
-        *found, encoder = networks[0].encode(own, encoder, count, analyze=True)
+        found, encoder = networks[0].encode(own, encoder, count)
         heard, decoder = networks[0].decode(codes[-1:, :, frame : frame + 1], decoder)
-        assert np.array_equal(found[0][0, :, 0], results[0][0][-1, :, frame]), (config, kind)
+        assert np.array_equal(found[0, :, 0], results[0][0][-1, :, frame]), (config, kind)
         assert np.array_equal(heard, results[0][3][-config.channels :, part], equal_nan=True)
 
 

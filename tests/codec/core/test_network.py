@@ -8,6 +8,7 @@ import dataclasses
 import platform
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,8 +71,8 @@ def test_the_core_computes_what_pytorch_does_with_the_same_rounding(model: Codec
     channels, hop = model.config.channels, model.config.hop_length
     audio = torch.from_numpy(sound(200 * hop, channels))[None]
     latent = like.encode_latent(audio)
-    codes, errors, found, _ = made.encode(
-        audio[0].numpy(), made.init_encoder(1), model.config.num_codebooks, analyze=True
+    codes, errors, found, _ = made.analyze(
+        audio[0].numpy(), made.init_encoder(1), model.config.num_codebooks
     )
     assert (
         np.sqrt(((found - latent.numpy()) ** 2).mean())
@@ -99,7 +100,7 @@ def test_every_kernel_gives_the_same_bits(
         if core().aec_kernel() is None:
             pytest.skip(f"this processor has no {name}")
         made = make_network(model)
-        found = made.encode(audio, made.init_encoder(3), model.config.num_codebooks, analyze=True)
+        found = made.analyze(audio, made.init_encoder(3), model.config.num_codebooks)
         results.append((*found, *made.decode(found[0], made.init_decoder(3))))
     for expected, result in zip(*results, strict=True):
         assert result.tobytes() == expected.tobytes()
@@ -110,23 +111,22 @@ def test_steps_and_rows_do_not_change_a_bit(model: Codec) -> None:
     made, count, hop = make_network(model), model.config.num_codebooks, model.config.hop_length
     rows, channels, frames = 35, model.config.channels, 40
     audio = sound(frames * hop, rows * channels)
-    codes, errors, latent, encoder = made.encode(audio, made.init_encoder(rows), count, True)
+    codes, errors, latent, encoder = made.analyze(audio, made.init_encoder(rows), count)
     heard, decoder = made.decode(codes, made.init_decoder(rows))
     for row in (0, 1, 32, 34):
         states = made.init_encoder(1), made.init_decoder(1)
-        parts = []
+        parts: list[tuple[np.ndarray, ...]] = []
         own = audio[row * channels : (row + 1) * channels]
         for step in np.split(own, np.cumsum([1, 1, 0, 5, 32]) * hop, axis=1):
-            *found, after = made.encode(step, states[0], count, True)
-            samples, last = made.decode(found[0], states[1])
+            found, left, inner, after = made.analyze(step, states[0], count)
+            samples, last = made.decode(found, states[1])
             states = after, last
-            parts.append((*found, samples))
-        pieces = list(zip(*parts, strict=True))
-        for expected, axis, piece in zip((codes, errors), (2, 2), pieces, strict=False):
-            assert np.array_equal(np.concatenate(piece, axis=axis)[0], expected[row])
-        assert np.array_equal(np.concatenate(pieces[2], axis=1)[0], latent[row])
+            parts.append((found, left, inner.mT, samples))
         whole = heard[row * channels : (row + 1) * channels]
-        assert np.array_equal(np.concatenate(pieces[3], axis=1), whole)
+        joined = [np.concatenate(piece, axis=-1) for piece in zip(*parts, strict=True)]
+        expected = codes[row : row + 1], errors[row : row + 1], latent[row : row + 1].mT, whole
+        for mine, alone in zip(expected, joined, strict=True):
+            assert np.array_equal(mine, alone)
         assert np.array_equal(states[0][0], encoder[row])
         assert np.array_equal(states[1][0], decoder[row])
 
@@ -146,7 +146,7 @@ def test_how_the_process_computes_with_floats_does_not_matter(model: Codec) -> N
     for mode in (0, UPWARD[platform.machine()]):
         try:
             assert libm.fesetround(mode) == 0
-            found = made.encode(audio, made.init_encoder(1), count, analyze=True)
+            found = made.analyze(audio, made.init_encoder(1), count)
             heard = made.decode(found[0], made.init_decoder(1))
             assert libm.fegetround() == mode
         finally:
@@ -171,7 +171,7 @@ def test_what_is_no_audio_harms_nobody(fine: Codec) -> None:
     audio = sound(12 * fine.config.hop_length, 2)
     expected, *_ = made.encode(audio[1:], made.init_encoder(1), count)
     audio[0, ::7], audio[0, 3::50], audio[0, 5::60] = np.nan, np.inf, 1e-40
-    codes, _, _, _ = made.encode(audio, made.init_encoder(2), count)
+    codes, _ = made.encode(audio, made.init_encoder(2), count)
     assert np.array_equal(codes[1:], expected)
     assert codes.min() >= 0 and codes.max() < fine.config.codebook_size
     # Whatever a state holds is no harm either.
@@ -230,7 +230,7 @@ def test_impossible_configurations_are_refused() -> None:
     ],
 )
 def test_what_the_core_lacks_names_the_remedy(
-    lapped: Codec, change: dict[str, object], what: str
+    lapped: Codec, change: dict[str, Any], what: str
 ) -> None:
     config: CodecConfig = dataclasses.replace(lapped.config, **change)
     with pytest.raises(ModelError, match=f"the core has no {what}: use --backend torch"):
