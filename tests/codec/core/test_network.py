@@ -124,6 +124,7 @@ def test_steps_and_rows_do_not_change_a_bit(model: Codec) -> None:
             parts.append((found, left, inner.mT, samples))
         whole = heard[row * channels : (row + 1) * channels]
         joined = [np.concatenate(piece, axis=-1) for piece in zip(*parts, strict=True)]
+        expected: tuple[np.ndarray, ...]
         expected = codes[row : row + 1], errors[row : row + 1], latent[row : row + 1].mT, whole
         for mine, alone in zip(expected, joined, strict=True):
             assert np.array_equal(mine, alone)
