@@ -123,11 +123,9 @@ def test_steps_and_rows_do_not_change_a_bit(model: Codec) -> None:
             states = after, last
             parts.append((found, left, inner.mT, samples))
         whole = heard[row * channels : (row + 1) * channels]
-        joined = [np.concatenate(piece, axis=-1) for piece in zip(*parts, strict=True)]
-        expected: tuple[np.ndarray, ...]
+        joined = [np.concatenate([part[i] for part in parts], axis=-1) for i in range(4)]
         expected = codes[row : row + 1], errors[row : row + 1], latent[row : row + 1].mT, whole
-        for mine, alone in zip(expected, joined, strict=True):
-            assert np.array_equal(mine, alone)
+        assert all(map(np.array_equal, joined, expected))
         assert np.array_equal(states[0][0], encoder[row])
         assert np.array_equal(states[1][0], decoder[row])
 
