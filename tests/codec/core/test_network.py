@@ -124,8 +124,10 @@ def test_steps_and_rows_do_not_change_a_bit(model: Codec) -> None:
             parts.append((found, left, inner.mT, samples))
         whole = heard[row * channels : (row + 1) * channels]
         joined = [np.concatenate([part[i] for part in parts], axis=-1) for i in range(4)]
-        expected = codes[row : row + 1], errors[row : row + 1], latent[row : row + 1].mT, whole
-        assert all(map(np.array_equal, joined, expected))
+        expected: list[np.ndarray] = [codes[row : row + 1], errors[row : row + 1]]
+        expected += latent[row : row + 1].mT, whole
+        for mine, alone in zip(joined, expected, strict=True):
+            assert np.array_equal(mine, alone)
         assert np.array_equal(states[0][0], encoder[row])
         assert np.array_equal(states[1][0], decoder[row])
 
