@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from codec import encode_file
 from codec.format.container import Coding, Header, Packet
-from codec.registry import load_model
+from codec.registry import Model, load_model
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 HIGHEST_RATE = 192_000
@@ -70,10 +70,9 @@ class Cost:
     seconds: float
 
 
-def cases() -> list[Case]:
-    """The worst streams that are known, of each kind, and ordinary ones."""
-    loaded = load_model()
-    spec, context = loaded.spec, loaded.context
+def headers(model: Model) -> tuple[Header, Header]:
+    """Of plain codes in packets of a frame, and of coded ones in the longest packets."""
+    spec, context = model.spec, model.context
     assert context is not None
     plain = Header(
         channels=1,
@@ -85,8 +84,14 @@ def cases() -> list[Case]:
         fingerprint=spec.fingerprint,
         format=2,
     )
-    coded = replace(plain, context=context.identity)
-    long = replace(coded, frames_per_packet=int(10 * spec.frame_rate))  # the longest packets
+    frames = int(10 * spec.frame_rate)
+    return plain, replace(plain, context=context.identity, frames_per_packet=frames)
+
+
+def cases() -> list[Case]:
+    """The worst streams that are known, of each kind, and ordinary ones."""
+    model = load_model()
+    spec, (plain, long) = model.spec, headers(model)
 
     def last(number: int) -> Packet:
         return Packet(number % 2**16, 0, b"", 10**9, Coding.PLAIN)

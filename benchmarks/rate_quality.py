@@ -106,12 +106,17 @@ def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
         name, equals, _ = pair.partition("=")
         if name not in with_weights or not equals:
             parser.error(f"--peer {pair}: give NAME=FOLDER, NAME one of {', '.join(with_weights)}")
+    add_defaults(arguments)
+    return arguments
+
+
+def add_defaults(arguments: argparse.Namespace) -> None:
+    """Set what was not given, of which --quick takes less."""
     quick = arguments.quick
     arguments.model = arguments.model or [DEFAULT_MODEL]
     arguments.seconds = arguments.seconds or (4.0 if quick else 10.0)
     arguments.clips = arguments.clips or (1 if quick else 2)
     arguments.max_bitrates = 3 if quick else 6
-    return arguments
 
 
 def main(words: Sequence[str] | None = None) -> None:

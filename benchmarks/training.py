@@ -37,7 +37,7 @@ import torch
 from codec.corpus.index import scan
 from train.recipe.loading import load_recipe
 from train.run import step
-from train.run.devices import make_fabric
+from train.run.devices import Devices, make_fabric
 from train.run.loop import audio_seconds_per_step, make_corpus
 from train.run.state import new_state
 
@@ -126,7 +126,7 @@ def measure(
     recipe = load_recipe(recipe_name, tuple(overrides))
     with tempfile.TemporaryDirectory() as folder:
         index = scan(data, cache=Path(folder) / "index.json")
-    fabric = make_fabric(recipe.run.precision, device)
+    fabric = make_fabric(recipe.run.precision, Devices(device))
     trainer = step.set_up(recipe, fabric, new_state(recipe), make_corpus(index, recipe))
     figures = parts_of_a_step(trainer, steps)
     seconds = audio_seconds_per_step(trainer)

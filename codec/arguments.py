@@ -1,4 +1,8 @@
-"""Checks of arguments: one line that names the value and what is allowed. NumPy's numbers count."""
+"""Checks of arguments: one line that names the value and what is allowed. NumPy's numbers count.
+
+Each takes the name of an argument, for the message, and its value, and raises a `ConfigError`, or
+the error given, for a value of another type or out of range.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +19,7 @@ from codec.errors import CodecError, ConfigError
 def check_whole(
     name: str, value: Any, low: int, high: int, error: type[CodecError] = ConfigError
 ) -> int:
-    """A whole number in a range; not a boolean, and no float, even if it is whole.
-
-    Args:
-        name: of the argument, for the message.
-        value: the argument.
-        low: smallest value allowed.
-        high: largest value allowed.
-        error: the error to raise.
-
-    Raises:
-        ConfigError: or ``error``; the value is another one.
+    """A whole number from ``low`` to ``high``; no boolean, and no float, even if it is whole.
 
     Example:
         >>> check_whole("effort", "high", 0, 3)
@@ -42,16 +36,7 @@ def check_whole(
 
 
 def check_number(name: str, value: Any, low: float, high: float) -> float:
-    """A number in a range: an int, a float or a fraction.
-
-    Args:
-        name: of the argument, for the message.
-        value: the argument.
-        low: smallest value allowed.
-        high: largest value allowed.
-
-    Raises:
-        ConfigError: it is another one, or no finite number.
+    """A finite number from ``low`` to ``high``: an int, a float or a fraction.
 
     Example:
         >>> check_number("quality", float("nan"), 0, 10)
@@ -66,14 +51,6 @@ def check_number(name: str, value: Any, low: float, high: float) -> float:
 
 def check_flag(name: str, value: Any, error: type[CodecError] = ConfigError) -> bool:
     """True or False; not a number, a text or an array, of which one might mean another.
-
-    Args:
-        name: of the argument, for the message.
-        value: the argument.
-        error: the error to raise.
-
-    Raises:
-        ConfigError: or ``error``; the value is another one.
 
     Example:
         >>> check_flag("mono", "no")
@@ -91,15 +68,6 @@ def check_type(
 ) -> None:
     """An object of a class, or of one of several.
 
-    Args:
-        name: of the argument, for the message.
-        value: the argument.
-        kind: the class, or several.
-        error: the error to raise.
-
-    Raises:
-        ConfigError: or ``error``; the value is another one.
-
     Example:
         >>> check_type("data", "text", (bytes, bytearray))
         Traceback (most recent call last):
@@ -113,10 +81,6 @@ def check_type(
 
 def check_path(name: str, value: Any) -> Path:
     """A path that the system can look up, whether something is there or not.
-
-    Args:
-        name: of the argument, for the message.
-        value: the argument.
 
     Raises:
         CodecError: it is no path, or one that the system refuses: too long, or not to be entered.
@@ -153,3 +117,8 @@ def shown(value: object) -> str:
         text = f"a {type(value).__name__}"
     text = " ".join(text.split())
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

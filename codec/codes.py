@@ -125,7 +125,7 @@ class Geometry:
         return ceil_div(channels, self.channels_coded_together)
 
     @property
-    def bitrates(self) -> list[Fraction]:
+    def plain_bitrates(self) -> list[Fraction]:
         """The bitrates of plain codes, of one codebook to all of them; none without codes."""
         return [self.plain_bitrate(count + 1) for count in range(len(self.codebooks))]
 
@@ -155,7 +155,7 @@ class Geometry:
         self.check_has_codes()
         if bitrate is None:
             return len(self.codebooks)
-        bitrate, bitrates = checked_bitrate(bitrate), self.bitrates
+        bitrate, bitrates = checked_bitrate(bitrate), self.plain_bitrates
         lowest, highest = bitrates[0], bitrates[-1]
         if not lowest <= bitrate <= highest:
             steps = f"in steps of {format_bitrate(lowest)}"

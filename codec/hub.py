@@ -8,37 +8,25 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from codec.arguments import first_line
 from codec.errors import ModelError, optional_packages
 
 SCHEME = "hf://"
 FILES = ("config.json", "weights.safetensors", "card.md")
-MORE_FILES = (
-    *("encoder.onnx", "decoder.onnx", "graphs.json", "test_vectors.json"),
-    "context.safetensors",
-)
+GRAPH_FILES = ("encoder.onnx", "decoder.onnx", "graphs.json", "test_vectors.json")
+MORE_FILES = (*GRAPH_FILES, "context.safetensors")
 """Files of a model folder that not every model has."""
 # user/name, and perhaps @revision.
 _NAME = re.compile(r"([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?")
 
 
 def is_hub_model(model: object) -> bool:
-    """Whether this names a model on the hub.
-
-    Example:
-        >>> is_hub_model("hf://user/name"), is_hub_model("speech24k")
-        (True, False)
-    """
+    """Whether this names a model on the hub."""
     return isinstance(model, str) and model.startswith(SCHEME)
 
 
 def fetch_model(model: str) -> Path:
-    """Download a model folder, or find it among what was downloaded before.
-
-    Args:
-        model: ``hf://user/name`` or ``hf://user/name@revision``.
-
-    Returns:
-        The folder.
+    """The folder of ``hf://user/name`` or ``hf://user/name@revision``, downloaded once.
 
     Raises:
         ModelError: there is no such model, or the hub cannot be reached.
@@ -50,7 +38,7 @@ def fetch_model(model: str) -> Path:
             hub.snapshot_download(name, revision=revision, allow_patterns=[*FILES, *MORE_FILES])
         )
     except Exception as error:  # of many kinds: network, permissions, no such repository
-        raise ModelError(f"{model} cannot be downloaded: {_first_line(error)}") from error
+        raise ModelError(f"{model} cannot be downloaded: {first_line(error)}") from error
 
 
 def parse_name(name: str) -> tuple[str, str | None]:
@@ -72,20 +60,10 @@ def parse_name(name: str) -> tuple[str, str | None]:
 def hub_files(folder: Path, target: Path, licence: str) -> None:
     """Write what a model folder becomes on the hub: its files, and a ``README.md`` with the card.
 
-    Args:
-        folder: the model folder.
-        target: an existing folder.
-        licence: licence of the weights, as the hub names it (``mit``, ``cc-by-4.0``, ...).
+    The licence is that of the weights, as the hub names it (``mit``, ``cc-by-4.0``, ...).
 
     Raises:
         ModelError: the model has no card, or one of its files is a link that leads out of it.
-
-    Example:
-        >>> from codec.model_folder import find_model
-        >>> Path("for-the-hub").mkdir()
-        >>> hub_files(find_model("speech24k"), Path("for-the-hub"), "mit")
-        >>> Path("for-the-hub/README.md").read_text().splitlines()[:2]
-        ['---', 'license: mit']
     """
     card = folder / "card.md"
     names = [name for name in (*FILES, *MORE_FILES) if name in FILES or (folder / name).exists()]
@@ -125,7 +103,7 @@ def push_model(folder: Path, name: str, *, licence: str, private: bool = False) 
     Args:
         folder: the model folder.
         name: ``user/name``; created if missing.
-        licence: licence of the weights, as the hub names it.
+        licence: see `hub_files`.
         private: whether others may not see a repository that is created.
 
     Returns:
@@ -147,15 +125,10 @@ def push_model(folder: Path, name: str, *, licence: str, private: bool = False) 
                 repo_id=name, folder_path=target, commit_message="Upload a model of aecodec"
             )
         except Exception as error:  # of many kinds: network, permissions, quota
-            raise ModelError(f"{name} cannot be written: {_first_line(error)}") from error
+            raise ModelError(f"{name} cannot be written: {first_line(error)}") from error
     return SCHEME + name
 
 
 def _import_hub(purpose: str) -> Any:
     with optional_packages(purpose, "hub"):
         return importlib.import_module("huggingface_hub")
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else repr(error)

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from codec.arguments import first_line
 from codec.config import CodecConfig
 from codec.errors import CodecError, ModelError
 from codec.hub import fetch_model, is_hub_model, read_regular
@@ -52,14 +53,7 @@ ENCODER, DECODER = "encoder.onnx", "decoder.onnx"
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, RecursionError, CodecError)
 """What may be raised where a file of a model is not as it should be."""
 
-_KINDS = {
-    "F16": "float16",
-    "F32": "float32",
-    "I8": "int8",
-    "I32": "int32",
-    "U8": "uint8",
-    "U16": "uint16",
-}
+_KINDS = dict(F16="float16", F32="float32", I8="int8", I32="int32", U8="uint8", U16="uint16")
 """NumPy's names of the types of stored tensors."""
 
 
@@ -159,9 +153,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def reason_of(error: Exception) -> str:
     """Why a file cannot be read, in one line, from one of `UNREADABLE`."""
-    if isinstance(error, KeyError):
-        return f"it has no {error}"
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return f"it has no {error}" if isinstance(error, KeyError) else first_line(error)
 
 
 def is_whole(value: object, highest: int) -> bool:
@@ -177,11 +169,7 @@ def check_hexadecimal(description: dict[str, Any], key: str, digits: int) -> Non
 
 
 def read_weights(folder: Path, description: dict[str, Any]) -> bytes:
-    """Contents of the file of weights, checked against ``config.json``.
-
-    Args:
-        folder: a model folder.
-        description: from `read_description`.
+    """Contents of the file of weights, checked against ``description``, that of ``config.json``.
 
     Raises:
         ModelError: the file is missing, or not the one that ``config.json`` names.
@@ -199,19 +187,12 @@ def read_weights(folder: Path, description: dict[str, Any]) -> bytes:
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where a tensor lies in a file of weights.
+    """Where a tensor lies in a file of weights."""
 
-    Attributes:
-        kind: NumPy's name of its type.
-        shape: its shape.
-        offset: bytes before it in the file.
-        length: its bytes.
-    """
-
-    kind: str
+    kind: str  # NumPy's name of its type
     shape: tuple[int, ...]
-    offset: int
-    length: int
+    offset: int  # bytes before it in the file
+    length: int  # its bytes
 
     def read(self, weights: bytes) -> npt.NDArray[np.float32]:
         """Its values in float32, from the contents of the file."""
@@ -225,17 +206,8 @@ def stored_tensors(weights: bytes) -> dict[str, StoredTensor]:
     Eight bytes of length, a table in JSON, then the values, little-endian. The package safetensors
     is not part of a plain install, and does not tell where values lie, which graphs refer to.
 
-    Args:
-        weights: contents of the file.
-
     Raises:
         ModelError: the file is damaged, or has tensors of another type than weights have.
-
-    Example:
-        >>> folder = find_model("speech24k")
-        >>> data = read_weights(folder, read_description(folder))
-        >>> stored_tensors(data)["encoder.project.weight"].shape
-        (256, 256)
     """
     try:
         (size,) = struct.unpack_from("<Q", weights)
@@ -267,12 +239,7 @@ def _stored_tensor(entry: dict[str, Any], begin: int, end: int) -> StoredTensor:
 
 
 def count_parameters(model: str | Path) -> int:
-    """Number of parameters of a model.
-
-    Example:
-        >>> count_parameters("speech24k")
-        6877486
-    """
+    """Number of parameters of a model."""
     folder = find_model(model)
     weights = read_weights(folder, read_description(folder))
     return sum(prod(tensor.shape) for tensor in stored_tensors(weights).values())
@@ -332,11 +299,7 @@ def _check_state(state: dict[str, Any]) -> None:
 
 
 def read_graph(folder: Path, description: dict[str, Any]) -> Path:
-    """Path of a graph, checked.
-
-    Args:
-        folder: a model folder.
-        description: of the side, from `read_graphs`.
+    """Path of a graph, checked against the description of its side, from `read_graphs`.
 
     Raises:
         ModelError: the file is missing or damaged.

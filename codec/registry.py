@@ -157,8 +157,8 @@ def _core_engine(folder: Path, _threads: int) -> Engine:
 _ENGINES = {"onnx": _onnx_engine, "torch": _torch_engine, "core": _core_engine}
 
 
-def as_model(model: ModelLike) -> Model:
-    """The model that ``model`` is or names.
+def as_model(model: ModelLike | None) -> Model:
+    """The model that ``model`` is or names; the default one if it is None.
 
     Packaged models are loaded once and shared by all sessions and threads, like those of
     `model_for`. The last four stay loaded until the process ends; whoever needs a model that ends
@@ -172,6 +172,8 @@ def as_model(model: ModelLike) -> Model:
         >>> as_model(load_codec()).spec.num_codebooks
         20
     """
+    if model is None:
+        model = DEFAULT_MODEL
     if isinstance(model, str | Path):
         if pretrained_source(model) or not is_packaged(model):
             return load_model(model)
@@ -265,9 +267,15 @@ def _has_codes_of(header: Header, spec: CodecSpec) -> bool:
     if header.codebooks == spec.codebooks[: header.num_codebooks]:
         return True
     # Streams of format 1 and 2 were once written for all models, with a codebook for each code.
-    counts = {spec.num_codes(count + 1) for count in range(spec.num_codebooks)}
-    simple = header.has_simple_codes and header.num_codes() in counts
-    return simple and header.bits == spec.bits[: header.num_codes()]
+    found = header.num_codes()
+    if not header.has_simple_codes or header.bits != spec.bits[:found]:
+        return False
+    if found not in {spec.num_codes(count + 1) for count in range(spec.num_codebooks)}:
+        raise FormatError(
+            f"the stream has {found} codes per frame, which are not whole codebooks of its model: "
+            "peel the original again, with --model"
+        )
+    return True
 
 
 def packaged_model(fingerprint: bytes) -> Model:

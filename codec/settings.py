@@ -10,47 +10,55 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import types
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ParamSpec, get_args, get_origin, get_type_hints
 
 from codec.errors import ConfigError
 
 _KEY = "setting"
+_KINDS: dict[Any, tuple[str, str]] = {
+    int: ("a whole number", "whole numbers"),
+    float: ("a number", "numbers"),
+    bool: ("true or false", "booleans"),
+    str: ("a string", "strings"),
+}
+P = ParamSpec("P")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Setting:
     """Description and limits of one field. Limits that are None do not apply.
+
+    The limits of a list or a table apply to each of its values.
 
     Attributes:
         description: what the value means, with its unit.
         low: smallest value allowed.
         high: largest value allowed.
-        above: limit that values must exceed.
-        below: limit that values must stay under.
+        above: limit that values must exceed, instead of ``low``.
+        below: limit that values must stay under, instead of ``high``.
         choices: the strings allowed; any string if empty.
-        min_length: smallest number of entries of a list.
-        max_length: largest number of entries of a list.
+        length: number of entries of a list, or the smallest and the largest number.
     """
 
     description: str
     low: float | None = None
     high: float | None = None
+    _: KW_ONLY
     above: float | None = None
     below: float | None = None
-    choices: tuple[str, ...] = ()
-    min_length: int | None = None
-    max_length: int | None = None
+    choices: Iterable[str] = ()
+    length: int | tuple[int, int] | None = None
 
     @property
     def limits(self) -> str:
         """The allowed values in words, empty if all are.
 
         Example:
-            >>> Setting(description="share of crops", low=0, high=1).limits
+            >>> Setting("share of crops", low=0, high=1).limits
             'lie in 0..1'
-            >>> Setting(description="decay of the average", low=0, below=1).limits
+            >>> Setting("decay of the average", low=0, below=1).limits
             'lie in [0, 1)'
         """
         if self.choices:
@@ -81,61 +89,16 @@ class Setting:
         )
 
 
-def setting(
-    description: str,
-    low: float | None = None,
-    high: float | None = None,
-    *,
-    above: float | None = None,
-    below: float | None = None,
-    choices: Iterable[str] = (),
-    length: int | tuple[int, int] | None = None,
-) -> dict[str, Setting]:
-    """Metadata of a dataclass field: its description and the values it allows.
+def _as_metadata(make: Callable[P, Setting]) -> Callable[P, dict[str, Setting]]:
+    return lambda *args, **limits: {_KEY: make(*args, **limits)}
 
-    The limits of a list or a table apply to each of its values.
 
-    Args:
-        description: what the value means, with its unit.
-        low: smallest value allowed.
-        high: largest value allowed.
-        above: limit that values must exceed, instead of `low`.
-        below: limit that values must stay under, instead of `high`.
-        choices: the strings allowed.
-        length: number of entries of a list, or the smallest and the largest number.
-
-    Example:
-        >>> @dataclass(frozen=True, kw_only=True)
-        ... class Optimizer:
-        ...     lr: float = dataclasses.field(metadata=setting("learning rate", above=0))
-        ...
-        ...     def __post_init__(self) -> None:
-        ...         check_settings(self, "optimizer")
-        >>> Optimizer(lr=0.0)
-        Traceback (most recent call last):
-            ...
-        codec.errors.ConfigError: optimizer.lr is 0.0: it must be greater than 0
-    """
-    shortest, longest = (length, length) if isinstance(length, int) else length or (None, None)
-    described = Setting(
-        description=description,
-        low=low,
-        high=high,
-        above=above,
-        below=below,
-        choices=tuple(choices),
-        min_length=shortest,
-        max_length=longest,
-    )
-    return {_KEY: described}
+setting = _as_metadata(Setting)
+"""Metadata of a dataclass field: its `Setting`."""
 
 
 def settings_of(kind: Any) -> dict[str, Setting]:
-    """The settings of a dataclass by the names of their fields, in order.
-
-    Args:
-        kind: a dataclass, or an instance of one.
-    """
+    """The settings of a dataclass, or of an instance of one, by the names of their fields."""
     return {
         field.name: field.metadata[_KEY]
         for field in dataclasses.fields(kind)
@@ -150,11 +113,23 @@ def check_settings(instance: Any, section: str = "") -> None:
     int, float, bool, str, tuples of these, tuples of tuples, and ``dict[str, ...]``.
 
     Args:
-        instance: a dataclass, which may be frozen. Its values are replaced by the converted ones.
+        instance: a dataclass, whose values are replaced by the converted ones.
         section: put before the names in error messages: ``"run"`` gives ``"run.steps"``.
 
     Raises:
         ConfigError: a value is of the wrong type or outside its limits.
+
+    Example:
+        >>> @dataclass(frozen=True, kw_only=True)
+        ... class Optimizer:
+        ...     lr: float = dataclasses.field(metadata=setting("learning rate", above=0))
+        ...
+        ...     def __post_init__(self) -> None:
+        ...         check_settings(self, "optimizer")
+        >>> Optimizer(lr=0.0)
+        Traceback (most recent call last):
+            ...
+        codec.errors.ConfigError: optimizer.lr is 0.0: it must be greater than 0
     """
     settings, kinds = settings_of(instance), get_type_hints(type(instance))
     for name in (field.name for field in dataclasses.fields(instance)):
@@ -166,17 +141,13 @@ def check_settings(instance: Any, section: str = "") -> None:
 def convert(name: str, value: Any, kind: Any, limits: Setting | None = None) -> Any:
     """``value`` as the type ``kind``, checked against ``limits``.
 
-    Args:
-        name: name of the value in error messages.
-        value: plain value, as JSON or TOML give it.
-        kind: a type, as `check_settings` supports them.
-        limits: limits of the value or, for a list or a table, of each of its values.
+    The value is as JSON or TOML give it, the type one that `check_settings` supports.
 
     Raises:
         ConfigError: ``value`` is of another type or outside ``limits``.
 
     Example:
-        >>> convert("strides", [240, 2], tuple[int, ...], Setting(description="", low=1))
+        >>> convert("strides", [240, 2], tuple[int, ...], Setting("", low=1))
         (240, 2)
     """
     if get_origin(kind) is dict:
@@ -188,10 +159,15 @@ def convert(name: str, value: Any, kind: Any, limits: Setting | None = None) -> 
         return _checked(name, "is", _plain(name, "is", value, kind), limits)
     item = get_args(kind)[0]
     if not isinstance(value, list | tuple):
-        raise ConfigError(f"{name} is {value!r}: it must be a list of {_plural(item)}")
-    if limits is not None:
-        _check_length(name, len(value), limits)
-        limits = dataclasses.replace(limits, min_length=None, max_length=None)
+        kinds = "lists" if get_origin(item) is tuple else _KINDS[item][1]
+        raise ConfigError(f"{name} is {value!r}: it must be a list of {kinds}")
+    if limits is not None and limits.length is not None:
+        length = limits.length
+        low, high = (length, length) if isinstance(length, int) else length
+        if not low <= len(value) <= high:
+            wanted = f"{low}" if low == high else f"{low} to {high}"
+            raise ConfigError(f"{name} has {len(value)} entries: it must have {wanted}")
+        limits = dataclasses.replace(limits, length=None)
     if get_origin(item) is tuple:
         return tuple(convert(name, each, item, limits) for each in value)
     return tuple(_checked(name, "holds", _plain(name, "holds", v, item), limits) for v in value)
@@ -235,7 +211,7 @@ def _plain(name: str, verb: str, value: Any, kind: Any) -> Any:
     if is_of_kind and kind is float:
         is_of_kind = abs(value) < 2**53
     if not is_of_kind:
-        raise ConfigError(f"{name} {verb} {value!r}: it must be {_SINGULAR[kind]}")
+        raise ConfigError(f"{name} {verb} {value!r}: it must be {_KINDS[kind][0]}")
     return float(value) if kind is float else value
 
 
@@ -243,24 +219,3 @@ def _checked(name: str, verb: str, value: Any, limits: Setting | None) -> Any:
     if limits is not None and not limits.allows(value):
         raise ConfigError(f"{name} {verb} {value!r}: it must {limits.limits}")
     return value
-
-
-def _check_length(name: str, length: int, limits: Setting) -> None:
-    low, high = limits.min_length, limits.max_length
-    if low is not None and high is not None and not low <= length <= high:
-        wanted = f"{low}" if low == high else f"{low} to {high}"
-        raise ConfigError(f"{name} has {length} entries: it must have {wanted}")
-
-
-_SINGULAR = {
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    str: "a string",
-}
-
-
-def _plural(kind: Any) -> str:
-    if get_origin(kind) is tuple:
-        return "lists"
-    return {int: "whole numbers", float: "numbers", bool: "booleans", str: "strings"}[kind]

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from codec.corpus import read_tokens
 from codec.corpus.patterns import from_delay, to_delay
-from codec.corpus.tokenize import tokenize
+from codec.corpus.tokenize import Tokenizer, tokenize
 from codec.corpus.tokens.format import Tokens
 from codec.engines.base import decode
 from codec.model_folder import DEFAULT_MODEL
@@ -133,7 +133,7 @@ def main() -> None:
 
     codec = load_model(arguments.model)
     with tempfile.TemporaryDirectory() as folder:
-        tokenize([arguments.source], folder, model=codec, codebooks=arguments.codebooks)
+        tokenize([arguments.source], folder, Tokenizer(codec, codebooks=arguments.codebooks))
         rows: list[Tokens] = list(read_tokens(folder))
     kind = rows[0].kind
     pad = size = max(each.size for each in kind.codebooks)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from codec.corpus.tokenize import tokenize
+from codec.corpus.tokenize import Tokenizer, tokenize
 from tests.conftest import REPOSITORY, sound
 
 
@@ -54,7 +54,7 @@ def test_tokens_are_loaded_in_batches_for_pytorch(
     (tmp_path / "in").mkdir()
     for number, length in enumerate((4_000, 9_000, 50)):
         soundfile.write(tmp_path / "in" / f"{number}.wav", sound(length)[0], 8_000)
-    tokenize([tmp_path / "in"], tmp_path / "tokens", model=model_folder)
+    tokenize([tmp_path / "in"], tmp_path / "tokens", Tokenizer(model_folder))
     options = ("--frames", "30", "--batch", "2")
     run_example("load_tokens.py", tmp_path / "tokens", *options, monkeypatch=monkeypatch)
     assert capsys.readouterr().out.splitlines() == ["[2, 33, 4]", "[1, 33, 4]"]

@@ -18,7 +18,7 @@ import soundfile
 from click.testing import CliRunner
 
 import codec
-from codec.cli import main
+from codec.cli.app import main
 from tests.conftest import RECORDING, REPOSITORY
 from tests.test_docstrings import WITH_EXAMPLE
 from train.recipe.sections import TrainConfig

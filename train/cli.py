@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from codec.cli.errors import WrongUse, clear_errors
-from codec.cli.options import POSITIVE, log_to_stderr
+from codec.cli.options import PATH, POSITIVE, log_to_stderr, several
 from codec.errors import optional_packages
 
 if TYPE_CHECKING:
     from train.recipe.sections import TrainConfig
 
 
-def training_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Options that `train` and `finetune` share."""
-    folder = click.Path(path_type=Path)
-    options = [
-        click.option("--data", required=True, type=folder, help="Folder of training audio."),
-        click.option("--out", type=folder, help="Folder for the model and its run."),
-        click.option("--valid", type=folder, help="Validation audio. [some files of --data]"),
-        click.option("--minutes", type=POSITIVE, help="Wall-clock budget."),
-        click.option(
-            "-s", "--set", "overrides", multiple=True, help="Replace a value: optimizer.lr=3e-4."
-        ),
-        click.option("--resume", is_flag=True, help="Continue from the last checkpoint in --out."),
-        click.option("--dry-run", is_flag=True, help="Describe the model and the data only."),
-        click.option("--device", default="auto", help="auto, cpu, cuda or mps."),
-        click.option("--devices", type=click.IntRange(min=1), default=1, help="Number of devices."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+training_options = several(
+    click.option("--data", required=True, type=PATH, help="Folder of training audio."),
+    click.option("--out", type=PATH, help="Folder for the model and its run."),
+    click.option("--valid", type=PATH, help="Validation audio. [some files of --data]"),
+    click.option("--minutes", type=POSITIVE, help="Wall-clock budget."),
+    click.option(
+        "-s", "--set", "overrides", multiple=True, help="Replace a value: optimizer.lr=3e-4."
+    ),
+    click.option("--resume", is_flag=True, help="Continue from the last checkpoint in --out."),
+    click.option("--dry-run", is_flag=True, help="Describe the model and the data only."),
+    click.option("--device", default="auto", help="auto, cpu, cuda or mps."),
+    click.option("--devices", type=click.IntRange(min=1), default=1, help="Number of devices."),
+)
+"""Options that `train` and `finetune` share."""
 
 
 @click.command()
@@ -82,10 +76,8 @@ def finetune(
 
 
 @click.command("fit-context")
-@click.argument("model", type=click.Path(path_type=Path))
-@click.option(
-    "--data", required=True, type=click.Path(path_type=Path), help="Folder of training audio."
-)
+@click.argument("model", type=PATH)
+@click.option("--data", required=True, type=PATH, help="Folder of training audio.")
 @click.option("--recipe", help="Fit with this recipe. [that of the model]")
 @click.option(
     "-s", "--set", "overrides", multiple=True, help="Replace a value: context.steps=4000."
@@ -115,6 +107,7 @@ def run_training(
     *,
     data: Path,
     out: Path | None,
+    device: str,
     devices: int,
     dry_run: bool,
     **options: Any,
@@ -128,8 +121,9 @@ def run_training(
         return
     if out is None:
         raise WrongUse("give --out, a folder for the model and for all of the run")
+    from train.run.devices import Devices
     from train.run.loop import fit
 
     log_to_stderr()
-    if fit(recipe, data, out, num_devices=devices, **options):
+    if fit(recipe, data, out, devices=Devices(device, devices), **options):
         click.echo(out)

@@ -87,7 +87,7 @@ class Aecodec(Contender):
         return type(self)(self.model, "torch")
 
     def bitrates(self) -> tuple[int, ...]:
-        return tuple(map(int, self.loaded.spec.bitrates))
+        return tuple(map(int, self.loaded.spec.plain_bitrates))
 
     def encode(
         self,
@@ -112,7 +112,7 @@ class Aecodec(Contender):
         rate: Rate = Constant(place + 1, plain=not self.coded)
         if frames_per_packet is None and redundancy is None:
             if self.coded and self.variable and self.loaded.context is not None:
-                rate = Average(spec.bitrates[place])
+                rate = Average(spec.plain_bitrates[place])
             return _parsed(encode(audio, self.sample_rate, model=self.loaded, rate=rate))
         packing = Packing.live(frames_per_packet or 1, redundancy=redundancy)
         encoder = StreamEncoder(self.loaded, rate=rate, packing=packing)

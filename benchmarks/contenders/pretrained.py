@@ -84,7 +84,7 @@ class PretrainedContender(Contender):
     def _mono_bitrates(self) -> list[Fraction]:
         """Those of one channel, also of a model that codes two together."""
         spec = self.engine.spec
-        return [bitrate * spec.channels_coded_together for bitrate in spec.bitrates]
+        return [bitrate * spec.channels_coded_together for bitrate in spec.plain_bitrates]
 
     def decode(self, encoded: Encoded) -> Samples:
         codes, num_samples = encoded.content

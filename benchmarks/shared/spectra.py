@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import librosa
 import numpy as np
+
+from codec.evaluation.mel import stft
 
 
 def stft_magnitudes(audio: np.ndarray, window: int, *, center: bool = True) -> np.ndarray:
@@ -26,6 +27,4 @@ def stft_magnitudes(audio: np.ndarray, window: int, *, center: bool = True) -> n
         >>> magnitudes.shape, f"{magnitudes.max():.3f}"
         ((513, 13), '1.000')
     """
-    audio = np.pad(np.asarray(audio, np.float32), (0, max(0, window - len(audio))))
-    spectrum = librosa.stft(audio, n_fft=window, hop_length=window // 4, center=center)
-    return np.asarray(np.abs(spectrum) / (window / 4), np.float32)
+    return np.asarray(np.abs(stft(audio, window, center=center)) / (window / 4), np.float32)

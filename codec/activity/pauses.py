@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from codec.activity.levels import LOWEST_DB, Levels, LoudestLevel, frame_levels
 from codec.arrays import Samples
 from codec.entropy.context import NO_CODE, Integers
 
@@ -64,7 +65,7 @@ class PauseDetector:
 
     def __init__(self, sample_rate: int, hop_length: int) -> None:
         self._sample_rate, self._hop_length = sample_rate, hop_length
-        self._loudest = -200.0
+        self._loudest = LoudestLevel(DECAY_DB)
 
     def find(self, audio: Samples) -> tuple[Booleans, Booleans]:
         """Frames without codes, and the frames before them that stand for them.
@@ -76,8 +77,8 @@ class PauseDetector:
             ``[C, T]`` each.
         """
         frames, levels = self._levels(audio)
-        self._follow(levels, audio.shape[1] / self._sample_rate)
-        quiet = levels < min(self._loudest - BELOW_LOUDEST_DB, HIGHEST_DB)
+        self._loudest.follow(levels, audio.shape[1] / self._sample_rate)
+        quiet = levels < min(self._loudest.db - BELOW_LOUDEST_DB, HIGHEST_DB)
         rising = self._levels_above_hum(frames)
         pauses, references = np.zeros_like(quiet), np.zeros_like(quiet)
         frame_rate = self._sample_rate / self._hop_length
@@ -110,9 +111,9 @@ class PauseDetector:
             decays: whether what was loudest before counts less and less.
         """
         _, levels = self._levels(frame)
-        self._follow(levels, frame.shape[1] / self._sample_rate if decays else 0.0)
-        level = float(levels.max(initial=-200.0))
-        highest = max(min(self._loudest - BELOW_LOUDEST_DB, HIGHEST_DB), SILENT_DB)
+        self._loudest.follow(levels, frame.shape[1] / self._sample_rate if decays else 0.0)
+        level = float(levels.max(initial=LOWEST_DB))
+        highest = max(min(self._loudest.db - BELOW_LOUDEST_DB, HIGHEST_DB), SILENT_DB)
         return max(level, SILENT_DB), level < highest
 
     def noise_level(self, audio: Samples) -> float | None:
@@ -122,26 +123,21 @@ class PauseDetector:
             return None
         return float(np.maximum(levels, SILENT_DB).mean(axis=1).max())
 
-    def _levels(self, audio: Samples) -> tuple[Samples, npt.NDArray[np.floating]]:
+    def _levels(self, audio: Samples) -> tuple[Samples, Levels]:
         """Frames ``[C, T, hop_length]``, and their levels ``[C, T]`` in dB of full scale."""
         frames = audio.reshape(len(audio), -1, self._hop_length)
-        return frames, 10 * np.log10(np.square(frames).mean(axis=2) + 1e-12)
+        return frames, frame_levels(frames)
 
-    def _follow(self, levels: npt.NDArray[np.floating], seconds: float) -> None:
-        self._loudest = max(self._loudest - DECAY_DB * seconds, float(levels.max(initial=-200.0)))
-
-    def _levels_above_hum(self, frames: Samples) -> npt.NDArray[np.floating]:
+    def _levels_above_hum(self, frames: Samples) -> Levels:
         """Levels of frames ``[..., hop_length]`` in dB, without what lies below `LOWEST_HZ`."""
         size = frames.shape[-1]
         window = np.hanning(size)
         power = np.square(np.abs(np.fft.rfft(frames * window)))
         power = power[..., int(LOWEST_HZ * size / self._sample_rate) :].sum(axis=-1)
-        levels: npt.NDArray[np.floating] = 10 * np.log10(
-            2 * power / (size * np.square(window).sum()) + 1e-12
-        )
+        levels: Levels = 10 * np.log10(2 * power / (size * np.square(window).sum()) + 1e-12)
         return levels
 
-    def _is_noise(self, frames: Samples, levels: npt.NDArray[np.floating]) -> bool:
+    def _is_noise(self, frames: Samples, levels: Levels) -> bool:
         low, high = np.maximum(np.percentile(levels, (5, 95)), SILENT_DB)
         if high - low > STEADY_DB:
             return False

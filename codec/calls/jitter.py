@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 
+from codec.activity.levels import LoudestLevel, frame_levels
 from codec.arguments import check_number, check_type
 from codec.arrays import Samples
 from codec.calls.schedule import Schedule
@@ -18,12 +18,13 @@ from codec.session.decoder import StreamDecoder
 
 LATEST, MAX_DEPTH = 1e12, 3_600
 """Limits of times and depths, in seconds."""
-PAUSE_RATIO = 0.1
-"""In a pause the level is below this share of the recent speech."""
-SILENCE = 1e-3
-"""Any level below this is a pause."""
-LEVEL_SECONDS = 3.0
-"""Time in which the level of recent speech decays to 1 / e."""
+QUIET_DB = 20.0
+"""Sound may be stretched or shortened where it is so much weaker than the recent speech. That is
+less than a pause, which is left out: nothing is lost here, and noisy calls have no pauses."""
+SILENT_DB = -60.0
+"""The same for any sound below this level."""
+DECAY_DB = 3.0
+"""Decrease of what counts as recent speech, per second."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ class JitterBuffer:
         self._tick = header.hop_length / header.sample_rate  # seconds
         self._sound: Samples = np.zeros((header.channels, 0), np.float32)  # decoded, not played
         self._played: Samples = np.zeros((header.channels, header.hop_length), np.float32)
-        self._level = 0.0
+        self._speech = LoudestLevel(DECAY_DB)
         self._counts = Counter[str]()
         self._ended = False  # whether the decoder has decoded the last packet of its stream
         self._num_begins = 0  # of the schedule, when something was decoded last
@@ -152,8 +153,7 @@ class JitterBuffer:
     def _start_decoder(self) -> None:
         """Begin with the first packet of a stream, also after the end of another one."""
         if self._ended:
-            for name in ("recovered", "concealed", "silent"):
-                self._counts[name] += getattr(self._decoder, f"num_{name}")
+            self._counts.update(self._decoder_counts())
         self._decoder, self._ended = StreamDecoder(self._header, self._model), False
         # What the decoder lags behind is filled with silence, so that every packet adds exactly its
         # own length.
@@ -179,23 +179,19 @@ class JitterBuffer:
     @property
     def statistics(self) -> CallStatistics:
         """What was done so far."""
-        schedule, decoder = self._schedule, self._decoder
-        return CallStatistics(
-            received=schedule.received,
-            duplicates=schedule.duplicates,
-            late=schedule.late,
-            skipped=schedule.skipped,
-            damaged=self._counts["damaged"],
-            played=self._counts["played"],
-            recovered=self._counts["recovered"] + decoder.num_recovered,
-            concealed=self._counts["concealed"] + decoder.num_concealed,
-            silent=self._counts["silent"] + decoder.num_silent,
-            stretched=self._counts["stretched"] + schedule.stretched,
-            dropped=self._counts["dropped"],
-            depth=schedule.depth,
-            target=schedule.target,
-            jitter=schedule.jitter,
-        )
+        schedule, counts = self._schedule, Counter(self._counts)
+        counts.update(self._decoder_counts())
+        for name in ("received", "duplicates", "late", "skipped", "stretched"):
+            counts[name] += getattr(schedule, name)
+        depth, target, jitter = schedule.depth, schedule.target, schedule.jitter
+        return CallStatistics(**counts, depth=depth, target=target, jitter=jitter)
+
+    def _decoder_counts(self) -> dict[str, int]:
+        """What the present decoder has counted."""
+        return {
+            name: getattr(self._decoder, f"num_{name}")
+            for name in ("recovered", "concealed", "silent")
+        }
 
     def push(self, packet: Packet, now: float) -> None:
         """Take a packet that has arrived.
@@ -309,12 +305,10 @@ class JitterBuffer:
 
     def _is_quiet(self, sound: Samples) -> bool:
         """Whether no frame of this belongs to speech."""
-        frames = sound.reshape(len(sound), -1, self._header.hop_length)
-        loudest = float(np.sqrt(np.square(frames).mean(axis=(0, 2))).max(initial=0.0))
-        return loudest < max(SILENCE, PAUSE_RATIO * self._level)
+        levels = frame_levels(sound.reshape(len(sound), -1, self._header.hop_length))
+        return bool((levels < max(SILENT_DB, self._speech.db - QUIET_DB)).all())
 
     def _give(self, frame: Samples) -> Samples:
-        level = float(np.sqrt(np.square(frame).mean()))
-        self._level = max(level, self._level * math.exp(-self._tick / LEVEL_SECONDS))
+        self._speech.follow(frame_levels(frame), self._tick)
         self._played = frame
         return frame

@@ -8,7 +8,6 @@ from __future__ import annotations
 import secrets
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from codec.arguments import check_type, check_whole
 from codec.errors import FormatError
@@ -64,17 +63,10 @@ class RtpPacketizer:
     ) -> None:
         check_type("header", header, Header, FormatError)
         payload_type = check_whole("payload_type", payload_type, 0, 127, FormatError)
-        for name, value, bits in (
-            ("ssrc", ssrc, 32),
-            ("sequence", sequence, 16),
-            ("timestamp", timestamp, 32),
-        ):
-            if value is not None:
-                check_whole(name, value, 0, 2**bits - 1, FormatError)
         self._header, self._payload_type = header, payload_type
-        self._ssrc = secrets.randbits(32) if ssrc is None else ssrc
-        self._sequence = secrets.randbits(16) if sequence is None else sequence
-        self._timestamp = secrets.randbits(32) if timestamp is None else timestamp
+        self._ssrc = _number("ssrc", ssrc, 32)
+        self._sequence = _number("sequence", sequence, 16)
+        self._timestamp = _number("timestamp", timestamp, 32)
         self._next: int | None = None  # sequence number of the next packet of the stream
         self._is_silent = False  # whether the last packet was one of comfort noise
 
@@ -102,14 +94,9 @@ class RtpPacketizer:
         begins = begins and packets[0].coding != Coding.COMFORT_NOISE
         samples = self._header.frames_per_packet * self._header.hop_length
         self._timestamp = (self._timestamp + skipped * samples) % _WRAP
-        marker_bit = 0x80 if (begins if marker is None else marker) else 0
-        data = _RTP.pack(
-            VERSION << 6,
-            marker_bit | self._payload_type,
-            self._sequence % 2**16,
-            self._timestamp,
-            self._ssrc,
-        )
+        kind = self._payload_type | (0x80 if (begins if marker is None else marker) else 0)
+        sequence = self._sequence % 2**16
+        data = _RTP.pack(VERSION << 6, kind, sequence, self._timestamp, self._ssrc)
         for number, packet in enumerate(packets, 1):
             data += _entry(packet, more=number < len(packets))
         self._sequence += 1
@@ -117,6 +104,13 @@ class RtpPacketizer:
         self._next = (first + len(packets)) % count
         self._is_silent = packets[-1].coding == Coding.COMFORT_NOISE
         return data
+
+
+def _number(name: str, value: int | None, bits: int) -> int:
+    """The number given, or a random one."""
+    if value is None:
+        return secrets.randbits(bits)
+    return check_whole(name, value, 0, 2**bits - 1, FormatError)
 
 
 def _entry(packet: Packet, *, more: bool) -> bytes:
@@ -130,14 +124,6 @@ def _entry(packet: Packet, *, more: bool) -> bytes:
             raise FormatError(f"a packet of {len(body)} bytes: send it in an RTP packet of its own")
         head += _SIZE.pack(len(body))
     return head + body
-
-
-class _Rtp(NamedTuple):
-    """Fields of an RTP header."""
-
-    sequence: int
-    timestamp: int
-    ssrc: int
 
 
 class RtpDepacketizer:
@@ -187,38 +173,38 @@ class RtpDepacketizer:
             FormatError: not an RTP packet, of another source or payload type, or damaged.
         """
         check_type("data", data, (bytes, bytearray, memoryview), FormatError)
-        rtp, payload = self._parse(bytes(data))
+        sequence, timestamp, ssrc, payload = self._parse(bytes(data))
         entries = list(self._entries(payload))
-        self._follow(rtp)
+        self._follow(sequence, timestamp, ssrc)
         found = []
-        for number, (coding, body, is_last) in enumerate(entries, self._find(rtp.timestamp)):
-            sequence, num_frames, num_samples = number % self._header.sequence_count, None, None
+        for number, (coding, body, is_last) in enumerate(entries, self._find(timestamp)):
+            num_frames, num_samples = self._header.frames_per_packet, None
             if is_last:
                 num_frames, num_samples = _LAST.unpack_from(body)
                 body = body[_LAST.size :]
-            frames = self._header.frames_per_packet if num_frames is None else num_frames
-            found.append(Packet(sequence, frames, body, num_samples, coding))
+            number %= self._header.sequence_count
+            found.append(Packet(number, num_frames, body, num_samples, coding))
         return found
 
-    def _follow(self, rtp: _Rtp) -> None:
+    def _follow(self, sequence: int, timestamp: int, ssrc: int) -> None:
         """Take the source of a packet for that of the stream, or refuse the packet.
 
         One that is forged, or comes late from a source that is gone, must not end a stream; and a
         source that has restarted must not be refused for good (RFC 3550, appendix A.1).
         """
-        if rtp.ssrc != self._ssrc and self._ssrc is not None:
-            ssrc, expected, count = self._candidate
-            count = count + 1 if (ssrc, expected) == (rtp.ssrc, rtp.sequence) else 1
-            self._candidate = rtp.ssrc, (rtp.sequence + 1) % 2**16, count
+        if ssrc != self._ssrc and self._ssrc is not None:
+            *candidate, count = self._candidate
+            count = count + 1 if candidate == [ssrc, sequence] else 1
+            self._candidate = ssrc, (sequence + 1) % 2**16, count
             if count < PROBATION:
                 raise FormatError(
-                    f"RTP source {rtp.ssrc:08x}, the stream is of {self._ssrc:08x}: drop it, "
+                    f"RTP source {ssrc:08x}, the stream is of {self._ssrc:08x}: drop it, "
                     f"{PROBATION} packets in sequence are followed"
                 )
-            self._timestamp, self._number = rtp.timestamp, self._number + 1
+            self._timestamp, self._number = timestamp, self._number + 1
         elif self._ssrc is None:
-            self._timestamp = rtp.timestamp
-        self._ssrc, self._candidate = rtp.ssrc, (0, 0, 0)
+            self._timestamp = timestamp
+        self._ssrc, self._candidate = ssrc, (0, 0, 0)
 
     def _find(self, timestamp: int) -> int:
         """The number of the packet with a timestamp: the nearest one, counted from the newest."""
@@ -228,8 +214,8 @@ class RtpDepacketizer:
             self._timestamp, self._number = self._timestamp + ahead, number
         return number
 
-    def _parse(self, data: bytes) -> tuple[_Rtp, bytes]:
-        """The fields of the RTP header that matter, and the payload."""
+    def _parse(self, data: bytes) -> tuple[int, int, int, bytes]:
+        """Sequence number, timestamp, source and payload of an RTP packet."""
         if len(data) < _RTP.size or data[0] >> 6 != VERSION:
             raise FormatError(f"{len(data)} bytes that are not an RTP packet")
         flags, kind, sequence, timestamp, ssrc = _RTP.unpack_from(data)
@@ -244,7 +230,7 @@ class RtpDepacketizer:
             end -= data[-1]
         if start >= end:
             raise FormatError("an RTP packet without payload")
-        return _Rtp(sequence, timestamp, ssrc), data[start:end]
+        return sequence, timestamp, ssrc, data[start:end]
 
     def _entries(self, payload: bytes) -> list[tuple[Coding | None, bytes, bool]]:
         """How each packet is written, its bytes, and whether it is the last of the stream."""

@@ -42,11 +42,7 @@ SPARE_PACKETS = 4
 class Schedule:
     """Packets in the order in which they are played.
 
-    Args:
-        header: header of the stream.
-        late: share of frames that may come too late.
-        first_depth: seconds that the first packet waits.
-        max_depth: most seconds that packets should wait.
+    The arguments are those of `codec.calls.jitter.JitterBuffer`.
 
     Attributes:
         next_number: number of the packet whose turn is next: its sequence number, which never
@@ -54,27 +50,9 @@ class Schedule:
         finished: whether the last packet of the stream was played. Playback begins again when
             packets of a new stream come.
         num_begins: how often playback has begun; the first packet then does not follow the last.
-        received: packets that arrived, without duplicates.
-        duplicates: packets that had arrived before.
-        late: packets that arrived after their turn, or far from it.
-        skipped: packets that had arrived in time and were left out.
-        stretched: frames by which playback went back to late packets.
-        depth: seconds that a packet of the usual delay waits before it is played.
-        target: seconds that it should wait.
-        jitter: interarrival jitter in seconds (RFC 3550, section 6.4.1).
-
-    Example:
-        >>> from codec.codes import Codebook
-        >>> header = Header(channels=1, codebooks=(Codebook(16),) * 2, frames_per_packet=1,
-        ...     sample_rate=24_000, original_sample_rate=24_000, hop_length=480,
-        ...     fingerprint=bytes(16))
-        >>> schedule = Schedule(header, late=0.01, first_depth=0.04, max_depth=0.5)
-        >>> for number in 0, 2:
-        ...     schedule.push(Packet(number, 1, b"a"), now=0.02 * number)
-        >>> schedule.is_playing(now=0.03), schedule.is_playing(now=0.04)
-        (False, True)
-        >>> [packet and packet.sequence for packet in (schedule.take() for _ in range(3))]
-        [0, None, 2]
+        stretched: frames by which playback went back to late packets. ``received``, ``duplicates``,
+            ``late``, ``skipped``, ``depth``, ``target`` and ``jitter`` are those of
+            `codec.calls.jitter.CallStatistics`.
     """
 
     def __init__(
@@ -112,12 +90,7 @@ class Schedule:
         self.depth, self.target, self.jitter = 0.0, self._first_depth, 0.0
 
     def push(self, packet: Packet, now: float) -> None:
-        """Take a packet that has arrived.
-
-        Args:
-            packet: any packet of the stream, or one that only looks like it.
-            now: time of its arrival in seconds.
-        """
+        """Take a packet that has arrived, of the stream or one that only looks like it."""
         begins = self._start == math.inf
         number = packet.sequence if begins else self._number(packet)
         other = self._waiting.get(number)
@@ -189,8 +162,7 @@ class Schedule:
     def carriers(self) -> Iterator[tuple[int, Packet]]:
         """Packets that carry the frame of the one that `take` missed, the nearest first.
 
-        Yields:
-            The number of packets between the missing one and this one, and the packet.
+        With each comes the number of packets between the missing one and it.
         """
         for ahead in range(MAX_FRAMES):
             packet = self._waiting.get(self.next_number + ahead)

@@ -7,21 +7,20 @@ from pathlib import Path
 
 import click
 
+from codec.cli import options
 from codec.cli.errors import Failure, WrongUse, clear_errors, in_one_line
-from codec.cli.options import CODEBOOKS, END, START, removed
 
-PATH = click.Path(path_type=Path)
-MODEL = click.option("-m", "--model", help="Model folder; otherwise the one the stream names.")
-FORCE = click.option("-f", "--force", is_flag=True, help="Replace an existing file.")
+SOURCE = click.argument("source", type=options.PATH, metavar="IN")
+TARGET = click.argument("target", type=options.PATH, metavar="OUT")
 
 
 @click.command()
-@click.argument("source", type=PATH, metavar="IN")
-@click.argument("target", type=PATH, metavar="OUT")
-@START
-@END
-@MODEL
-@FORCE
+@SOURCE
+@TARGET
+@options.START
+@options.END
+@options.STREAM_MODEL
+@options.FORCE_ONE
 def cut(
     source: Path, target: Path, start: float, end: float | None, model: str | None, force: bool
 ) -> None:
@@ -33,8 +32,8 @@ def cut(
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, type=PATH, metavar="IN... OUT")
-@FORCE
+@click.argument("paths", nargs=-1, required=True, type=options.PATH, metavar="IN... OUT")
+@options.FORCE_ONE
 def concat(paths: tuple[Path, ...], force: bool) -> None:
     """Join .codes files of one model, sampling rate and number of channels."""
     if len(paths) < 2:
@@ -46,12 +45,12 @@ def concat(paths: tuple[Path, ...], force: bool) -> None:
 
 
 @click.command()
-@click.argument("source", type=PATH, metavar="IN")
-@click.argument("target", type=PATH, metavar="OUT")
-@CODEBOOKS
-@MODEL
-@FORCE
-@removed("-b", "--bitrate", remedy="give the number of codebooks to keep with --codebooks")
+@SOURCE
+@TARGET
+@options.CODEBOOKS
+@options.STREAM_MODEL
+@options.FORCE_ONE
+@options.removed("-b", "--bitrate", remedy="give the number of codebooks to keep with --codebooks")
 def peel(source: Path, target: Path, codebooks: int | None, model: str | None, force: bool) -> None:
     """Lower the bitrate of a .codes file by dropping its upper codebooks."""
     if codebooks is None:
@@ -63,7 +62,7 @@ def peel(source: Path, target: Path, codebooks: int | None, model: str | None, f
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, type=PATH, metavar="FILE...")
+@click.argument("paths", nargs=-1, required=True, type=options.PATH, metavar="FILE...")
 def verify(paths: tuple[Path, ...]) -> None:
     """Check every checksum of .codes files; exit with status 1 if one is damaged."""
     from codec.format.reading import summarize_file

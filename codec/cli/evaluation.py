@@ -8,23 +8,26 @@ from pathlib import Path
 
 import click
 
+from codec.cli import options
 from codec.cli.errors import clear_errors
-from codec.cli.options import BACKEND, POSITIVE, BitrateType, log_to_stderr
-from codec.engines.names import Backend
 from codec.errors import optional_packages
 from codec.io.outputs import atomic_output, check_writable
 
+MODEL = click.argument("model")
+FOLDER = click.argument("folder", metavar="DIR", type=options.PATH)
 SECONDS = click.option(
-    "--seconds", type=POSITIVE, default=30.0, help="Length taken of each file. [30]"
+    "--seconds", type=options.POSITIVE, default=30.0, help="Length taken of each file. [30]"
 )
 EVERY = click.option("--every", type=click.IntRange(1), default=1, help="Take every n-th file.")
 
 
 @click.command()
-@click.argument("model")
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@MODEL
+@FOLDER
 @click.option(
-    "-b", "--bitrates", help="Per channel: 1.5k,3k,6k. [lowest, a quarter, half, highest]"
+    *("-k", "--codebooks"),
+    type=options.counts,
+    help="Plain codes of so many codebooks: 3,6,12. [one, a quarter, half, all]",
 )
 @SECONDS
 @EVERY
@@ -34,17 +37,18 @@ EVERY = click.option("--every", type=click.IntRange(1), default=1, help="Take ev
     help="Measure DNSMOS, PLCMOS and the similarity of speakers too, which takes most of the time, "
     "if their packages are installed (speechmos, resemblyzer). [yes]",
 )
-@BACKEND
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write JSON as well.")
-@click.option("-f", "--force", is_flag=True, help="Replace an existing file.")
+@options.removed("-b", "--bitrates", remedy="give numbers of codebooks with --codebooks")
+@options.BACKEND
+@click.option("--json", "json_path", type=options.PATH, help="Write JSON as well.")
+@options.FORCE_ONE
+@options.gathered(model=options.ModelChoice)
 def evaluate(
-    model: str,
+    model: options.ModelChoice,
     folder: Path,
-    bitrates: str | None,
+    codebooks: tuple[int, ...] | None,
     seconds: float,
     every: int,
     naturalness: bool,
-    backend: Backend | None,
     json_path: Path | None,
     force: bool,
 ) -> None:
@@ -55,19 +59,16 @@ def evaluate(
     harmonics (to 1.5, 4 and 8 kHz, less that of the original) are measures for speech and mean
     little for other sounds. DNSMOS and PLCMOS hear only the decoded audio.
     """
-    convert = BitrateType().convert
-    wanted = [convert(each, None, None) for each in bitrates.split(",")] if bitrates else None
-    log_to_stderr()
+    options.log_to_stderr()
     with clear_errors(), optional_packages("evaluation", "evaluate"):
         from codec.evaluation.evaluate import evaluate as measure
-        from codec.registry import load_model
 
         if json_path is not None:
             check_writable(json_path, force=force)
         found = measure(
-            load_model(model, backend=backend),
+            model.load(),
             folder,
-            wanted,
+            codebooks,
             seconds=seconds,
             every=every,
             naturalness=naturalness,
@@ -80,25 +81,24 @@ def evaluate(
 
 
 @click.command()
-@click.argument("model")
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="For the pictures.")
+@MODEL
+@FOLDER
+@click.option("--out", required=True, type=options.PATH, help="For the pictures.")
 @SECONDS
 @EVERY
-@click.option("-f", "--force", is_flag=True, help="Replace existing files.")
+@options.FORCE
 def inspect(model: str, folder: Path, out: Path, seconds: float, every: int, force: bool) -> None:
     """Draw how MODEL codes the recordings in DIR.
 
     Writes pictures of the use of the codebooks, a map of the latents, and the error of every
     file, the worst first.
     """
-    log_to_stderr()
+    options.log_to_stderr()
     with clear_errors(), optional_packages("inspection", "evaluate"):
         from codec.evaluation.inspect import inspect as draw
-        from codec.registry import load_model
 
         written = draw(
-            load_model(model, backend="torch"),
+            options.ModelChoice(model, "torch").load(),
             folder,
             out,
             seconds=seconds,

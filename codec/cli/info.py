@@ -104,7 +104,7 @@ def model_facts(model: str) -> dict[str, Any]:
         "sample_rate": config.sample_rate,
         "frame_rate": float(config.frame_rate),
         "bottleneck": config.bottleneck,
-        "plain_bitrates": [float(bitrate) for bitrate in config.bitrates],
+        "plain_bitrates": [float(bitrate) for bitrate in config.plain_bitrates],
         "algorithmic_latency_ms": round(1000 * latency / config.sample_rate, 3),
         "weights_bytes": (folder / WEIGHTS).stat().st_size,
         "graphs": has_graphs(folder),
@@ -120,7 +120,7 @@ def pretrained_facts(model: str) -> dict[str, Any]:
         "fingerprint": spec.fingerprint.hex(),
         "sample_rate": spec.sample_rate,
         "frame_rate": float(spec.frame_rate),
-        "plain_bitrates": [float(bitrate) for bitrate in spec.bitrates],
+        "plain_bitrates": [float(bitrate) for bitrate in spec.plain_bitrates],
         "algorithmic_latency_ms": round(1000 * spec.latency / spec.sample_rate, 3),
     }
 

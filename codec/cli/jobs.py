@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -13,59 +14,67 @@ from codec.errors import CodecError
 from codec.io.pipes import is_terminal
 
 
-def list_jobs(
-    paths: tuple[str, ...], out_dir: Path | None, suffix: str, wanted: Callable[[Path], bool]
-) -> list[tuple[Path, Path]]:
-    """Inputs and outputs that the arguments name; folders are searched for ``wanted`` files."""
-    if out_dir is None:
-        if len(paths) != 2:
-            raise WrongUse("name one input and one output, or any number of inputs and --out-dir")
-        if paths[1].endswith("/"):
-            raise CodecError(f"{paths[1]} is a folder: name a file in it, or give --out-dir")
-        return [(Path(paths[0]), Path(paths[1]))]
-    if out_dir.exists() and not out_dir.is_dir():
-        raise CodecError(f"{out_dir} is a file: give a folder to --out-dir")
-    jobs: dict[Path, Path] = {}
-    for path in map(Path, paths):
-        found = [path]
-        if path.is_dir():
-            found = sorted(entry for entry in path.rglob("*") if entry.is_file() and wanted(entry))
-            if not found:
-                raise CodecError(f"{path} holds no file to work on: name files, or another folder")
-        for source in found:
-            inner = source.relative_to(path) if path.is_dir() else Path(source.name)
-            target = out_dir / inner.with_suffix(suffix)
-            if jobs.get(target, source) != source:
-                raise CodecError(
-                    f"{jobs[target]} and {source} would both become {target}: "
-                    "use another --out-dir for one of them"
+@dataclass(frozen=True)
+class Files:
+    """Inputs and outputs of a command, as the user gives them."""
+
+    paths: tuple[str, ...]  # an input and an output, or with `out_dir` any number of inputs
+    out_dir: Path | None
+    force: bool  # whether outputs replace existing files
+
+    def pairs(self, suffix: str, wanted: Callable[[Path], bool]) -> list[tuple[Path, Path]]:
+        """Each input with its output; folders are searched for ``wanted`` files."""
+        paths, out_dir = self.paths, self.out_dir
+        if out_dir is None:
+            if len(paths) != 2:
+                raise WrongUse(
+                    "name one input and one output, or any number of inputs and --out-dir"
                 )
-            jobs[target] = source
-    return [(source, target) for target, source in jobs.items()]
+            if paths[1].endswith("/"):
+                raise CodecError(f"{paths[1]} is a folder: name a file in it, or give --out-dir")
+            return [(Path(paths[0]), Path(paths[1]))]
+        if out_dir.exists() and not out_dir.is_dir():
+            raise CodecError(f"{out_dir} is a file: give a folder to --out-dir")
+        sources: dict[Path, Path] = {}
+        for path in map(Path, paths):
+            found = [path]
+            if path.is_dir():
+                found = sorted(each for each in path.rglob("*") if each.is_file() and wanted(each))
+                if not found:
+                    raise CodecError(
+                        f"{path} holds no file to work on: name files, or another folder"
+                    )
+            for source in found:
+                inner = source.relative_to(path) if path.is_dir() else Path(source.name)
+                target = out_dir / inner.with_suffix(suffix)
+                if sources.setdefault(target, source) != source:
+                    raise CodecError(
+                        f"{sources[target]} and {source} would both become {target}: "
+                        "use another --out-dir for one of them"
+                    )
+        return [(source, target) for target, source in sources.items()]
 
-
-def run_jobs(
-    jobs: list[tuple[Path, Path]],
-    run: Callable[[Path, Path, Callable[[float], None]], None],
-    *,
-    make_folders: bool,
-) -> None:
-    """Run every job; a bad file is reported, and the others continue."""
-    failures = []
-    for source, target in jobs:
-        try:
-            with clear_errors(), progress_bar(in_one_line(source.name)) as progress:
-                if make_folders:
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                run(source, target, progress)
-        except Failure as failure:
-            if len(jobs) == 1:
-                raise
-            failures.append(source)
-            click.echo(f"aecodec: {in_one_line(failure.about(source))}", err=True)
-    if failures:
-        names = ", ".join(map(str, failures))
-        raise Failure(f"{len(failures)} of {len(jobs)} files failed: {names}")
+    def run(
+        self,
+        pairs: list[tuple[Path, Path]],
+        work: Callable[[Path, Path, Callable[[float], None]], None],
+    ) -> None:
+        """Work on each input and output; a bad file is reported, and the others continue."""
+        failures = []
+        for source, target in pairs:
+            try:
+                with clear_errors(), progress_bar(in_one_line(source.name)) as progress:
+                    if self.out_dir is not None:
+                        target.parent.mkdir(parents=True, exist_ok=True)
+                    work(source, target, progress)
+            except Failure as failure:
+                if len(pairs) == 1:
+                    raise
+                failures.append(source)
+                click.echo(f"aecodec: {in_one_line(failure.about(source))}", err=True)
+        if failures:
+            names = ", ".join(map(str, failures))
+            raise Failure(f"{len(failures)} of {len(pairs)} files failed: {names}")
 
 
 @contextmanager

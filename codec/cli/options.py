@@ -1,48 +1,82 @@
-"""Types of options that several commands share, and the log of long-running ones."""
+"""Options that several commands share, what becomes of them, and the log of long-running ones."""
 
 from __future__ import annotations
 
+import inspect
 import logging
+import math
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal, TypeVar
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
-from codec.bitrate import Bitrate, parse_bitrate
-from codec.cli.errors import WrongUse
-from codec.engines.names import BACKENDS
+from codec.bitrate import parse_bitrate
+from codec.cli.errors import WrongUse, clear_errors
+from codec.engines.names import BACKENDS, Backend
 from codec.errors import ConfigError
+
+if TYPE_CHECKING:
+    from codec.registry import Model
 
 F = TypeVar("F", bound=Callable[..., object])
 
-POSITIVE = click.FloatRange(min=0, min_open=True)
 
-BACKEND = click.option(
-    "--backend",
-    type=click.Choice(BACKENDS),
-    help="onnxruntime or PyTorch. [onnx for models with graphs]",
-)
-THREADS = click.option(
-    "--threads", type=click.IntRange(min=1), default=1, help="Threads of onnxruntime. [1]"
-)
-CODEBOOKS = click.option(
-    "-k",
-    "--codebooks",
-    type=click.IntRange(1, 255),
-    help="At most this many, the first ones. [all]",
-)
+def several(*each: Callable[[F], F]) -> Callable[[F], F]:
+    """Several options as one decorator."""
+
+    def decorate(command: F) -> F:
+        for option in reversed(each):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def gathered(**values: Callable[..., object]) -> Callable[[F], F]:
+    """Give a command several of its options as one value.
+
+    Args:
+        **values: what makes the value of each parameter, from options of its own parameters' names.
+    """
+
+    def decorate(command: F) -> F:
+        @wraps(command)
+        def with_values(**given: Any) -> object:
+            made = {}
+            for name, make in values.items():
+                names = inspect.signature(make).parameters
+                with clear_errors():
+                    made[name] = make(**{each: given.pop(each) for each in names if each in given})
+            return command(**given, **made)
+
+        return with_values  # type: ignore[return-value]
+
+    return decorate
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """The model that options name."""
+
+    model: str | None = None
+    backend: Backend | None = None
+    threads: int = 1
+
+    def load(self) -> Model:
+        from codec.model_folder import DEFAULT_MODEL
+        from codec.registry import load_model
+
+        name = DEFAULT_MODEL if self.model is None else self.model
+        return load_model(name, backend=self.backend, threads=self.threads)
 
 
 def removed(*names: str, remedy: str, is_flag: bool = False) -> Callable[[F], F]:
-    """An option of earlier versions, which is refused with what takes its place.
-
-    Args:
-        *names: of the option.
-        remedy: what to give instead.
-        is_flag: whether it has no value.
-    """
+    """An option of earlier versions, which is refused with the remedy."""
 
     def refuse(ctx: click.Context, option: click.Parameter, value: object) -> None:
         if value not in (None, False):
@@ -51,73 +85,48 @@ def removed(*names: str, remedy: str, is_flag: bool = False) -> Callable[[F], F]
     return click.option(*names, is_flag=is_flag, hidden=True, expose_value=False, callback=refuse)
 
 
-# `click.ParamType` takes a parameter from version 8.4 on only.
-
-
-class BitrateType(click.ParamType):  # type: ignore[type-arg]
+def bitrate(text: str) -> Fraction:
     """``6000``, ``6k`` or ``2.4k``."""
-
-    name = "bitrate"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Bitrate:
-        try:
-            return value if isinstance(value, int | Fraction) else parse_bitrate(value)
-        except ConfigError as error:
-            raise WrongUse(str(error)) from error
+    try:
+        return parse_bitrate(text)
+    except ConfigError as error:
+        raise WrongUse(str(error)) from error
 
 
-class ByteSize(click.ParamType):  # type: ignore[type-arg]
+def counts(text: str) -> tuple[int, ...]:
+    """``3,6,12``."""
+    if not re.fullmatch(r"[0-9]{1,3}(,[0-9]{1,3})*", text):
+        raise WrongUse(f"codebooks {text!r}: give numbers as 3,6,12")
+    return tuple(int(each) for each in text.split(","))
+
+
+def size(text: str) -> int:
     """``5000``, ``250kB``, ``1MB`` or ``1.5M``, of 1000 or 1000000 bytes."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> int:
-        match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)(k|K|M|)B?", str(value).strip())
-        size = (
-            int(float(match[1]) * {"": 1, "k": 1_000, "K": 1_000, "M": 1_000_000}[match[2]])
-            if match
-            else 0
-        )
-        if size <= 0:
-            raise WrongUse(f"size {value!r}: give bytes as 5000, 250kB or 1MB")
-        return size
+    match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)(k|K|M|)B?", text.strip())
+    units = {"": 1, "k": 1_000, "K": 1_000, "M": 1_000_000}
+    if match and (found := int(float(match[1]) * units[match[2]])):
+        return found
+    raise WrongUse(f"size {text!r}: give bytes as 5000, 250kB or 1MB")
 
 
-class OutputRate(click.ParamType):  # type: ignore[type-arg]
-    """A number of samples per second, or ``model``."""
-
-    name = "rate"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> int | Literal["model"]:
-        if value == "model":
-            return "model"
-        if not str(value).isdecimal() or not 1000 <= int(value) <= 384_000:
-            raise WrongUse(
-                f"sample rate {value!r}: give samples per second (1000 to 384000) or 'model'"
-            )
-        return int(value)
+def rate(text: str) -> int | Literal["model"]:
+    """Samples per second, or ``model``."""
+    if text == "model":
+        return "model"
+    if not text.isdecimal() or not 1000 <= int(text) <= 384_000:
+        raise WrongUse(f"sample rate {text!r}: give samples per second (1000 to 384000) or 'model'")
+    return int(text)
 
 
-class Seconds(click.ParamType):  # type: ignore[type-arg]
-    """``65.5``, ``1:05.5`` or ``1:01:05.5``."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> float:
-        try:
-            parts = [float(part) for part in str(value).split(":")]
-        except ValueError:
-            parts = []
-        if not 1 <= len(parts) <= 3 or not all(0 <= part < float("inf") for part in parts):
-            raise WrongUse(f"time {value!r}: give seconds, or minutes and seconds as 1:05.5")
-        seconds = 0.0
-        for part in parts:
-            seconds = 60 * seconds + part
-        return seconds
-
-
-START = click.option("--from", "start", type=Seconds(), default=0.0, help="Seconds, or 1:05.5. [0]")
-END = click.option("--to", "end", type=Seconds(), help="Seconds, or 1:05.5. [the end]")
+def time(text: str) -> float:
+    """Seconds of ``65.5``, ``1:05.5`` or ``1:01:05.5``."""
+    try:
+        parts = [float(part) for part in text.split(":")]
+    except ValueError:
+        parts = []
+    if not 1 <= len(parts) <= 3 or not all(0 <= part < float("inf") for part in parts):
+        raise WrongUse(f"time {text!r}: give seconds, or minutes and seconds as 1:05.5")
+    return math.fsum(part * 60**power for power, part in enumerate(reversed(parts)))
 
 
 def output_suffix(name: str) -> str:
@@ -134,3 +143,29 @@ def output_suffix(name: str) -> str:
 def log_to_stderr() -> None:
     """Show the log messages of training and evaluation."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+
+
+PATH = click.Path(path_type=Path)
+POSITIVE = click.FloatRange(min=0, min_open=True)
+
+MODEL = click.option("-m", "--model", help="Packaged model, folder, or e.g. encodec=FOLDER.")
+STREAM_MODEL = click.option(
+    "-m", "--model", help="Model folder; otherwise the one the stream names."
+)
+BACKEND = click.option(
+    "--backend",
+    type=click.Choice(BACKENDS),
+    help="onnxruntime or PyTorch. [onnx for models with graphs]",
+)
+THREADS = click.option(
+    "--threads", type=click.IntRange(min=1), default=1, help="Threads of onnxruntime. [1]"
+)
+CODEBOOKS = click.option(
+    *("-k", "--codebooks"),
+    type=click.IntRange(1, 255),
+    help="At most this many, the first ones. [all]",
+)
+START = click.option("--from", "start", type=time, default="0", help="Seconds, or 1:05.5. [0]")
+END = click.option("--to", "end", type=time, help="Seconds, or 1:05.5. [the end]")
+FORCE = click.option("-f", "--force", is_flag=True, help="Replace existing files.")
+FORCE_ONE = click.option("-f", "--force", is_flag=True, help="Replace an existing file.")

@@ -6,57 +6,87 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from codec.cli import options
 from codec.cli.errors import Failure, WrongUse, clear_errors, in_one_line
-from codec.cli.options import POSITIVE, output_suffix, removed
 from codec.io.pipes import is_terminal
-from codec.model_folder import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from codec.corpus.ray_data import Cluster
+    from codec.corpus.tokenize import Tokenizer
 
 LAYOUTS = click.Choice(["parquet", "webdataset", "codes"])
 WORKERS = click.option("-w", "--workers", type=click.IntRange(1), help="Number of processes.")
+RAY = options.several(
+    click.option(
+        "--ray",
+        "address",
+        is_flag=False,
+        flag_value="",
+        metavar="[ADDRESS]",
+        help="Use a Ray cluster: --ray alone for that of the environment, or a local one.",
+    ),
+    click.option("--cpus-per-worker", type=options.POSITIVE, default=1.0, help="With --ray. [1]"),
+    click.option(
+        "--gpus-per-worker",
+        type=click.FloatRange(0),
+        default=0.0,
+        help="With --ray, e.g. 0.25. [0]",
+    ),
+)
+OUT = click.option("-o", "--out", required=True, type=options.PATH, help="Output folder.")
+
+
+def workers_of(
+    workers: int | None, address: str | None, cpus_per_worker: float, gpus_per_worker: float
+) -> int | Cluster:
+    """What the options want to work."""
+    if address is None:
+        return workers or 1
+    if address and Path(address).exists():
+        raise WrongUse(f"--ray {address} is a file or folder: put --ray after the sources")
+    from codec.corpus.ray_data import Cluster
+
+    return Cluster(
+        address or None,
+        workers=workers,
+        cpus_per_worker=cpus_per_worker,
+        gpus_per_worker=gpus_per_worker,
+    )
+
+
+def tokenizer_of(model: str | None, codebooks: int | None, path_column: str | None) -> Tokenizer:
+    from codec.corpus.tokenize import Tokenizer
+
+    return Tokenizer(
+        options.ModelChoice(model).load(), codebooks=codebooks, path_column=path_column
+    )
 
 
 @click.command()
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Output folder.")
+@OUT
 @click.option("--format", "layout", type=LAYOUTS, default="parquet", help="[parquet]")
-@click.option(
-    "-m", "--model", default=DEFAULT_MODEL, help="Packaged model, folder, or e.g. encodec=FOLDER."
-)
+@options.MODEL
 @click.option("-k", "--codebooks", type=click.IntRange(1), help="The first ones. [all]")
-@removed("-b", "--bitrate", remedy="give the number of codes of a frame with --codebooks")
+@options.removed("-b", "--bitrate", remedy="give the number of codes of a frame with --codebooks")
 @WORKERS
-@click.option(
-    "--ray",
-    "address",
-    is_flag=False,
-    flag_value="",
-    metavar="[ADDRESS]",
-    help="Use a Ray cluster: --ray alone for that of the environment, or a local one.",
-)
-@click.option("--cpus-per-worker", type=POSITIVE, default=1.0, help="With --ray. [1]")
-@click.option(
-    "--gpus-per-worker", type=click.FloatRange(0), default=0.0, help="With --ray, e.g. 0.25. [0]"
-)
-@click.option("--shard-hours", type=POSITIVE, default=10.0, help="Audio in a shard. [10]")
+@RAY
+@click.option("--shard-hours", type=options.POSITIVE, default=10.0, help="Audio in a shard. [10]")
 @click.option("--path-column", help="Column of the paths in manifests. [path, audio_filepath]")
 @click.option("--max-errors", type=click.IntRange(0), help="Bad recordings allowed. [any number]")
 @click.option("-f", "--force", is_flag=True, help="Start again where --out holds other tokens.")
+@options.gathered(workers=workers_of, tokenizer=tokenizer_of)
 def tokenize(
     sources: tuple[str, ...],
     out: Path,
+    tokenizer: Tokenizer,
     layout: str,
-    model: str,
-    codebooks: int | None,
-    workers: int | None,
-    address: str | None,
-    cpus_per_worker: float,
-    gpus_per_worker: float,
     shard_hours: float,
-    path_column: str | None,
+    workers: int | Cluster,
     max_errors: int | None,
     force: bool,
 ) -> None:
@@ -67,30 +97,17 @@ def tokenize(
     cannot be read are listed in errors.jsonl.
     """
     with clear_errors():
-        from codec.corpus.ray_data import Cluster
-        from codec.corpus.tokenize import tokenize as code
+        from codec.corpus.tokenize import Shards, tokenize as code
         from codec.corpus.tokens.naming import ERRORS
-        from codec.registry import load_model
 
-        if address is not None and (Path(address).exists() and address):
-            raise WrongUse(f"--ray {address} is a file or folder: put --ray after the sources")
-        cluster = None
-        if address is not None:
-            cluster = Cluster(
-                address or None, cpus_per_worker=cpus_per_worker, gpus_per_worker=gpus_per_worker
-            )
         with hours_bar() as progress:
             outcome = code(
                 sources,
                 out,
-                model=load_model(model),
-                codebooks=codebooks,
-                layout=layout,
+                tokenizer,
+                shards=Shards(layout, shard_hours),
                 workers=workers,
-                ray=cluster,
-                shard_hours=shard_hours,
                 max_errors=max_errors,
-                path_column=path_column,
                 force=force,
                 progress=progress,
             )
@@ -106,12 +123,12 @@ def tokenize(
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path))
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Output folder.")
+@click.argument("source", type=options.PATH)
+@OUT
 @click.option("--format", "suffix", default="wav", help="wav, flac, ... [wav]")
 @click.option("-m", "--model", help="Model folder; otherwise the one the tokens name.")
 @WORKERS
-@click.option("-f", "--force", is_flag=True, help="Replace existing files.")
+@options.FORCE
 def detokenize(
     source: Path, out: Path, suffix: str, model: str | None, workers: int | None, force: bool
 ) -> None:
@@ -120,7 +137,7 @@ def detokenize(
         from codec.corpus.detokenize import detokenize as decode
         from codec.registry import load_model
 
-        suffix = output_suffix(suffix)
+        suffix = options.output_suffix(suffix)
         engine = load_model(model) if model else None
 
         def report(number: str, reason: str) -> None:

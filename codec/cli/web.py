@@ -18,7 +18,7 @@ import click
 
 from codec.cli.errors import clear_errors
 from codec.entropy.context_file import CONTEXT_FILE
-from codec.errors import CodecError, ModelError
+from codec.errors import CodecError
 from codec.io.outputs import files_together
 from codec.model_folder import (
     DEFAULT_MODEL,
@@ -120,11 +120,6 @@ def page_files(models: list[str]) -> Files:
         folder = find_model(model)
         loaded = load_model(model, backend="onnx")  # checks what is to be served
         graphs, spec, context = read_graphs(folder), loaded.spec, loaded.context
-        if not spec.has_simple_codes:
-            raise ModelError(
-                f"{spec.name} codes several channels together, which the page does not: offer "
-                "another model"
-            )
         fingerprint = spec.fingerprint.hex()
         place = f"models/{fingerprint}/"  # the names of two models may be equal, or no addresses
         names = ["config.json", GRAPHS, WEIGHTS] + ([CONTEXT_FILE] if context else [])
@@ -137,6 +132,10 @@ def page_files(models: list[str]) -> Files:
             "folder": place,
             "bytes": (folder / WEIGHTS).stat().st_size,
             "context": context.identity.hex() if context else None,
+            "codebooks": [
+                {"bits": book.bits, "perFrame": book.per_frame} for book in spec.codebooks
+            ],
+            "channelsCodedTogether": spec.channels_coded_together,
         }
     files[MODELS] = json.dumps([*listed.values()]).encode()
     return files

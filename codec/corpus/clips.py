@@ -82,19 +82,7 @@ def read_clip(
     reach = ceil(FILTER_REACH * max(1.0, grid / step)) if step != grid else 0
     origin = max(0, begin - reach) // grid * grid
     first, last = origin // grid * step, min(ceil_div((end + reach) * step, grid), clip.num_samples)
-    noisy = first > 0 and clip.name.lower().endswith(".mp3")
-    with (
-        muted_stderr() if noisy else nullcontext(),
-        open_clip(folder, clip, mono=True) as reader,
-    ):
-        if first:
-            reader.seek(first)
-        audio: Samples = reader.read(last - first)[0]
-    missing = last - first - len(audio)
-    if missing > TOLERATED_SECONDS * clip.sample_rate:
-        raise AudioError(
-            f"{clip.name} ends before sample {last}, but its header claims {clip.num_samples}"
-        )
+    audio = _read(folder, clip, first, last)
     if not np.isfinite(audio).all():
         report(f"{clip.name} contains NaN or infinite samples: they are replaced by silence")
         audio = np.nan_to_num(audio, posinf=0.0, neginf=0.0)
@@ -104,6 +92,20 @@ def read_clip(
     return np.pad(audio, (0, end - begin - len(audio)))
 
 
+def _read(folder: Path, clip: Clip, first: int, last: int) -> Samples:
+    """Samples of a clip at its own rate."""
+    noisy = first > 0 and clip.name.lower().endswith(".mp3")
+    with muted_stderr() if noisy else nullcontext(), open_clip(folder, clip, mono=True) as reader:
+        if first:
+            reader.seek(first)
+        audio: Samples = reader.read(last - first)[0]
+    if last - first - len(audio) > TOLERATED_SECONDS * clip.sample_rate:
+        raise AudioError(
+            f"{clip.name} ends before sample {last}, but its header claims {clip.num_samples}"
+        )
+    return audio
+
+
 @contextmanager
 def muted_stderr() -> Iterator[None]:
     """Suppress output of C libraries on stderr, where nothing else can be lost by it.
@@ -111,10 +113,6 @@ def muted_stderr() -> Iterator[None]:
     libsndfile's MP3 decoder, mpg123, prints a warning after every seek and has no option to
     disable it. The warnings stay if Python itself writes to the same descriptor (see
     `codec.io.pipes.keep_stderr_apart`) and other threads may do so in the meantime.
-
-    Example:
-        >>> with muted_stderr():
-        ...     _ = os.write(2, b"not shown")
     """
     if threading.active_count() > 1 and not stderr_is_apart():
         yield

@@ -26,45 +26,22 @@ from codec.session.plan import make_plan
 
 @dataclass(frozen=True)
 class Coded:
-    """What became of a recording.
+    """What became of a recording."""
 
-    Attributes:
-        frames: its codes ``[T, K]``.
-        num_samples: samples of the recording per channel, as many as were read.
-        sample_rate: sampling rate of the recording in Hz.
-        reason: why it could not be coded, in one line; empty if it was.
-        digest: SHA-256 of its file or member, in hexadecimal digits; empty if not known.
-
-    Example:
-        >>> Coded(np.zeros((50, 12), np.uint16), 44_100, 44_100).reason
-        ''
-    """
-
-    frames: StoredCodes
-    num_samples: int
-    sample_rate: int
-    reason: str = ""
-    digest: str = ""
+    frames: StoredCodes  # its codes
+    num_samples: int  # per channel of the recording, as many as were read
+    sample_rate: int  # of the recording, in Hz
+    reason: str = ""  # why it could not be coded, in one line; empty if it was
+    digest: str = ""  # SHA-256 of its file or member, in hexadecimal digits; empty if not known
 
 
 @dataclass(frozen=True)
 class Task:
-    """Recordings of a shard that are coded together.
-
-    Attributes:
-        shard: number of the shard.
-        positions: places of the recordings in the shard.
-        clips: their folders and clips.
-
-    Example:
-        >>> clip = Clip("owl.wav", "", None, 16_044, 8_000, 8_000, 1, "owl")
-        >>> Task(0, (0, 1), (("birds", clip), ("trees", clip))).seconds
-        2.0
-    """
+    """Recordings of a shard that are coded together."""
 
     shard: int
-    positions: tuple[int, ...]
-    clips: tuple[tuple[str, Clip], ...]
+    positions: tuple[int, ...]  # of the recordings in the shard
+    clips: tuple[tuple[str, Clip], ...]  # their folders and clips
 
     @property
     def seconds(self) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from codec.engines.base import Engine
 from codec.errors import CodecError, ModelError
 from codec.files.decode import decode_file
 from codec.io.outputs import check_writable
-from codec.registry import ModelLike, as_model, packaged_model
+from codec.registry import Model, ModelLike, as_model, packaged_model
 
 Report = Callable[[str, str], None]
 """Called with the id of a recording, or the name of a shard, and the reason why it failed; empty if
@@ -71,18 +71,31 @@ def detokenize(
     check_type("suffix", suffix, str)
     if out.exists() and not out.is_dir():
         raise CodecError(f"{out} is a file: give a folder to --out")
-    failures = 0
-    name_of = FileNames(suffix)
+    rows, count = read_each(source), _Count(report)
+    if (first := _first_tokens(rows, count)) is not None:
+        engine = _model_of(first, model).engine
+        jobs = _jobs(itertools.chain([("", first)], rows), out, suffix, count)
+        for number, reason in in_order(engine, partial(_decode, force), jobs, workers):
+            count(number, reason)
+    return count.failures
 
-    def note(number: str, reason: str) -> None:
-        nonlocal failures
-        failures += bool(reason)
-        if report is not None:
-            report(number, reason)
 
-    rows = read_each(source)
-    first: Tokens | None = None
+class _Count:
+    """Counts failures, and reports every recording."""
+
+    def __init__(self, report: Report | None) -> None:
+        self._report, self.failures = report, 0
+
+    def __call__(self, number: str, reason: str) -> None:
+        self.failures += bool(reason)
+        if self._report is not None:
+            self._report(number, reason)
+
+
+def _first_tokens(rows: Iterator[tuple[str, Tokens | CodecError]], count: _Count) -> Tokens | None:
+    """The first tokens that can be read; what comes before them is counted."""
     faults: list[tuple[str, CodecError]] = []
+    first = None
     for name, row in rows:
         if isinstance(row, Tokens):
             first = row
@@ -91,27 +104,31 @@ def detokenize(
     if first is None and len(faults) == 1:
         raise faults[0][1]
     for name, error in faults:
-        note(name, str(error))
-    if first is None:
-        return failures
-    fingerprint = bytes.fromhex(first.kind.fingerprint)
+        count(name, str(error))
+    return first
+
+
+def _model_of(tokens: Tokens, model: ModelLike | None) -> Model:
+    fingerprint = bytes.fromhex(tokens.kind.fingerprint)
     loaded = packaged_model(fingerprint) if model is None else as_model(model)
     if loaded.spec.fingerprint != fingerprint:
         raise ModelError(
             f"the tokens were made with model {fingerprint.hex()}, this one is "
             f"{loaded.spec.fingerprint.hex()}: give the right folder with --model"
         )
+    return loaded
 
-    def jobs() -> Iterator[tuple[Tokens, Path]]:
-        for name, tokens in itertools.chain([("", first)], rows):
-            if isinstance(tokens, Tokens):
-                yield tokens, out / f"{name_of(tokens.id)}{suffix}"
-            else:
-                note(name, str(tokens))
 
-    for number, reason in in_order(loaded.engine, partial(_decode, force), jobs(), workers):
-        note(number, reason)
-    return failures
+def _jobs(
+    rows: Iterable[tuple[str, Tokens | CodecError]], out: Path, suffix: str, count: _Count
+) -> Iterator[tuple[Tokens, Path]]:
+    """Tokens, and where their audio is written; what cannot be read is counted."""
+    name_of = FileNames(suffix)
+    for name, tokens in rows:
+        if isinstance(tokens, Tokens):
+            yield tokens, out / f"{name_of(tokens.id)}{suffix}"
+        else:
+            count(name, str(tokens))
 
 
 def _decode(force: bool, engine: Engine, job: tuple[Tokens, Path]) -> tuple[str, str]:
@@ -119,8 +136,7 @@ def _decode(force: bool, engine: Engine, job: tuple[Tokens, Path]) -> tuple[str,
     try:
         check_writable(target, force=force)
         target.parent.mkdir(parents=True, exist_ok=True)
-        stream = io.BytesIO()
-        write_stream(tokens, stream)
+        write_stream(tokens, stream := io.BytesIO())
         stream.seek(0)
         decode_file(stream, target, model=engine, force=force)
     except CodecError as error:

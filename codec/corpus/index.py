@@ -13,12 +13,12 @@ import logging
 import os
 import stat
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -28,6 +28,8 @@ from codec.io.audio import SUFFIXES, AudioReader, open_audio
 from codec.io.outputs import write_atomically
 from codec.io.pipes import is_terminal
 from codec.io.views import FileView
+
+Item = TypeVar("Item")
 
 logger = logging.getLogger(__name__)
 
@@ -88,15 +90,6 @@ class Index:
         folder: the folder that was searched.
         clips: all usable clips, sorted by name.
         skipped: for each unusable file or shard member, by name, the reason in one line.
-
-    Example:
-        >>> clips = (
-        ...     Clip("music/a.flac", "", None, 4096, 48_000, 24_000, 1, "music"),
-        ...     Clip("speech_b.wav", "", None, 4096, 16_000, 8_000, 1, "speech"),
-        ... )
-        >>> index = Index(Path("corpus"), clips, skipped={})
-        >>> round(3600 * index.hours), list(index.hours_by_class)
-        (4, ['music', 'speech'])
     """
 
     folder: Path
@@ -163,15 +156,7 @@ def scan(folder: Path, cache: Path | None = None) -> Index:
 
 
 def index_folder(folder: Path, cache: Path | None = None) -> Index:
-    """The index that `scan` returns; nothing is logged or raised, and it may have no clips.
-
-    Example:
-        >>> Path("corpus").mkdir()
-        >>> _ = Path("corpus/text.wav").write_text("no sound")
-        >>> index = index_folder(Path("corpus"))
-        >>> len(index.clips), list(index.skipped)
-        (0, ['text.wav'])
-    """
+    """The index that `scan` returns; nothing is logged or raised, and it may have no clips."""
     skipped: dict[str, str] = {}
     return _index(folder, sorted(_walk(folder, skipped)), skipped, cache)
 
@@ -179,19 +164,7 @@ def index_folder(folder: Path, cache: Path | None = None) -> Index:
 def index_files(folder: Path, names: Iterable[str]) -> Index:
     """Index files and shards that are named, whatever their suffix; nothing is logged or raised.
 
-    Args:
-        folder: folder that the names are relative to.
-        names: paths with ``/`` as separator; those that end in ``.tar`` are shards.
-
-    Returns:
-        The index of all usable clips, with the reason for each one that was skipped.
-
-    Example:
-        >>> import numpy as np, soundfile
-        >>> soundfile.write("owl.wav", np.zeros(8_000), 8_000)
-        >>> index = index_files(Path("."), ["owl.wav", "cat.wav"])
-        >>> len(index.clips), index.skipped
-        (1, {'cat.wav': 'cat.wav cannot be opened: No such file or directory'})
+    The names are relative to the folder, with ``/`` as separator; a ``.tar`` is a shard.
     """
     skipped: dict[str, str] = {}
     files = sorted({file for name in names if (file := _file(folder, name, skipped))})
@@ -238,19 +211,10 @@ def open_clip(folder: Path, clip: Clip, *, mono: bool = False) -> Iterator[Audio
 
 
 def clip_digest(folder: Path, clip: Clip) -> str:
-    """SHA-256 of the bytes of a clip, in hexadecimal digits.
-
-    Args:
-        folder: the folder that was indexed.
-        clip: a clip of that index.
+    """SHA-256 of the bytes of a clip of the index of a folder, in hexadecimal digits.
 
     Raises:
         OSError: the clip cannot be read.
-
-    Example:
-        >>> _ = Path("owl.wav").write_bytes(b"RIFF")
-        >>> clip_digest(Path("."), Clip("owl.wav", "", None, 4, 8_000, 8_000, 1, "owl"))[:8]
-        'a40ff3d5'
     """
     with (folder / clip.path).open("rb", buffering=0) as file:
         source = file if clip.offset is None else FileView(file, [(clip.offset, clip.size)])
@@ -258,11 +222,7 @@ def clip_digest(folder: Path, clip: Clip) -> str:
 
 
 def fault(name: str, error: Exception) -> str:
-    """Why a recording cannot be used, in one line.
-
-    Args:
-        name: of the recording.
-        error: what reading it raised.
+    """Why the recording ``name`` cannot be used, in one line.
 
     Example:
         >>> fault("owl.wav", ValueError("embedded null byte")), fault("owl.wav", MemoryError())
@@ -270,13 +230,41 @@ def fault(name: str, error: Exception) -> str:
     """
     if isinstance(error, AudioError):  # it names the recording
         return " ".join(str(error).split())
+    return f"{' '.join(name.split())} cannot be read: {why(error)}"
+
+
+def why(error: Exception) -> str:
+    """What an error says, in one line."""
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    return " ".join(f"{name} cannot be read: {reason or type(error).__name__}".split())
+    return " ".join(reason.split()) or type(error).__name__
+
+
+def with_bar(items: Iterable[Item], title: str, total: int) -> Iterable[Item]:
+    """The items, one for each file, with a progress bar on a terminal."""
+    hidden = not is_terminal()
+    shown: Iterable[Item] = tqdm(items, title, total, disable=hidden, leave=False, unit="file")
+    return shown
+
+
+def by_duration(
+    items: Iterable[Item], seconds_of: Callable[[Item], float], most: float
+) -> Iterator[list[Item]]:
+    """Consecutive items that last up to ``most`` seconds together, or one longer item."""
+    group: list[Item] = []
+    seconds = 0.0
+    for item in items:
+        if group and seconds + seconds_of(item) > most:
+            yield group
+            group, seconds = [], 0.0
+        group.append(item)
+        seconds += seconds_of(item)
+    if group:
+        yield group
 
 
 def _index(folder: Path, files: list[_File], skipped: dict[str, str], cache: Path | None) -> Index:
     remembered = _read_cache(cache, folder) if cache else {}
-    known = {file: clips for file in files if (clips := remembered.get(file)) is not None}
+    known = {file: remembered[file] for file in files if file in remembered}
     fresh: dict[_File, list[Clip]] = {file: [] for file in files if file not in known}
     faulty: set[str] = set()
 
@@ -288,15 +276,8 @@ def _index(folder: Path, files: list[_File], skipped: dict[str, str], cache: Pat
             faulty.add(file.path)
     with ThreadPoolExecutor(THREADS) as pool:
         measured = pool.map(lambda candidate: _measure(folder, candidate[1]), candidates)
-        progress = tqdm(
-            measured,
-            "scanning audio",
-            len(candidates),
-            disable=not is_terminal(),
-            leave=False,
-            unit="file",
-        )
-        for (file, clip), result in zip(candidates, progress):
+        shown = with_bar(measured, "scanning audio", len(candidates))
+        for (file, clip), result in zip(candidates, shown):
             if isinstance(result, Clip):
                 fresh[file].append(result)
             else:
@@ -318,11 +299,8 @@ def _file(folder: Path, relative: str, skipped: dict[str, str]) -> _File | None:
     """The directory entry of a file, or None if it is unusable."""
     try:
         status = (folder / relative).stat()
-    except OSError as error:  # missing, a dangling link, or deleted meanwhile
-        skipped[relative] = f"{relative} cannot be opened: {error.strerror}"
-        return None
-    except ValueError as error:  # no name of a file, as with a NUL in it
-        skipped[relative] = f"{relative} cannot be opened: {error}"
+    except (OSError, ValueError) as error:  # missing, a dangling link, or a NUL in the name
+        skipped[relative] = f"{relative} cannot be opened: {why(error)}"
         return None
     if not stat.S_ISREG(status.st_mode):
         skipped[relative] = f"{relative} is not a regular file"
@@ -374,9 +352,7 @@ def _candidates(folder: Path, file: _File, skipped: dict[str, str]) -> list[Clip
                     clips.append(clip)
     except ARCHIVE_FAULTS as error:
         # Members found before the fault remain usable.
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        reason = reason or type(error).__name__
-        skipped[file.path] = f"{file.path} cannot be read to its end: {reason}"
+        skipped[file.path] = f"{file.path} cannot be read to its end: {why(error)}"
     return clips
 
 
@@ -422,21 +398,23 @@ def _read_cache(cache: Path, folder: Path) -> dict[_File, list[Clip]]:
         if stored["version"] != CACHE_VERSION or stored["folder"] != _digest_of(folder):
             return {}
         found: dict[_File, list[Clip]] = {}
-        for path, size, mtime_ns, clips in stored["files"]:
-            found[_File(path, size, mtime_ns)] = [
-                Clip(path, *facts, sound_class=_class_of(folder, _place(path, facts[0])))  # type: ignore[misc]
-                for facts in clips
-            ]
-        for file, clip in ((file, clip) for file, clips in found.items() for clip in clips):
-            numbers = [clip.size, clip.num_samples, clip.sample_rate, clip.channels]
-            numbers += [] if clip.offset is None else [clip.offset]
-            if not all(isinstance(number, int) and number > 0 for number in numbers):
+        for path, size, mtime_ns, rows in stored["files"]:
+            classes = [_class_of(folder, _place(path, row[0])) for row in rows]
+            clips = [Clip(*[path, *row, name]) for row, name in zip(rows, classes, strict=True)]
+            if not all(_is_sound(clip, size) for clip in clips):
                 return {}
-            if (clip.offset or 0) + clip.size > file.size or _claims_too_much(clip):
-                return {}
+            found[_File(path, size, mtime_ns)] = clips
         return found
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return {}
+
+
+def _is_sound(clip: Clip, file_size: int) -> bool:
+    """Whether a clip from a cache can be in a file of that size."""
+    numbers = [clip.size, clip.num_samples, clip.sample_rate, clip.channels]
+    numbers += [] if clip.offset is None else [clip.offset]
+    are_whole = all(isinstance(number, int) and number > 0 for number in numbers)
+    return are_whole and (clip.offset or 0) + clip.size <= file_size and not _claims_too_much(clip)
 
 
 def _write_cache(cache: Path, folder: Path, found: dict[_File, list[Clip]]) -> None:

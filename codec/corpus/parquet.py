@@ -7,11 +7,10 @@ may hold grows with its size, and it is read in small batches.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from codec.errors import FormatError
+from codec.errors import FormatError, optional_packages
 
 SOME_VALUES, VALUES_PER_BYTE = 2**25, 8
 """Values that a column of any file may have, and how many more for each of its bytes. Codes take
@@ -25,21 +24,25 @@ MAX_FOOTER = 2**24
 MAX_DEPTH = 16
 
 
+def import_pyarrow() -> Any:
+    """The package ``pyarrow``, with ``pyarrow.parquet``.
+
+    Raises:
+        MissingPackageError: it is not installed.
+    """
+    with optional_packages("a Parquet file", "tokens"):
+        import pyarrow
+        import pyarrow.parquet
+    return pyarrow
+
+
 def most_bytes(size: int) -> int:
     """To how many bytes a file of ``size`` bytes may decode."""
     return SOME_BYTES + BYTES_PER_BYTE * size
 
 
 def read_rows(file: Any, path: Path, name: str) -> Iterator[Any]:
-    """The rows of a Parquet file in batches.
-
-    Args:
-        file: its ``pyarrow.parquet.ParquetFile``.
-        path: its path.
-        name: its name, for error messages.
-
-    Yields:
-        Record batches.
+    """The rows of a Parquet file, an open ``pyarrow.parquet.ParquetFile``, in record batches.
 
     Raises:
         FormatError: a row group claims more than a file of this size may hold.
@@ -62,21 +65,13 @@ def read_rows(file: Any, path: Path, name: str) -> Iterator[Any]:
         yield from file.iter_batches(batch_size=max(1, rows), row_groups=[number])
 
 
-@dataclass(frozen=True)
-class _RowGroup:
-    """What a row group claims.
-
-    Attributes:
-        num_rows: number of its rows.
-        num_values: values in its longest column, of lists all elements.
-        num_bytes: bytes in its largest column, decompressed.
-        num_text_bytes: the same among columns of text.
-    """
+class _RowGroup(NamedTuple):
+    """What a row group claims."""
 
     num_rows: int
-    num_values: int
-    num_bytes: int
-    num_text_bytes: int
+    num_values: int  # in its longest column, of lists all elements
+    num_bytes: int  # in its largest column, decompressed
+    num_text_bytes: int  # the same among columns of text
 
 
 def _row_groups(path: Path, name: str) -> list[_RowGroup]:
@@ -107,11 +102,7 @@ TEXT = (6, 7)
 
 
 class _Compact:
-    """The part of Thrift's compact protocol in which Parquet describes its columns.
-
-    Args:
-        data: bytes that begin with a struct.
-    """
+    """The part of Thrift's compact protocol in which Parquet describes its columns."""
 
     def __init__(self, data: bytes) -> None:
         self._data, self._position = data, 0

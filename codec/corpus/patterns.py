@@ -10,7 +10,8 @@ The names are those of MusicGen (arXiv:2306.05284, section 2.2):
     c1 c2 c3         c1 c2 c3       .  .  c1 c2 c3
 
 With ``parallel`` a model predicts all codebooks of a frame at once, with ``delay`` as many but each
-knowing the earlier codebooks of its frame, with ``flat`` one code after the other.
+knowing the earlier codebooks of its frame, with ``flat`` one code after the other. All functions
+raise a `FormatError` for arrays of another number of axes, or of other numbers than integers.
 """
 
 from __future__ import annotations
@@ -25,9 +26,6 @@ from codec.errors import FormatError
 def to_parallel(codes: npt.ArrayLike) -> Integers:
     """A step per frame: codes ``[K, T]`` -> tokens ``[T, K]``.
 
-    Raises:
-        FormatError: not an array of two axes.
-
     Example:
         >>> to_parallel([[1, 2, 3], [4, 5, 6]]).tolist()
         [[1, 4], [2, 5], [3, 6]]
@@ -37,9 +35,6 @@ def to_parallel(codes: npt.ArrayLike) -> Integers:
 
 def from_parallel(tokens: npt.ArrayLike) -> Integers:
     """Inverse of `to_parallel`: tokens ``[T, K]`` -> codes ``[K, T]``.
-
-    Raises:
-        FormatError: not an array of two axes.
 
     Example:
         >>> from_parallel([[1, 4], [2, 5], [3, 6]]).tolist()
@@ -54,9 +49,6 @@ def to_delay(codes: npt.ArrayLike, pad: int) -> Integers:
     Args:
         codes: ``[K, T]``.
         pad: token where there is no code, usually the size of a codebook.
-
-    Raises:
-        FormatError: not an array of two axes.
 
     Example:
         >>> to_delay([[1, 2, 3], [4, 5, 6]], pad=9).tolist()
@@ -75,9 +67,6 @@ def from_delay(tokens: npt.ArrayLike) -> Integers:
     """Inverse of `to_delay`: tokens ``[T + K - 1, K]`` -> codes ``[K, T]``.
 
     What a model wrote may end anywhere: only frames with all their codebooks are returned.
-
-    Raises:
-        FormatError: not an array of two axes.
 
     Example:
         >>> from_delay([[1, 9], [2, 4], [3, 5]]).tolist()
@@ -100,7 +89,7 @@ def to_flat(codes: npt.ArrayLike, codebook_size: int) -> Integers:
         codebook_size: entries of a codebook; the vocabulary has ``K`` times as many.
 
     Raises:
-        FormatError: not an array of two axes, or a code is not in its codebook.
+        FormatError: a code is not in its codebook.
 
     Example:
         >>> to_flat([[1, 2, 3], [4, 5, 6]], codebook_size=10).tolist()
@@ -117,7 +106,7 @@ def from_flat(tokens: npt.ArrayLike, num_codebooks: int, codebook_size: int) -> 
     What a model wrote may end anywhere: an incomplete frame at the end is left out.
 
     Raises:
-        FormatError: not an array of one axis, or a token is not of the codebook whose turn it is.
+        FormatError: a token is not of the codebook whose turn it is.
 
     Example:
         >>> from_flat([1, 14, 2, 15, 3], num_codebooks=2, codebook_size=10).tolist()

@@ -7,19 +7,22 @@ object store, and codes are a thousandth of it, so neither blocks nor shards gro
 
 from __future__ import annotations
 
+import importlib
+import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
 
+from codec.arguments import first_line
 from codec.corpus.coding import Coded, Task, Work
-from codec.corpus.extras import import_pyarrow, import_ray
-from codec.corpus.index import Clip
+from codec.corpus.index import Clip, by_duration
+from codec.corpus.parquet import import_pyarrow
 from codec.corpus.workers import one_thread
 from codec.engines.base import Engine
-from codec.errors import CodecError, ModelError
+from codec.errors import CodecError, ModelError, optional_packages
 
 BLOCK_SECONDS = 600.0
 """Audio in a block at most: 0.7 MB of codes at 6 kbit/s."""
@@ -32,6 +35,7 @@ class Cluster:
 
     Args:
         address: as for ``ray.init``; None for that of the environment, or else a local cluster.
+        workers: number of workers; as many as there is room for if None.
         cpus_per_worker: CPUs that Ray reserves for a worker; it computes on one thread.
         gpus_per_worker: GPUs that Ray reserves for a worker, also a fraction; if any, its engine
             computes there.
@@ -44,24 +48,21 @@ class Cluster:
         self,
         address: str | None = None,
         *,
+        workers: int | None = None,
         cpus_per_worker: float = 1.0,
         gpus_per_worker: float = 0.0,
     ) -> None:
         import_pyarrow()
-        self._ray = import_ray()
-        self._address = address
+        with optional_packages("--ray", "ray"):
+            self._ray = importlib.import_module("ray")
+            importlib.import_module("ray.data")
+        self._address, self._workers = address, workers
         self._cpus, self._gpus = cpus_per_worker, gpus_per_worker
 
-    def run(
-        self, engine: Engine, work: Work, tasks: Sequence[Task], workers: int | None
-    ) -> Iterator[list[Coded]]:
+    def run(self, engine: Engine, work: Work, tasks: Sequence[Task]) -> Iterator[list[Coded]]:
         """Results of ``work`` on each task, in order.
 
-        Args:
-            engine: is sent to every worker.
-            work: takes the engine and a task.
-            tasks: their files must be at the same paths on every machine of the cluster.
-            workers: number of workers; as many as there is room for if None.
+        Their files must be at the same paths on every machine of the cluster.
 
         Raises:
             CodecError: there is no cluster at the address.
@@ -71,21 +72,16 @@ class Cluster:
             return
         started = not ray.is_initialized()
         if started:
+            quiet = {"include_dashboard": False, "log_to_driver": False}
             try:
-                ray.init(
-                    self._address,
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level=logging.WARNING,
-                )
+                ray.init(self._address, logging_level=logging.WARNING, **quiet)
             except (ConnectionError, RuntimeError, ValueError) as error:
-                reason = str(error).splitlines()[0]
+                place = self._address or "this machine"
                 raise CodecError(
-                    f"no Ray cluster at {self._address or 'this machine'}: {reason}; "
-                    "check the address"
+                    f"no Ray cluster at {place}: {first_line(error)}; check the address"
                 ) from error
         try:
-            yield from self._results(engine, work, tasks, workers or self._room())
+            yield from self._results(engine, work, tasks, self._workers or self._room())
         finally:
             if started:
                 ray.shutdown()
@@ -122,12 +118,7 @@ class Cluster:
 
 
 class Worker:
-    """An actor: codes blocks of clips.
-
-    Args:
-        engine: the model.
-        work: takes the engine and a task.
-        device: where PyTorch is to compute.
+    """An actor: codes blocks of clips, on a device of PyTorch.
 
     Raises:
         ModelError: the engine cannot compute there.
@@ -144,9 +135,8 @@ class Worker:
     def __call__(self, block: Any) -> Any:
         """Clips (a table) -> a row of codes for each."""
         pa = import_pyarrow()
-        rows = block.to_pylist()
-        rows = [{name: _from_bytes(value) for name, value in row.items()} for row in rows]
-        clips = tuple((row.pop("folder"), Clip(**row)) for row in rows)
+        rows = map(json.loads, block["clip"].to_pylist())
+        clips = tuple((folder, Clip(*facts)) for folder, *facts in rows)
         with one_thread():
             coded = self._work(self._engine, Task(0, (), clips))
         return pa.table(
@@ -164,35 +154,11 @@ class Worker:
 def _blocks(tasks: Sequence[Task], seconds: float) -> list[Any]:
     """Tables of clips that last about that long, or one longer clip."""
     pa = import_pyarrow()
-    schema = pa.schema(
-        {"folder": pa.binary()}
-        | {
-            name: pa.int64() if name in NUMBERS else pa.binary()
-            for name in Clip.__dataclass_fields__
-        }
-    )
-    blocks: list[list[dict[str, Any]]] = [[]]
-    length = 0.0
-    for folder, clip in (each for task in tasks for each in task.clips):
-        if blocks[-1] and length + clip.seconds > seconds:
-            blocks.append([])
-            length = 0.0
-        row = {"folder": folder} | asdict(clip)
-        blocks[-1].append({name: _to_bytes(value) for name, value in row.items()})
-        length += clip.seconds
-    return [pa.Table.from_pylist(block, schema) for block in blocks]
-
-
-# Names of files need not be UTF-8, which Arrow's strings must be.
-def _to_bytes(value: Any) -> Any:
-    return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
-
-
-def _from_bytes(value: Any) -> Any:
-    return value.decode("utf-8", "surrogatepass") if isinstance(value, bytes) else value
-
-
-NUMBERS = {"offset", "size", "num_samples", "sample_rate", "channels"}
+    clips = (clip for task in tasks for clip in task.clips)
+    blocks = by_duration(clips, lambda clip: clip[1].seconds, seconds)
+    # As JSON: names of files need not be UTF-8, which Arrow's strings must be.
+    rows = ([json.dumps([folder, *astuple(clip)]) for folder, clip in block] for block in blocks)
+    return [pa.table({"clip": pa.array(row, pa.string())}) for row in rows]
 
 
 def _rows(dataset: Any) -> Iterator[Coded]:

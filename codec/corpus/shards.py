@@ -25,13 +25,9 @@ def members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 
 def member_fault(member: tarfile.TarInfo, size: int) -> str:
-    """Why a member of an archive is not read; empty if it is.
+    """Why a member of an archive of ``size`` bytes is not read; empty if it is.
 
     Only files that the archive stores as they are, so that none is longer than the archive.
-
-    Args:
-        member: the member.
-        size: size of the archive in bytes.
     """
     if member.issym() or member.islnk():
         return "is a link in an archive: store the file itself"

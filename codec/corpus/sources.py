@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from codec.corpus.extras import import_pyarrow
+from codec.arguments import first_line
 from codec.corpus.index import Clip, Index, index_files, index_folder
-from codec.corpus.parquet import most_bytes, read_rows
+from codec.corpus.parquet import import_pyarrow, most_bytes, read_rows
 from codec.corpus.shards import SHARD_SUFFIX
 from codec.errors import CodecError, FormatError
 
@@ -40,11 +40,6 @@ class Recording:
         folder: folder that the clip is relative to.
         clip: where the audio is.
         columns: further columns of its row in a manifest.
-
-    Example:
-        >>> clip = Clip("owl.wav", "", None, 16_044, 8_000, 8_000, 1, "owl")
-        >>> Recording("17", "birds/owl.wav", "corpus/birds", clip).clip.seconds
-        1.0
     """
 
     id: str
@@ -56,19 +51,10 @@ class Recording:
 
 @dataclass(frozen=True)
 class Unusable:
-    """Something that cannot be coded.
+    """Something that cannot be coded."""
 
-    Attributes:
-        id: as of a `Recording`.
-        reason: one line.
-
-    Example:
-        >>> Unusable("owl.wav", "owl.wav is empty (0 bytes)").id
-        'owl.wav'
-    """
-
-    id: str
-    reason: str
+    id: str  # as of a `Recording`
+    reason: str  # one line
 
 
 @dataclass(frozen=True)
@@ -78,19 +64,10 @@ class Sources:
     Attributes:
         recordings: in the order of the sources; in a folder or shard, by name.
         unusable: what was found beside them.
-
-    Example:
-        >>> Sources((), (Unusable("a.wav", "a.wav contains no samples"),)).hours
-        0.0
     """
 
     recordings: tuple[Recording, ...]
     unusable: tuple[Unusable, ...]
-
-    @property
-    def hours(self) -> float:
-        """Total duration in hours."""
-        return sum(recording.clip.seconds for recording in self.recordings) / 3600
 
 
 def find_recordings(
@@ -148,13 +125,10 @@ def find_recordings(
 def _expand(sources: Iterable[str | Path]) -> Iterator[Path]:
     for source in map(str, sources):
         matches = [source] if os.path.lexists(source) else sorted(glob.glob(source, recursive=True))  # noqa: PTH207
+        if not matches and glob.has_magic(source):
+            raise CodecError(f"nothing matches {source}: check the pattern")
         if not matches:
-            pattern = glob.has_magic(source)
-            raise CodecError(
-                f"nothing matches {source}: check the pattern"
-                if pattern
-                else f"{source} does not exist: check the path"
-            )
+            raise CodecError(f"{source} does not exist: check the path")
         yield from map(Path, matches)
 
 
@@ -199,24 +173,23 @@ def _from_manifest(
 ) -> Iterator[Recording | Unusable]:
     where = _inner(os.path.relpath(manifest.parent, root), manifest.name)
     rows: list[tuple[str, dict[str, Any]]] = []
-    without: list[tuple[str, str]] = []
+    without: list[Unusable] = []
     named = False
     for place, row in _rows(manifest, where):
-        if isinstance(row, Unusable):
-            yield row
+        if isinstance(row, str):
+            yield Unusable(place, row)
             continue
         columns = [path_column] if path_column else [name for name in PATH_COLUMNS if name in row]
         column = columns[0] if columns else PATH_COLUMNS[0]
         if column not in row:
             names = shortened(", ".join(row))
-            without.append((place, f"{place} has no column {column!r}, only {names}"))
+            without.append(Unusable(place, f"{place} has no column {column!r}, only {names}"))
             continue
         named = True
         path = row.pop(column)
         if not isinstance(path, str) or not path:
-            yield Unusable(
-                shortened(path), f"{place} has {shortened(path)!r} where a path should be"
-            )
+            short = shortened(path)
+            yield Unusable(short, f"{place} has {short!r} where a path should be")
         elif path.lower().endswith(SHARD_SUFFIX):
             yield Unusable(path, f"{path} is a shard in a manifest: give shards as sources")
         elif reason := _unfit(row):
@@ -224,19 +197,16 @@ def _from_manifest(
         else:
             rows.append((path, row))
     if without and not named:
-        raise CodecError(f"{without[0][1]}: name the one with the paths by --path-column")
-    for place, reason in without:
-        yield Unusable(place, reason)
+        raise CodecError(f"{without[0].reason}: name the one with the paths by --path-column")
+    yield from without
     index = index_files(manifest.parent, [path for path, _ in rows])
     clips = {clip.path: clip for clip in index.clips}
     for path, row in rows:
         given = row.pop("id", None)
         name = readable(path) if given is None else str(given)
         if path in clips:
-            relative = os.path.relpath(manifest.parent / path, root)
-            yield Recording(
-                name, readable(Path(relative).as_posix()), str(manifest.parent), clips[path], row
-            )
+            relative = Path(os.path.relpath(manifest.parent / path, root)).as_posix()
+            yield Recording(name, readable(relative), str(manifest.parent), clips[path], row)
         else:
             yield Unusable(name, index.skipped[path])
 
@@ -280,15 +250,15 @@ def shortened(value: Any) -> str:
     return text if len(text) <= 100 else f"{text[:100]}..."
 
 
-def _rows(manifest: Path, where: str) -> Iterator[tuple[str, dict[str, Any] | Unusable]]:
-    """Rows of a manifest, and where each of them is."""
+def _rows(manifest: Path, where: str) -> Iterator[tuple[str, dict[str, Any] | str]]:
+    """Where each row of a manifest is, and the row, or why there is none."""
     if not manifest.is_file():
         raise CodecError(f"{manifest} is not a regular file: give a manifest or audio files")
     read = _parquet_rows if manifest.suffix.lower() == ".parquet" else _json_rows
     return read(manifest, where)
 
 
-def _parquet_rows(manifest: Path, where: str) -> Iterator[tuple[str, dict[str, Any] | Unusable]]:
+def _parquet_rows(manifest: Path, where: str) -> Iterator[tuple[str, dict[str, Any] | str]]:
     pa = import_pyarrow()
     size = manifest.stat().st_size
     count, held = 0, 0
@@ -304,16 +274,14 @@ def _parquet_rows(manifest: Path, where: str) -> Iterator[tuple[str, dict[str, A
                 for row in _values(batch):
                     count += 1
                     place = f"row {count} of {where}"
-                    if isinstance(row, Exception):
-                        reason = f"{place} cannot be read: {shortened(str(row))}"
-                        yield place, Unusable(place, reason)
-                    else:
+                    if isinstance(row, dict):
                         yield place, row
+                    else:
+                        yield place, f"{place} cannot be read: {shortened(str(row))}"
     except FormatError as error:
-        yield where, Unusable(where, str(error))
+        yield where, str(error)
     except (OSError, ValueError, LookupError, OverflowError, pa.ArrowException) as error:
-        reason = (str(error).splitlines() or [repr(error)])[0]
-        raise CodecError(f"{manifest} is not a Parquet file: {reason}") from error
+        raise CodecError(f"{manifest} is not a Parquet file: {first_line(error)}") from error
 
 
 def _values(batch: Any) -> Iterator[dict[str, Any] | Exception]:
@@ -329,7 +297,7 @@ def _values(batch: Any) -> Iterator[dict[str, Any] | Exception]:
                 yield error
 
 
-def _json_rows(manifest: Path, where: str) -> Iterator[tuple[str, dict[str, Any] | Unusable]]:
+def _json_rows(manifest: Path, where: str) -> Iterator[tuple[str, dict[str, Any] | str]]:
     found, wrong = False, ""
     try:
         with manifest.open("rb") as file:
@@ -347,9 +315,9 @@ def _json_rows(manifest: Path, where: str) -> Iterator[tuple[str, dict[str, Any]
                     row = _parse(text) if text.strip() else None
                 except UnicodeDecodeError as error:
                     wrong = str(error)
-                    yield place, Unusable(place, f"{place} is not UTF-8: {error}")
+                    yield place, f"{place} is not UTF-8: {error}"
                 except ValueError as error:
-                    yield place, Unusable(place, f"{place} {error}")
+                    yield place, f"{place} {error}"
                 else:
                     found = found or row is not None
                     if row is not None:

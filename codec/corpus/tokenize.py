@@ -22,24 +22,22 @@ from pathlib import Path
 from typing import Any
 
 from codec.arguments import check_flag, check_number, check_path, check_type, check_whole, shown
-from codec.corpus.coding import Coded, Task, Work, code_audio, code_task, uncodable
+from codec.corpus.coding import Coded, Task, code_audio, code_task, uncodable
 from codec.corpus.index import fault
 from codec.corpus.ray_data import Cluster
-from codec.corpus.sources import Recording, Unusable, find_recordings
-from codec.corpus.tokens.folder import ShardState, TokenFolder
+from codec.corpus.sources import PATH_COLUMNS, Recording, Unusable, find_recordings
+from codec.corpus.tokens.folder import TokenFolder
 from codec.corpus.tokens.format import TokenFormat, Tokens
 from codec.corpus.tokens.naming import ERRORS
 from codec.corpus.tokens.writing import LAYOUTS
 from codec.corpus.workers import in_order
-from codec.engines.base import Engine
 from codec.errors import AudioError, CodecError
 from codec.io.audio import open_audio
 from codec.io.outputs import write_atomically
 from codec.model_folder import DEFAULT_MODEL
 from codec.registry import ModelLike, as_model
 
-SHARD_HOURS = 10.0
-"""Audio in a shard: about 30 MB at 6 kbit/s."""
+MAX_WORKERS = 10_000
 TASK_SECONDS = 60.0
 """Audio in what a worker is given at once, or one longer recording: less would be too much talk."""
 
@@ -48,38 +46,40 @@ Progress = Callable[[float, float], None]
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What is in a folder of tokens.
+class Shards:
+    """How tokens are divided into files.
 
     Attributes:
-        num_recordings: number of recordings coded.
-        num_errors: number of those that could not be.
-        hours: duration of the recordings coded.
-        num_shards: number of shards.
-        num_written: number of shards that were written now, and not by an earlier run.
-        seconds: how long this run took.
+        layout: ``"parquet"``, ``"webdataset"`` or ``"codes"``.
+        hours: audio in a shard; 10 hours are about 30 MB at 6 kbit/s.
 
-    Example:
-        >>> Outcome(2_212, 0, 7.0, 1, 1, 60.0).num_errors
-        0
+    Raises:
+        CodecError: there is no such layout, or the hours are out of range.
     """
 
-    num_recordings: int
-    num_errors: int
-    hours: float
+    layout: str = "parquet"
+    hours: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.layout, str) or self.layout not in LAYOUTS:
+            raise CodecError(f"no layout {shown(self.layout)}: choose one of {', '.join(LAYOUTS)}")
+        check_number("hours", self.hours, 0, 1e6)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is in a folder of tokens."""
+
+    num_recordings: int  # that were coded
+    num_errors: int  # recordings that could not be coded
+    hours: float  # duration of the recordings coded
     num_shards: int
-    num_written: int
-    seconds: float
+    num_written: int  # shards that were written now, and not by an earlier run
+    seconds: float  # how long this run took
 
 
 class TooManyErrorsError(CodecError):
-    """More recordings than are allowed could not be coded.
-
-    Example:
-        >>> raise TooManyErrorsError("3 recordings could not be coded, 2 are allowed")
-        Traceback (most recent call last):
-        codec.corpus.tokenize.TooManyErrorsError: 3 recordings could not be coded, 2 are allowed
-    """
+    """More recordings than are allowed could not be coded."""
 
 
 class Tokenizer:
@@ -91,13 +91,15 @@ class Tokenizer:
     Args:
         model: an engine, a `Codec`, the name of a packaged model or a model folder.
         codebooks: number of codebooks, the first ones of the model; all if None.
-        path_column: column of the batch that holds paths of audio files.
-        errors: ``"raise"``, or ``"keep"`` to leave the codes of what cannot be read empty and name
-            the reason in a column ``error``.
+        path_column: column of the paths of audio files, in batches or manifests; that of
+            `PATH_COLUMNS` which is there if None.
+        errors: of batches: ``"raise"``, or ``"keep"`` to leave the codes of what cannot be read
+            empty and name the reason in a column ``error``.
 
     Attributes:
         engine: the model.
         kind: what all codes have in common.
+        path_column: as given.
 
     Raises:
         ConfigError: the model has not so many codebooks, or no codes.
@@ -117,12 +119,14 @@ class Tokenizer:
         model: ModelLike = DEFAULT_MODEL,
         *,
         codebooks: int | None = None,
-        path_column: str = "path",
+        path_column: str | None = None,
         errors: str = "raise",
     ) -> None:
+        if path_column is not None:
+            check_type("path_column", path_column, str)
         self.engine = as_model(model).engine
         self.kind = TokenFormat.of(self.engine.spec, codebooks)
-        self._path_column, self._errors = path_column, errors
+        self.path_column, self._errors = path_column, errors
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Add the codes of a batch.
@@ -137,7 +141,9 @@ class Tokenizer:
         Raises:
             AudioError: a file cannot be read.
         """
-        rows = [self._code_file(Path(str(path))) for path in batch[self._path_column]]
+        named = (name for name in PATH_COLUMNS if name in batch)
+        column = self.path_column or next(named, PATH_COLUMNS[0])
+        rows = [self._code_file(Path(str(path))) for path in batch[column]]
         added: dict[str, Any] = {
             "codes": [row.frames.ravel() for row in rows],
             "num_frames": [len(row.frames) for row in rows],
@@ -164,15 +170,11 @@ class Tokenizer:
 def tokenize(
     sources: Sequence[str | Path],
     out: str | Path,
+    tokenizer: Tokenizer | None = None,
     *,
-    model: ModelLike = DEFAULT_MODEL,
-    codebooks: int | None = None,
-    layout: str = "parquet",
-    workers: int | None = None,
-    ray: Cluster | None = None,
-    shard_hours: float = SHARD_HOURS,
+    shards: Shards | None = None,
+    workers: int | Cluster = 1,
     max_errors: int | None = None,
-    path_column: str | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Outcome:
@@ -185,20 +187,13 @@ def tokenize(
     Args:
         sources: see `codec.corpus.sources.find_recordings`.
         out: folder of the tokens, created if missing.
-        model: an engine, a `Codec`, the name of a packaged model or a model folder.
-        codebooks: number of codebooks, the first ones of the model; all if None.
-        layout: ``"parquet"``, ``"webdataset"`` or ``"codes"``.
-        workers: number of processes, see `codec.corpus.workers.in_order`; if None, this one, or on
-            a cluster as many as it has room for.
-        ray: a cluster that does the work.
-        shard_hours: hours of audio per shard.
+        tokenizer: model and number of codebooks, and the column of the paths in manifests.
+        shards: how the tokens are divided into files.
+        workers: number of processes, see `codec.corpus.workers.in_order`, or a
+            `codec.corpus.ray_data.Cluster`.
         max_errors: recordings that may be unusable; any number if None.
-        path_column: column of the paths in manifests.
         force: start again where ``out`` holds other tokens.
         progress: called with the seconds of audio that are done and those to do.
-
-    Returns:
-        What is in ``out``.
 
     Raises:
         TooManyErrorsError: more than ``max_errors`` recordings are unusable. If so many fail while
@@ -219,72 +214,115 @@ def tokenize(
     """
     started = time.monotonic()
     check_type("sources", sources, (list, tuple))
-    if not sources:
-        raise CodecError("no source is given: name folders, shards or manifests")
     for source in sources:
         check_path("source", source)
-    out, force = check_path("out", out), check_flag("force", force)
-    shard_hours = check_number("shard_hours", shard_hours, 0, 1e6)
+    if not isinstance(workers, Cluster):
+        workers = check_whole("workers", workers, 1, MAX_WORKERS)
     if max_errors is not None:
         max_errors = check_whole("max_errors", max_errors, 0, 2**63)
-    if path_column is not None:
-        check_type("path_column", path_column, str)
-    if ray is not None:
-        check_type("ray", ray, Cluster)
-    if not isinstance(layout, str) or layout not in LAYOUTS:
-        raise CodecError(f"no layout {shown(layout)}: choose one of {', '.join(LAYOUTS)}")
-    engine, folder = as_model(model).engine, TokenFolder(out)
-    kind = TokenFormat.of(engine.spec, codebooks)
-    if not kind.fingerprint:
-        raise CodecError("this model has no fingerprint yet: save_codec() and load_codec() it")
-    folder.prepare(force=force)
-    found = find_recordings(sources, path_column=path_column, cache=folder.progress)
-    if not found.recordings and not found.unusable:
-        raise CodecError(f"no audio in {', '.join(map(str, sources))}: name other sources")
-    writer = LAYOUTS[layout](kind, found.recordings)
-    shards = _divide(found.recordings, shard_hours * 3600)
-    folder.begin(_job(kind, layout, shards))
-    states = [ShardState.of(shard) for shard in shards]
-    unfinished = [n for n, state in enumerate(states) if not folder.is_finished(n, state)]
+    folder, force = TokenFolder(check_path("out", out)), check_flag("force", force)
+    job = _Job(tokenizer or Tokenizer(), shards or Shards(), sources, folder, force)
+    job.run(workers, max_errors, progress)
+    return job.outcome(time.monotonic() - started)
 
-    tasks = [task for number in unfinished for task in _tasks(number, shards[number])]
-    work = partial(code_task, len(kind.codebooks))
-    results = ray.run(engine, work, tasks, workers) if ray else _run(engine, work, tasks, workers)
-    errors = _Errors(found.unusable, folder.errors(), max_errors)
-    counted = _counted(tasks, results, progress)
-    try:
-        for number, group in itertools.groupby(counted, key=lambda pair: pair[0].shard):
-            coded: dict[int, Coded] = {}
-            for task, outcomes in group:
-                coded |= zip(task.positions, outcomes, strict=True)
-                errors.add(shards[number], task, outcomes)
-            rows = [_tokens(kind, shards[number][n], coded[n]) for n in sorted(coded)]
-            folder.add(
-                number,
-                writer,
-                [row for row in rows if isinstance(row, Tokens)],
-                [row for row in rows if isinstance(row, Unusable)],
-                states[number],
-                [coded[n].digest for n in sorted(coded)],
+
+class _Job:
+    """What is to be coded, divided into shards, and which of them are to be written."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        shards: Shards,
+        sources: Sequence[str | Path],
+        folder: TokenFolder,
+        force: bool,
+    ) -> None:
+        if not sources:
+            raise CodecError("no source is given: name folders, shards or manifests")
+        self._engine, self._kind, self._folder = tokenizer.engine, tokenizer.kind, folder
+        if not self._kind.fingerprint:
+            raise CodecError("this model has no fingerprint yet: save_codec() and load_codec() it")
+        folder.prepare(force=force)
+        column = tokenizer.path_column
+        found = find_recordings(sources, path_column=column, cache=folder.progress)
+        if not found.recordings and not found.unusable:
+            raise CodecError(f"no audio in {', '.join(map(str, sources))}: name other sources")
+        self._found, self._layout = found, shards.layout
+        self._writer = LAYOUTS[shards.layout](self._kind, found.recordings)
+        self._shards = _divide(found.recordings, shards.hours * 3600)
+        folder.begin(_digest(self._kind, shards.layout, self._shards))
+        self._unfinished = [
+            n for n, shard in enumerate(self._shards) if not folder.is_finished(n, shard)
+        ]
+
+    def run(
+        self, workers: int | Cluster, max_errors: int | None, progress: Progress | None
+    ) -> None:
+        """Write all shards that are not finished."""
+        tasks = [task for n in self._unfinished for task in _tasks(n, self._shards[n])]
+        work = partial(code_task, len(self._kind.codebooks))
+        if isinstance(workers, Cluster):
+            results = workers.run(self._engine, work, tasks)
+        else:
+            results = in_order(self._engine, work, tasks, min(workers, len(tasks)))
+        self._failed, self._most = self._folder.errors(), max_errors
+        counted = _counted(tasks, results, progress)
+        try:
+            for number, group in itertools.groupby(counted, key=lambda pair: pair[0].shard):
+                self._add(number, group)
+        finally:
+            write_atomically(self._folder.out / ERRORS, self._error_lines())
+
+    def _add(self, number: int, group: Iterable[tuple[Task, list[Coded]]]) -> None:
+        """Write a shard from the outcomes of its tasks."""
+        shard, by_position = self._shards[number], dict[int, Coded]()
+        for task, outcomes in group:
+            for position, outcome in zip(task.positions, outcomes, strict=True):
+                by_position[position] = outcome
+                if outcome.reason:
+                    self._failed.append(Unusable(shard[position].id, outcome.reason))
+            self._check(self._failed, "work ended; the same command continues it")
+        coded = [by_position[n] for n in range(len(shard))]
+        pairs = [*zip(shard, coded, strict=True)]
+        rows = [
+            Tokens(self._kind, r.id, r.path, c.frames, c.num_samples, c.sample_rate, r.columns)
+            for r, c in pairs
+            if not c.reason
+        ]
+        failed = [Unusable(r.id, c.reason) for r, c in pairs if c.reason]
+        self._folder.add(number, self._writer, rows, failed, [each.digest for each in coded])
+
+    def _check(self, errors: Sequence[Unusable], rest: str) -> None:
+        if self._most is not None and len(errors) > self._most:
+            raise TooManyErrorsError(
+                f"{len(errors)} recordings could not be coded, {self._most} are allowed "
+                f"(see {ERRORS}): {rest}"
             )
-    finally:
-        write_atomically(folder.out / ERRORS, errors.lines())
-    manifest = folder.finish(kind, layout, found)
-    errors.check_total()
-    return Outcome(
-        manifest["num_recordings"],
-        manifest["num_errors"],
-        manifest["hours"],
-        len(shards),
-        len(unfinished),
-        time.monotonic() - started,
-    )
 
+    def _errors(self) -> list[Unusable]:
+        return [*self._found.unusable, *self._failed]
 
-def _run(
-    engine: Engine, work: Work, tasks: Sequence[Task], workers: int | None
-) -> Iterator[list[Coded]]:
-    return in_order(engine, work, tasks, max(1, min(workers or 1, len(tasks))))
+    def _error_lines(self) -> bytes:
+        errors = sorted(self._errors(), key=lambda error: (error.id, error.reason))
+        lines = (json.dumps(asdict(error), ensure_ascii=False) + "\n" for error in errors)
+        return "".join(lines).encode()
+
+    def outcome(self, seconds: float) -> Outcome:
+        """Complete the folder.
+
+        Raises:
+            TooManyErrorsError: more recordings are unusable than may be.
+        """
+        manifest = self._folder.finish(self._kind, self._layout, self._found)
+        self._check(self._errors(), "all others are done")
+        return Outcome(
+            manifest["num_recordings"],
+            manifest["num_errors"],
+            manifest["hours"],
+            len(self._shards),
+            len(self._unfinished),
+            seconds,
+        )
 
 
 def _divide(recordings: Sequence[Recording], seconds: float) -> list[list[Recording]]:
@@ -327,21 +365,7 @@ def _counted(
             progress(done, total)
 
 
-def _tokens(kind: TokenFormat, recording: Recording, coded: Coded) -> Tokens | Unusable:
-    if coded.reason:
-        return Unusable(recording.id, coded.reason)
-    return Tokens(
-        kind,
-        recording.id,
-        recording.path,
-        coded.frames,
-        coded.num_samples,
-        coded.sample_rate,
-        recording.columns,
-    )
-
-
-def _job(kind: TokenFormat, layout: str, shards: Sequence[Sequence[Recording]]) -> str:
+def _digest(kind: TokenFormat, layout: str, shards: Sequence[Sequence[Recording]]) -> str:
     """Digest of all that determines the shards, but for the contents of the recordings."""
     facts = kind.to_dict()
     digest = hashlib.sha256(json.dumps([facts.pop("format"), layout, facts]).encode())
@@ -353,34 +377,3 @@ def _job(kind: TokenFormat, layout: str, shards: Sequence[Sequence[Recording]]) 
             digest.update(json.dumps(row, default=repr).encode())
         digest.update(b"\n")
     return digest.hexdigest()
-
-
-class _Errors:
-    """What could not be coded, and how much of that is allowed."""
-
-    def __init__(
-        self, found: Sequence[Unusable], earlier: Sequence[Unusable], most: int | None
-    ) -> None:
-        self._found, self._failed, self._most = list(found), list(earlier), most
-
-    def add(self, shard: Sequence[Recording], task: Task, outcomes: Sequence[Coded]) -> None:
-        for position, outcome in zip(task.positions, outcomes, strict=True):
-            if outcome.reason:
-                self._failed.append(Unusable(shard[position].id, outcome.reason))
-        self._check(self._failed, "work ended; the same command continues it")
-
-    def check_total(self) -> None:
-        self._check(self._found + self._failed, "all others are done")
-
-    def _check(self, errors: Sequence[Unusable], rest: str) -> None:
-        if self._most is not None and len(errors) > self._most:
-            raise TooManyErrorsError(
-                f"{len(errors)} recordings could not be coded, {self._most} are allowed "
-                f"(see {ERRORS}): {rest}"
-            )
-
-    def lines(self) -> bytes:
-        errors = sorted(self._found + self._failed, key=lambda error: (error.id, error.reason))
-        return b"".join(
-            json.dumps(asdict(error), ensure_ascii=False).encode() + b"\n" for error in errors
-        )

@@ -14,18 +14,17 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Generic, TypeVar
-
-from tqdm import tqdm
+from typing import TypeVar
 
 from codec.arrays import Samples
 from codec.corpus.clips import clip_length, read_clip
-from codec.corpus.index import Clip, fault, scan
+from codec.corpus.index import Clip, fault, scan, with_bar
 from codec.engines.base import Engine
 from codec.errors import AudioError, CodecError
-from codec.io.pipes import is_terminal, keep_stderr_apart
+from codec.io.pipes import keep_stderr_apart
 from codec.registry import ModelLike, as_model
 
 logger = logging.getLogger(__name__)
@@ -78,27 +77,17 @@ class Recordings:
         Args:
             model: an engine, or what names one; the engine is the first argument of ``work``.
             work: takes the engine and audio ``[N]``; a function of a module, or a partial of one.
-            processes: number of processes that share the work, each on one thread of the CPU; 1
-                works in this process. With more, a script must guard its main program by its
-                ``__name__``.
+            processes: see `in_order`.
             title: title of the progress bar.
 
         Raises:
             AudioError: no recording can be read.
         """
-        task = _Task(self._folder, self._seconds, work)
-        engine = as_model(model).engine
-        outcomes = in_order(engine, task, self._clips, min(processes, len(self._clips)))
-        bar = tqdm(
-            outcomes,
-            title,
-            len(self._clips),
-            disable=not is_terminal(),
-            leave=False,
-            unit="file",
-        )
+        task = partial(_on_clip, self._folder, self._seconds, work)
+        engine, count = as_model(model).engine, len(self._clips)
+        outcomes = in_order(engine, task, self._clips, min(processes, count))
         found = False
-        for clip, outcome in zip(self._clips, bar, strict=True):
+        for clip, outcome in zip(self._clips, with_bar(outcomes, title, count), strict=True):
             if isinstance(outcome, _Unreadable):
                 self.skipped[clip.name] = outcome.reason
                 logger.warning("skipped: %s", outcome.reason)
@@ -106,7 +95,7 @@ class Recordings:
                 found = True
                 yield clip, outcome
         if not found:
-            raise AudioError(f"none of {len(self._clips)} recordings in {self._folder} can be read")
+            raise AudioError(f"none of {count} recordings in {self._folder} can be read")
 
 
 @dataclass(frozen=True)
@@ -114,22 +103,21 @@ class _Unreadable:
     reason: str
 
 
-@dataclass(frozen=True)
-class _Task(Generic[Result]):
-    """Reads a clip, then works on it."""
-
-    folder: Path
-    seconds: float
-    work: Callable[[Engine, Samples], Result]
-
-    def __call__(self, engine: Engine, clip: Clip) -> Result | _Unreadable:
-        rate = engine.spec.sample_rate
-        end = min(max(1, round(self.seconds * rate)), clip_length(clip, rate))
-        try:
-            audio = read_clip(self.folder, clip, rate, 0, end)
-        except Exception as error:  # no recording may end the work on others
-            return _Unreadable(fault(clip.name, error))
-        return self.work(engine, audio)
+def _on_clip(
+    folder: Path,
+    seconds: float,
+    work: Callable[[Engine, Samples], Result],
+    engine: Engine,
+    clip: Clip,
+) -> Result | _Unreadable:
+    """Read a clip, then work on it."""
+    rate = engine.spec.sample_rate
+    end = min(max(1, round(seconds * rate)), clip_length(clip, rate))
+    try:
+        audio = read_clip(folder, clip, rate, 0, end)
+    except Exception as error:  # no recording may end the work on others
+        return _Unreadable(fault(clip.name, error))
+    return work(engine, audio)
 
 
 def in_order(
@@ -186,14 +174,7 @@ def in_order(
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute on one thread of the CPU for a while: rounding depends on the number of threads.
-
-    Example:
-        >>> import torch
-        >>> with one_thread():
-        ...     torch.get_num_threads()
-        1
-    """
+    """Compute on one thread of the CPU for a while: rounding depends on the number of threads."""
     torch = sys.modules.get("torch")  # an engine that needs it has imported it
     if torch is None or (threads := torch.get_num_threads()) == 1:
         yield

@@ -46,15 +46,15 @@ class Analysis(NamedTuple):
 
 @dataclass(frozen=True)
 class CodeTables:
-    """What codes stand for: code c of codebook k is ``embeddings[k, c] @ maps[k] + biases[k]``.
+    """What codes stand for: code c of codebook k is ``embeddings[k][c] @ maps[k] + biases[k]``.
 
     Attributes:
-        embeddings: ``[K, size, d]``.
+        embeddings: ``[size, d]`` of each codebook.
         maps: ``[K, d, D]``.
         biases: ``[K, D]``.
     """
 
-    embeddings: npt.NDArray[np.float32]
+    embeddings: Sequence[npt.NDArray[np.float32]]
     maps: npt.NDArray[np.float32]
     biases: npt.NDArray[np.float32]
 

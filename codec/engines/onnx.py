@@ -135,14 +135,10 @@ class OnnxEngine(Engine):
     def code_tables(self) -> CodeTables | None:
         data = read_weights(self._folder, read_description(self._folder))
         stored = stored_tensors(data)
-        size, dim, latent = (
-            self._config.codebook_size,
-            self._config.codebook_dim,
-            self._config.latent_dim,
-        )
-        shapes = [(size, dim), (latent, dim), (latent,)]
+        dim, latent = self._config.codebook_dim, self._config.latent_dim
         parts: list[list[npt.NDArray[np.float32]]] = []
-        for number in range(self.spec.num_codebooks):
+        for number, book in enumerate(self.spec.codebooks):
+            shapes = [(book.size, dim), (latent, dim), (latent,)]
             names = [f"quantizer.stages.{number}.{each}" for each in QUANTIZER_WEIGHTS]
             if not all(name in stored for name in names):
                 return None
@@ -152,9 +148,9 @@ class OnnxEngine(Engine):
                     "another shape; copy the folder again"
                 )
             parts.append([stored[name].read(data) for name in names])
-        entries, maps, biases = (np.stack(each) for each in zip(*parts, strict=True))
-        entries /= np.linalg.norm(entries, axis=-1, keepdims=True)
-        return CodeTables(entries, maps.transpose(0, 2, 1), biases)
+        entries, maps, biases = zip(*parts, strict=True)
+        unit = [each / np.linalg.norm(each, axis=-1, keepdims=True) for each in entries]
+        return CodeTables(unit, np.stack(maps).transpose(0, 2, 1), np.stack(biases))
 
     def init_decoder(self, channels: int) -> DecoderState:
         groups = self.spec.num_groups(channels)

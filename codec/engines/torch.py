@@ -115,8 +115,9 @@ class TorchEngine(Engine):
         quantizer = self.codec.quantizer
         if not isinstance(quantizer, ResidualVectorQuantizer):
             return None
-        tables = quantizer.stacked()[:3]
-        return CodeTables(*(each.cpu().numpy() for each in tables))
+        _, maps, biases, stages = quantizer.stacked()
+        entries = [stage.entries.cpu().numpy() for stage in stages]
+        return CodeTables(entries, maps.cpu().numpy(), biases.cpu().numpy())
 
     def init_decoder(self, channels: int) -> DecoderState:
         groups = self.spec.num_groups(channels)

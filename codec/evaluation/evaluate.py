@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from codec.arguments import check_whole
 from codec.arrays import Histogram, Samples
-from codec.bitrate import Bitrate, ceil_div
+from codec.bitrate import ceil_div
 from codec.codes import Geometry
 from codec.corpus.workers import OPENING_SECONDS, Recordings
 from codec.engines.base import Engine, decode, encode
@@ -32,9 +33,22 @@ from codec.registry import ModelLike, as_model
 
 ALL_CLASSES = "(all)"
 HARMONICS = ("harmonics_low", "harmonics_middle", "harmonics_high")
+COLUMNS = {
+    "SI-SDR dB": (("si_sdr",), ".1f"),
+    "mel distance": (("mel",), ".2f"),
+    "STOI": (("stoi",), ".3f"),
+    "DNSMOS": (("dnsmos",), ".2f"),
+    "PLCMOS": (("plcmos",), ".2f"),
+    "speaker": (("speaker",), ".2f"),
+    "harmonics dB": (HARMONICS, "+.0f"),
+    "level dB": (("level",), "+.1f"),
+    "entries used": (("entries_used",), ".0%"),
+    "efficiency": (("efficiency",), ".0%"),
+}
+"""Columns of the table after the bitrate: what they hold, and how it is written."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Figures:
     """Measures of one decoded recording; None where a measure is not defined.
 
@@ -68,98 +82,48 @@ class Figures:
 
 @dataclass(frozen=True)
 class Measured:
-    """One recording at several bitrates.
+    """One recording at several bitrates."""
 
-    Attributes:
-        seconds: length of what was measured.
-        figures: one entry per number of codebooks; a single one without codes.
-        histogram: counts of the codes, ``[K, codebook_size]``; None without codes.
-    """
-
-    seconds: float
-    figures: list[Figures]
-    histogram: Histogram | None
+    seconds: float  # length of what was measured
+    figures: list[Figures]  # one for each number of codebooks; a single one without codes
+    histogram: Histogram | None  # counts of the codes; None without codes
 
 
-@dataclass(frozen=True)
-class Row:
+@dataclass(frozen=True, kw_only=True)
+class Row(Figures):
     """Means over the recordings of one class at one bitrate, all weighted equally.
 
     None where a measure is not defined for any of the recordings.
-
-    Attributes:
-        sound_class: class of sound, `ALL_CLASSES` for the mean over all of them.
-        num_codebooks: number of codebooks in use; None without codes.
-        files: number of recordings.
-        seconds: their total length.
-        entries_used: share of the entries that occur, mean over codebooks. It is low if there is
-            little audio for a large codebook.
-        efficiency: `bitrate_efficiency`.
     """
 
-    sound_class: str
-    num_codebooks: int | None
+    sound_class: str  # `ALL_CLASSES` for the mean over all of them
+    num_codebooks: int | None  # None without codes
     files: int
-    seconds: float
-    payload_bitrate: float | None
-    si_sdr: float | None
-    mel: float | None
-    stoi: float | None
-    dnsmos: float | None
-    plcmos: float | None
-    speaker: float | None
-    harmonics_low: float | None
-    harmonics_middle: float | None
-    harmonics_high: float | None
-    level: float | None
+    seconds: float  # of all files
+    # Share of the entries that occur, mean over codebooks: low if there is little audio.
     entries_used: float | None
-    efficiency: float | None
+    efficiency: float | None  # `bitrate_efficiency`
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` found.
+    """What `evaluate` found."""
 
-    Attributes:
-        fingerprint: fingerprint of the model in hexadecimal digits.
-        opening_seconds: length of the beginning of each recording that was measured.
-        rows: by class, then by ascending bitrate; means over all classes come last.
-        skipped: for each name that cannot be used, one line with the reason.
-    """
-
-    fingerprint: str
-    opening_seconds: float
-    rows: tuple[Row, ...]
-    skipped: dict[str, str]
+    fingerprint: str  # of the model, in hexadecimal digits
+    opening_seconds: float  # length of the beginning of each recording that was measured
+    rows: tuple[Row, ...]  # by class, then by ascending bitrate; means over all come last
+    skipped: dict[str, str]  # for each name that cannot be used, one line with the reason
 
     def table(self) -> str:
         """The rows in Markdown."""
-        titles = (
-            "sound | files | minutes | kbit/s | SI-SDR dB | mel distance | STOI | DNSMOS "
-            "| PLCMOS | speaker | harmonics dB | level dB | entries used | efficiency"
-        )
-        lines = [f"| {titles} |", "|" + "---|" * (titles.count("|") + 1)]
+        titles = ["sound", "files", "minutes", "kbit/s", *COLUMNS]
+        lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
         for row in self.rows:
             rate = None if row.payload_bitrate is None else row.payload_bitrate / 1000
-            cells = [
-                _printable(row.sound_class),
-                str(row.files),
-                f"{row.seconds / 60:.1f}",
-                _cell(rate, ".2f"),
-                _cell(row.si_sdr, ".1f"),
-                _cell(row.mel, ".2f"),
-                _cell(row.stoi, ".3f"),
-                _cell(row.dnsmos, ".2f"),
-                _cell(row.plcmos, ".2f"),
-                _cell(row.speaker, ".2f"),
-                " / ".join(
-                    _cell(contrast, "+.0f")
-                    for contrast in (row.harmonics_low, row.harmonics_middle, row.harmonics_high)
-                ),
-                _cell(row.level, "+.1f"),
-                _cell(row.entries_used, ".0%").replace("%", " %"),
-                _cell(row.efficiency, ".0%").replace("%", " %"),
-            ]
+            cells = [_printable(row.sound_class), f"{row.files}", f"{row.seconds / 60:.1f}"]
+            cells.append(_cell(rate, ".2f"))
+            for names, form in COLUMNS.values():
+                cells.append(" / ".join(_cell(getattr(row, name), form) for name in names))
             lines.append(f"| {' | '.join(cells)} |")
         return "\n".join(lines)
 
@@ -171,7 +135,7 @@ class Evaluation:
 def evaluate(
     model: ModelLike,
     folder: Path,
-    bitrates: Sequence[Bitrate] | None = None,
+    codebooks: Sequence[int] | None = None,
     *,
     seconds: float = OPENING_SECONDS,
     every: int = 1,
@@ -182,10 +146,9 @@ def evaluate(
 
     Args:
         model: an engine, a `Codec`, the name of a packaged model or a model folder. A model with
-            continuous latents is measured without bitrates.
+            continuous latents is measured without them.
         folder: searched with all its subfolders; recordings that cannot be read are skipped.
-        bitrates: bits per second, each rounded down to whole codebooks; the lowest, a quarter,
-            half and all of the codebooks if None.
+        codebooks: numbers of codebooks; one, a quarter, half and all of them if None.
         seconds: length of the beginning of each recording that is measured.
         every: take every n-th recording only.
         naturalness: whether to measure DNSMOS, PLCMOS and the similarity of speakers too, which
@@ -194,10 +157,10 @@ def evaluate(
 
     Raises:
         AudioError: nothing in ``folder`` can be read.
-        ConfigError: a bitrate is out of the model's range, or it has none.
+        ConfigError: the model has no such number of codebooks, or none at all.
     """
     engine = as_model(model).engine
-    counts = codebook_counts(engine.spec, bitrates)
+    counts = codebook_counts(engine.spec, codebooks)
     recordings = Recordings(folder, seconds=seconds, every=every)
     work = partial(measure, counts=counts, naturalness=naturalness)
     members: dict[str, list[Measured]] = {}
@@ -213,15 +176,8 @@ def evaluate(
     if len(classes) > 1:
         classes.append(ALL_CLASSES)
     rows = [
-        _row(
-            sound_class,
-            members[sound_class],
-            index,
-            count,
-            histograms.get(sound_class),
-            engine.spec,
-        )
-        for sound_class in classes
+        _row(name, members[name], index, count, histograms.get(name), engine.spec)
+        for name in classes
         for index, count in enumerate(counts or [None])
     ]
     fingerprint = engine.spec.fingerprint.hex()
@@ -234,12 +190,13 @@ def typical_codebook_counts(spec: Geometry) -> list[int]:
     return sorted({ceil_div(most, part) for part in (4, 2, 1)}) if most else []
 
 
-def codebook_counts(spec: Geometry, bitrates: Sequence[Bitrate] | None) -> list[int]:
+def codebook_counts(spec: Geometry, codebooks: Sequence[int] | None) -> list[int]:
     """Numbers of codebooks to measure, ascending; none for a model with continuous latents."""
-    if bitrates is not None:
-        return sorted({spec.codebooks_for(bitrate) for bitrate in bitrates})
-    counts = typical_codebook_counts(spec)
-    return sorted({1, *counts}) if counts else []
+    most = len(spec.codebooks)
+    if codebooks is None:
+        return sorted({1, *typical_codebook_counts(spec)}) if most else []
+    spec.check_has_codes()
+    return sorted({check_whole("codebooks", each, 1, most) for each in codebooks})
 
 
 def measure(
@@ -249,18 +206,17 @@ def measure(
     spec = engine.spec
     duration = len(original) / spec.sample_rate
     codes = encode(engine, original[None], max(counts, default=None))
-    if not spec.has_codes:
-        decoded = decode(engine, codes, len(original), channels=1)[0]
-        figures = [compare(decoded, original, spec.sample_rate, None, naturalness)]
-        return Measured(duration, figures, None)
     figures = []
-    for count in counts:
-        kept = codes[:, : spec.num_codes(count)]
+    for count in counts or (None,):
+        kept, bitrate = codes, None
+        if count is not None:
+            kept = codes[:, : spec.num_codes(count)]
+            widths = np.tile(spec.bits[: kept.shape[1]], kept.shape[2])
+            bitrate = 8 * packed_size(widths) / duration
         decoded = decode(engine, kept, len(original), channels=1)[0]
-        widths = np.tile(spec.bits[: kept.shape[1]], kept.shape[2])
-        bitrate = 8 * packed_size(widths) / duration
         figures.append(compare(decoded, original, spec.sample_rate, bitrate, naturalness))
-    return Measured(duration, figures, count_codes(codes, largest_codebook(spec)))
+    histogram = count_codes(codes, largest_codebook(spec)) if spec.has_codes else None
+    return Measured(duration, figures, histogram)
 
 
 def largest_codebook(spec: Geometry) -> int:
@@ -277,21 +233,19 @@ def compare(
 ) -> Figures:
     """All figures of one decoded recording ``[N]``."""
     before, after = level(original), level(decoded)
-    distortion = si_sdr(decoded, original)
-    rated = rate_naturalness(decoded, sample_rate) if naturalness else {}
+    harmonics = harmonic_contrast(decoded, original, sample_rate)
+    rated: dict[str, float | None] = dict.fromkeys(("dnsmos", "plcmos", "speaker"))
+    if naturalness:
+        rated |= rate_naturalness(decoded, sample_rate)
+        if can_compare_speakers():
+            rated["speaker"] = speaker_similarity(decoded, original, sample_rate)
     return Figures(
         payload_bitrate=payload_bitrate,
-        si_sdr=None if before is None else distortion,
+        si_sdr=None if before is None else si_sdr(decoded, original),
         mel=mel_distance(decoded, original, sample_rate),
         stoi=short_time_intelligibility(decoded, original, sample_rate),
-        dnsmos=rated.get("dnsmos"),
-        plcmos=rated.get("plcmos"),
-        speaker=(
-            speaker_similarity(decoded, original, sample_rate)
-            if naturalness and can_compare_speakers()
-            else None
-        ),
-        **dict(zip(HARMONICS, harmonic_contrast(decoded, original, sample_rate), strict=True)),
+        **rated,
+        **dict(zip(HARMONICS, harmonics, strict=True)),
         level=None if before is None or after is None else after - before,
     )
 
@@ -310,7 +264,7 @@ def _row(
         in_use = histogram[: len(bits)]
         used = float(((in_use > 0).sum(1) / np.exp2(bits)).mean())
         efficiency = bitrate_efficiency(in_use, bits)
-    means = {
+    means: dict[str, Any] = {
         field.name: _mean([getattr(member.figures[index], field.name) for member in members])
         for field in dataclasses.fields(Figures)
     }
@@ -331,7 +285,7 @@ def _mean(values: list[float | None]) -> float | None:
 
 
 def _cell(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
+    return "-" if value is None else format(value, form).replace("%", " %")
 
 
 def _printable(name: str) -> str:

@@ -22,10 +22,10 @@ from codec.bitrate import ceil_div
 from codec.corpus.index import Clip
 from codec.corpus.workers import OPENING_SECONDS, Recordings
 from codec.engines.base import Engine
-from codec.errors import CodecError, optional_packages
+from codec.errors import optional_packages
 from codec.evaluation.evaluate import Measured, codebook_counts, largest_codebook, measure
 from codec.evaluation.metrics import bitrate_efficiency, perplexity
-from codec.io.outputs import write_atomically
+from codec.io.outputs import check_writable, write_atomically
 from codec.registry import ModelLike, as_model, load_model
 
 with optional_packages("inspection", "evaluate"):
@@ -52,17 +52,11 @@ OTHERS = "others"
 
 @dataclass(frozen=True)
 class Inspected:
-    """Measurements of one recording.
-
-    Attributes:
-        clip: the recording.
-        measured: its metrics at the highest bitrate.
-        embedding: evenly spaced frames of `Codec.embed`, ``[n, E]``.
-    """
+    """Measurements of one recording."""
 
     clip: Clip
-    measured: Measured
-    embedding: Latents
+    measured: Measured  # at the highest bitrate
+    embedding: Latents  # evenly spaced frames of `Codec.embed`, [n, E]
 
     @property
     def error(self) -> float:
@@ -104,25 +98,11 @@ def inspect(
     if isinstance(model, str | Path):
         model = load_model(model, backend="torch")  # for its latents
     engine = as_model(model).engine
-    spec = engine.spec
-    names = [LATENTS, ERRORS, LIST]
-    if spec.has_codes:
-        names.insert(0, CODEBOOKS)
+    names = [*([CODEBOOKS] if engine.spec.has_codes else []), LATENTS, ERRORS, LIST]
     for name in names:
-        if (out / name).exists() and not force:
-            raise CodecError(f"{out / name} exists: give --force to replace it")
+        check_writable(out / name, force=force)
     recordings = Recordings(folder, seconds=seconds, every=every)
-    frames = max(1, min(MAX_FRAMES_EACH, MAX_FRAMES // len(recordings)))
-    work = partial(examine, max_frames=frames)
-    found, histogram = [], np.zeros((spec.num_codes(), largest_codebook(spec)), np.int64)
-    for clip, (measured, embedding) in recordings.each(
-        engine, work, processes=processes, title="inspecting"
-    ):
-        if measured.histogram is not None:
-            histogram += measured.histogram
-        measured = dataclasses.replace(measured, histogram=None)  # large, and no longer needed
-        found.append(Inspected(clip, measured, embedding))
-    found.sort(key=lambda result: -result.error)
+    found, histogram = examine_each(engine, recordings, processes)
     colours = class_colours([result.clip.sound_class for result in found])
     contents: dict[str, Callable[[], bytes]] = {
         CODEBOOKS: lambda: draw_codebooks(histogram),
@@ -136,16 +116,27 @@ def inspect(
     return [out / name for name in names]
 
 
+def examine_each(
+    engine: Engine, recordings: Recordings, processes: int
+) -> tuple[list[Inspected], Histogram]:
+    """Measurements of all recordings, the largest error first, and how often codes occur."""
+    spec, frames = engine.spec, max(1, min(MAX_FRAMES_EACH, MAX_FRAMES // len(recordings)))
+    work = partial(examine, max_frames=frames)
+    found, histogram = [], np.zeros((spec.num_codes(), largest_codebook(spec)), np.int64)
+    results = recordings.each(engine, work, processes=processes, title="inspecting")
+    for clip, (measured, embedding) in results:
+        if measured.histogram is not None:
+            histogram += measured.histogram
+        measured = dataclasses.replace(measured, histogram=None)  # large, and no longer needed
+        found.append(Inspected(clip, measured, embedding))
+    found.sort(key=lambda result: -result.error)
+    return found, histogram
+
+
 def examine(engine: Engine, original: Samples, *, max_frames: int) -> tuple[Measured, Latents]:
-    """Measure one recording at the highest bitrate and embed it.
+    """Metrics of a recording ``[N]`` at the highest bitrate, and up to ``max_frames`` latents.
 
-    Args:
-        engine: the model.
-        original: samples ``[N]``.
-        max_frames: largest number of latent frames to return.
-
-    Returns:
-        The metrics, and evenly spaced latent frames ``[n, E]`` with n up to ``max_frames``.
+    The latents ``[n, E]`` are evenly spaced.
     """
     measured = measure(engine, original, counts=codebook_counts(engine.spec, None)[-1:])
     codec = tensor_model(engine)
@@ -183,14 +174,7 @@ def principal_components(frames: Latents, count: int = 2) -> tuple[Latents, Floa
 
 
 def class_colours(classes: Sequence[str]) -> dict[str, str]:
-    """Assign a matplotlib colour to each class.
-
-    Args:
-        classes: class of each recording.
-
-    Returns:
-        Colours by class, the most frequent class first. Classes after the first `NUM_COLOURS`
-        are `GREY`.
+    """Matplotlib's colours by class, the most frequent class first; `GREY` after `NUM_COLOURS`.
 
     Example:
         >>> class_colours(["music", "speech", "speech"])
@@ -204,13 +188,10 @@ def class_colours(classes: Sequence[str]) -> dict[str, str]:
 
 
 def draw_codebooks(histogram: Histogram) -> bytes:
-    """Plot the number of entries in use and the perplexity of each codebook.
+    """A PNG of the entries in use and the perplexity of each codebook.
 
     Args:
         histogram: counts of the codes, ``[K, codebook_size]``.
-
-    Returns:
-        The plot as PNG.
     """
     numbers = np.arange(1, len(histogram) + 1)
     used = (histogram > 0).sum(1)
@@ -235,39 +216,22 @@ def draw_codebooks(histogram: Histogram) -> bytes:
 
 
 def draw_latents(found: Sequence[Inspected], colours: dict[str, str]) -> bytes:
-    """Plot latent frames along the two directions of largest variance.
-
-    Args:
-        found: the recordings.
-        colours: colour of each class.
-
-    Returns:
-        The plot as PNG.
-    """
+    """A PNG of latent frames along the two directions of largest variance."""
     frames = np.concatenate([result.embedding for result in found])
-    classes = np.repeat(
-        [result.clip.sound_class for result in found],
-        [len(result.embedding) for result in found],
-    )
+    lengths = [len(result.embedding) for result in found]
+    classes = np.repeat([result.clip.sound_class for result in found], lengths)
     # In random order, so that no class hides the others.
     order = np.random.default_rng(0).permutation(len(frames))
     points, shares = principal_components(frames[order])
     figure = _figure(8.0, 6.5)
     axes = figure.add_subplot()
-    axes.scatter(
-        points[:, 0],
-        points[:, 1],
-        s=4,
-        c=[colours[name] for name in classes[order]],
-        alpha=0.5,
-        linewidths=0,
-    )
+    shown = [colours[name] for name in classes[order]]
+    axes.scatter(points[:, 0], points[:, 1], s=4, c=shown, alpha=0.5, linewidths=0)
     labels = [
         f"principal component {number} ({100 * share:.0f} % of the variance)"
         for number, share in enumerate(shares, 1)
     ]
-    axes.set_xlabel(labels[0])
-    axes.set_ylabel(labels[1])
+    axes.set(xlabel=labels[0], ylabel=labels[1])
     axes.set_title(
         f"Latents of {len(points)} frames from {len(found)} recordings", fontsize="medium"
     )
@@ -276,15 +240,7 @@ def draw_latents(found: Sequence[Inspected], colours: dict[str, str]) -> bytes:
 
 
 def draw_errors(found: Sequence[Inspected], colours: dict[str, str]) -> bytes:
-    """Plot the recordings with the largest error, with the median over all for comparison.
-
-    Args:
-        found: the recordings, in order of decreasing error.
-        colours: colour of each class.
-
-    Returns:
-        The plot as PNG.
-    """
+    """A PNG of the recordings with the largest error, which come first, and the median over all."""
     worst = found[:WORST_SHOWN]
     places = np.arange(len(worst))
     median = float(np.median([result.error for result in found]))
@@ -311,15 +267,7 @@ def draw_errors(found: Sequence[Inspected], colours: dict[str, str]) -> bytes:
 
 
 def list_errors(found: Sequence[Inspected], skipped: Mapping[str, str]) -> bytes:
-    """List all recordings as CSV.
-
-    Args:
-        found: the recordings, in order of decreasing error.
-        skipped: for each file that could not be read, by name, the reason; listed at the end.
-
-    Returns:
-        The CSV text, encoded as UTF-8.
-    """
+    """A CSV of all recordings, then of the files that could not be read with the reason."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(

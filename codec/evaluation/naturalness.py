@@ -31,23 +31,13 @@ MIN_SECONDS = 0.5
 
 
 def can_rate_naturalness() -> bool:
-    """Whether the packages that `dnsmos` and `plcmos` need are installed.
-
-    Example:
-        >>> can_rate_naturalness()
-        True
-    """
+    """Whether the packages that `dnsmos` and `plcmos` need are installed."""
     needed = ("speechmos", "onnxruntime", "librosa", "requests")
     return all(importlib.util.find_spec(name) is not None for name in needed)
 
 
 def rate_naturalness(audio: Samples, sample_rate: int) -> dict[str, float | None]:
-    """`dnsmos` and `plcmos` by name; None where undefined or where packages are missing.
-
-    Example:
-        >>> rate_naturalness(np.zeros(24_000, np.float32), 24_000)
-        {'dnsmos': None, 'plcmos': None}
-    """
+    """`dnsmos` and `plcmos` by name; None where undefined or where packages are missing."""
     if not can_rate_naturalness():
         return {"dnsmos": None, "plcmos": None}
     return {"dnsmos": dnsmos(audio, sample_rate), "plcmos": plcmos(audio, sample_rate)}

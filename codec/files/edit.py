@@ -18,7 +18,7 @@ from codec.format.reading import StoredStream, open_codes, read_streams
 from codec.format.timeline import Span, Timeline, check_span
 from codec.io.outputs import atomic_output, check_apart, check_files
 from codec.io.pipes import FileLike, check_file, name_of
-from codec.registry import ModelLike, context_for
+from codec.registry import ModelLike, context_for, model_for
 
 
 def cut_file(
@@ -133,8 +133,9 @@ def peel_file(
         target: path of the smaller file; ``-`` is standard output; or a binary file object. A file
             appears by rename when complete, a file object is written as the packets come.
         codebooks: number of codebooks that are kept: the first ones, or all if there are fewer.
-        model: the model that the file names; a packaged one is found by itself. Only entropy-coded
-            streams need it.
+        model: the model that the file names; a packaged one is found by itself. Entropy-coded
+            streams need it, and those of format 1 and 2 whose model has several codes of a codebook
+            in a frame.
         force: replace an existing target.
 
     Raises:
@@ -154,9 +155,12 @@ def peel_file(
     source, target = check_files(source, target)
     with open_codes(source) as file, atomic_output(target, force=force) as out:
         for stream in read_streams(file):
-            kept = min(stream.header.num_codebooks, codebooks)
-            smaller = replace(stream.header, codebooks=stream.header.codebooks[:kept])
-            _write_again(stream, smaller, out, model)
+            kept = stream.header.codebooks[:codebooks]
+            if model is not None and stream.header.has_simple_codes:
+                # Once all streams were simple, with a codebook for each code of a frame.
+                count = model_for(stream.header, model).spec.num_codes(codebooks)
+                kept = stream.header.codebooks[:count]
+            _write_again(stream, replace(stream.header, codebooks=kept), out, model)
             _check_whole(name_of(source), stream)
 
 

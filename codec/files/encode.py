@@ -28,7 +28,6 @@ from codec.io.audio import (
 )
 from codec.io.outputs import atomic_output, check_files
 from codec.io.pipes import FileLike, seekable_input
-from codec.model_folder import DEFAULT_MODEL
 from codec.rate.modes import FileSize, Quality, Rate, RateLike, as_rate
 from codec.rate.quality import search_size
 from codec.registry import ModelLike, as_model
@@ -187,7 +186,7 @@ def write_stream(
     progress: Progress | None = None,
 ) -> StreamSummary:
     """Encode all that ``reader`` holds, which stands at its beginning, to an open file."""
-    loaded, rate = as_model(DEFAULT_MODEL if model is None else model), as_rate(rate)
+    loaded, rate = as_model(model), as_rate(rate)
     packing = packing or Packing.file(num_samples=reader.num_samples)
 
     def encode_at(rate: Rate, file: BinaryIO, begin: float = 0.0) -> StreamSummary:

@@ -184,16 +184,20 @@ class Header(Geometry):
         ):
             value = check_whole(f"the header's {name}", getattr(self, name), 1, high, FormatError)
             object.__setattr__(self, name, value)
-        if self.channels_coded_together > self.channels:
-            raise FormatError(
-                f"header says {self.channels_coded_together} channels coded together, but "
-                f"{self.channels} in all"
-            )
         skip = check_whole("the header's skip", self.skip, 0, 2**32 - 1, FormatError)
         object.__setattr__(self, "skip", skip)
         needed = CODED_FORMAT if self.context or skip or self.dtx else PLAIN_FORMAT
         found = max(min(self.format, CODED_FORMAT), needed)
         object.__setattr__(self, "format", found if self.has_simple_codes else TABLE_FORMAT)
+        self._check_fits_together()
+
+    def _check_fits_together(self) -> None:
+        """Refuse what is in range by itself, and impossible with the rest."""
+        if self.channels_coded_together > self.channels:
+            raise FormatError(
+                f"header says {self.channels_coded_together} channels coded together, but "
+                f"{self.channels} in all"
+            )
         if self.context and self.format == TABLE_FORMAT:
             raise FormatError(
                 "a stream with a context model has codebooks of one size, with one code per frame "

@@ -20,7 +20,7 @@ from codec.format.container import (
 )
 from codec.format.summary import StreamSummary
 from codec.format.timeline import Timeline
-from codec.io.pipes import PIPE, FileLike, check_file, standard_input
+from codec.io.pipes import PIPE, FileLike, check_file, standard_file
 
 CHUNK_SIZE = 2**16
 TOGETHER_SECONDS = 64.0
@@ -273,7 +273,7 @@ def open_codes(source: FileLike) -> Iterator[BinaryIO]:
     """
     source = check_file("source", source, "read")
     if source == PIPE:
-        yield standard_input()
+        yield standard_file("input")
         return
     if not isinstance(source, Path):
         yield source

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, TypeAlias
 
 import numpy as np
 import soundfile
@@ -69,11 +69,9 @@ class Resampler:
 
     def __init__(self, source_rate: int, target_rate: int, channels: int) -> None:
         self._channels = channels
-        self._stream = (
-            None
-            if source_rate == target_rate
-            else soxr.ResampleStream(source_rate, target_rate, channels, dtype="float32")
-        )
+        self._stream: soxr.ResampleStream | None = None
+        if source_rate != target_rate:
+            self._stream = soxr.ResampleStream(source_rate, target_rate, channels, dtype="float32")
         self._num_out = 0
 
     def push(self, block: Samples) -> Samples:
@@ -98,22 +96,6 @@ class Resampler:
         missing = num_samples - self._num_out
         tail = tail[:, : max(0, missing)]
         return np.pad(tail, ((0, 0), (0, max(0, missing - tail.shape[1]))))
-
-
-class _Decoder(Protocol):
-    """Samples of a file, or of one of those that it is joined of."""
-
-    sample_rate: int
-    channels: int
-
-    @property
-    def num_samples(self) -> int: ...
-
-    def read(self, num_samples: int) -> Samples: ...
-
-    def seek(self, sample: int) -> None: ...
-
-    def close(self) -> None: ...
 
 
 class _SndfileDecoder:
@@ -141,6 +123,9 @@ class _SndfileDecoder:
 
     def close(self) -> None:
         self._file.close()
+
+
+_Decoder: TypeAlias = _SndfileDecoder | MediaDecoder
 
 
 class AudioReader:
@@ -220,10 +205,10 @@ class AudioReader:
         """
         index, inner = 0, sample
         if len(self._parts) > 1:
-            lengths = self._lengths()
-            while index < len(lengths) - 1 and inner >= lengths[index]:
-                inner -= lengths[index]
-                index += 1
+            for length in self._lengths()[:-1]:
+                if inner < length:
+                    break
+                index, inner = index + 1, inner - length
         if index != self._index:
             self._open(index)
         self._num_read = None if inner else 0  # positions after a seek may be inexact
@@ -231,8 +216,9 @@ class AudioReader:
         try:
             self._decoder.seek(inner)
         except soundfile.SoundFileError as error:
-            message = f"{self._name} cannot be read from sample {sample}: {error}"
-            raise AudioError(message) from error
+            raise AudioError(
+                f"{self._name} cannot be read from sample {sample}: {error}"
+            ) from error
 
     def close(self) -> None:
         """Close the decoder; the file itself stays open."""
@@ -431,7 +417,7 @@ class AudioWriter:
             self._file.write(block.T.clip(-1.0, 1.0))
         except (AssertionError, soundfile.SoundFileError) as error:
             # soundfile signals a short write by a failed assertion.
-            raise self._unwritable() from error
+            raise _unwritable(self._target) from error
 
     def close(self) -> None:
         """Write what is held back.
@@ -442,7 +428,7 @@ class AudioWriter:
         try:
             self._file.close()
         except soundfile.SoundFileError as error:
-            raise self._unwritable() from error
+            raise _unwritable(self._target) from error
         if self._header:
             size = self.num_samples * self._file.channels * BYTES_PER_SAMPLE
             lengths = (len(self._header) + size - 8, size, self.num_samples)
@@ -451,7 +437,7 @@ class AudioWriter:
             self._target.seek(0)
             self._target.write(self._header[:20] + fields + self._header[44:])
         if self._target.error is not None:
-            raise self._unwritable() from self._target.error
+            raise _unwritable(self._target) from self._target.error
 
     def _widen(self) -> None:
         """Make an RF64 file of a WAV file that is full: its header is longer."""
@@ -476,9 +462,10 @@ class AudioWriter:
             self._target, "w", *facts, format="RAW", subtype="PCM_16", endian="LITTLE"
         )
 
-    def _unwritable(self) -> AudioError:
-        reason = self._target.error.strerror if self._target.error else "is the disk full?"
-        return AudioError(f"the output cannot be written: {reason}; make room for it")
+
+def _unwritable(target: CheckedFile) -> AudioError:
+    reason = target.error.strerror if target.error else "is the disk full?"
+    return AudioError(f"the output cannot be written: {reason}; make room for it")
 
 
 @contextmanager
@@ -519,8 +506,7 @@ def create_audio(
         )
     except (soundfile.SoundFileError, ValueError) as error:
         if checked.error is not None:
-            reason = checked.error.strerror
-            raise AudioError(f"the output cannot be written: {reason}; make room for it") from error
+            raise _unwritable(checked) from error
         raise AudioError(
             f"{suffix} cannot hold {channels} channels at {sample_rate} Hz: write .wav"
         ) from error

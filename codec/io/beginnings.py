@@ -40,14 +40,9 @@ def next_file(
     *,
     find_mpeg: bool = False,
 ) -> int | None:
-    """Where the next file begins; None if there is none.
+    """Where the next file begins between two places; None if there is none.
 
-    Args:
-        data: what is searched.
-        begin: where the search begins.
-        end: where it ends.
-        is_wanted: tells by the first eight bytes of a file.
-        find_mpeg: whether MPEG audio is searched for, too.
+    Which are wanted is told by their first eight bytes; MPEG audio is searched for on request.
     """
     found = data.matches(_BEGINNINGS, begin, LONGEST)
     first = next((place for place in found if is_wanted(data.at(place, 8))), end)

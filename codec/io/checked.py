@@ -11,9 +11,6 @@ BLOCK = 1 << 24
 class CheckedFile:
     """A file object on an open descriptor, with what `soundfile.SoundFile` needs to write.
 
-    Args:
-        descriptor: of the file.
-
     Attributes:
         base: place in the file that is the beginning for those who write.
         error: why something could not be written; nothing is written after that.

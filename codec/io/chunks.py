@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from codec.io.beginnings import file_begins
 from codec.io.views import Readable, Searched
@@ -27,36 +27,18 @@ LONGEST = 2**31 - 2**20
 
 @dataclass(frozen=True)
 class Layout:
-    """How a format stores chunks.
+    """How a format stores chunks."""
 
-    Attributes:
-        first: place of the first chunk.
-        id_size: bytes of a chunk's name.
-        size_size: bytes of its length, which follow.
-        order: order of these bytes.
-        counted: bytes of the name and length that the length includes.
-        align: what the place of each chunk is a multiple of.
-        data: name of the chunk with the audio.
-        preamble: bytes in it before the audio.
-        total: place of the length of the whole file; None if there is none.
-        uncounted: bytes at the beginning of the file that this length does not include.
-    """
-
-    first: int = 12
-    id_size: int = 4
-    size_size: int = 4
-    order: Literal["little", "big"] = "little"
-    counted: int = 0
-    align: int = 2
-    data: bytes = b"data"
-    preamble: int = 0
-    total: int | None = 4
-    uncounted: int = 8
-
-    @property
-    def head(self) -> int:
-        """Bytes of name and length."""
-        return self.id_size + self.size_size
+    first: int = 12  # place of the first chunk
+    id_size: int = 4  # bytes of a chunk's name
+    size_size: int = 4  # bytes of its length, which follow
+    order: Literal["little", "big"] = "little"  # of these bytes
+    counted: int = 0  # bytes of the name and length that the length includes
+    align: int = 2  # what the place of each chunk is a multiple of
+    data: bytes = b"data"  # name of the chunk with the audio
+    preamble: int = 0  # bytes in it before the audio
+    total: int | None = 4  # place of the length of the whole file; None if there is none
+    uncounted: int = 8  # bytes at the beginning of the file that this length does not include
 
 
 WAV = Layout()
@@ -77,8 +59,7 @@ LAYOUTS = (
 AU = b".snd"
 
 
-@dataclass(frozen=True)
-class _Chunk:
+class _Chunk(NamedTuple):
     name: bytes
     begin: int  # of its content
     size: int
@@ -95,168 +76,151 @@ def layout_at(data: Searched, begin: int) -> Layout | None:
 
 
 def chunked_parts(data: Searched, begin: int, layout: Layout) -> tuple[list[Readable], int]:
-    """All the chunked files that a file is joined of, and where they end.
+    """All the chunked files that a file is joined of from ``begin`` on, and where they end.
 
-    Args:
-        data: the file.
-        begin: where the first chunked file begins.
-        layout: how that one stores chunks.
-
-    Returns:
-        The file itself, or views with true lengths.
+    They are the file itself, or views with true lengths.
     """
     parts: list[Readable] = []
     found: Layout | None = layout
     while found is not None:
-        views, end = _parts_from(data, begin, found)
+        views, end = _ChunkedFile(data, begin, found).parts()
         parts += views
         begin, found = end, layout_at(data, end)
     return parts, begin
 
 
-def _parts_from(data: Searched, begin: int, layout: Layout) -> tuple[list[Readable], int]:
-    """The chunked file that begins there, and where it ends."""
-    chunks: dict[bytes, _Chunk] = {}
-    position = begin + layout.first
-    while layout.data not in chunks:
-        chunk = _chunk_at(data, begin, position, layout)
-        if chunk is None or len(chunks) == MAX_CHUNKS:
-            return [data.file], data.size  # no audio that could be found: libsndfile says why
-        chunks[chunk.name] = chunk
-        position = chunk.end
-    audio, ds64 = chunks[layout.data], chunks.get(b"ds64")
-    claimed = audio.size
-    told = claimed if ds64 is None else int.from_bytes(data.at(ds64.begin + 8, 8), "little")
-    if claimed == 2**32 - 1:
-        claimed = told
-    short = _short(data, chunks, claimed)
-    for end in (audio.begin + claimed, _aligned(begin, audio.begin + claimed, layout)):
-        found = _end_of_chunks(data, begin, end, layout, short)
-        if found is None:
-            continue
-        file_end, more = found
-        magic = data.at(begin, 4)
-        if more or magic == BW64 or (magic == b"RF64" and told != claimed):
-            return [_rebuilt(data, begin, layout, chunks, [audio, *more])], file_end
-        # libsndfile takes all that follows the audio of a W64 file for audio.
-        if layout is W64 and end < file_end:
-            return [data.view(begin, end)], file_end
-        if begin or file_end < data.size:
-            return [data.view(begin, file_end)], file_end
-        return [data.file], file_end
-    return [*_repaired(data, begin, layout, chunks)], data.size
+class _ChunkedFile:
+    """The chunked file that begins at a place of another one."""
 
+    def __init__(self, data: Searched, begin: int, layout: Layout) -> None:
+        self._data, self._begin, self._layout = data, begin, layout
+        self._chunks: dict[bytes, _Chunk] = {}  # up to that of the audio, by name
+        self._magic = data.at(begin, 4)
 
-def _short(data: Searched, chunks: dict[bytes, _Chunk], claimed: int) -> int:
-    """Bytes after the audio that are too few to be missed."""
-    if b"fmt " not in chunks:
-        return SHORT
-    rate = int.from_bytes(data.at(chunks[b"fmt "].begin + 8, 4), "little") or SHORT * SHORT_SHARE
-    block = _block_size(data, chunks)
-    # Of a block of a codec, all is needed.
-    return 0 if block > LARGEST_SAMPLE and claimed % block else min(SHORT, rate // SHORT_SHARE)
+    def parts(self) -> tuple[list[Readable], int]:
+        """What to read, and where it ends."""
+        data, begin, layout = self._data, self._begin, self._layout
+        position = begin + layout.first
+        while layout.data not in self._chunks:
+            chunk = self._chunk_at(position)
+            if chunk is None or len(self._chunks) == MAX_CHUNKS:
+                return [data.file], data.size  # no audio that could be found: libsndfile says why
+            self._chunks[chunk.name] = chunk
+            position = chunk.end
+        self._audio, self._ds64 = self._chunks[layout.data], self._chunks.get(b"ds64")
+        claimed = told = self._audio.size
+        if self._ds64 is not None:
+            told = int.from_bytes(data.at(self._ds64.begin + 8, 8), "little")
+        if claimed == 2**32 - 1:
+            claimed = told
+        audio_end = self._audio.begin + claimed
+        for end in (audio_end, self._aligned(audio_end)):
+            found = self._end_of_chunks(end, self._short(claimed))
+            if found is None:
+                continue
+            file_end, more = found
+            if more or self._magic == BW64 or (self._magic == b"RF64" and told != claimed):
+                return [self._rebuilt([self._audio, *more])], file_end
+            # libsndfile takes all that follows the audio of a W64 file for audio.
+            if layout is W64 and end < file_end:
+                return [data.view(begin, end)], file_end
+            if begin or file_end < data.size:
+                return [data.view(begin, file_end)], file_end
+            return [data.file], file_end
+        return [*self._repaired()], data.size
 
+    def _short(self, claimed: int) -> int:
+        """Bytes after the audio that are too few to be missed."""
+        if b"fmt " not in self._chunks:
+            return SHORT
+        place = self._chunks[b"fmt "].begin + 8
+        rate = int.from_bytes(self._data.at(place, 4), "little") or SHORT * SHORT_SHARE
+        block = self._block_size()
+        # Of a block of a codec, all is needed.
+        return 0 if block > LARGEST_SAMPLE and claimed % block else min(SHORT, rate // SHORT_SHARE)
 
-def _chunk_at(data: Searched, begin: int, position: int, layout: Layout) -> _Chunk | None:
-    """The chunk that begins at a position of the chunked file from ``begin``."""
-    head = data.at(position, layout.head)
-    name = head[:4]  # the rest of the longer names of W64 is the same in all
-    if len(head) < layout.head or not all(32 <= letter < 127 for letter in name):
+    def _chunk_at(self, position: int) -> _Chunk | None:
+        layout = self._layout
+        size_place = position + layout.id_size
+        content = size_place + layout.size_size
+        name = self._data.at(position, 4)  # the rest of the longer names of W64 is the same in all
+        length = self._data.at(size_place, layout.size_size)
+        if len(length) < layout.size_size or not all(32 <= letter < 127 for letter in name):
+            return None
+        size = int.from_bytes(length, layout.order) - layout.counted
+        return _Chunk(name, content, size, self._aligned(content + max(0, size)))
+
+    def _aligned(self, position: int) -> int:
+        return position + (self._begin - position) % self._layout.align
+
+    def _end_of_chunks(self, position: int, short: int) -> tuple[int, list[_Chunk]] | None:
+        """Where the file ends if its audio ends at ``position``, and the chunks of more audio.
+
+        None if its audio cannot end there.
+        """
+        data, layout = self._data, self._layout
+        more: list[_Chunk] = []
+        for _ in range(MAX_CHUNKS):
+            if position > data.size:
+                return None
+            if file_begins(data, position):
+                return position, more
+            if data.size - position <= short or data.at(position, 8).startswith(TAGS):
+                return data.size, more
+            chunk = self._chunk_at(position)
+            if chunk is None:
+                return None
+            if chunk.begin + chunk.size > data.size:
+                return (data.size, more) if chunk.name in METADATA else None
+            more += [chunk] if chunk.name == layout.data and chunk.size > layout.preamble else []
+            position = min(chunk.end, data.size)
         return None
-    size = int.from_bytes(head[layout.id_size :], layout.order) - layout.counted
-    content = position + layout.head
-    return _Chunk(name, content, size, _aligned(begin, content + max(0, size), layout))
 
+    def _rebuilt(self, audio: list[_Chunk]) -> Readable:
+        """The audio of all its chunks as one."""
+        preamble, end = self._layout.preamble, self._data.size
+        pieces = [(each.begin + preamble, each.size - preamble) for each in audio]
+        pieces = [(start, max(0, min(size, end - start))) for start, size in pieces]
+        lengths = self._lengths(sum(size for _, size in pieces))
+        return self._data.view(self._begin, pieces[0][0], lengths, pieces)
 
-def _aligned(begin: int, position: int, layout: Layout) -> int:
-    return position + (begin - position) % layout.align
+    def _repaired(self) -> Iterator[Readable]:
+        """The audio up to the end, in as many views as the fields for lengths require."""
+        end = self._data.size
+        first = start = self._audio.begin + self._layout.preamble
+        wide = self._layout.size_size == 8 or self._ds64 is not None
+        step = end if wide else LONGEST - LONGEST % self._block_size()
+        while start < end or start == first:
+            size = max(0, min(step, end - start))
+            yield self._data.view(self._begin, first, self._lengths(size), [(start, size)])
+            start += step
 
+    def _lengths(self, size: int) -> dict[int, bytes]:
+        """What the fields for lengths should hold, by their places, for ``size`` bytes of audio."""
+        begin, layout = self._begin, self._layout
+        length = layout.preamble + size
+        whole = self._audio.begin - begin + length - layout.uncounted
+        place = self._audio.begin - layout.size_size
+        fields = {begin: b"RF64"} if self._magic == BW64 else {}
+        if self._ds64 is not None:
+            numbers = (whole, length, size // self._block_size())
+            wide = b"".join(number.to_bytes(8, "little") for number in numbers)
+            return fields | {self._ds64.begin: wide, place: b"\xff" * 4}
+        fields[place] = (length + layout.counted).to_bytes(layout.size_size, layout.order)
+        if layout.total is not None:
+            fields[begin + layout.total] = whole.to_bytes(layout.size_size, layout.order)
+        return fields
 
-def _end_of_chunks(
-    data: Searched, begin: int, position: int, layout: Layout, short: int
-) -> tuple[int, list[_Chunk]] | None:
-    """Where the chunked file ends whose audio ends at ``position``, and the chunks of more audio.
-
-    None if its audio cannot end there.
-    """
-    more: list[_Chunk] = []
-    for _ in range(MAX_CHUNKS):
-        if position > data.size:
-            return None
-        if file_begins(data, position):
-            return position, more
-        if data.size - position <= short or data.at(position, 8).startswith(TAGS):
-            return data.size, more
-        chunk = _chunk_at(data, begin, position, layout)
-        if chunk is None:
-            return None
-        if chunk.begin + chunk.size > data.size:
-            return (data.size, more) if chunk.name in METADATA else None
-        more += [chunk] if chunk.name == layout.data and chunk.size > layout.preamble else []
-        position = min(chunk.end, data.size)
-    return None
-
-
-def _rebuilt(
-    data: Searched, begin: int, layout: Layout, chunks: dict[bytes, _Chunk], audio: list[_Chunk]
-) -> Readable:
-    """The audio of all its chunks as one."""
-    pieces = [(each.begin + layout.preamble, each.size - layout.preamble) for each in audio]
-    pieces = [(start, max(0, min(size, data.size - start))) for start, size in pieces]
-    size = sum(size for _, size in pieces)
-    return data.view(begin, pieces[0][0], _lengths(data, begin, layout, chunks, size), pieces)
-
-
-def _repaired(
-    data: Searched, begin: int, layout: Layout, chunks: dict[bytes, _Chunk]
-) -> Iterator[Readable]:
-    """The audio up to the end of the file, in as many views as its fields for lengths require."""
-    audio = chunks[layout.data]
-    first = start = audio.begin + layout.preamble
-    wide = layout.size_size == 8 or b"ds64" in chunks
-    step = data.size if wide else LONGEST - LONGEST % _block_size(data, chunks)
-    while start < data.size or start == first:
-        size = max(0, min(step, data.size - start))
-        yield data.view(
-            begin,
-            first,
-            _lengths(data, begin, layout, chunks, size),
-            [(start, size)],
-        )
-        start += step
-
-
-def _lengths(
-    data: Searched, begin: int, layout: Layout, chunks: dict[bytes, _Chunk], size: int
-) -> dict[int, bytes]:
-    """What the fields for lengths should hold, by their places, for ``size`` bytes of audio."""
-    audio, ds64 = chunks[layout.data], chunks.get(b"ds64")
-    magic = {begin: b"RF64"} if data.at(begin, 4) == BW64 else {}
-    length = layout.preamble + size
-    whole = audio.begin - begin + length - layout.uncounted
-    place = audio.begin - layout.size_size
-    if ds64 is not None:
-        numbers = (whole, length, size // _block_size(data, chunks))
-        ds64_field = b"".join(number.to_bytes(8, "little") for number in numbers)
-        return {**magic, ds64.begin: ds64_field, place: b"\xff" * 4}
-    fields = {place: length + layout.counted}
-    if layout.total is not None:
-        fields[begin + layout.total] = whole
-    return magic | {
-        place: value.to_bytes(layout.size_size, layout.order) for place, value in fields.items()
-    }
-
-
-def _block_size(data: Searched, chunks: dict[bytes, _Chunk]) -> int:
-    """Bytes of audio that belong together: a sample of every channel, or a block of a codec."""
-    size = 1
-    if b"fmt " in chunks:
-        order: Literal["little", "big"] = "big" if data.at(0, 4) == b"RIFX" else "little"
-        size = int.from_bytes(data.at(chunks[b"fmt "].begin + 12, 2), order)
-    elif b"COMM" in chunks:
-        common = data.at(chunks[b"COMM"].begin, 8)
-        size = int.from_bytes(common[:2]) * -(-int.from_bytes(common[6:]) // 8)
-    return max(1, size)
+    def _block_size(self) -> int:
+        """Bytes of audio that belong together: a sample of every channel, or a block of a codec."""
+        size = 1
+        if (fmt := self._chunks.get(b"fmt ")) is not None:
+            order: Literal["little", "big"] = "big" if self._data.at(0, 4) == b"RIFX" else "little"
+            size = int.from_bytes(self._data.at(fmt.begin + 12, 2), order)
+        elif (comm := self._chunks.get(b"COMM")) is not None:
+            common = self._data.at(comm.begin, 8)
+            size = int.from_bytes(common[:2]) * -(-int.from_bytes(common[6:]) // 8)
+        return max(1, size)
 
 
 def au_parts(data: Searched, begin: int) -> tuple[list[Readable], int]:

@@ -16,13 +16,9 @@ MAX_CHANGES = 8
 def parts_of(file: Readable, changes: int = 0) -> list[Readable]:
     """What to read one after the other to get all audio of a file.
 
-    Args:
-        file: seekable binary file.
-        changes: files of other kinds before it that it is joined to.
-
-    Returns:
-        The file itself where libsndfile would read it to its end; otherwise views of it, with true
-        lengths and without what is not audio, one for each of the files that it is joined of.
+    That is the file itself where libsndfile would read it to its end; otherwise views of it, with
+    true lengths and without what is not audio, one for each of the files that it is joined of.
+    ``changes`` counts files of other kinds before it that it is joined to.
     """
     data = Searched(file)
     begin = after_tags(data)
@@ -50,11 +46,7 @@ def later_parts_of(
 ) -> list[Readable]:
     """What follows the parts that `parts_of` has found; the whole file is searched for it.
 
-    Args:
-        file: seekable binary file.
-        found: the parts.
-        end: where the audio ends that FFmpeg has read; None if libsndfile has read it.
-        changes: files of other kinds before it that it is joined to.
+    If FFmpeg has read it, ``end`` is where its audio ends.
     """
     data = Searched(file)
     begin = after_tags(data)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from codec.io.views import Readable, Searched
 
@@ -30,14 +30,8 @@ def flac_parts(data: Searched, begin: int) -> list[Readable]:
     """The file itself if its header tells its length, or views of all that are joined in it.
 
     Files of equal length that were joined are told from a single one by `later_flac_parts` only,
-    because that takes reading the whole file.
-
-    Args:
-        data: the file.
-        begin: where the first FLAC file begins, after tags.
-
-    Returns:
-        Nothing if the sampling rate changes within a file, which libsndfile would not notice.
+    because that takes reading the whole file. Nothing is returned if the sampling rate changes
+    within a file, which libsndfile would not notice.
     """
     if _length(data, begin, data.size) in (None, _told(data, begin)):
         return [data.file]
@@ -89,14 +83,11 @@ def _has_one_rate(data: Searched, begin: int) -> bool:
     return not 0 < code <= len(_RATES) or _RATES[code - 1] == told
 
 
-@dataclass(frozen=True)
-class _Frame:
-    number: int
-    """Of the frame, or of its first sample."""
+class _Frame(NamedTuple):
+    number: int  # of the frame, or of its first sample
     numbers_samples: bool
     length: int
-    rate: int
-    """Code of the sampling rate."""
+    rate: int  # code of the sampling rate
     place: int
 
     def end(self, usual_length: int) -> int:

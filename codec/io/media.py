@@ -51,10 +51,6 @@ def damaged(name: str, got: float, total: float, remedy: str = REPAIR) -> AudioE
 class MediaDecoder:
     """The first audio stream of a file, decoded by FFmpeg's libraries.
 
-    Args:
-        file: seekable binary file.
-        name: name for error messages.
-
     Attributes:
         sample_rate: sampling rate in Hz.
         channels: number of channels.

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from codec.io.views import BLOCK, FileView, Readable, Searched
 
@@ -34,17 +34,13 @@ MAX_JUNK = 1 << 20
 """Bytes before the first frame in which it is looked for."""
 
 
-@dataclass(frozen=True)
-class _Header:
+class _Header(NamedTuple):
     """What the four bytes before a frame say."""
 
-    length: int
-    """Bytes of the frame, these included."""
+    length: int  # bytes of the frame, these included
     samples: int
-    format: tuple[int, int, int, bool]
-    """Version, layer, sampling rate, and whether it has one channel: the same in a stream."""
-    info: int
-    """Place of the mark of an Xing or Info frame, from the beginning of the frame."""
+    format: tuple[int, int, int, bool]  # version, layer, rate and mono: the same in a stream
+    info: int  # place of the mark of an Xing or Info frame, from the beginning of the frame
 
 
 @lru_cache(maxsize=4096)
@@ -70,12 +66,9 @@ def _header(data: bytes) -> _Header | None:
 class _Stream:
     """Frames of one format, with what is not audio left out."""
 
-    header: _Header
-    """Of the first frame."""
-    has_info: bool
-    """Whether the first frame is an info frame, which is not counted."""
-    runs: list[tuple[int, int]] = field(default_factory=list)
-    """Offset and size of what lies without a gap."""
+    header: _Header  # of the first frame
+    has_info: bool  # whether the first frame is an info frame, which is not counted
+    runs: list[tuple[int, int]] = field(default_factory=list)  # offset, size: without a gap
     num_frames: int = 0
 
 
@@ -85,16 +78,8 @@ def mpeg_begins(data: Searched, begin: int) -> bool:
 
 
 def mpeg_parts(data: Searched, begin: int) -> list[Readable]:
-    """The file itself if its first frame tells the truth, or else views of all streams in it.
-
-    Args:
-        data: the file.
-        begin: where to begin the search, after tags.
-
-    Returns:
-        Nothing if there are no frames.
-    """
-    streams = [stream for stream in _streams(data, begin) if stream.num_frames]
+    """The file itself if its first frame tells the truth, or else views of all streams in it."""
+    streams = [*_streams(data, begin)]
     if len(streams) == 1 and _is_plain(data, begin, streams[0]):
         return [data.file]
     return [_view(data, stream) for stream in streams]
@@ -105,7 +90,7 @@ def hidden_mpeg_parts(data: Searched) -> list[Readable]:
     begin = next_stream(data, 0, MAX_JUNK)
     if begin is None:
         return []
-    streams = [stream for stream in _streams(data, begin) if stream.num_frames]
+    streams = [*_streams(data, begin)]
     runs = [run for stream in streams for run in stream.runs]
     # Other containers hold such frames, too, with a few bytes between each few of them.
     num_frames = sum(stream.num_frames for stream in streams)
@@ -150,13 +135,7 @@ def _numbers(data: Searched, mark: int) -> list[int]:
 
 
 def stream_begins(data: Searched, begin: int, least: int = 1) -> bool:
-    """Whether several frames of one format begin there, or all that there is room for.
-
-    Args:
-        data: the file.
-        begin: the place.
-        least: fewest frames, where the file ends after them.
-    """
+    """Whether several frames of one format begin there, or ``least`` that end with the file."""
     found = None
     for count in range(1, _IN_A_ROW + 1):
         header = _header(data.at(begin, 4))
@@ -180,29 +159,25 @@ def next_stream(data: Searched, begin: int, end: int | None = None, least: int =
 
 
 def _streams(data: Searched, begin: int) -> Iterator[_Stream]:
-    """All streams, in order: one ends where the format changes or the info frame of another is."""
+    """All streams in order: one ends where the format changes or the info frame of another is."""
     stream: _Stream | None = None
     while (start := next_stream(data, begin)) is not None:
         first = _header(data.at(start, 4))
         assert first is not None
         has_info = _has_info(data, start, first)
         if stream is None or has_info or stream.header.format != first.format:
-            if stream is not None:
+            if stream is not None and stream.num_frames:
                 yield stream
             stream = _Stream(first, has_info)
         begin = _follow(data, start, stream)
-    if stream is not None:
+    if stream is not None and stream.num_frames:
         yield stream
 
 
 def _follow(data: Searched, start: int, stream: _Stream) -> int:
     """Add the frames from ``start`` to a stream, up to what is none of its frames."""
     position, is_info = start, stream.has_info and not stream.runs
-    stream_format = stream.header.format
-    while True:
-        header = _header(data.at(position, 4))
-        if header is None or header.format != stream_format:
-            break
+    while (header := _header(data.at(position, 4))) and header.format == stream.header.format:
         if not is_info:
             if position > start and _has_info(data, position, header):
                 break

@@ -19,10 +19,6 @@ def ogg_parts(data: Searched, begin: int) -> list[Readable]:
 
     Files that were joined and have the same number of their stream are told from a single one by
     `later_ogg_parts` only, because that takes reading the whole file.
-
-    Args:
-        data: the file.
-        begin: where the first Ogg file begins.
     """
     tail = data.at(max(begin, data.size - 2 * _MAX_PAGE), 2 * _MAX_PAGE)
     last = tail.rfind(MAGIC)
@@ -83,10 +79,8 @@ def _parts(data: Searched, begin: int) -> list[Readable]:
 class _Page(NamedTuple):
     place: int
     size: int
-    is_first: bool
-    """Whether it begins a stream."""
-    is_whole: bool
-    """Whether it is there to its end and undamaged."""
+    is_first: bool  # whether it begins a stream
+    is_whole: bool  # whether it is there to its end and undamaged
 
 
 def _pages(data: Searched, begin: int) -> Iterator[_Page]:

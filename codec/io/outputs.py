@@ -20,7 +20,7 @@ from codec.io.pipes import (
     check_file,
     is_pipe,
     open_standard_files,
-    standard_output,
+    standard_file,
 )
 
 UNFINISHED = ".unfinished-"
@@ -56,7 +56,7 @@ def atomic_output(target: File, *, force: bool, seekable: bool = False) -> Itera
     check_writable(target, force=force)
     try:
         # Not with the name of the target, which may be as long as names can be.
-        handle, temporary = _create(target.parent, UNFINISHED)
+        handle, temporary = _create(target.parent)
     except OSError as error:
         raise CodecError(
             f"cannot write to {target.parent}: {error.strerror}; choose another place"
@@ -75,10 +75,10 @@ def atomic_output(target: File, *, force: bool, seekable: bool = False) -> Itera
 def _pipe(target: File) -> AbstractContextManager[BinaryIO]:
     if not isinstance(target, Path):
         return nullcontext(target)
-    return standard_output() if target == PIPE else target.open("wb")
+    return standard_file("output") if target == PIPE else target.open("wb")
 
 
-def _create(folder: Path, prefix: str) -> tuple[int, Path]:
+def _create(folder: Path) -> tuple[int, Path]:
     """A new file with a random name, and the permissions that this process gives to any other.
 
     `tempfile` gives it others, and the mask of the process can only be read by changing it, which
@@ -86,7 +86,7 @@ def _create(folder: Path, prefix: str) -> tuple[int, Path]:
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     while True:
-        path = folder / f"{prefix}{secrets.token_hex(4)}"
+        path = folder / f"{UNFINISHED}{secrets.token_hex(4)}"
         with suppress(FileExistsError):
             return os.open(path, flags, 0o666), path
 
@@ -101,10 +101,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 def files_together(folder: Path) -> Iterator[Path]:
     """An empty folder for files that replace those of ``folder`` when all are written.
 
-    If one of them cannot be written, ``folder`` stays as it is.
-
-    Args:
-        folder: created if missing.
+    If one of them cannot be written, ``folder`` stays as it is. It is created if missing.
     """
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
@@ -114,7 +111,8 @@ def files_together(folder: Path) -> Iterator[Path]:
         written = [path for path in aside.rglob("*") if path.is_file()]
         written.sort(key=lambda path: path.stat().st_mtime_ns)  # the order of writing
         for path in written:
-            _sync(path)
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
         for path in written:
             target = folder / path.relative_to(aside)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -123,11 +121,6 @@ def files_together(folder: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
         if is_new and not any(folder.iterdir()):
             folder.rmdir()
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def check_writable(target: Path, *, force: bool) -> None:

@@ -62,26 +62,16 @@ def is_pipe(path: File) -> bool:
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
-def standard_input() -> BinaryIO:
-    """The bytes of standard input.
+def standard_file(name: Literal["input", "output"]) -> BinaryIO:
+    """The bytes of standard input or output.
 
     Raises:
-        CodecError: the process was started without one.
+        CodecError: the process was started without it.
     """
-    if sys.stdin is None:
-        raise CodecError("there is no standard input: name a file instead of '-'")
-    return sys.stdin.buffer
-
-
-def standard_output() -> BinaryIO:
-    """The bytes of standard output.
-
-    Raises:
-        CodecError: the process was started without one.
-    """
-    if sys.stdout is None:
-        raise CodecError("there is no standard output: name a file instead of '-'")
-    return sys.stdout.buffer
+    file = sys.stdin if name == "input" else sys.stdout
+    if file is None:
+        raise CodecError(f"there is no standard {name}: name a file instead of '-'")
+    return file.buffer
 
 
 def is_terminal() -> bool:
@@ -128,7 +118,7 @@ def seekable_input(source: File) -> Iterator[File]:
         if not isinstance(source, Path):
             shutil.copyfileobj(source, file)
         else:
-            with standard_input() if source == PIPE else source.open("rb") as pipe:
+            with standard_file("input") if source == PIPE else source.open("rb") as pipe:
                 shutil.copyfileobj(pipe, file)
         file.seek(0)
         yield file

@@ -47,11 +47,7 @@ class FileView(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {
-            os.SEEK_SET: 0,
-            os.SEEK_CUR: self._position,
-            os.SEEK_END: self.size,
-        }[whence]
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
         self._position = max(0, base + offset)
         return self._position
 
@@ -86,13 +82,9 @@ Readable: TypeAlias = BinaryIO | FileView
 
 
 class Searched:
-    """Random access to the bytes of a file, for those who look for something in it.
-
-    Args:
-        file: seekable binary file.
+    """Random access to the bytes of a seekable file, for those who look for something in it.
 
     Attributes:
-        file: the file.
         size: its length in bytes.
 
     Example:
@@ -140,14 +132,7 @@ class Searched:
         changes: Mapping[int, bytes] | None = None,
         then: Sequence[tuple[int, int]] = (),
     ) -> FileView:
-        """A view of the file.
-
-        Args:
-            begin: its first byte.
-            end: the byte after its last one.
-            changes: other bytes for places in between.
-            then: further ranges, as offset and size.
-        """
+        """The file from ``begin`` to ``end``, with other bytes at some places, ``then`` ranges."""
         pieces: list[tuple[int, int] | bytes] = []
         for offset, data in sorted((changes or {}).items()):
             pieces += [(begin, offset - begin), data]

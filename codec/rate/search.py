@@ -41,8 +41,9 @@ class CodeSearch:
 
     def __init__(self, tables: CodeTables, num_candidates: int) -> None:
         self._tables, self._num_candidates = tables, num_candidates
-        values = tables.embeddings @ tables.maps + tables.biases[:, None]
-        self._half_powers: Floats = 0.5 * np.square(values).sum(axis=-1)
+        parts = zip(tables.embeddings, tables.maps, tables.biases, strict=True)
+        values = [embeddings @ map_ + bias for embeddings, map_, bias in parts]
+        self._half_powers: list[Floats] = [0.5 * np.square(each).sum(axis=-1) for each in values]
 
     def candidates(self, latent: Floats, counts: Integers) -> tuple[Integers, Floats]:
         """The best codes that are found for each frame, the best first.
@@ -56,8 +57,7 @@ class CodeSearch:
             what they leave of the latent, infinite where there are fewer than M candidates.
         """
         tables, maps, biases = self._tables.embeddings, self._tables.maps, self._tables.biases
-        num_codebooks, size, _ = tables.shape
-        most = self._num_candidates
+        num_codebooks, most = len(tables), self._num_candidates
         found = np.full((len(latent), most, num_codebooks), NO_CODE)
         errors = np.full((len(latent), most), np.inf, np.float32)
         errors[counts == 0] = np.square(latent[counts == 0]).mean(axis=1)[:, None]
@@ -73,7 +73,7 @@ class CodeSearch:
             remaining = np.take_along_axis(flat, best, axis=1)
             order = np.argsort(remaining, axis=1)
             remaining = np.take_along_axis(remaining, order, axis=1)
-            before, code = np.divmod(np.take_along_axis(best, order, axis=1), size)
+            before, code = np.divmod(np.take_along_axis(best, order, axis=1), len(tables[k]))
             codes = np.take_along_axis(codes, before[..., None], axis=1)
             codes[:, :, k] = code
             residual = np.take_along_axis(residual, before[..., None], axis=1)

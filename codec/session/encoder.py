@@ -11,7 +11,6 @@ from codec.arrays import Codes
 from codec.bitrate import Bitrate, checked_bitrate
 from codec.errors import StreamFinishedError
 from codec.format.container import Packet
-from codec.model_folder import DEFAULT_MODEL
 from codec.rate.block import Block
 from codec.rate.modes import Average, RateLike
 from codec.rate.redundancy import Redundancy
@@ -66,7 +65,7 @@ class StreamEncoder:
         original_sample_rate: int | None = None,
     ) -> None:
         plan = make_plan(
-            DEFAULT_MODEL if model is None else model,
+            model,
             rate,
             packing,
             channels=channels,

@@ -154,7 +154,7 @@ class Plan:
         if not self.packing.is_file or not num_samples:
             num_samples, rate = frames * header.hop_length, header.sample_rate
         else:
-            tailed = header.format == CODED_FORMAT
+            tailed = header.format != PLAIN_FORMAT
             total = (spec.num_frames_with_tail if tailed else spec.num_frames)(
                 Timeline(header).model_length(num_samples)
             )
@@ -165,7 +165,7 @@ class Plan:
 
 
 def make_plan(
-    model: ModelLike,
+    model: ModelLike | None,
     rate: RateLike = None,
     packing: Packing | None = None,
     *,

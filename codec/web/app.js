@@ -3,6 +3,7 @@
 import { readAudio } from "./audio_file.js";
 import { CodecError, messageOf } from "./errors.js";
 import { startsStream } from "./format/container.js";
+import { bitsOf, sumOf } from "./format/payload.js";
 import { Microphone } from "./microphone.js";
 import { Player } from "./player.js";
 import { drawSpectrogram } from "./spectrogram.js";
@@ -15,6 +16,7 @@ const SIDES = ["original", "decoded"];
 export const player = new Player(showPlayer);
 const worker = new WorkerClient(showProgress);
 let info; // of the model that is chosen
+let offered; // what the bitrates are of: a model or a header
 let source = null; // {name, bytes} of a stream, or {name, sampleRate, channels}
 let microphone = null;
 let newest = 0; // number of the newest job: older ones are of no interest any more
@@ -61,20 +63,24 @@ async function begin() {
 async function chooseModel(fingerprint) {
   ({ info } = await worker.call("load", { fingerprint }));
   $("model").value = fingerprint;
-  setBitrates(info.numCodebooks, info.numCodebooks);
+  setBitrates(info, info.codebooks.length);
 }
 
-/** Offer the bitrates of so many codebooks. */
-function setBitrates(most, chosen) {
+/** Offer the bitrates of a model or of a stream. */
+function setBitrates(geometry, chosen) {
   const range = $("bitrate");
-  range.max = most;
+  offered = geometry;
+  range.max = offered.codebooks.length;
   range.value = chosen;
   range.disabled = false;
   showBitrate();
 }
 
-const bitrateOf = (numCodebooks) =>
-  (numCodebooks * info.bitsPerCode * info.sampleRate) / info.hopLength;
+function bitrateOf(numCodebooks) {
+  const { codebooks, sampleRate, hopLength, channelsCodedTogether } = offered;
+  const bits = sumOf(bitsOf(codebooks, numCodebooks));
+  return (bits * sampleRate) / hopLength / channelsCodedTogether;
+}
 const numCodebooks = () => Number($("bitrate").value);
 
 function showBitrate() {
@@ -118,8 +124,10 @@ async function code(current, limit = numCodebooks()) {
   $("cancel").hidden = false;
   if (!bytes) {
     // A stream before may have had fewer codebooks than the model.
-    const all = Number($("bitrate").max) === info.numCodebooks;
-    if (!all) setBitrates(info.numCodebooks, info.numCodebooks);
+    const all = info.codebooks.length;
+    const chosen = offered.codebooks.length === all ? numCodebooks() : all;
+    const channelsCodedTogether = Math.min(channels.length, info.channelsCodedTogether);
+    setBitrates({ ...info, channelsCodedTogether }, chosen);
     const details = {
       fingerprint: $("model").value,
       channels,
@@ -134,7 +142,7 @@ async function code(current, limit = numCodebooks()) {
   if (!current()) return;
   ({ info } = result);
   $("model").value = info.fingerprint;
-  setBitrates(result.header.numCodebooks, Math.min(limit, result.header.numCodebooks));
+  setBitrates(result.header, Math.min(limit, result.header.codebooks.length));
   show({ ...result, bytes }, null);
 }
 
@@ -214,7 +222,7 @@ async function record() {
   await run(async (current) => {
     hideResult();
     showProgress("Waiting for the microphone");
-    const opened = await Microphone.open();
+    const opened = await Microphone.open(info.channelsCodedTogether);
     const { sampleRate, ports } = opened;
     const details = {
       fingerprint: $("model").value,

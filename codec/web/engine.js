@@ -1,7 +1,8 @@
 /** A model's graphs in onnxruntime: codes from audio, audio from codes, step by step.
  *
- * Audio is flat, channel after channel. Codes are flat in the order of the stream: by frame, then
- * channel, then codebook. The state is a list of tensors, which only `graphs.json` describes.
+ * Channels are in groups of those that the model codes together, mostly one. Audio is flat, channel
+ * after channel. Codes are flat in the order of the stream: by frame, then group, then code. The
+ * state is a list of tensors, which only `graphs.json` describes.
  */
 
 import * as ort from "./vendor/ort.wasm.bundle.min.mjs";
@@ -9,6 +10,7 @@ import { download, downloadJson } from "./download.js";
 import { ContextModel, NO_CODE } from "./entropy/context.js";
 import { CodecError } from "./errors.js";
 import { toHex } from "./format/container.js";
+import { bitsOf } from "./format/payload.js";
 
 const ARRAYS = {
   float32: Float32Array,
@@ -41,8 +43,9 @@ export class Engine {
       fingerprint: description.fingerprint,
       sampleRate: codec.sample_rate,
       hopLength: codec.strides.reduce((a, b) => a * b, 1),
-      numCodebooks: codec.num_codebooks,
-      bitsPerCode: Math.log2(codec.codebook_size),
+      codebooks: model.codebooks,
+      bits: bitsOf(model.codebooks),
+      channelsCodedTogether: model.channelsCodedTogether,
       delay: description.delay,
       context: model.context,
     };
@@ -78,34 +81,37 @@ export class Engine {
   }
 
   /** State at the beginning of a signal; `side` is "encoder" or "decoder". */
-  initState(side, channels) {
+  initState(side, groups) {
     return this._graphs[side].states.map(({ type, shape, value }) => {
-      const array = new ARRAYS[type](shape.reduce((a, b) => a * b, channels));
+      const array = new ARRAYS[type](shape.reduce((a, b) => a * b, groups));
       array.fill(type === "int64" ? BigInt(value) : Number(value));
-      return new ort.Tensor(type, array, [channels, ...shape]);
+      return new ort.Tensor(type, array, [groups, ...shape]);
     });
   }
 
   /** Codes of all codebooks of the next frames, and the state after them. */
-  async encodeStep(audio, channels, state) {
-    const input = new ort.Tensor("float32", audio, [channels, audio.length / channels]);
+  async encodeStep(audio, groups, state) {
+    const together = this.info.channelsCodedTogether;
+    const channels = together === 1 ? [groups] : [groups, together];
+    const length = audio.length / (groups * together);
+    const input = new ort.Tensor("float32", audio, [...channels, length]);
     const [output, after] = await this._step("encoder", "audio", input, "codes", state);
     return [inStreamOrder(output), after];
   }
 
   /** Audio of the next frames, and the state after them.
    *
-   * @param codes with `numCodebooks` codebooks, from the first one on.
+   * @param codes with `numCodes` codes in a frame and group, from the first one on.
    */
-  async decodeStep(codes, channels, numCodebooks, state) {
-    const input = this._asTensor(codes, channels, numCodebooks);
+  async decodeStep(codes, groups, numCodes, state) {
+    const input = this._asTensor(codes, groups, numCodes);
     const [output, after] = await this._step("decoder", "codes", input, "audio", state);
     return [output.data, after];
   }
 
   /** Codes of frames without any. */
-  noCodes(channels, numFrames) {
-    return new Int32Array(channels * this.info.numCodebooks * numFrames).fill(NO_CODE);
+  noCodes(groups, numFrames) {
+    return new Int32Array(groups * this.info.bits.length * numFrames).fill(NO_CODE);
   }
 
   async _step(side, first, input, result, state) {
@@ -143,26 +149,26 @@ export class Engine {
     }
   }
 
-  _asTensor(codes, channels, numCodebooks) {
-    const all = this.info.numCodebooks;
-    const numFrames = codes.length / (channels * numCodebooks);
-    const data = new BigInt64Array(channels * all * numFrames).fill(BigInt(NO_CODE));
+  _asTensor(codes, groups, numCodes) {
+    const all = this.info.bits.length;
+    const numFrames = codes.length / (groups * numCodes);
+    const data = new BigInt64Array(groups * all * numFrames).fill(BigInt(NO_CODE));
     let position = 0;
     for (let frame = 0; frame < numFrames; frame++)
-      for (let channel = 0; channel < channels; channel++)
-        for (let k = 0; k < numCodebooks; k++)
-          data[(channel * all + k) * numFrames + frame] = BigInt(codes[position++]);
-    return new ort.Tensor("int64", data, [channels, all, numFrames]);
+      for (let group = 0; group < groups; group++)
+        for (let k = 0; k < numCodes; k++)
+          data[(group * all + k) * numFrames + frame] = BigInt(codes[position++]);
+    return new ort.Tensor("int64", data, [groups, all, numFrames]);
   }
 }
 
-function inStreamOrder({ data, dims: [channels, numCodebooks, numFrames] }) {
+function inStreamOrder({ data, dims: [groups, numCodes, numFrames] }) {
   const codes = new Int32Array(data.length);
   let position = 0;
   for (let frame = 0; frame < numFrames; frame++)
-    for (let channel = 0; channel < channels; channel++)
-      for (let k = 0; k < numCodebooks; k++)
-        codes[position++] = Number(data[(channel * numCodebooks + k) * numFrames + frame]);
+    for (let group = 0; group < groups; group++)
+      for (let k = 0; k < numCodes; k++)
+        codes[position++] = Number(data[(group * numCodes + k) * numFrames + frame]);
   return codes;
 }
 

@@ -3,8 +3,8 @@
 import { CodecError } from "./errors.js";
 
 export class Microphone {
-  /** Ask for the microphone. */
-  static async open() {
+  /** Ask for the microphone, with so many channels. */
+  static async open(channelCount) {
     if (!navigator.mediaDevices || !globalThis.AudioWorkletNode) {
       throw new CodecError(
         "the microphone needs a page with https, or one from this machine: use aecodec web",
@@ -13,9 +13,10 @@ export class Microphone {
     const context = new AudioContext();
     try {
       const plain = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
-      const stream = await navigator.mediaDevices.getUserMedia({ audio: plain });
+      const audio = { ...plain, channelCount };
+      const stream = await navigator.mediaDevices.getUserMedia({ audio });
       await context.audioWorklet.addModule(new URL("worklet.js", import.meta.url).href);
-      return new Microphone(context, stream);
+      return new Microphone(context, stream, channelCount);
     } catch (error) {
       context.close();
       if (error.name === "NotFoundError")
@@ -27,13 +28,15 @@ export class Microphone {
     }
   }
 
-  constructor(context, stream) {
+  constructor(context, stream, channelCount) {
     this.sampleRate = context.sampleRate;
     this._context = context;
     this._stream = stream;
-    this._playback = new AudioWorkletNode(context, "playback", { outputChannelCount: [1] });
+    this._playback = new AudioWorkletNode(context, "playback", {
+      outputChannelCount: [channelCount],
+    });
     this._capture = new AudioWorkletNode(context, "capture", {
-      channelCount: 1,
+      channelCount,
       channelCountMode: "explicit",
     });
     const [heard, decoded] = [new MessageChannel(), new MessageChannel()];

@@ -4,6 +4,7 @@ import { fillPauses } from "./entropy/pauses.js";
 import { encodePayload, PayloadDecoder } from "./entropy/payload.js";
 import { FormatError } from "./errors.js";
 import { Gap, Header, Packet, scaled } from "./format/container.js";
+import { bitsOf, sumOf } from "./format/payload.js";
 import { highPass } from "./highpass.js";
 
 const PACKET_SECONDS = 2;
@@ -16,22 +17,25 @@ const HOLD_SECONDS = 0.02;
 const FADE_SECONDS = 0.1;
 const FADE_IN_SECONDS = 0.02;
 
-/** The first `numCodebooks` codes of frames that have `all`. */
-export function firstCodebooks(codes, all, numCodebooks) {
-  return all === numCodebooks ? codes : codes.filter((_, i) => i % all < numCodebooks);
+/** The first `numCodes` codes of frames and groups that have `all`. */
+export function firstCodes(codes, all, numCodes) {
+  return all === numCodes ? codes : codes.filter((_, i) => i % all < numCodes);
 }
 
 /** Header of a stream of that many samples, with packets of about `PACKET_SECONDS`. */
 export function headerFor(info, channels, numCodebooks, originalSampleRate, numSamples) {
-  const longest = Math.floor((8 * MAX_PAYLOAD - 8) / (channels * numCodebooks * info.bitsPerCode));
+  const codebooks = info.codebooks.slice(0, numCodebooks);
+  const channelsCodedTogether = Math.min(channels, info.channelsCodedTogether);
+  const numGroups = Math.ceil(channels / channelsCodedTogether);
+  const longest = Math.floor((8 * MAX_PAYLOAD - 8) / (numGroups * sumOf(bitsOf(codebooks))));
   const wanted = Math.floor((PACKET_SECONDS * info.sampleRate) / info.hopLength);
   const framesPerPacket = Math.max(1, Math.min(wanted, longest));
   const modelSamples = scaled(numSamples, info.sampleRate, originalSampleRate);
   const numFrames = Math.ceil(modelSamples / info.hopLength);
   return new Header({
     channels,
-    numCodebooks,
-    bitsPerCode: info.bitsPerCode,
+    codebooks,
+    channelsCodedTogether,
     framesPerPacket,
     sampleRate: info.sampleRate,
     originalSampleRate,
@@ -45,7 +49,7 @@ export function headerFor(info, channels, numCodebooks, originalSampleRate, numS
 
 /** Frames of a stream: the end of the signal is complete after the delay of the decoder. */
 export function framesFor(info, header, length) {
-  const tail = length && header.format === 2 ? info.delay : 0;
+  const tail = length && header.format > 1 ? info.delay : 0;
   return Math.ceil((length + tail) / header.hopLength);
 }
 
@@ -58,6 +62,15 @@ function segmentsFor(info, channels, framesPerPacket, numFrames) {
   return Math.max(1, Math.min(Math.ceil(SIDE_BY_SIDE / rows), whole, MAX_SEGMENTS));
 }
 
+/** Which channel of a stream each of the model's is: in a group that lacks some, the last again. */
+function inputsOf({ channelsCodedTogether: size }, header) {
+  const { channels, numGroups, channelsCodedTogether: together } = header;
+  return Array.from({ length: numGroups * size }, (_, i) => {
+    const first = Math.floor(i / size) * together;
+    return Math.min(first + (i % size), first + together - 1, channels - 1);
+  });
+}
+
 /** Encode a signal packet by packet, and return the codes.
  *
  * @param engine the model.
@@ -66,22 +79,23 @@ function segmentsFor(info, channels, framesPerPacket, numFrames) {
  * @param progress called with the share that is done.
  */
 export async function encode(engine, audio, header, progress = () => {}) {
-  const { channels, hopLength, framesPerPacket, numCodebooks } = header;
+  const { hopLength, framesPerPacket, numGroups } = header;
+  const inputs = inputsOf(engine.info, header);
   const numFrames = framesFor(engine.info, header, audio[0].length);
   const filtered = audio.map((signal) => highPass(signal, header.sampleRate, hopLength));
   const codes = new Int32Array(header.numCodes(numFrames));
-  let state = engine.initState("encoder", channels);
+  let state = engine.initState("encoder", numGroups);
   for (let frame = 0; frame < numFrames; frame += framesPerPacket) {
     const samples = hopLength * Math.min(framesPerPacket, numFrames - frame);
-    const block = new Float32Array(channels * samples); // padded with silence
-    filtered.forEach((signal, channel) => {
+    const block = new Float32Array(inputs.length * samples); // padded with silence
+    inputs.forEach((channel, i) => {
       const start = frame * hopLength;
-      block.set(signal.subarray(start, start + samples), channel * samples);
+      block.set(filtered[channel].subarray(start, start + samples), i * samples);
     });
     let found;
-    [found, state] = await engine.encodeStep(block, channels, state);
+    [found, state] = await engine.encodeStep(block, numGroups, state);
     codes.set(
-      firstCodebooks(found, engine.info.numCodebooks, numCodebooks),
+      firstCodes(found, engine.info.bits.length, header.bits.length),
       header.numCodes(frame),
     );
     progress(Math.min(1, (frame + framesPerPacket) / numFrames));
@@ -115,11 +129,13 @@ export function writeStream(header, codes, numSamples, context) {
 
 /** Check that a stream was made with a model. */
 function checkModel(info, header) {
+  const isOwn = ({ bits, perFrame }, k) =>
+    bits === info.codebooks[k]?.bits && perFrame === info.codebooks[k].perFrame;
   const fits =
     header.sampleRate === info.sampleRate &&
     header.hopLength === info.hopLength &&
-    header.bitsPerCode === info.bitsPerCode &&
-    header.numCodebooks <= info.numCodebooks;
+    header.codebooks.every(isOwn) &&
+    header.channelsCodedTogether <= info.channelsCodedTogether;
   if (!fits) {
     throw new FormatError(
       "the header contradicts the model that it names: the stream is damaged or forged",
@@ -142,25 +158,26 @@ function checkModel(info, header) {
 export async function decode(engine, { header, items }, limit, progress = () => {}) {
   checkModel(engine.info, header);
   const payloads = new PayloadDecoder(header, header.context ? engine.context : null);
-  const { channels, hopLength } = header;
-  const { delay, flushFrames, numCodebooks: all } = engine.info;
-  const used = Math.min(limit, header.numCodebooks);
+  const { numGroups, hopLength } = header;
+  const { bits, delay, flushFrames } = engine.info;
+  const inputs = inputsOf(engine.info, header);
+  const used = bitsOf(header.codebooks, limit).length;
   const blocks = [];
-  let state = engine.initState("decoder", channels);
-  let last = engine.noCodes(channels, 1); // what a lost frame is replaced by
-  let lastCount = all;
+  let state = engine.initState("decoder", numGroups);
+  let last = engine.noCodes(numGroups, 1); // what a lost frame is replaced by
+  let lastCount = bits.length;
   let gain = 1;
   let held = 0; // samples concealed in a row
 
   /** Decode a block; `gainAt`, if given, says the gain of a sample by the seconds in the block. */
   async function step(codes, count, gainAt) {
     let audio;
-    [audio, state] = await engine.decodeStep(codes, channels, count, state);
-    const length = audio.length / channels;
+    [audio, state] = await engine.decodeStep(codes, numGroups, count, state);
+    const length = audio.length / inputs.length;
     const before = gain;
     for (let i = 0; gainAt && i < length; i++) {
       gain = gainAt((i + 1) / header.sampleRate, before);
-      for (let channel = 0; channel < channels; channel++) audio[channel * length + i] *= gain;
+      for (let n = 0; n < inputs.length; n++) audio[n * length + i] *= gain;
     }
     blocks.push(audio);
     return length;
@@ -189,27 +206,23 @@ export async function decode(engine, { header, items }, limit, progress = () => 
         await conceal(item.numFrames);
       } else {
         const filled = header.pauses ? fillPauses(codes, header) : codes;
-        const kept = firstCodebooks(filled, header.numCodebooks, used);
+        const kept = firstCodes(filled, header.bits.length, used);
         await play(kept, used);
-        last = kept.slice(-channels * used);
+        last = kept.slice(-numGroups * used);
         lastCount = used;
       }
     }
     progress((number + 1) / items.length);
   }
-  const numFrames = blocks.reduce((sum, block) => sum + block.length, 0) / (channels * hopLength);
+  const numFrames = sumOf(blocks.map((block) => block.length)) / (inputs.length * hopLength);
   if (flushFrames) {
-    const [rest] = await engine.decodeStep(
-      engine.noCodes(channels, flushFrames),
-      channels,
-      all,
-      state,
-    );
+    const nothing = engine.noCodes(numGroups, flushFrames);
+    const [rest] = await engine.decodeStep(nothing, numGroups, bits.length, state);
     // Not faded: after a loss the gain stays where it is, for nothing follows.
     blocks.push(rest.map((sample) => sample * gain));
   }
   const start = delay + header.modelSamples(header.skip);
-  return byChannel(blocks, channels, start, delay + lengthOf(header, items, numFrames));
+  return byChannel(blocks, inputs, start, delay + lengthOf(header, items, numFrames));
 }
 
 /** Samples at the model's rate, those to skip included. */
@@ -234,19 +247,26 @@ function repeated(frame, count) {
 }
 
 /** The samples from `start` to `end` of each channel of blocks that follow one another. */
-function byChannel(blocks, channels, start, end) {
-  return Array.from({ length: channels }, (_, channel) => {
+function byChannel(blocks, inputs, start, end) {
+  const channels = []; // for each, what the model decoded it to
+  inputs.forEach((channel, i) => {
     const parts = blocks.map((block) => {
-      const length = block.length / channels;
-      return block.subarray(channel * length, (channel + 1) * length);
+      const length = block.length / inputs.length;
+      return block.subarray(i * length, (i + 1) * length);
     });
-    return joined(parts, Float32Array).slice(start, end);
+    (channels[channel] ??= []).push(joined(parts, Float32Array).slice(start, end));
   });
+  return channels.map(meanOf);
+}
+
+function meanOf([first, ...others]) {
+  for (const other of others) first.forEach((_, i) => (first[i] += other[i]));
+  return others.length ? first.map((sum) => sum / (others.length + 1)) : first;
 }
 
 /** Arrays one after the other. */
 export function joined(parts, Type) {
-  const all = new Type(parts.reduce((sum, part) => sum + part.length, 0));
+  const all = new Type(sumOf(parts.map((part) => part.length)));
   let position = 0;
   for (const part of parts) {
     all.set(part, position);

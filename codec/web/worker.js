@@ -10,7 +10,7 @@ import { Live } from "./live.js";
 import { resample } from "./resample.js";
 import { decode, encode, headerFor, joined, writeStream } from "./session.js";
 
-let models; // [{name, folder, fingerprint, bytes, context}], from models.json
+let models; // [{name, folder, fingerprint, bytes, context, codebooks, channelsCodedTogether}]
 const engines = new Map(); // by fingerprint; one stays loaded
 let live = null;
 
@@ -60,7 +60,7 @@ const tasks = {
     live = null;
     const { encodeSeconds, decodeSeconds } = seconds;
     const decoded = await decodeAll(bytes, Infinity, report);
-    return { ...decoded, bytes, recorded: [original], late, encodeSeconds, decodeSeconds };
+    return { ...decoded, bytes, recorded: original, late, encodeSeconds, decodeSeconds };
   },
 };
 

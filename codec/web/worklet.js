@@ -1,10 +1,10 @@
 /** Sound in and out of the audio thread. onnxruntime does not start in here: the worker computes. */
 
-/** Sends what it hears to a port, in blocks of about 10 ms. */
+/** Sends what it hears to a port, in blocks of about 10 ms, an array per channel. */
 class Capture extends AudioWorkletProcessor {
-  constructor() {
+  constructor({ channelCount }) {
     super();
-    this._block = new Float32Array(512);
+    this._blocks = Array.from({ length: channelCount }, () => new Float32Array(512));
     this._filled = 0;
     this._running = true;
     // The first message brings the port of the worker, the second ends the recording.
@@ -14,16 +14,16 @@ class Capture extends AudioWorkletProcessor {
     };
   }
 
-  process([[samples]]) {
-    if (!samples || !this._target) return this._running;
-    if (this._filled + samples.length > this._block.length) this._send();
-    this._block.set(samples, this._filled);
-    this._filled += samples.length;
+  process([channels]) {
+    if (!channels.length || !this._target) return this._running;
+    if (this._filled + channels[0].length > this._blocks[0].length) this._send();
+    channels.forEach((samples, c) => this._blocks[c].set(samples, this._filled));
+    this._filled += channels[0].length;
     return this._running;
   }
 
   _send() {
-    this._target.postMessage(this._block.slice(0, this._filled));
+    this._target.postMessage(this._blocks.map((block) => block.slice(0, this._filled)));
     this._filled = 0;
   }
 
@@ -37,9 +37,10 @@ class Capture extends AudioWorkletProcessor {
 
 /** Plays what arrives from a port, through a ring buffer. */
 class Playback extends AudioWorkletProcessor {
-  constructor() {
+  constructor({ outputChannelCount: [count] }) {
     super();
-    this._ring = new Float32Array(Math.round(0.4 * sampleRate)); // the longest delay
+    this._size = Math.round(0.4 * sampleRate); // the longest delay
+    this._rings = Array.from({ length: count }, () => new Float32Array(this._size));
     this._read = 0;
     this._held = 0;
     // Blocks arrive unevenly: this much is held before it begins, and again after it ran dry.
@@ -50,12 +51,12 @@ class Playback extends AudioWorkletProcessor {
     };
   }
 
-  _write(samples) {
-    const { length } = this._ring;
-    for (const sample of samples) {
-      this._ring[(this._read + this._held) % length] = sample;
+  _write(channels) {
+    for (let i = 0; i < channels[0].length; i++) {
+      const place = (this._read + this._held) % this._size;
+      this._rings.forEach((ring, c) => (ring[place] = channels[c][i]));
       // Full: the oldest is dropped, so that the delay does not grow.
-      if (this._held === length) this._read = (this._read + 1) % length;
+      if (this._held === this._size) this._read = (this._read + 1) % this._size;
       else this._held++;
     }
   }
@@ -65,10 +66,10 @@ class Playback extends AudioWorkletProcessor {
     this._playing = this._held >= (this._playing ? wanted : this._reserve);
     if (!this._playing) return true;
     for (let i = 0; i < wanted; i++) {
-      const sample = this._ring[(this._read + i) % this._ring.length];
-      for (const output of outputs) output[i] = sample;
+      const place = (this._read + i) % this._size;
+      outputs.forEach((output, c) => (output[i] = this._rings[c][place]));
     }
-    this._read = (this._read + wanted) % this._ring.length;
+    this._read = (this._read + wanted) % this._size;
     this._held -= wanted;
     return true;
   }

@@ -42,7 +42,7 @@ from codec.calls.rtp import RtpDepacketizer, RtpPacketizer
 from codec.codes import Codebook
 from codec.corpus import read_tokens
 from codec.corpus.detokenize import detokenize
-from codec.corpus.tokenize import tokenize
+from codec.corpus.tokenize import Shards, Tokenizer, tokenize
 from codec.files.listing import list_packets
 from codec.format.container import Coding
 from codec.format.reading import summarize_file
@@ -267,14 +267,13 @@ def corpus_uses(folder: Path) -> Iterator[Use]:
         lambda **each: tokenize(**corpus | each),
         sources=("a", 5, [5], [None], np.array([1, 2])),
         out=NO_PATHS,
-        layout=(None, 5, "x", [], np.array(["codes", "parquet"])),
-        shard_hours=(None, *NO_TIMES[:-1]),
         max_errors=NOT_WHOLE,
-        path_column=(5, []),
-        ray=(5, "auto", True),
+        workers=(None, 0, "auto", True),
         force=NO_FLAGS,
-        model=NO_MODELS,
     )
+    layouts: tuple[Any, ...] = (None, 5, "x", [], np.array(["codes", "parquet"]))
+    yield from options(Shards, layout=layouts, hours=(None, *NO_TIMES[:-1]))
+    yield from options(Tokenizer, model=NO_MODELS, path_column=(5, []))
     yield from options(
         lambda **each: detokenize(**tokens | each),
         source=NO_PATHS,

@@ -161,7 +161,7 @@ def test_every_field_has_a_description() -> None:
 
 
 def test_a_vae_has_no_bitrates() -> None:
-    assert LAPPED.bitrates == [1000, 2000, 3000, 4000] and LAPPED.has_codes
-    assert VAE.bitrates == [] and not VAE.has_codes
+    assert LAPPED.plain_bitrates == [1000, 2000, 3000, 4000] and LAPPED.has_codes
+    assert VAE.plain_bitrates == [] and not VAE.has_codes
     assert (LAPPED.embedding_dim, VAE.embedding_dim) == (10, 4)
     assert LAPPED.codebooks_for(None) == 4

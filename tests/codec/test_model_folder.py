@@ -63,7 +63,7 @@ def use_onnx(folder: Path) -> None:
     """All that a stream needs of a model, search and entropy coding included."""
     engine = load_model(folder, backend="onnx")
     engine.spec.codebooks_for(None)
-    rate = None if engine.context is None else engine.spec.bitrates[-1]
+    rate = None if engine.context is None else engine.spec.plain_bitrates[-1]
     encoder = StreamEncoder(engine, rate=rate, effort=1)
     decoder = StreamDecoder(encoder.header, engine)
     for packet in encoder.push(sound(engine.spec.hop_length)) + encoder.finish():

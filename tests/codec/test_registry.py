@@ -39,7 +39,7 @@ def test_an_engine_a_codec_a_name_and_a_folder_all_name_a_model(
 
 def test_what_an_engine_says_of_a_model_is_what_the_model_is(codec: Codec) -> None:
     spec, config = TorchEngine(codec).spec, codec.config
-    assert spec.bitrates == config.bitrates
+    assert spec.plain_bitrates == config.plain_bitrates
     assert spec.frame_rate == config.frame_rate
     assert spec.hop_length == config.hop_length
     assert spec.codebooks == config.codebooks

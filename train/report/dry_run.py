@@ -34,7 +34,7 @@ def _model_facts(config: CodecConfig) -> dict[str, str]:
     sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
     macs = multiply_accumulates(codec)
     field = codec.span.receptive_field
-    rates = [format_bitrate(rate).removesuffix(" kbit/s") for rate in config.bitrates]
+    rates = [format_bitrate(rate).removesuffix(" kbit/s") for rate in config.plain_bitrates]
     return {
         "parameters": f"{sum(sizes.values()):,} ("
         + ", ".join(f"{name} {size:,}" for name, size in sizes.items())

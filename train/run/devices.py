@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning_fabric import Fabric
@@ -21,24 +21,27 @@ from codec.errors import ConfigError
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
+class Devices(NamedTuple):
+    """What a run computes on."""
+
+    kind: str = "auto"  # one of `DEVICES`
+    number: int = 1  # of this machine; ignored for processes that ``torchrun`` has started
+
+
 def make_fabric(
-    precision: str,
-    device: str = "auto",
-    num_devices: int = 1,
-    *,
-    find_unused_parameters: bool = False,
+    precision: str, devices: Devices | None = None, *, find_unused_parameters: bool = False
 ) -> Fabric:
     """A launched Fabric: on return every process has its rank.
 
     Args:
         precision: ``fp32`` or ``bf16``.
-        device: one of `DEVICES`.
-        num_devices: number of devices of this machine.
+        devices: what to compute on; the one that is found if None.
         find_unused_parameters: some weights have no gradient in some steps.
 
     Raises:
         ConfigError: there is no such device, or there are fewer.
     """
+    device, num_devices = devices or Devices()
     if device not in DEVICES:
         raise ConfigError(f"device {device!r} is unknown: give one of {', '.join(DEVICES)}")
     if device == "cuda" and not torch.cuda.is_available():

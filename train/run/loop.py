@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -37,7 +37,7 @@ from train.report.summary import summary
 from train.report.validation import validate
 from train.run.calibrate import remove_dc
 from train.run.checkpoint import find_checkpoints, load_newest, save_checkpoint
-from train.run.devices import largest, make_fabric
+from train.run.devices import Devices, largest, make_fabric
 from train.run.errors import TrainingError
 from train.run.schedule import Budget
 from train.run.state import new_state
@@ -61,8 +61,7 @@ def fit(
     minutes: float | None = None,
     resume: bool = False,
     initial_model: str | None = None,
-    device: str = "auto",
-    num_devices: int = 1,
+    devices: Devices | None = None,
 ) -> bool:
     """Train a codec on a folder of audio.
 
@@ -78,8 +77,7 @@ def fit(
             the learning rate reaches its final value at the end of it.
         resume: continue from the newest checkpoint in ``out``.
         initial_model: start from the weights of this model, and its discriminators if it has any.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        num_devices: number of devices; ignored for processes that ``torchrun`` has started.
+        devices: what to compute on; the one that is found if None.
 
     Returns:
         Whether this is the first of the processes, which reports for all.
@@ -89,6 +87,33 @@ def fit(
     """
     home = out / "training"
     found = find_checkpoints(home / "checkpoints")
+    check_beginning(recipe, out, initial_model, found=bool(found), resume=resume)
+    # Codebooks have no gradient until the quantizer starts.
+    late_codebooks = recipe.quantizer.start_step > 0
+    fabric = make_fabric(recipe.run.precision, devices, find_unused_parameters=late_codebooks)
+    state = new_state(recipe, initial_model)
+    fabric.barrier()  # no process writes before all have looked for checkpoints
+    index, held_out = find_audio(recipe, data, valid, home)
+    found_clips = validation_clips(held_out, recipe.data, recipe.model.sample_rate)
+    clips = [(name, clip.to(fabric.device)) for name, clip in found_clips]
+    trainer = set_up(recipe, fabric, state, make_corpus(index, recipe))
+    if resume:
+        load_newest(state, found)
+    journal = None
+    if fabric.is_global_zero:
+        journal = begin_journal(trainer, home, [name for name, _ in clips])
+        if initial_model is not None:
+            keep_context(recipe, find_model(initial_model), out)
+    run(trainer, Budget(recipe.run.steps, minutes), clips, journal, out)
+    if fabric.is_global_zero:
+        complete(recipe, index, out)
+    return fabric.is_global_zero
+
+
+def check_beginning(
+    recipe: TrainConfig, out: Path, initial_model: str | None, *, found: bool, resume: bool
+) -> None:
+    """Check that a run can begin, or be continued; ``found`` says whether it has checkpoints."""
     if found and not resume:
         raise TrainingError(
             f"{out} contains a run: continue it with --resume, or give another --out"
@@ -99,45 +124,37 @@ def fit(
         raise TrainingError("--resume continues with its own weights: leave out the initial model")
     if recipe.optimizer.freeze and initial_model is None and not resume:
         raise ConfigError("optimizer.freeze keeps trained weights: use it with aecodec finetune")
-    # Codebooks have no gradient until the quantizer starts.
-    late_codebooks = recipe.quantizer.start_step > 0
-    fabric = make_fabric(
-        recipe.run.precision, device, num_devices, find_unused_parameters=late_codebooks
-    )
-    state = new_state(recipe, initial_model)
-    fabric.barrier()  # no process writes before all have looked for checkpoints
-    sample_rate = recipe.model.sample_rate
+
+
+def find_audio(
+    recipe: TrainConfig, data: Path, valid: Path | None, home: Path
+) -> tuple[Index, Index]:
+    """The audio for training and for validation."""
     index = scan(data, cache=home / "index.json")
     if valid is None:
-        index, held_out = split(index, recipe.data, sample_rate)
-    else:
-        held_out = scan(valid, cache=home / "index_valid.json")
-    clips = [
-        (name, clip.to(fabric.device))
-        for name, clip in validation_clips(held_out, recipe.data, sample_rate)
-    ]
-    trainer = set_up(recipe, fabric, state, make_corpus(index, recipe))
-    if resume:
-        load_newest(state, found)
-    journal = None
-    if fabric.is_global_zero:
-        home.mkdir(parents=True, exist_ok=True)
-        write_atomically(home / "recipe.toml", to_toml(recipe).encode())
-        names = "".join(f"{name}\n" for name, _ in clips)
-        write_atomically(home / "validation.txt", os.fsencode(names))
-        journal = Journal(home, state.step)
-        hours = trainer.corpus.hours
-        logger.info("training on %.2f hours, validating on %d files", hours, len(clips))
-    if initial_model is not None and fabric.is_global_zero:
-        keep_context(recipe, find_model(initial_model), out)
-    run(trainer, Budget(recipe.run.steps, minutes), clips, journal, out)
-    if recipe.context.steps and fabric.is_global_zero and not (out / CONTEXT_FILE).exists():
+        return split(index, recipe.data, recipe.model.sample_rate)
+    return index, scan(valid, cache=home / "index_valid.json")
+
+
+def begin_journal(trainer: Trainer, home: Path, names: Sequence[str]) -> Journal:
+    """Write down what is trained and which files validate it."""
+    home.mkdir(parents=True, exist_ok=True)
+    write_atomically(home / "recipe.toml", to_toml(trainer.recipe).encode())
+    lines = "".join(f"{name}\n" for name in names)
+    write_atomically(home / "validation.txt", os.fsencode(lines))
+    journal, hours = Journal(home, trainer.state.step), trainer.corpus.hours
+    logger.info("training on %.2f hours, validating on %d files", hours, len(names))
+    return journal
+
+
+def complete(recipe: TrainConfig, index: Index, out: Path) -> None:
+    """Add context model and graphs to a trained model."""
+    if recipe.context.steps and not (out / CONTEXT_FILE).exists():
         logger.info("fitting the context model")
         fit_context(recipe, load_codec(out), index, out)
-    if fabric.is_global_zero and recipe.run.graphs:
-        for folder in (out, home / "best"):
+    if recipe.run.graphs:
+        for folder in (out, out / "training" / "best"):
             add_graphs(folder)
-    return fabric.is_global_zero
 
 
 def keep_context(recipe: TrainConfig, source: Path, out: Path) -> None:

@@ -98,24 +98,9 @@ def train_step(
     """
     recipe, fabric, state = trainer.recipe, trainer.fabric, trainer.state
     adversary, balancer, step = state.adversary, state.balancer, state.step
-
-    rng = draw_randomness(recipe.run.seed, fabric.global_rank, step)
-    if state.codebooks.starts(step):
-        initialize_codebooks(state, trainer.corpus, recipe.run.seed, fabric)
-    rate = learning_rate(recipe.optimizer, step, progress, state.monitor.halvings)
-    set_learning_rate(trainer.optimizer, rate)
-
+    rng, rate = begin_step(trainer, progress)
     degraded, clean = (audio.to(fabric.device) for audio in batch)
-    num_codebooks = draw_num_codebooks(
-        rng, recipe.quantizer, recipe.model.num_codebooks, len(degraded), recipe.data.crop_frames
-    )
-    output = reconstruct(
-        trainer.autoencoder,
-        degraded,
-        clean,
-        quantized=state.codebooks.quantizes(step),
-        num_codebooks=num_codebooks.to(fabric.device),
-    )
+    output = code_batch(trainer, degraded, clean, rng)
     # Losses see what is after the run-in, where states are as in a long recording. The graph is cut
     # here: gradients flow from the losses to the audio, where they are weighted, and then from the
     # audio to the weights.
@@ -150,6 +135,34 @@ def train_step(
     )
     finish_step(state, output, figures["loss"], progress, fabric)
     return figures | {f"share_{name}": share for name, share in shares.items()}
+
+
+def begin_step(trainer: Trainer, progress: float) -> tuple[np.random.Generator, float]:
+    """Initialise codebooks if it is time; random numbers and learning rate of this step."""
+    recipe, fabric, state = trainer.recipe, trainer.fabric, trainer.state
+    rng = draw_randomness(recipe.run.seed, fabric.global_rank, state.step)
+    if state.codebooks.starts(state.step):
+        initialize_codebooks(state, trainer.corpus, recipe.run.seed, fabric)
+    rate = learning_rate(recipe.optimizer, state.step, progress, state.monitor.halvings)
+    set_learning_rate(trainer.optimizer, rate)
+    return rng, rate
+
+
+def code_batch(
+    trainer: Trainer, degraded: Tensor, clean: Tensor, rng: np.random.Generator
+) -> Reconstruction:
+    """Code the audio ``[B, 1, N]`` with random numbers of codebooks, and decode it."""
+    recipe, state = trainer.recipe, trainer.state
+    num_codebooks = draw_num_codebooks(
+        rng, recipe.quantizer, recipe.model.num_codebooks, len(degraded), recipe.data.crop_frames
+    )
+    return reconstruct(
+        trainer.autoencoder,
+        degraded,
+        clean,
+        quantized=state.codebooks.quantizes(state.step),
+        num_codebooks=num_codebooks.to(trainer.fabric.device),
+    )
 
 
 def draw_randomness(seed: int, rank: int, step: int) -> np.random.Generator:

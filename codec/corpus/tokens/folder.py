@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,9 @@ from codec.io.outputs import UNFINISHED, write_atomically
 
 
 def check_regular(path: Path, folder: Path | None = None) -> None:
-    """Check that a path is that of a regular file: devices and pipes may never end.
+    """Check that a path is that of a regular file, in ``folder`` if that is given.
 
-    Args:
-        path: the path.
-        folder: where the file must be, for a name that comes from a file.
+    Devices and pipes may never end.
 
     Raises:
         CodecError: it is something else, elsewhere, or nothing.
@@ -71,6 +69,21 @@ def file_digest(path: Path) -> str:
         raise CodecError(f"{path} cannot be opened: {error.strerror}; check the path") from error
 
 
+def check_shard(folder: Path, name: str, digest: str | None) -> None:
+    """Check that a shard is a file inside its folder, and has its hash if that is known.
+
+    Raises:
+        CodecError: it is missing, damaged or elsewhere.
+    """
+    path = folder / name
+    check_regular(path, folder)
+    if digest is not None and (found := file_digest(path)) != digest:
+        raise FormatError(
+            f"{path} is damaged: its SHA-256 is {found[:16]}, the manifest says {digest[:16]}; "
+            f"copy it again, or delete {MANIFEST} to read it as it is"
+        )
+
+
 def shard_names(folder: Path) -> list[tuple[str, str | None]]:
     """Names of the shards of a folder with their hashes, which only a manifest knows."""
     if (folder / MANIFEST).exists():
@@ -88,42 +101,26 @@ def _digest(facts: Sequence[Any]) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-@dataclass(frozen=True)
-class ShardState:
-    """The state of the recordings of a shard.
-
-    Attributes:
-        recordings: the recordings.
-        times: digest of the sizes and times of their files.
-    """
-
-    recordings: Sequence[Recording]
-    times: str
-
-    @classmethod
-    def of(cls, recordings: Sequence[Recording]) -> ShardState:
-        """The state of now."""
-        paths = [Path(recording.folder, recording.clip.path) for recording in recordings]
-        times = {path: cls._times(path) for path in dict.fromkeys(paths)}
-        return cls(recordings, _digest([times[path] for path in paths]))
-
-    @staticmethod
-    def _times(path: Path) -> list[int]:
-        try:
+def _times(recordings: Sequence[Recording]) -> str:
+    """Digest of the sizes and times of the files of recordings."""
+    paths = [Path(recording.folder, recording.clip.path) for recording in recordings]
+    times: dict[Path, list[int]] = {path: [] for path in paths}
+    for path in times:
+        with suppress(OSError):  # it has gone, which is found when it is read
             status = path.stat()
-        except OSError:  # it has gone, which is found when it is read
-            return []
-        return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+            times[path] = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+    return _digest([times[path] for path in paths])
 
-    def contents(self) -> str:
-        """Digest of all contents, as of the digests of what is coded."""
-        digests = []
-        for recording in self.recordings:
-            try:
-                digests.append(clip_digest(Path(recording.folder), recording.clip))
-            except OSError:
-                digests.append("")
-        return _digest(digests)
+
+def _contents(recordings: Sequence[Recording]) -> str:
+    """Digest of all that recordings contain, from the digests of what is coded."""
+    digests = []
+    for recording in recordings:
+        try:
+            digests.append(clip_digest(Path(recording.folder), recording.clip))
+        except OSError:
+            digests.append("")
+    return _digest(digests)
 
 
 class TokenFolder:
@@ -133,6 +130,7 @@ class TokenFolder:
         self.out, self.progress = out, out / PROGRESS
         self._notes: dict[int, dict[str, Any]] = {}
         self._outdated: dict[int, dict[str, Any]] = {}
+        self._times: dict[int, str] = {}
         self._job = ""
 
     def prepare(self, *, force: bool) -> None:
@@ -198,26 +196,25 @@ class TokenFolder:
         with suppress(OSError):
             self.progress.rmdir()
 
-    def is_finished(self, number: int, state: ShardState) -> bool:
+    def is_finished(self, number: int, shard: Sequence[Recording]) -> bool:
         """Whether a shard is there, unchanged, and its recordings are still the same."""
+        times = self._times[number] = _times(shard)
         if (note := self._notes.get(number)) is None:
             return False
         if self._is_whole(note) and (
-            note["times"] == state.times or note["contents"] == state.contents()
+            note["times"] == times or note["contents"] == _contents(shard)
         ):
-            note["times"] = state.times
+            note["times"] = times
             return True
         self._outdated[number] = self._notes.pop(number)
         return False
 
     def _is_whole(self, note: dict[str, Any]) -> bool:
-        for name, digest in _files(note):
-            try:
-                check_regular(self.out / name, self.out)
-                if file_digest(self.out / name) != digest:
-                    return False
-            except CodecError:
-                return False
+        try:
+            for name, digest in _files(note):
+                check_shard(self.out, name, digest)
+        except CodecError:
+            return False
         return True
 
     def errors(self) -> list[Unusable]:
@@ -231,18 +228,11 @@ class TokenFolder:
         writer: Layout,
         rows: Sequence[Tokens],
         failed: Sequence[Unusable],
-        state: ShardState,
         digests: Sequence[str],
     ) -> None:
-        """Write a shard, then the note that it is finished.
+        """Write a shard, of which `is_finished` was asked before, then the note that it is.
 
-        Args:
-            number: index of the shard.
-            writer: writes it.
-            rows: its tokens.
-            failed: the recordings of which there are none.
-            state: that of its recordings before they were read.
-            digests: SHA-256 of each recording as it was read.
+        The digests are the SHA-256 of each recording as it was read.
         """
         names = writer.write(self.out, number, rows)
         if number in self._outdated:
@@ -260,7 +250,7 @@ class TokenFolder:
             "num_frames": sum(len(row.frames) for row in rows),
             "seconds": sum(row.duration_seconds for row in rows),
             "errors": [asdict(error) for error in failed],
-            "times": state.times,
+            "times": self._times[number],
             "contents": _digest(digests),
         }
         path = self.progress / f"shard-{number:05}.json"
@@ -294,19 +284,7 @@ class TokenFolder:
 
 
 def card(manifest: dict[str, Any]) -> str:
-    """Text of the card of a corpus of tokens, in Markdown.
-
-    Args:
-        manifest: contents of its ``manifest.json``.
-
-    Example:
-        >>> facts = {"format": 1, "model": "m", "fingerprint": "00", "sample_rate": 24_000,
-        ...     "hop_length": 480, "num_codebooks": 12, "codebook_size": 1024,
-        ...     "layout": "parquet", "hours": 7.0, "num_recordings": 2, "num_frames": 9,
-        ...     "num_errors": 0, "shards": []}
-        >>> print(card(facts).splitlines()[6])
-        # Audio tokens
-    """
+    """Text of the card of a corpus of tokens, in Markdown."""
     facts, kind = manifest, TokenFormat.from_dict(manifest, "the manifest")
     sizes = " or ".join(map(str, sorted({each.size for each in kind.codebooks})))
     together = kind.channels_coded_together

@@ -31,14 +31,6 @@ class TokenFormat(Geometry):
         hop_length: samples per frame at that rate.
         codebooks: those whose codes are kept, the coarsest first.
         channels_coded_together: channels of the recordings, which share their codes.
-
-    Example:
-        >>> from codec import load_model
-        >>> kind = TokenFormat.of(load_model().spec, codebooks=6)
-        >>> kind.num_codes(), float(kind.frame_rate)
-        (6, 50.0)
-        >>> TokenFormat.from_dict(kind.to_dict(), "a shard") == kind
-        True
     """
 
     model: str
@@ -69,11 +61,7 @@ class TokenFormat(Geometry):
 
     @classmethod
     def from_dict(cls, facts: Any, name: str) -> TokenFormat:
-        """That of a shard or manifest.
-
-        Args:
-            facts: what `to_dict` gave.
-            name: name for error messages.
+        """That of a shard or manifest, from what `to_dict` gave.
 
         Raises:
             FormatError: it is of another version, or damaged.
@@ -105,24 +93,16 @@ class TokenFormat(Geometry):
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON, with the version of the format."""
-        facts = {
-            "model": self.model,
-            "fingerprint": self.fingerprint,
-            "sample_rate": self.sample_rate,
-            "hop_length": self.hop_length,
-        }
+        names = ("model", "fingerprint", "sample_rate", "hop_length")
+        facts = {name: getattr(self, name) for name in names}
         if self.has_simple_codes:
             size = self.codebooks[0].size
-            codes = {"num_codebooks": len(self.codebooks), "codebook_size": size}
-            return {"format": SIMPLE_FORMAT} | facts | codes
-        return (
-            {"format": TABLE_FORMAT}
-            | facts
-            | {
-                "codebooks": [[each.size, each.per_frame] for each in self.codebooks],
-                "channels_coded_together": self.channels_coded_together,
-            }
-        )
+            facts |= {"num_codebooks": len(self.codebooks), "codebook_size": size}
+            return {"format": SIMPLE_FORMAT, **facts}
+        table = [[each.size, each.per_frame] for each in self.codebooks]
+        together = self.channels_coded_together
+        facts |= {"codebooks": table, "channels_coded_together": together}
+        return {"format": TABLE_FORMAT, **facts}
 
 
 def _text(facts: Any, key: str) -> str:

@@ -37,13 +37,11 @@ MAX_NAME, MAX_FOLDERS = 220, 1000
 
 
 class FileNames:
-    """Names of files for ids, without suffix: inside the folder, without dots, each one once.
+    """Names of files for ids: inside the folder, without dots, each one once.
 
-    Names of folders keep their dots, but none is hidden or named like a file. What is too long for
-    a file system ends in a digest.
-
-    Args:
-        *suffixes: what the names are to end in.
+    They are to end in one of the suffixes, which they come without. Names of folders keep their
+    dots, but none is hidden or named like a file. What is too long for a file system ends in a
+    digest.
 
     Example:
         >>> name = FileNames(".codes")

@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from codec.arguments import check_path
+from codec.arguments import check_path, first_line
 from codec.arrays import StoredCodes
-from codec.corpus.extras import import_pyarrow
-from codec.corpus.parquet import read_rows
+from codec.corpus.index import why
+from codec.corpus.parquet import import_pyarrow, read_rows
 from codec.corpus.shards import ARCHIVE_FAULTS, member_fault, members
 from codec.corpus.sources import shortened
-from codec.corpus.tokens.folder import check_regular, file_digest, shard_names
+from codec.corpus.tokens.folder import check_regular, check_shard, shard_names
 from codec.corpus.tokens.format import TokenFormat, Tokens
-from codec.corpus.tokens.naming import MANIFEST
 from codec.entropy.payload import PayloadDecoder
 from codec.errors import CodecError, FormatError
 from codec.format.container import Gap
@@ -65,9 +64,6 @@ def read_tokens(path: str | Path) -> Iterator[Tokens]:
 def read_each(path: str | Path) -> Iterator[tuple[str, Tokens | CodecError]]:
     """`read_tokens`, but what cannot be read takes the place of a recording and ends nothing.
 
-    Args:
-        path: see `read_tokens`.
-
     Yields:
         The name of a shard, and the tokens of a recording in it, or what is wrong with it.
 
@@ -81,27 +77,17 @@ def read_each(path: str | Path) -> Iterator[tuple[str, Tokens | CodecError]]:
         yield from _read_shard(path, path.name)
         return
     for name, digest in shard_names(path):
-        shard = path / name
         try:
-            check_regular(shard, path)
-            if digest is not None and (found := file_digest(shard)) != digest:
-                raise FormatError(
-                    f"{shard} is damaged: its SHA-256 is {found[:16]}, the manifest says "
-                    f"{digest[:16]}; copy it again, or delete {MANIFEST} to read it as it is"
-                )
+            check_shard(path, name, digest)
         except CodecError as error:
             yield name, error
         else:
-            yield from _read_shard(shard, name)
+            yield from _read_shard(path / name, name)
 
 
 def _read_shard(path: Path, name: str) -> Iterator[tuple[str, Tokens | CodecError]]:
-    if path.suffix == ".parquet":
-        rows = _read_parquet(path)
-    elif path.suffix == ".tar":
-        rows = _read_webdataset(path)
-    else:
-        rows = _read_streams(path, name)
+    read = {".parquet": _read_parquet, ".tar": _read_webdataset}.get(path.suffix)
+    rows = _read_streams(path, name) if read is None else read(path)
     try:
         for row in rows:
             yield name, row
@@ -131,7 +117,7 @@ def _read_parquet(path: Path) -> Iterator[Tokens | CodecError]:
                     frames = () if flat is None else flat.to_numpy(zero_copy_only=False)
                     yield _row(kind, row, frames, path)
     except (OSError, ValueError, LookupError, OverflowError, pa.ArrowException) as error:
-        reason = (str(error).splitlines() or [repr(error)])[0]
+        reason = first_line(error)
         raise FormatError(f"{path} cannot be read as a shard of tokens: {reason}") from error
 
 
@@ -161,8 +147,7 @@ def _read_webdataset(path: Path) -> Iterator[Tokens | CodecError]:
                 kind = TokenFormat.from_dict(facts.pop("aecodec", None), str(path))
                 yield _row(kind, facts, frames, path)
     except ARCHIVE_FAULTS as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise FormatError(f"{path} cannot be read as a shard of tokens: {reason}") from error
+        raise FormatError(f"{path} cannot be read as a shard of tokens: {why(error)}") from error
 
 
 def _read_streams(path: Path, name: str) -> Iterator[Tokens | CodecError]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from codec.bitrate import ceil_div
-from codec.corpus.extras import import_pyarrow
+from codec.corpus.index import by_duration
+from codec.corpus.parquet import import_pyarrow
 from codec.corpus.sources import Recording
 from codec.corpus.tokens.format import COLUMNS, SAFE, TokenFormat, Tokens
 from codec.corpus.tokens.naming import FileNames
@@ -30,10 +31,6 @@ class ParquetLayout:
 
     A column of a manifest whose values have several types becomes text, in JSON but for strings.
 
-    Args:
-        kind: of all rows.
-        recordings: all recordings of the corpus, for the types of their further columns.
-
     Raises:
         CodecError: pyarrow is not installed.
     """
@@ -43,8 +40,7 @@ class ParquetLayout:
         self._mixed: set[str] = set()
         fields = [(name, pa.type_for_alias(kept)) for name, kept in COLUMNS.items()]
         fields = [(name, pa.list_(kept) if name == "codes" else kept) for name, kept in fields]
-        names = dict.fromkeys(name for recording in recordings for name in recording.columns)
-        for name in names:
+        for name in dict.fromkeys(name for each in recordings for name in each.columns):
             column = SAFE.get(name, name)
             try:
                 kept = pa.array([recording.columns.get(name) for recording in recordings]).type
@@ -56,14 +52,13 @@ class ParquetLayout:
         self._schema = pa.schema(fields, metadata)
 
     def write(self, out: Path, shard: int, rows: Sequence[Tokens]) -> list[str]:
-        """Write a shard, and return the names of its files."""
         name = f"tokens-{shard:05}.parquet"
         options = {"compression": "zstd", "version": "2.6", "write_page_checksum": True}
         with (
             atomic_output(out / name, force=True) as file,
             self._pa.parquet.ParquetWriter(file, self._schema, **options) as writer,
         ):
-            for group in _row_groups(rows):
+            for group in by_duration(rows, lambda row: row.duration_seconds, ROW_GROUP_SECONDS):
                 writer.write_table(self._table(group))
         return [name]
 
@@ -73,15 +68,12 @@ class ParquetLayout:
         flat = np.concatenate([tokens.frames.ravel() for tokens in rows])
         codes = pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat, pa.uint16()))
         plain = [tokens.row() for tokens in rows]
-        return pa.Table.from_arrays(
-            [
-                codes
-                if field.name == "codes"
-                else pa.array([self._value(row, field.name) for row in plain], field.type)
-                for field in self._schema
-            ],
-            schema=self._schema,
-        )
+        columns = {
+            field.name: pa.array([self._value(row, field.name) for row in plain], field.type)
+            for field in self._schema
+            if field.name != "codes"
+        }
+        return pa.table(columns | {"codes": codes}, self._schema)
 
     def _value(self, row: Mapping[str, Any], column: str) -> Any:
         value = row.get(column)
@@ -91,19 +83,13 @@ class ParquetLayout:
 
 
 class WebDatasetLayout:
-    """A tar of a ``.npy`` (``[T, K]`` uint16) and a ``.json`` per recording.
-
-    Args:
-        kind: of all rows.
-        recordings: all recordings of the corpus, which get their keys in this order.
-    """
+    """A tar of a ``.npy`` (``[T, K]`` uint16) and a ``.json`` per recording."""
 
     def __init__(self, kind: TokenFormat, recordings: Sequence[Recording]) -> None:
         name = FileNames(".npy", ".json")
         self._keys = {recording.id: name(recording.id) for recording in recordings}
 
     def write(self, out: Path, shard: int, rows: Sequence[Tokens]) -> list[str]:
-        """Write a shard, and return the names of its files."""
         name = f"tokens-{shard:05}.tar"
         with (
             atomic_output(out / name, force=True) as file,
@@ -122,19 +108,13 @@ class WebDatasetLayout:
 
 
 class CodesLayout:
-    """A ``.codes`` file per recording; further columns are not kept.
-
-    Args:
-        kind: of all rows.
-        recordings: all recordings of the corpus, which get their names in this order.
-    """
+    """A ``.codes`` file per recording; further columns are not kept."""
 
     def __init__(self, kind: TokenFormat, recordings: Sequence[Recording]) -> None:
         name = FileNames(".codes")
         self._names = {recording.id: f"{name(recording.id)}.codes" for recording in recordings}
 
     def write(self, out: Path, shard: int, rows: Sequence[Tokens]) -> list[str]:
-        """Write the files of a shard, and return their names."""
         names = [self._names[tokens.id] for tokens in rows]
         for name, tokens in zip(names, rows, strict=True):
             (out / name).parent.mkdir(parents=True, exist_ok=True)
@@ -144,12 +124,7 @@ class CodesLayout:
 
 
 def write_stream(tokens: Tokens, file: Any) -> None:
-    """Write a ``.codes`` stream of format 2, as `codec.encode_file` without entropy coding.
-
-    Args:
-        tokens: the codes of a recording.
-        file: where the stream is written.
-    """
+    """Write a ``.codes`` stream of format 2, as `codec.encode_file` without entropy coding."""
     header = _header(tokens)
     writer, step = PacketWriter(file, header), header.frames_per_packet
     num_frames, step_samples = len(tokens.frames), step * header.hop_length
@@ -180,22 +155,10 @@ def _header(tokens: Tokens) -> Header:
 
 
 Layout = ParquetLayout | WebDatasetLayout | CodesLayout
+"""Made of the format of all rows and all recordings of the corpus, for their columns and the order
+in which they get names; ``write`` writes a shard and returns the names of its files."""
 LAYOUTS: dict[str, Callable[[TokenFormat, Sequence[Recording]], Layout]] = {
     "parquet": ParquetLayout,
     "webdataset": WebDatasetLayout,
     "codes": CodesLayout,
 }
-
-
-def _row_groups(rows: Sequence[Tokens]) -> Iterator[Sequence[Tokens]]:
-    """Rows in groups of `ROW_GROUP_SECONDS`, or one longer row."""
-    group: list[Tokens] = []
-    seconds = 0.0
-    for tokens in rows:
-        if group and seconds + tokens.duration_seconds > ROW_GROUP_SECONDS:
-            yield group
-            group, seconds = [], 0.0
-        group.append(tokens)
-        seconds += tokens.duration_seconds
-    if group:
-        yield group

@@ -19,7 +19,7 @@ export function encodePayload(codes, header, context) {
   if (header.variable) {
     return [padded(encodeCodes(codes, header, context)[0], codes, header), Coding.CODED];
   }
-  const plain = packCodes(codes, header.bitsPerCode);
+  const plain = packCodes(codes, header.bits);
   if (!header.context) return [plain, header.format === 1 ? null : Coding.PLAIN];
   const [coded] = encodeCodes(codes, header, context);
   if (coded.length >= plain.length) return [plain, Coding.PLAIN];
@@ -56,7 +56,7 @@ export class PayloadDecoder {
   next({ coding, payload, numFrames }) {
     const { _header: header, _context: context } = this;
     if (coding === null || coding === Coding.PLAIN) {
-      const codes = unpackCodes(payload, header.bitsPerCode, header.numCodes(numFrames));
+      const codes = unpackCodes(payload, header.bits, header.numCodes(numFrames));
       if (header.chained) [, this._states] = encodeCodes(codes, header, context);
       return codes;
     }

@@ -5,17 +5,19 @@
 
 import { FormatError } from "../errors.js";
 import { crc32 } from "./crc32.js";
-import { packedSize } from "./payload.js";
+import { bitsOf, packedSize } from "./payload.js";
 
 const MAGIC = [0x41, 0x45, 0x43, 0x44]; // "AECD"
 const SYNC = 0xae; // starts a packet of format 1, plus one if it is the last
-const SYNC_CODED = 0xa0; // of format 2, plus one if it is the last, plus two per `Coding`
+const SYNC_CODED = 0xa0; // of formats 2 and 3, plus one if it is the last, plus two per `Coding`
 const CHAINED_STREAM = 1; // flags of the header
 const VARIABLE_STREAM = 2;
 const PAUSES = 4;
 const DTX = 8; // silence was not sent
 const HEADER_SIZE = 44;
-const MORE_SIZE = 12; // of a header of format 2
+const MORE_SIZE = 12; // of a header of formats 2 and 3
+const TABLE_START = 52; // of a header of format 3
+const MAX_CODES = 255; // of a frame and group
 const END_SIZE = 8;
 const MAX_PAYLOAD = 2 ** 16;
 const MAX_PACKET_SECONDS = 10;
@@ -30,7 +32,7 @@ const MAX_UNTRACED_SECONDS = 20;
 // Frames of a channel that a byte of a packet may stand for, in the mean of a file.
 const MAX_FRAMES_PER_BYTE = 128;
 
-/** How the codes of a packet of format 2 are written: plain, coded on their own, or after others.
+/** How the codes of a packet of formats 2 and 3 are written: plain, coded alone, or after others.
  *
  * From `WITH_EARLIER` on, packets carry codes of earlier frames, as in calls. The page refuses them.
  */
@@ -60,20 +62,32 @@ const OPTIONAL_FIELDS = {
   segments: 1,
   pauses: false,
   dtx: false,
+  channelsCodedTogether: 1,
 };
 
 /** What a decoder must know before the first packet. */
 export class Header {
-  /** Attributes have the names and meanings of docs/format.md; `context` is hexadecimal, or "". */
+  /** Attributes have the names and meanings of docs/format.md; `context` is hexadecimal, or "".
+   *
+   * `codebooks` are `{bits, perFrame}`, and `bits` those of each code of a frame and group.
+   */
   constructor(fields) {
     Object.assign(this, OPTIONAL_FIELDS, fields);
-    const { framesPerPacket, sampleRate, originalSampleRate, hopLength } = this;
+    const { codebooks, framesPerPacket, sampleRate, originalSampleRate, hopLength } = this;
     const { format, context, skip, chained, variable, segments, pauses } = this;
-    this.format = context || skip ? 2 : format;
+    this.bits = bitsOf(codebooks);
+    const needed = context || skip ? 2 : 1;
+    this.format = this.hasSimpleCodes ? Math.max(Math.min(format, 2), needed) : 3;
+    const numCodes = this.bits.length;
+    const possible = ({ bits, perFrame }) => bits >= 1 && bits <= 16 && perFrame >= 1;
+    if (!(numCodes >= 1 && numCodes <= MAX_CODES && codebooks.every(possible))) {
+      throw new FormatError(
+        `the header says ${codebooks.length} codebooks with ${numCodes} codes of ${[...new Set(this.bits)]} bits: there must be 1 to ${MAX_CODES} of 1 to 16 bits, some of each codebook`,
+      );
+    }
     for (const [name, high] of [
       ["channels", 255],
-      ["numCodebooks", 255],
-      ["bitsPerCode", 16],
+      ["channelsCodedTogether", Math.min(16, this.channels)],
       ["framesPerPacket", 0xffff],
       ["sampleRate", 1_000_000],
       ["originalSampleRate", 192_000],
@@ -88,6 +102,11 @@ export class Header {
     if (skip > MAX_SKIP_SECONDS * originalSampleRate) {
       throw new FormatError(
         `the header says skip ${skip}: it may be ${MAX_SKIP_SECONDS} seconds at most`,
+      );
+    }
+    if (context && this.format === 3) {
+      throw new FormatError(
+        "a stream with a context model has codebooks of one size, with one code per frame each, and channels that are coded on their own",
       );
     }
     if ((chained || variable) && !context) {
@@ -105,7 +124,7 @@ export class Header {
       );
     }
     const size = this.maxPayload(framesPerPacket);
-    if (size > MAX_PAYLOAD + 1 - this.format) {
+    if (size > MAX_PAYLOAD - (this.format > 1)) {
       throw new FormatError(
         `the header says packets of ${size} bytes, the limit is ${MAX_PAYLOAD}`,
       );
@@ -113,27 +132,48 @@ export class Header {
   }
 
   get size() {
-    return HEADER_SIZE + (this.format === 2 ? MORE_SIZE : 0);
+    return headerSize(this.format, this.numCodebooks);
+  }
+
+  get numCodebooks() {
+    return this.codebooks.length;
+  }
+
+  /** Whether formats 1 and 2 can hold the codes. */
+  get hasSimpleCodes() {
+    const [{ bits } = {}] = this.codebooks;
+    const alike = this.codebooks.every((each) => each.bits === bits && each.perFrame === 1);
+    return alike && this.channelsCodedTogether === 1;
+  }
+
+  /** Groups of channels that share their codes; the last one may have fewer channels. */
+  get numGroups() {
+    return Math.ceil(this.channels / this.channelsCodedTogether);
   }
 
   /** Number of sequence numbers, after which they begin again at 0. */
   get sequenceCount() {
-    return this.format === 2 ? 2 ** 16 : 2 ** 8;
+    return this.format > 1 ? 2 ** 16 : 2 ** 8;
   }
 
   /** Bytes of a packet before its payload. */
   get headSize() {
-    return this.format === 2 ? 11 : 8;
+    return this.format > 1 ? 11 : 8;
   }
 
-  /** Codes of that many frames, of all channels and codebooks. */
+  /** Codes of that many frames, of all groups and codebooks. */
   numCodes(numFrames) {
-    return numFrames * this.channels * this.numCodebooks;
+    return numFrames * this.numGroups * this.bits.length;
   }
 
   /** Bytes of the plain codes of that many frames. */
   payloadSize(numFrames) {
-    return packedSize(this.bitsPerCode, this.numCodes(numFrames));
+    return packedSize(this.bits, this.numCodes(numFrames));
+  }
+
+  /** Most bytes that codes of earlier frames may add to a payload. */
+  get maxEarlier() {
+    return MAX_EARLIER * this.numGroups * Math.max(...this.codebooks.map((each) => each.perFrame));
   }
 
   /** Most bytes that the codes of that many frames may take. */
@@ -174,7 +214,7 @@ export class Header {
           (this.pauses ? PAUSES : 0),
         this.channels,
         this.numCodebooks,
-        this.bitsPerCode,
+        this.format === 3 ? this.channelsCodedTogether : this.bits[0],
         this.context ? this.segments : 0,
       ],
       4,
@@ -184,9 +224,13 @@ export class Header {
     view.setUint32(16, this.originalSampleRate, true);
     view.setUint32(20, this.hopLength, true);
     bytes.set(fromHex(this.fingerprint), 24);
-    if (this.format === 2) {
+    if (this.format > 1) {
       bytes.set(fromHex(this.context), 40);
       view.setUint32(48, this.skip, true);
+    }
+    if (this.format === 3) {
+      const table = this.codebooks.flatMap(({ bits, perFrame }) => [bits, perFrame]);
+      bytes.set(table, TABLE_START);
     }
     const end = this.size - 4;
     view.setUint32(end, crc32(bytes.subarray(0, end)), true);
@@ -199,23 +243,23 @@ export class Header {
       throw new FormatError("not a .codes stream: it does not start with 'AECD'");
     }
     const format = bytes[4] >> 4;
-    const size = HEADER_SIZE + (format === 2 ? MORE_SIZE : 0);
+    const size = headerSize(format, bytes[7]);
     if (bytes.length < size) {
       throw new FormatError(`the stream ends inside its header, after ${bytes.length} bytes`);
     }
-    if (format !== 1 && format !== 2) {
+    if (!(format >= 1 && format <= 3)) {
       throw new FormatError(
-        `the stream has format ${format}.${bytes[4] & 15}, this page reads formats 1 and 2: use aecodec decode`,
+        `the stream has format ${format}.${bytes[4] & 15}, this page reads formats 1 to 3: use a newer aecodec`,
       );
     }
     const view = viewOf(bytes);
     if (crc32(bytes.subarray(0, size - 4)) !== view.getUint32(size - 4, true)) {
       throw new FormatError("the header of the stream is damaged: get the file again");
     }
-    let context = format === 2 ? toHex(bytes.subarray(40, 48)) : "";
+    let context = format > 1 ? toHex(bytes.subarray(40, 48)) : "";
     if (/^0*$/.test(context)) context = "";
     const flags = bytes[5];
-    if (format === 2 && flags & DTX) {
+    if (format > 1 && flags & DTX) {
       throw new FormatError(
         "a recorded call with silence that was not sent, which this page does not read: use aecodec decode",
       );
@@ -225,7 +269,11 @@ export class Header {
         `the header has flags ${flags} that this page does not know: use a newer aecodec`,
       );
     }
-    return new Header({
+    const codebooks = Array.from({ length: bytes[7] }, (_, k) => {
+      const [bits, perFrame] = format === 3 ? bytes.subarray(TABLE_START + 2 * k) : [bytes[8], 1];
+      return { bits, perFrame };
+    });
+    const header = new Header({
       format,
       context,
       chained: Boolean(flags & CHAINED_STREAM),
@@ -233,16 +281,26 @@ export class Header {
       segments: context ? Math.max(1, bytes[9]) : 1,
       pauses: Boolean(flags & PAUSES),
       channels: bytes[6],
-      numCodebooks: bytes[7],
-      bitsPerCode: bytes[8],
+      codebooks,
+      channelsCodedTogether: format === 3 ? bytes[8] : 1,
       framesPerPacket: view.getUint16(10, true),
       sampleRate: view.getUint32(12, true),
       originalSampleRate: view.getUint32(16, true),
       hopLength: view.getUint32(20, true),
       fingerprint: toHex(bytes.subarray(24, 40)),
-      skip: format === 2 ? view.getUint32(48, true) : 0,
+      skip: format > 1 ? view.getUint32(48, true) : 0,
     });
+    if (format === 3 && (bytes[9] || header.format !== 3)) {
+      throw new FormatError("the header has format 3 without need, or fields that are not known");
+    }
+    return header;
   }
+}
+
+/** Bytes of a header of a format; those of an unknown one count as format 1. */
+function headerSize(format, numCodebooks = 0) {
+  const more = format === 2 || format === 3 ? MORE_SIZE : 0;
+  return HEADER_SIZE + more + (format === 3 ? 2 * numCodebooks : 0);
 }
 
 /** Whether bytes begin as a stream does. */
@@ -252,7 +310,7 @@ export function startsStream(bytes) {
 
 /** Whether bytes begin with a header whose checksum is right. */
 function startsHeader(bytes) {
-  const size = HEADER_SIZE + (bytes[4] >> 4 === 2 ? MORE_SIZE : 0);
+  const size = headerSize(bytes[4] >> 4, bytes[7]);
   if (bytes.length < size || !startsStream(bytes)) return false;
   return crc32(bytes.subarray(0, size - 4)) === viewOf(bytes).getUint32(size - 4, true);
 }
@@ -304,9 +362,9 @@ const checksum = (packet, start) =>
 
 /** Coding, and whether a packet is the last, by its first byte; undefined if none starts so. */
 function kindOf(byte, format) {
-  const kind = byte - (format === 2 ? SYNC_CODED : SYNC);
-  if (kind < 0 || kind >= (format === 2 ? 10 : 2)) return undefined;
-  return { coding: format === 2 ? kind >> 1 : null, isLast: kind % 2 === 1 };
+  const kind = byte - (format > 1 ? SYNC_CODED : SYNC);
+  if (kind < 0 || kind >= (format > 1 ? 10 : 2)) return undefined;
+  return { coding: format > 1 ? kind >> 1 : null, isLast: kind % 2 === 1 };
 }
 
 /** The streams that a file holds, one after the other: `[{header, items, damage}]`.
@@ -372,13 +430,13 @@ class Claims {
   }
 
   /** Take the items of a stream into account; an error if they are too much for its bytes. */
-  count({ channels, framesPerPacket, format, hopLength, sampleRate }, items) {
+  count({ channels, framesPerPacket, headSize, hopLength, sampleRate }, items) {
     for (const item of items) {
       let size = item.numBytes;
       let frames = item.numPackets * framesPerPacket * channels;
       if (item instanceof Packet) {
         const ends = item.numSamples === null ? 0 : END_SIZE;
-        size = (format === 2 ? 11 : 8) + item.payload.length + ends;
+        size = headSize + item.payload.length + ends;
         frames = item.numFrames * channels;
         this._arrived += (frames * hopLength) / sampleRate;
       } else {
@@ -419,12 +477,12 @@ function readPackets(bytes, header) {
   function sizeAt() {
     const kind = kindOf(bytes[position], header.format);
     if (!kind) return 0;
-    const numFrames = view.getUint16(position + (header.format === 2 ? 3 : 2), true);
+    const numFrames = view.getUint16(position + (header.format > 1 ? 3 : 2), true);
     let size = header.payloadSize(numFrames);
-    if (header.format === 2) {
+    if (header.format > 1) {
       size = view.getUint16(position + 5, true);
       const hasEarlier = kind.coding >= Coding.WITH_EARLIER;
-      const more = hasEarlier ? MAX_EARLIER * header.channels : 0;
+      const more = hasEarlier ? header.maxEarlier : 0;
       if (size > header.maxPayload(numFrames) + more) return 0;
       if (hasEarlier && header.framesPerPacket > 1) return 0;
       if (kind.coding === Coding.CHAINED && !header.chained) return 0;
@@ -457,8 +515,8 @@ function readPackets(bytes, header) {
     }
     const end = size - (isLast ? END_SIZE : 0);
     return new Packet(
-      header.format === 2 ? view.getUint16(position + 1, true) : packet[1],
-      view.getUint16(position + (header.format === 2 ? 3 : 2), true),
+      header.format > 1 ? view.getUint16(position + 1, true) : packet[1],
+      view.getUint16(position + (header.format > 1 ? 3 : 2), true),
       packet.subarray(start, end),
       isLast ? Number(view.getBigUint64(position + end, true)) : null,
       coding,
@@ -467,7 +525,7 @@ function readPackets(bytes, header) {
 
   function addGap(packet) {
     let full = header.headSize + header.payloadSize(header.framesPerPacket);
-    if (header.format === 2 && foundPackets) {
+    if (header.format > 1 && foundPackets) {
       full = Math.max(header.headSize, Math.floor(foundBytes / foundPackets));
     }
     let lost;
@@ -539,8 +597,8 @@ function damageOf(header, items) {
   if (numLost) return lost;
   const numSamples = last.numSamples + header.skip;
   const expected = header.numFrames(numSamples);
-  // In format 2, frames after the end may complete the last samples of a cut.
-  const more = header.format === 2 ? Math.floor(header.sampleRate / header.hopLength) : 0;
+  // From format 2 on, frames after the end may complete the last samples of a cut.
+  const more = header.format > 1 ? Math.floor(header.sampleRate / header.hopLength) : 0;
   if (numFrames < expected || numFrames > expected + more) {
     return `the stream has ${numFrames} frames but its last packet says ${expected}`;
   }

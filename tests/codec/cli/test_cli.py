@@ -18,7 +18,7 @@ import pytest
 import soundfile
 from click.testing import CliRunner, Result
 
-from codec.cli import main
+from codec.cli.app import main
 from codec.engines.torch import TorchEngine
 from codec.errors import NotEnoughMemoryError
 from codec.io.outputs import UNFINISHED
@@ -275,7 +275,7 @@ def test_a_terminated_run_leaves_nothing(model_folder: Path, tmp_path: Path) -> 
 def test_info_and_help_do_not_import_torch(tmp_path: Path) -> None:
     golden = GOLDEN / "mono.codes"
     script = (
-        "import sys; from click.testing import CliRunner; from codec.cli import main\n"
+        "import sys; from click.testing import CliRunner; from codec.cli.app import main\n"
         f"for a in (['--help'], ['info', {str(golden)!r}]):\n"
         "    assert CliRunner().invoke(main, a).exit_code == 0\n"
         "assert 'torch' not in sys.modules, 'torch was imported'\n"

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from codec.cli import main
+from codec.cli.app import main
 from codec.cli.web import ADDRESS, MODELS, PAGE, copy_page, open_server, page_files
 from codec.errors import ModelError
 from codec.model_folder import (
@@ -65,6 +65,8 @@ def test_the_page_and_its_model_are_served(connection: HTTPConnection) -> None:
     (model,) = json.loads(get(connection, f"/{MODELS}")[2])
     folder = find_model(DEFAULT_MODEL)
     assert model["fingerprint"] == read_description(folder)["fingerprint"]
+    assert model["codebooks"] == [{"bits": 10, "perFrame": 1}] * 20
+    assert model["channelsCodedTogether"] == 1
     for name in (
         "config.json",
         "graphs.json",

@@ -30,7 +30,14 @@ from codec.corpus import coding, ray_data, read_tokens
 from codec.corpus.coding import code_task
 from codec.corpus.detokenize import detokenize
 from codec.corpus.sources import find_recordings
-from codec.corpus.tokenize import Outcome, Tokenizer, TooManyErrorsError, _tasks, tokenize
+from codec.corpus.tokenize import (
+    Outcome,
+    Shards,
+    Tokenizer,
+    TooManyErrorsError,
+    _tasks,
+    tokenize,
+)
 from codec.corpus.tokens import reading, writing
 from codec.corpus.tokens.format import TokenFormat, Tokens
 from codec.corpus.tokens.naming import FileNames
@@ -79,7 +86,9 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def run(corpus: Path, out: Path, engine: Engine, **options: Any) -> Outcome:
-    return tokenize([corpus], out, model=engine, **({"shard_hours": SHARD_HOURS} | options))
+    tokenizer = Tokenizer(engine, codebooks=options.pop("codebooks", None))
+    shards = Shards(options.pop("layout", "parquet"), options.pop("shard_hours", SHARD_HOURS))
+    return tokenize([corpus], out, tokenizer, shards=shards, **options)
 
 
 @pytest.fixture(scope="module", params=LAYOUTS)
@@ -246,7 +255,7 @@ def test_other_settings_or_recordings_are_refused_without_force(
         with pytest.raises(CodecError, match=r"other recordings.*--force"):
             run(corpus, out, engine, layout=layout, **options)
     with pytest.raises(CodecError, match="--force"):
-        tokenize([corpus, more], out, model=engine, layout=layout, shard_hours=SHARD_HOURS)
+        tokenize([corpus, more], out, Tokenizer(engine), shards=Shards(layout, SHARD_HOURS))
     assert digests(out) == digests(whole)
     outcome = run(corpus, out, engine, layout="parquet", codebooks=1, force=True)
     assert outcome.num_recordings == 7
@@ -269,7 +278,7 @@ def test_a_folder_of_something_else_is_left_alone(
 def test_bad_files_are_listed_and_the_others_done(
     hostile: Path, engine: Engine, tmp_path: Path
 ) -> None:
-    outcome = tokenize([hostile], tmp_path / "out", model=engine)
+    outcome = tokenize([hostile], tmp_path / "out", Tokenizer(engine))
     assert (outcome.num_recordings, outcome.num_errors) == (len(GOOD), len(BAD))
     lines = (tmp_path / "out" / "errors.jsonl").read_text().splitlines()
     errors = {error["id"]: error["reason"] for error in map(json.loads, lines)}
@@ -280,8 +289,8 @@ def test_bad_files_are_listed_and_the_others_done(
         name: facts[1] for name, facts in GOOD.items()
     }
     with pytest.raises(TooManyErrorsError, match=f"{len(BAD)} recordings.*10 are allowed"):
-        tokenize([hostile], tmp_path / "out", model=engine, max_errors=10)
-    again = tokenize([hostile], tmp_path / "out", model=engine, max_errors=len(BAD))
+        tokenize([hostile], tmp_path / "out", Tokenizer(engine), max_errors=10)
+    again = tokenize([hostile], tmp_path / "out", Tokenizer(engine), max_errors=len(BAD))
     assert again.num_written == 0
 
 
@@ -296,7 +305,7 @@ def test_failures_while_decoding_end_the_work_at_the_limit_and_can_be_repaired(
         if number in (3, 4):
             audio[1_000] = np.nan
         soundfile.write(folder / f"{number}.wav", audio, 8_000, subtype="FLOAT")
-    options: dict[str, Any] = {"model": engine, "shard_hours": 0.5 / 3600}
+    options: dict[str, Any] = {"tokenizer": Tokenizer(engine), "shards": Shards(hours=0.5 / 3600)}
     with pytest.raises(TooManyErrorsError, match="the same command continues"):
         tokenize([folder], out, max_errors=0, **options)
     assert [path.name for path in out.glob("tokens-*")] == ["tokens-00000.parquet"]
@@ -312,7 +321,7 @@ def test_wrong_arguments_have_an_error_of_one_line(
 ) -> None:
     (tmp_path / "none").mkdir()
     for error, message, use in (
-        (CodecError, "no source", lambda: tokenize([], tmp_path / "o", model=engine)),
+        (CodecError, "no source", lambda: tokenize([], tmp_path / "o", Tokenizer(engine))),
         (CodecError, "choose one of", lambda: run(corpus, tmp_path / "o", engine, layout="zip")),
         (ConfigError, "codebooks is 9", lambda: run(corpus, tmp_path / "o", engine, codebooks=9)),
         (CodecError, "no audio in", lambda: run(tmp_path / "none", tmp_path / "o", engine)),
@@ -334,7 +343,7 @@ def test_columns_of_a_manifest_arrive_with_their_types(
     ]
     manifest = tmp_path / "m.jsonl"
     manifest.write_text("\n".join(map(json.dumps, rows)))
-    tokenize([manifest], tmp_path / "out", model=engine, shard_hours=1e-6)
+    tokenize([manifest], tmp_path / "out", Tokenizer(engine), shards=Shards(hours=1e-6))
     tables = [pa.parquet.read_table(path) for path in sorted((tmp_path / "out").glob("*.parquet"))]
     assert len(tables) == 2 and tables[0].schema == tables[1].schema
     table = pa.concat_tables(tables)
@@ -353,7 +362,7 @@ def test_a_column_of_several_types_becomes_text(engine: Engine, tmp_path: Path) 
     manifest.write_text("\n".join(map(json.dumps, rows)))
     for row in rows:
         (tmp_path / str(row["path"])).write_bytes(wav(100))
-    tokenize([manifest], tmp_path / "out", model=engine, shard_hours=1e-6)
+    tokenize([manifest], tmp_path / "out", Tokenizer(engine), shards=Shards(hours=1e-6))
     read = sorted(read_tokens(tmp_path / "out"), key=lambda tokens: tokens.id)
     assert [tokens.columns.get("x") for tokens in read] == [
         "1",
@@ -531,13 +540,30 @@ def test_a_tokenizer_takes_batches_of_a_pipeline(
     assert [len(codes) for codes in kept["codes"]] == [0, 84]
 
 
+def test_a_tokenizer_finds_the_column_of_paths_or_is_told(
+    corpus: Path, engine: Engine, tmp_path: Path
+) -> None:
+    path = str(corpus / "birds" / "1.wav")
+    told = Tokenizer(engine, path_column="file")
+    for batch in (
+        Tokenizer(engine)({"audio_filepath": [path]}),
+        told({"file": [path], "path": ""}),
+    ):
+        assert batch["num_frames"] == [21]
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text(json.dumps({"file": path}))
+    assert tokenize([manifest], tmp_path / "out", told).num_recordings == 1
+    with pytest.raises(CodecError, match="--path-column"):
+        tokenize([manifest], tmp_path / "other", Tokenizer(engine))
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_a_cluster_writes_the_same_bytes(corpus: Path, engine: Engine, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="Ray is not installed: the extra aecodec[ray]")
     run(corpus, tmp_path / "alone", engine)
-    cluster = ray_data.Cluster("local")
-    outcome = run(corpus, tmp_path / "cluster", engine, ray=cluster, workers=2)
+    cluster = ray_data.Cluster("local", workers=2)
+    outcome = run(corpus, tmp_path / "cluster", engine, workers=cluster)
     assert outcome.num_recordings == 7
     assert digests(tmp_path / "cluster") == digests(tmp_path / "alone")
 
@@ -803,7 +829,7 @@ def test_paths_are_relative_to_the_corpus(small: Path, engine: Engine, tmp_path:
     manifest = tmp_path / "m.jsonl"
     manifest.write_text("\n".join(map(json.dumps, rows)))
     run(small, tmp_path / "a", engine)
-    tokenize([manifest], tmp_path / "b", model=engine)
+    tokenize([manifest], tmp_path / "b", Tokenizer(engine))
     assert [row.path for row in read_tokens(tmp_path / "a")] == [
         *("0.wav", "1.wav", "2.wav", "s.tar/k.wav")
     ]

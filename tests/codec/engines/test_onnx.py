@@ -131,7 +131,7 @@ def test_sessions_of_different_bitrates_share_a_step() -> None:
 def test_files_are_coded_without_torch(tmp_path: Path) -> None:
     """Nor with any other package of the extras."""
     script = """
-from codec.cli import main
+from codec.cli.app import main
 main(sys.argv[1:])
 """
     codes, wav = tmp_path / "a.codes", tmp_path / "a.wav"
@@ -152,7 +152,7 @@ main(sys.argv[1:])
 def test_what_needs_torch_names_the_extra_in_one_line(
     arguments: str, message: str, model_folder: Path
 ) -> None:
-    script = "from codec.cli import main\nmain(sys.argv[1:])"
+    script = "from codec.cli.app import main\nmain(sys.argv[1:])"
     words = arguments.format(recording=RECORDING, folder=model_folder).split()
     result = run_without_torch(script, *words)
     assert result.returncode == 1

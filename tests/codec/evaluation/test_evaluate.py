@@ -17,7 +17,7 @@ import torch
 from click.testing import CliRunner
 
 from codec.arrays import Samples
-from codec.cli import main
+from codec.cli.app import main
 from codec.corpus.workers import Recordings
 from codec.errors import AudioError, ConfigError
 from codec.evaluation import metrics
@@ -80,7 +80,7 @@ def test_the_opening_is_all_that_is_looked_at(lapped: Codec, folder: Path) -> No
     assert len(openings(folder, lapped, seconds=1e-9)["bells/a.wav"][1]) == 1
 
 
-def test_every_class_is_measured_at_every_bitrate(lapped: Codec, folder: Path) -> None:
+def test_every_class_is_measured_with_all_numbers_of_codebooks(lapped: Codec, folder: Path) -> None:
     found = evaluate(lapped, folder)
     assert [(row.sound_class, row.num_codebooks, row.files) for row in found.rows] == [
         (sound_class, count, files)
@@ -95,7 +95,7 @@ def test_every_class_is_measured_at_every_bitrate(lapped: Codec, folder: Path) -
 
 
 def test_the_figures_are_those_of_the_decoded_sound(lapped: Codec, folder: Path) -> None:
-    (row,) = evaluate(lapped, folder / "bells", [2_000], every=2).rows
+    (row,) = evaluate(lapped, folder / "bells", [2], every=2).rows
     original = openings(folder, lapped)["bells/a.wav"][1]
     codes = lapped.encode(torch.from_numpy(original)[None, None], 2)
     decoded = lapped.decode(codes, len(original)).flatten()
@@ -111,8 +111,8 @@ def test_the_figures_are_those_of_the_decoded_sound(lapped: Codec, folder: Path)
 
 @pytest.mark.skipif(not can_rate_naturalness(), reason='pip install "aecodec[evaluate]"')
 def test_naturalness_is_measured_if_asked_for(lapped: Codec, folder: Path) -> None:
-    (plain,) = evaluate(lapped, folder / "bells", [2_000]).rows
-    (rated,) = evaluate(lapped, folder / "bells", [2_000], naturalness=True).rows
+    (plain,) = evaluate(lapped, folder / "bells", [2]).rows
+    (rated,) = evaluate(lapped, folder / "bells", [2], naturalness=True).rows
     assert plain.dnsmos is None and plain.plcmos is None
     assert rated.dnsmos is not None and 1 <= rated.dnsmos <= 5
     assert rated.plcmos is not None and 1 <= rated.plcmos <= 5
@@ -131,35 +131,36 @@ def test_what_cannot_be_told_of_silence_is_left_out_of_means(lapped: Codec, fold
     silence = np.zeros(4_000, np.float32)
     figures = compare(silence, silence, RATE, 1.0)
     assert (figures.si_sdr, figures.stoi, figures.level) == (None, None, None)
-    rows = {row.sound_class: row for row in evaluate(lapped, folder, [4_000]).rows}
+    rows = {row.sound_class: row for row in evaluate(lapped, folder, [4]).rows}
     birds = rows["birds"]
     assert all(
         value is None or np.isfinite(value)
         for value in dataclasses.astuple(birds)
         if not isinstance(value, str)
     )
-    assert birds.stoi is None and " | - | " in evaluate(lapped, folder, [4_000]).table()
+    assert birds.stoi is None and " | - | " in evaluate(lapped, folder, [4]).table()
 
 
 def test_more_bits_are_counted_as_more_bits(lapped: Codec, folder: Path) -> None:
-    rows = evaluate(lapped, folder / "bells", [1_000, 4_000, 3_999, 3_000]).rows
+    rows = evaluate(lapped, folder / "bells", [1, 4, 3, 3]).rows
     assert [row.num_codebooks for row in rows] == [1, 3, 4]
     rates = [row.payload_bitrate or 0 for row in rows]
     assert rates == pytest.approx([1_000, 3_000, 4_000], rel=0.01)
     assert rates == sorted(rates)
 
 
-def test_continuous_latents_are_measured_without_bitrates(vae: Codec, folder: Path) -> None:
+def test_continuous_latents_are_measured_without_codebooks(vae: Codec, folder: Path) -> None:
     rows = evaluate(vae, folder / "bells").rows
     assert [(row.sound_class, row.num_codebooks) for row in rows] == [("bells", None)]
     assert rows[0].payload_bitrate is rows[0].efficiency is None and (rows[0].mel or 0) > 0
     with pytest.raises(ConfigError, match="continuous latents"):
-        evaluate(vae, folder, [1_000])
+        evaluate(vae, folder, [1])
 
 
-def test_folders_and_bitrates_that_are_no_use_are_refused(lapped: Codec, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="out of range"):
-        evaluate(lapped, tmp_path, [999])
+def test_folders_and_codebooks_that_are_no_use_are_refused(lapped: Codec, tmp_path: Path) -> None:
+    for number in (0, 5):
+        with pytest.raises(ConfigError, match=f"codebooks is {number}: .* from 1 to 4"):
+            evaluate(lapped, tmp_path, [number])
     with pytest.raises(AudioError, match="no audio"):
         evaluate(lapped, tmp_path)
     (tmp_path / "text.wav").write_text("no sound")
@@ -169,8 +170,8 @@ def test_folders_and_bitrates_that_are_no_use_are_refused(lapped: Codec, tmp_pat
 
 @pytest.mark.slow
 def test_processes_share_the_work_and_find_the_same(lapped: Codec, folder: Path) -> None:
-    alone = evaluate(lapped, folder, [4_000], seconds=0.3)
-    shared = evaluate(lapped, folder, [4_000], seconds=0.3, processes=2)
+    alone = evaluate(lapped, folder, [4], seconds=0.3)
+    shared = evaluate(lapped, folder, [4], seconds=0.3, processes=2)
     assert shared.to_dict() == alone.to_dict()
 
 
@@ -178,7 +179,7 @@ def test_the_command_prints_a_table_and_writes_json(
     model_folder: Path, folder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.json"
-    arguments = ["evaluate", str(model_folder), str(folder / "bells"), "-b", "1k,3.9k"]
+    arguments = ["evaluate", str(model_folder), str(folder / "bells"), "-k", "1,3"]
     arguments += ["--json", str(out), "--seconds", "0.2", "--every", "2"]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
@@ -200,14 +201,16 @@ def test_the_command_names_what_it_skipped(
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 1)  # starting processes takes seconds
     result = CliRunner().invoke(
-        main, ["evaluate", str(model_folder), str(folder), "-b", "1k", "--seconds", "9"]
+        main, ["evaluate", str(model_folder), str(folder), "-k", "1", "--seconds", "9"]
     )
     assert result.exit_code == 0, result.output
     assert len(caplog.messages) == len(UNUSABLE)
     for name in UNUSABLE:
         assert any("skipped" in line and name in line for line in caplog.messages)
-    wrong = CliRunner().invoke(main, ["evaluate", str(model_folder), str(folder), "-b", "fast"])
-    assert wrong.exit_code == 2 and len(wrong.stderr.splitlines()) == 1
+    for wrong in (("-k", "fast"), ("-k", "1,"), ("-b", "1k")):
+        result = CliRunner().invoke(main, ["evaluate", str(model_folder), str(folder), *wrong])
+        assert result.exit_code == 2 and len(result.stderr.splitlines()) == 1
+        assert "--codebooks" in result.stderr or "give numbers as 3,6,12" in result.stderr
 
 
 def test_a_missing_package_is_named_with_its_remedy(

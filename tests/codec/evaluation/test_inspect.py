@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 
-from codec.cli import main
+from codec.cli.app import main
 from codec.engines.torch import TorchEngine
 from codec.errors import CodecError
 from codec.evaluation.inspect import (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import torch
 from click.testing import CliRunner, Result
 
 from codec import concat_files, cut_file, decode_file, encode_file, peel_file
-from codec.cli import main
+from codec.cli.app import main
+from codec.codes import Codebook
 from codec.engines.torch import DecoderState, TorchEngine
 from codec.errors import CodecError, FormatError
 from codec.files.listing import list_packets
@@ -287,6 +289,24 @@ def test_peeling_gives_what_fewer_codebooks_give(
     assert np.array_equal(decoded(tmp_path / "b.codes", engine), low)
     peel_file(source, tmp_path / "c.codes", codebooks=5, model=engine)  # it has four
     assert (tmp_path / "c.codes").read_bytes() == source.read_bytes()
+
+
+def test_a_stream_with_a_codebook_for_each_code_is_peeled_to_whole_codebooks(
+    lapped: Codec, tmp_path: Path
+) -> None:
+    """As streams of models with several codes of a codebook in a frame once were."""
+    engine = TorchEngine(lapped)
+    source = encoded(tmp_path, Model(engine), 8_000)
+    engine.spec = dataclasses.replace(engine.spec, codebooks=(Codebook(32, 3), Codebook(32)))
+    peeled, expected = tmp_path / "peeled.codes", tmp_path / "expected.codes"
+    for codebooks, codes in ((1, 3), (2, 4)):
+        peel_file(source, peeled, codebooks=codebooks, model=engine, force=True)
+        peel_file(source, expected, codebooks=codes, force=True)
+        assert peeled.read_bytes() == expected.read_bytes()
+        assert len(decoded(peeled, Model(engine))) == 80_000
+    peel_file(source, peeled, codebooks=1, force=True)
+    with pytest.raises(FormatError, match=r"1 codes per frame.* --model"):
+        decoded(peeled, Model(engine))
 
 
 def test_what_cannot_be_changed_is_said_and_nothing_is_written(

@@ -24,7 +24,7 @@ from codec import (
 )
 from codec.corpus import read_tokens
 from codec.corpus.detokenize import detokenize
-from codec.corpus.tokenize import tokenize
+from codec.corpus.tokenize import Shards, Tokenizer, tokenize
 from codec.corpus.tokens.format import TokenFormat
 from codec.corpus.tokens.writing import write_stream
 from codec.engines.torch import TorchEngine
@@ -78,7 +78,7 @@ def test_tokens_come_back_as_stereo(stereo: Codec, tmp_path: Path, layout: str) 
     for channels in (1, 2, 3):
         audio = sound(9_000, channels).T
         soundfile.write(tmp_path / "in" / f"{channels}.wav", audio, 11_025, subtype="FLOAT")
-    tokenize([tmp_path / "in"], tmp_path / "out", model=stereo, layout=layout)
+    tokenize([tmp_path / "in"], tmp_path / "out", Tokenizer(stereo), shards=Shards(layout))
     rows = {each.id: each for each in read_tokens(tmp_path / "out")}
     assert len(rows) == 3
     for each in rows.values():

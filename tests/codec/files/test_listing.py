@@ -9,7 +9,7 @@ import soundfile
 from click.testing import CliRunner
 
 from codec import concat_files, cut_file, decode_file
-from codec.cli import main
+from codec.cli.app import main
 from codec.files.listing import list_packets
 from codec.format.container import Packet, PacketReader
 from codec.format.reading import summarize_file

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from codec.cli import main
+from codec.cli.app import main
 from codec.codes import Codebook
 from codec.entropy.coding import decode_packets, encode_packets
 from codec.entropy.context import ContextModel, ContextShape

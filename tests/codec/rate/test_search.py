@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -28,29 +29,30 @@ from tests.conftest import sound
 from tests.engines import onnx_engine
 
 
-def random_tables(rng: np.random.Generator, num_codebooks: int = 3, size: int = 8) -> CodeTables:
-    embeddings = rng.standard_normal((num_codebooks, size, 3)).astype(np.float32)
-    maps = rng.standard_normal((num_codebooks, 3, 5)).astype(np.float32)
-    return CodeTables(embeddings, maps, rng.standard_normal((num_codebooks, 5)).astype(np.float32))
+def random_tables(rng: np.random.Generator, sizes: Sequence[int] = (8, 8, 8)) -> CodeTables:
+    embeddings = [rng.standard_normal((size, 3)).astype(np.float32) for size in sizes]
+    maps = rng.standard_normal((len(sizes), 3, 5)).astype(np.float32)
+    return CodeTables(embeddings, maps, rng.standard_normal((len(sizes), 5)).astype(np.float32))
 
 
 def value(tables: CodeTables, codes: tuple[int, ...]) -> np.ndarray:
     total: np.ndarray = sum(
-        tables.embeddings[k, code] @ tables.maps[k] + tables.biases[k]
+        tables.embeddings[k][code] @ tables.maps[k] + tables.biases[k]
         for k, code in enumerate(codes)
     )
     return total
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_with_all_candidates_the_search_is_exhaustive(seed: int) -> None:
+@pytest.mark.parametrize("sizes", [(8, 8, 8), (16, 4, 8)])
+def test_with_all_candidates_the_search_is_exhaustive(seed: int, sizes: tuple[int, ...]) -> None:
     rng = np.random.default_rng(seed)
-    tables = random_tables(rng)
+    tables = random_tables(rng, sizes)
     latent = rng.standard_normal((6, 5)).astype(np.float32)
     counts = np.array([1, 2, 3, 3, 2, 0])
     codes, errors = CodeSearch(tables, num_candidates=8**3).candidates(latent, counts)
     for frame, count in enumerate(counts):
-        choices = list(itertools.product(range(8), repeat=count))
+        choices = list(itertools.product(*map(range, sizes[:count])))
         every = [np.square(latent[frame] - value(tables, each)).mean() for each in choices]
         assert tuple(codes[frame, 0, :count]) == choices[int(np.argmin(every))]
         assert (codes[frame, :, count:] == NO_CODE).all()

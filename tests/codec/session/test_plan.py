@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from codec import encode
 from codec.engines.torch import TorchEngine
 from codec.errors import ConfigError
 from codec.network.model import Codec
@@ -135,3 +136,10 @@ def test_an_average_of_plain_codes_cannot_be_changed(plain: Model) -> None:
         encoder.bitrate = 2_000
     transport = StreamEncoder(plain, rate=3_000, packing=Packing.live(8, overhead=5))
     assert transport.header.num_codebooks == 2
+
+
+def test_the_plain_bitrate_of_a_file_of_joint_channels_counts_all_its_bytes(stereo: Codec) -> None:
+    num_samples, rate = 100 * stereo.config.hop_length, stereo.config.sample_rate
+    plan = make_plan(stereo, None, Packing.file(num_samples=num_samples), channels=2)
+    data = encode(sound(num_samples, 2), rate, model=stereo)
+    assert plan.plain_bitrate() == Fraction(8 * len(data) * rate, num_samples * 2)

@@ -58,9 +58,10 @@ const tasks = {
     ...highPass(Float32Array.from(samples), sampleRate, hopLength),
   ],
 
-  frames: ({ info, numSamples }) => {
-    const header = headerFor(info, 1, info.numCodebooks, info.sampleRate, numSamples);
-    return [header.format, framesFor(info, header, numSamples)];
+  plan: ({ info, channels, numSamples }) => {
+    const all = info.codebooks.length;
+    const header = headerFor(info, channels, all, info.sampleRate, numSamples);
+    return [{ ...header }, framesFor(info, header, numSamples)];
   },
 
   write: ({ header, codes, numSamples, context }) =>

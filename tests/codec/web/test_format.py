@@ -19,7 +19,7 @@ import pytest
 from codec import cut_file, encode_file
 from codec.activity.pauses import fill_pauses
 from codec.arrays import Codes
-from codec.codes import Codebook
+from codec.codes import Codebook, Geometry
 from codec.engines.torch import TorchEngine
 from codec.entropy.coding import decode_packets
 from codec.entropy.context import NO_CODE, ContextModel, ContextShape
@@ -69,12 +69,15 @@ def camel(name: str) -> str:
 def fields(header: Header) -> dict[str, Any]:
     """Attributes of a header as the page names them."""
     values = dataclasses.asdict(header)
-    del values["codebooks"], values["channels_coded_together"]
-    values |= {"num_codebooks": header.num_codebooks, "bits_per_code": header.bits[0]}
+    values |= {"codebooks": described_codebooks(header), "bits": list(header.bits)}
     return {
         camel(name): value.hex() if isinstance(value, bytes) else value
         for name, value in values.items()
     }
+
+
+def described_codebooks(geometry: Geometry) -> list[dict[str, int]]:
+    return [{"bits": each.bits, "perFrame": each.per_frame} for each in geometry.codebooks]
 
 
 def flat(codes: Codes) -> list[int]:
@@ -161,8 +164,8 @@ def model(context_path: Path) -> ContextModel:
 
 def some_codes(header: Header, num_frames: int, seed: int = 0) -> Codes:
     rng = np.random.default_rng(seed)
-    shape = (header.channels, header.num_codebooks, num_frames)
-    codes = rng.integers(1 << header.bits[0], size=shape)
+    shape = (header.num_groups(header.channels), header.num_codes(), num_frames)
+    codes = rng.integers(1 << np.array(header.bits)[:, None], size=shape)
     if header.variable:
         counts = rng.integers(1, header.num_codebooks + 1, (header.channels, 1, num_frames))
         if header.pauses:
@@ -254,10 +257,39 @@ def test_golden_streams_are_written_again_to_the_byte(golden: dict[str, bytes]) 
     assert in_node(tasks) == [data.hex() for data in expected]
 
 
-def test_a_stream_with_a_table_of_codebooks_is_refused_by_its_format() -> None:
-    header = dataclasses.replace(HEADER, codebooks=(Codebook(64), Codebook(32)))
-    (answer,) = read_in_node([header.to_bytes()], None)
-    assert "has format 3.0, this page reads formats 1 and 2: use aecodec decode" in answer["error"]
+TABLES: list[dict[str, Any]] = [
+    {"codebooks": (Codebook(4096), Codebook(1024), Codebook(1024))},
+    {"codebooks": (Codebook(8), Codebook(8, 2), Codebook(8, 4)), "skip": 17},
+    {"codebooks": (Codebook(2, 3), Codebook(2**16)), "frames_per_packet": 1},
+    {"codebooks": (Codebook(2, 255),)},
+    {"channels_coded_together": 2},
+    {"channels_coded_together": 2, "channels": 3, "codebooks": (Codebook(32), Codebook(4, 2))},
+    {"channels_coded_together": 16, "channels": 255},
+]
+"""Attributes of headers of format 3."""
+
+
+@pytest.mark.parametrize("changes", TABLES)
+@pytest.mark.parametrize("frames", [0, 1, 11])
+def test_streams_with_a_table_of_codebooks_are_read_and_written_alike(
+    changes: dict[str, Any], frames: int
+) -> None:
+    header = dataclasses.replace(HEADER, **changes)
+    codes = some_codes(header, frames)
+    data = stream_of(header, codes)
+    (answer,) = assert_read_alike([data])
+    assert answer[0]["header"]["format"] == 3
+    assert [code for item in answer[0]["items"] for code in item["codes"]] == flat(codes)
+    task = {"kind": "write", "header": fields(header), "codes": flat(codes)}
+    task["numSamples"] = answer[0]["items"][-1]["numSamples"]
+    assert in_node([task]) == [data.hex()]
+
+
+def test_damaged_streams_with_a_table_of_codebooks_are_read_alike() -> None:
+    header = dataclasses.replace(HEADER, **TABLES[5])
+    data = stream_of(header, some_codes(header, 6)) + stream_of(HEADER, some_codes(HEADER, 2))
+    answers = assert_read_alike([*flips_and_cuts(data), data[:80] + data[84:]])
+    assert sum(isinstance(answer, list) and len(answer) == 2 for answer in answers) > 60
 
 
 def test_damaged_streams_are_read_alike(golden: dict[str, bytes]) -> None:
@@ -439,6 +471,7 @@ def test_headers_are_written_as_they_were(model: ContextModel, options: dict[str
 
 def test_headers_that_contradict_themselves_are_refused_alike(model: ContextModel) -> None:
     coded = dataclasses.replace(HEADER, context=model.identity, variable=True)
+    joint = dataclasses.replace(HEADER, channels_coded_together=2)
     for header, changes in (
         (coded, {9: 9}),  # too many segments
         (coded, {9: 255}),
@@ -447,6 +480,19 @@ def test_headers_that_contradict_themselves_are_refused_alike(model: ContextMode
         (coded, {5: 7}),  # a chained stream with pauses
         (coded, {5: 8}),
         (dataclasses.replace(HEADER, skip=1), {5: 4}),  # pauses without a context model
+        (dataclasses.replace(HEADER, skip=1), {8: 0}),  # no bits
+        (joint, {5: 8}),
+        (joint, {5: 16}),
+        (joint, {8: 0}),  # channels of a group
+        (joint, {8: 1}),  # format 3 without need
+        (joint, {8: 3}),
+        (joint, {8: 17}),
+        (joint, {9: 1}),
+        (joint, {40: 1}),  # a context model
+        (joint, {52: 0}),  # bits of a code
+        (joint, {52: 17}),
+        (joint, {53: 0}),  # codes per frame
+        (joint, {53: 254}),
     ):
         data = bytearray(header.to_bytes())
         for position, value in changes.items():
@@ -539,20 +585,33 @@ def test_rumble_is_filtered_alike() -> None:
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6)
 
 
-def test_streams_have_as_many_frames(codec: Codec) -> None:
+def assert_planned_alike(codec: Codec, channels: int) -> None:
+    """Headers of files, and numbers of frames."""
     engine = TorchEngine(codec)
     spec = engine.spec
     facts = {
         "sampleRate": spec.sample_rate,
         "hopLength": spec.hop_length,
-        "numCodebooks": spec.num_codebooks,
-        "bitsPerCode": spec.bits[0],
+        "codebooks": described_codebooks(spec),
+        "channelsCodedTogether": spec.channels_coded_together,
         "fingerprint": spec.fingerprint.hex(),
         "delay": spec.delay,
     }
     lengths = [0, 1, spec.hop_length, 5 * spec.hop_length, 997]
-    answers = in_node([{"kind": "frames", "info": facts, "numSamples": n} for n in lengths])
-    for num_samples, answer in zip(lengths, answers, strict=True):
-        encoder = StreamEncoder(engine, packing=Packing.live(2))
-        packets = encoder.push(sound(num_samples)) + encoder.finish()
-        assert answer == [encoder.header.format, sum(packet.num_frames for packet in packets)]
+    tasks = [
+        {"kind": "plan", "info": facts, "channels": channels, "numSamples": n} for n in lengths
+    ]
+    for num_samples, (header, num_frames) in zip(lengths, in_node(tasks), strict=True):
+        encoder = StreamEncoder(engine, channels=channels, packing=Packing.file())
+        packets = encoder.push(sound(num_samples, channels)) + encoder.finish()
+        assert header == fields(encoder.header)
+        assert num_frames == sum(packet.num_frames for packet in packets)
+
+
+def test_streams_have_equal_headers_and_as_many_frames(codec: Codec) -> None:
+    assert_planned_alike(codec, 1)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_joint_streams_have_equal_headers_and_as_many_frames(stereo: Codec, channels: int) -> None:
+    assert_planned_alike(stereo, channels)

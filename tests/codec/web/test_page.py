@@ -145,11 +145,17 @@ def second_model(fine: Codec, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(second_model: Path) -> Iterator[str]:
+def joint_model(stereo: Codec) -> Path:
+    """A model that codes two channels together."""
+    return folder_with_graphs(stereo)
+
+
+@pytest.fixture(scope="module")
+def address(second_model: Path, joint_model: Path) -> Iterator[str]:
     """Where ``aecodec web`` serves the page."""
     command = [sys.executable, "-m", "codec.cli", "web", "--no-browser", "--port", "0"]
     process = subprocess.Popen(
-        [*command, "--model", second_model],
+        [*command, "--model", second_model, "--model", joint_model],
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -168,7 +174,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     assert program is not None
     heard = tmp_path_factory.mktemp("microphone") / "heard.wav"
     samples, rate = soundfile.read(RECORDING)
-    soundfile.write(heard, samples, rate)
+    soundfile.write(heard, np.stack((samples, 0.5 * samples), axis=1), rate)
     options = (
         "--use-fake-device-for-media-stream",
         "--use-fake-ui-for-media-stream",
@@ -259,6 +265,48 @@ def test_another_model_with_entropy_coding(page: Page, second_model: Path, tmp_p
     codes.write_bytes(page.saved("save-codes"))
     assert read_codes(codes, second_model)[0].segments == 4
     assert_plays(page, codes, second_model)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_channels_are_coded_together(
+    page: Page, joint_model: Path, tmp_path: Path, channels: int
+) -> None:
+    """As by the package, also in groups that lack a channel."""
+    noise, codes = tmp_path / "noise.wav", tmp_path / "noise.codes"
+    soundfile.write(noise, sound(30_001, channels).T, 11_025, subtype="FLOAT")
+    page.set("#model", load_model(joint_model).spec.fingerprint.hex())
+    page.choose(noise)
+    codes.write_bytes(page.saved("save-codes"))
+    assert_plays(page, codes, joint_model)
+    encode_file(noise, tmp_path / "python.codes", model=joint_model)
+    (header, ours), (expected, theirs) = (
+        read_codes(each, joint_model) for each in (codes, tmp_path / "python.codes")
+    )
+    assert header == expected and header.format == (2 if channels == 1 else 3)
+    assert np.mean((ours != theirs).any(axis=1)) < 0.02
+    page.set("#bitrate", 2)
+    codes.write_bytes(page.saved("save-codes"))
+    fewer, found = read_codes(codes, joint_model)
+    assert fewer.codebooks == header.codebooks[:2]
+    assert np.array_equal(found, ours[:, :2])
+    plain = f"{float(fewer.plain_bitrate()) / 1000:.3g} kbit/s"
+    assert page.text("#bitrate-text") == plain
+
+
+def test_a_damaged_stream_of_joint_channels_is_heard(
+    page: Page, joint_model: Path, tmp_path: Path
+) -> None:
+    noise, codes = tmp_path / "noise.wav", tmp_path / "noise.codes"
+    soundfile.write(noise, sound(30_001, 3).T, 16_000, subtype="FLOAT")
+    encode_in_packets(noise, codes, 20, model=joint_model)
+    data = bytearray(codes.read_bytes())
+    data[1_000] ^= 1
+    codes.write_bytes(data)
+    page.choose(codes)
+    assert page.text("#damage") == "This stream is damaged: 1 packet is damaged or missing."
+    assert_plays(page, codes, joint_model)
+    page.set("#bitrate", 1)
+    assert_plays(page, codes, joint_model, codebooks=1)
 
 
 @pytest.mark.parametrize("options", [{}, {"rate": 2_500}])
@@ -393,7 +441,8 @@ def test_the_decoded_sound_can_be_saved(page: Page, tmp_path: Path) -> None:
     assert np.abs(samples.T - page.played().clip(-1, 1)).max() < 2**-15
 
 
-def test_the_microphone_is_coded_live(page: Page, tmp_path: Path) -> None:
+def record(page: Page, codes: Path) -> np.ndarray:
+    """Record for a while, and save the stream; the samples ``[C, N]`` that were heard."""
     page.click("#monitor")
     page.click("#record")
     page.wait("document.querySelector('#record').innerText === 'Stop recording'")
@@ -402,12 +451,31 @@ def test_the_microphone_is_coded_live(page: Page, tmp_path: Path) -> None:
     page.wait("document.querySelector('#result').checkVisibility()")
     page.wait(IDLE)
     assert page.text("#error") == ""
-    original = page.played("original")
-    assert original.shape[1] > 12_000 and original.std() > 0.01
-    codes = tmp_path / "recording.codes"
     codes.write_bytes(page.saved("save-codes"))
+    original = page.played("original")
     assert summarize_file(codes).num_samples == original.shape[1]
+    assert (original.std(axis=1) > 0.01).all()
+    return original
+
+
+def test_the_microphone_is_coded_live(page: Page, tmp_path: Path) -> None:
+    codes = tmp_path / "recording.codes"
+    original = record(page, codes)
+    assert len(original) == 1 and original.shape[1] > 12_000
     assert_plays(page, codes)
+
+
+def test_two_channels_of_the_microphone_are_coded_together_live(
+    page: Page, joint_model: Path, tmp_path: Path
+) -> None:
+    codes = tmp_path / "recording.codes"
+    page.set("#model", load_model(joint_model).spec.fingerprint.hex())
+    original = record(page, codes)
+    assert len(original) == 2 and original.shape[1] > 6_000
+    np.testing.assert_allclose(original[1], 0.5 * original[0], atol=1e-3)
+    header, found = read_codes(codes, joint_model)
+    assert header.channels_coded_together == 2 and found.shape[:2] == (1, header.num_codebooks)
+    assert_plays(page, codes, joint_model)
 
 
 def test_everything_has_a_name_and_fits_a_phone(page: Page, browser: Browser) -> None:

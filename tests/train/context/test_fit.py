@@ -12,7 +12,7 @@ import soxr
 import torch
 from click.testing import CliRunner
 
-from codec.cli import main
+from codec.cli.app import main
 from codec.corpus.index import scan
 from codec.entropy.coding import decode_packets, encode_packets
 from codec.entropy.context_file import load_context

@@ -24,7 +24,7 @@ from train.objective.losses import LOSSES, Input, match_level
 from train.objective.objective import Objective
 from train.recipe.loading import load_recipe, to_toml
 from train.recipe.sections import LossConfig, TrainConfig
-from train.run.devices import make_fabric
+from train.run.devices import Devices, make_fabric
 from train.run.loop import make_corpus
 from train.run.state import new_state
 from train.run.step import Trainer, set_up, train_step
@@ -119,7 +119,7 @@ def test_the_training_benchmark_times_real_steps_with_the_objective_of_training(
     def trainer() -> Trainer:
         corpus = make_corpus(scan(training_folder), training_recipe)
         state = new_state(training_recipe)
-        return set_up(training_recipe, make_fabric("fp32", "cpu"), state, corpus)
+        return set_up(training_recipe, make_fabric("fp32", Devices("cpu")), state, corpus)
 
     timed, plain = trainer(), trainer()
     figures = training_benchmark.parts_of_a_step(timed, 1)
@@ -152,11 +152,12 @@ LOSSES["peak"] = Loss(
 )
 
 from train.recipe.loading import load_recipe
+from train.run.devices import Devices
 from train.run.loop import fit
 
 data, *folders = map(Path, sys.argv[1:])
 for folder in folders:
-    fit(load_recipe(f"{folder}.toml"), data, folder, device="cpu")
+    fit(load_recipe(f"{folder}.toml"), data, folder, devices=Devices("cpu"))
 """
 
 

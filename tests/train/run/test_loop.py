@@ -23,7 +23,7 @@ import torch
 from click.testing import CliRunner
 
 from codec import decode_file, encode_file
-from codec.cli import main
+from codec.cli.app import main
 from codec.corpus.index import scan
 from codec.engines import base
 from codec.engines.onnx import OnnxEngine
@@ -37,7 +37,7 @@ from train.recipe.loading import load_recipe, to_toml
 from train.recipe.sections import QuantizerConfig, TrainConfig
 from train.run import codebooks, explosion, loop
 from train.run.checkpoint import find_checkpoints
-from train.run.devices import make_fabric
+from train.run.devices import Devices, make_fabric
 from train.run.errors import TrainingError
 from train.run.explosion import ExplosionGuard
 from train.run.identity import initialize_as_identity
@@ -196,7 +196,7 @@ def test_losses_do_not_see_the_run_in(
     monkeypatch.setattr(Objective, "__call__", recorded)
     trainer = set_up(
         recipe,
-        make_fabric("fp32", "cpu"),
+        make_fabric("fp32", Devices("cpu")),
         new_state(recipe),
         loop.make_corpus(scan(training_folder), recipe),
     )
@@ -367,7 +367,7 @@ def test_two_processes_train_one_model(
     script.write_text(
         "import os, sys, torch\n"
         "from safetensors.torch import save_file\n"
-        "from codec.cli import main\n"
+        "from codec.cli.app import main\n"
         "from train.run import loop\n"
         "run = loop.run\n"
         "def run_and_save(trainer, *rest):\n"

@@ -84,7 +84,7 @@ def test_a_seam_is_faded_and_does_not_depend_on_the_steps(engine: PretrainedEngi
 def test_bitrates_are_those_of_whole_layers(engine: PretrainedEngine) -> None:
     spec = engine.spec
     assert [spec.num_codes(n) for n in range(1, 17)] == [1 + 5 * n for n in range(1, 17)]
-    assert spec.channels_coded_together == 2 and spec.codebooks_for(spec.bitrates[3]) == 4
+    assert spec.channels_coded_together == 2 and spec.codebooks_for(spec.plain_bitrates[3]) == 4
     assert spec.codebooks_for(3_000) == 3  # 2.4 kbit/s: layers of 0.76 kbit/s and the level
     audio = sound(STRIDE)
     codes = base.encode(engine, audio)

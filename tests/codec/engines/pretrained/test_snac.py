@@ -49,7 +49,7 @@ def test_published_models_have_their_published_frames_and_bitrates() -> None:
     assert [spec.num_codes(n) for n in (1, 2, 3)] == [1, 3, 7] and spec.codebooks_of(3) == 2
     with pytest.raises(ConfigError, match="give 1, 3, 7"):
         spec.codebooks_of(2)
-    assert [round(float(rate)) for rate in spec.bitrates] == [141, 422, 984]
+    assert [round(float(rate)) for rate in spec.plain_bitrates] == [141, 422, 984]
     assert spec.codebooks_for(900) == 2
     shape = SnacConfig(
         sampling_rate=44_100,

@@ -1,4 +1,4 @@
-"""``aecodec export``."""
+"""``aecodec export`` and ``aecodec push``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from codec.cli import options
 from codec.cli.errors import clear_errors
 from codec.errors import CodecError, optional_packages
 from codec.model_folder import GRAPHS, find_model
@@ -13,7 +14,7 @@ from codec.model_folder import GRAPHS, find_model
 
 @click.command()
 @click.argument("model")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=options.PATH)
 @click.option("-f", "--force", is_flag=True, help="Replace an existing model or its graphs.")
 def export(model: str, out: Path, force: bool) -> None:
     """Copy MODEL to the folder OUT, with ONNX graphs that run without PyTorch.
@@ -29,3 +30,22 @@ def export(model: str, out: Path, force: bool) -> None:
 
         export_model(model, out)
     click.echo(out)
+
+
+@click.command()
+@click.argument("model")
+@click.argument("name", metavar="USER/NAME")
+@click.option("--licence", required=True, help="Of the weights, as the hub names it: mit, ...")
+@click.option("--private", is_flag=True, help="Do not let others see it.")
+def push(model: str, name: str, licence: str, private: bool) -> None:
+    """Upload MODEL with its card to the Hugging Face hub.
+
+    Log in there before (`hf auth login`). Afterwards, --model hf://USER/NAME is this model.
+    """
+    with clear_errors():
+        from codec.hub import push_model
+        from codec.registry import load_model
+
+        load_model(model)  # checks that its files belong together
+        place = push_model(find_model(model), name, licence=licence, private=private)
+    click.echo(place)
