@@ -104,8 +104,9 @@ def load_model(
         model: name of a packaged model, path of a model folder, ``hf://user/name`` for one on the
             Hugging Face hub, or a model of another project as ``"encodec=FOLDER"`` or
             ``"mimi=kyutai/mimi"`` (see `PRETRAINED`).
-        backend: ``"onnx"`` or ``"torch"``; if None, onnxruntime for a model with graphs, which
-            packaged models have, and PyTorch for others.
+        backend: ``"onnx"``, ``"torch"`` or ``"core"``, which computes with 8 bits and needs no
+            graphs; if None, onnxruntime for a model with graphs, which packaged models have, and
+            PyTorch for others.
         threads: number of threads that onnxruntime computes a step with. PyTorch has a setting of
             its own, ``torch.set_num_threads``.
 
@@ -127,7 +128,7 @@ def load_model(
     folder = find_model(model)
     if backend is None:
         backend = "onnx" if has_graphs(folder) else "torch"
-    engine = _onnx_engine(folder, threads) if backend == "onnx" else _torch_engine(folder)
+    engine = _ENGINES[backend](folder, threads)
     return Model(engine, StoredContext(folder, engine.spec.fingerprint))
 
 
@@ -139,12 +140,21 @@ def _onnx_engine(folder: Path, threads: int) -> Engine:
     return OnnxEngine(folder, threads)
 
 
-def _torch_engine(folder: Path) -> Engine:
+def _torch_engine(folder: Path, _threads: int) -> Engine:
     with optional_packages("PyTorch's engine", "torch"):
         from codec.engines.torch import TorchEngine
         from codec.network.weights import load_codec
 
     return TorchEngine(load_codec(folder), read_description(folder)["name"])
+
+
+def _core_engine(folder: Path, _threads: int) -> Engine:
+    from codec.engines.core import CoreEngine
+
+    return CoreEngine(folder)
+
+
+_ENGINES = {"onnx": _onnx_engine, "torch": _torch_engine, "core": _core_engine}
 
 
 def as_model(model: ModelLike | None) -> Model:

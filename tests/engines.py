@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from codec.engines.base import Engine
+from codec.engines.core import CoreEngine
 from codec.engines.onnx import OnnxEngine
 from codec.engines.torch import TorchEngine
+from codec.errors import ModelError
 from codec.network.graphs import write_graphs
 from codec.network.model import Codec
 from codec.network.weights import save_codec
@@ -36,7 +38,27 @@ def folder_with_graphs(codec: Codec) -> Path:
     return folder
 
 
-ENGINES: dict[str, Callable[[Codec], Engine]] = {"torch": TorchEngine, "onnx": onnx_engine}
+def core_engine(codec: Codec) -> CoreEngine:
+    """The engine of a model that was saved; skips the test for models that the core has not."""
+    try:
+        return CoreEngine(saved_folder(codec))
+    except ModelError as error:
+        pytest.skip(str(error))
+
+
+@cache
+def saved_folder(codec: Codec) -> Path:
+    """A folder of the model without graphs, written once."""
+    folder = Path(tempfile.mkdtemp(dir=FOLDERS.name))
+    save_codec(codec, folder, name="test")
+    return folder
+
+
+ENGINES: dict[str, Callable[[Codec], Engine]] = {
+    "torch": TorchEngine,
+    "onnx": onnx_engine,
+    "core": core_engine,
+}
 """Every engine that the laws hold for, by what makes one of a model."""
 
 

@@ -33,6 +33,8 @@ LIBRARY = CORE / "_lib" / f"aecodec{SUFFIX}"
 # that have more of them say so, and are chosen when the library is loaded.
 FLAGS = (
     *("-std=c11", "-O3", "-fno-fast-math", "-ffp-contract=off"),
+    # Nothing asks for errno or for exceptions of floating point; without them loops become vectors.
+    *("-fno-math-errno", "-fno-trapping-math"),
     *("-fvisibility=hidden", "-g0", "-Wall", "-Wextra"),
 )
 SHARED = ("-shared",) if sys.platform == "win32" else ("-shared", "-fPIC")

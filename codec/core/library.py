@@ -13,7 +13,7 @@ import numpy as np
 
 from codec.errors import CodecError, ConfigError, ModelError, NotEnoughMemoryError
 
-INTERFACE = 2
+INTERFACE = 3
 """``AEC_INTERFACE`` of ``include/aecodec.h``, for which this module is written."""
 
 _SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
@@ -119,7 +119,7 @@ def call(name: str, *arguments: Any) -> None:
         else:
             given.append(argument)
     if error := getattr(core(), name)(*given):
-        raise _exception(error, name)
+        raise exception_of(error, name)
 
 
 def _is_array(kind: Any) -> bool:
@@ -131,10 +131,11 @@ _REASONS = {
     -4: "a code is beyond its codebook",
     -5: "the order of the context model's codes does not have each code once",
     -6: "a sum of the context model could be too large: fit it again",
+    -7: "the weights do not fit config.json: copy the folder again",
 }
 
 
-def _exception(error: int, name: str) -> CodecError:
+def exception_of(error: int, name: str) -> CodecError:
     """The exception for an ``AEC_ERROR_`` of the header."""
     if error == -2:
         return NotEnoughMemoryError("not enough memory for a model: close other programs")

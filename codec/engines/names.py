@@ -4,5 +4,5 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias, get_args
 
-Backend: TypeAlias = Literal["onnx", "torch"]
+Backend: TypeAlias = Literal["onnx", "torch", "core"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)

@@ -35,6 +35,12 @@ from tests.engines import ENGINES, make_engine
 SAME_SOUND = 1e-3
 """Largest difference between samples of two engines, which round differently. Full scale is 1."""
 
+FLOAT_ENGINES = ("torch", "onnx")
+"""Those that compute in float32; `tests.codec.engines.test_core` tells how near 8 bits are."""
+
+FORGOTTEN = {"torch": 1e-5, "onnx": 1e-5, "core": 1e-3}
+"""Largest difference that a loss leaves for ever. Rounding to 8 bits makes more of the last bit."""
+
 
 @pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest, codec: Codec) -> Engine:
@@ -329,7 +335,9 @@ def test_golden_streams_hold_the_codes_they_always_held() -> None:
 # Law 6
 
 
-def test_a_lost_packet_costs_its_time_and_a_warm_up(engine: Engine) -> None:
+def test_a_lost_packet_costs_its_time_and_a_warm_up(
+    engine: Engine, request: pytest.FixtureRequest
+) -> None:
     hop, lost = engine.spec.hop_length, 10
     header, packets = encode(engine, sound(120 * hop), [], frames_per_packet=2)
     expected = decode(engine, header, packets)
@@ -346,7 +354,8 @@ def test_a_lost_packet_costs_its_time_and_a_warm_up(engine: Engine) -> None:
     )
     # The network's memory is finite, and the gain is back at one.
     warm = start + 60 * hop
-    np.testing.assert_allclose(concealed[:, warm:], expected[:, warm:], atol=1e-5)
+    tolerance = FORGOTTEN[request.node.callspec.params["engine"]]
+    np.testing.assert_allclose(concealed[:, warm:], expected[:, warm:], atol=tolerance)
 
 
 def test_concealment_does_not_click(engine: Engine) -> None:
@@ -390,7 +399,7 @@ def test_a_long_loss_fades_to_silence(engine: Engine) -> None:
 
 def test_a_stream_decodes_on_every_engine(codec: Codec) -> None:
     """With the codes that it holds, to the same sound, however it was made."""
-    engines = [make_engine(name, codec) for name in ENGINES]
+    engines = [make_engine(name, codec) for name in FLOAT_ENGINES]
     for maker in engines:
         header, packets = encode(maker, sound(997, 2), [])
         decoded = [decode(engine, header, packets) for engine in engines]
@@ -400,7 +409,7 @@ def test_a_stream_decodes_on_every_engine(codec: Codec) -> None:
 
 def test_engines_find_the_same_codes(codec: Codec) -> None:
     """Near-ties may resolve differently: at most one code in a thousand."""
-    first, *others = (make_engine(name, codec) for name in ENGINES)
+    first, *others = (make_engine(name, codec) for name in FLOAT_ENGINES)
     audio = sound(300 * first.spec.hop_length, 2)
     codes = base.encode(first, audio)
     for other in others:
@@ -410,7 +419,7 @@ def test_engines_find_the_same_codes(codec: Codec) -> None:
 
 def test_engines_conceal_and_finish_alike(codec: Codec) -> None:
     """After a loss at the very beginning, too, where there is no frame to hold."""
-    engines = [make_engine(name, codec) for name in ENGINES]
+    engines = [make_engine(name, codec) for name in FLOAT_ENGINES]
     header, packets = encode(engines[0], sound(40 * engines[0].spec.hop_length), [])
     for lost in (0, 5):
         heard = []

@@ -1,0 +1,277 @@
+"""`Network`: a model in the core, as functions of arrays."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from ctypes import POINTER, c_char_p, c_int32, c_size_t, c_void_p
+from functools import cache
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from codec.config import CodecConfig
+from codec.core.library import core, exception_of
+from codec.errors import ModelError
+
+MOST_LEVELS, MOST_UNITS = 8, 16
+ERROR_ARGUMENT, ERROR_CODE = -1, -4
+
+TYPES = {"float32": 0, "int8": 1}
+
+Audio: TypeAlias = npt.NDArray[np.float32]
+Codes: TypeAlias = npt.NDArray[np.int64]
+States: TypeAlias = npt.NDArray[np.int64]
+"""``[rows, size]``: a state is a row of words, which the core alone understands."""
+
+
+class _Config(ctypes.Structure):
+    _fields_ = [
+        *((name, c_int32) for name in ("sample_rate", "channels", "lapped_transform")),
+        *((name, c_int32) for name in ("kernel_size", "latent_dim", "num_codebooks")),
+        *((name, c_int32) for name in ("codebook_size", "codebook_dim", "scalar_quantizer")),
+        ("num_levels", c_int32),
+        *((name, c_int32 * MOST_LEVELS) for name in ("strides", "encoder_channels")),
+        *((name, c_int32 * MOST_LEVELS) for name in ("decoder_channels", "encoder_depths")),
+        ("decoder_depths", c_int32 * MOST_LEVELS),
+        ("encoder_dilations", c_int32 * MOST_UNITS * MOST_LEVELS),
+        ("decoder_dilations", c_int32 * MOST_UNITS * MOST_LEVELS),
+        *((name, c_int32) for name in ("fine_stride", "fine_channels", "fine_depth")),
+        ("fine_dilations", c_int32 * MOST_UNITS),
+    ]
+
+
+class _Tensor(ctypes.Structure):
+    _fields_ = [
+        ("name", c_char_p),
+        ("type", c_int32),
+        ("values", c_void_p),
+        ("count", c_size_t),
+    ]
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    """The core with the functions of `Network` declared."""
+    library, pointer, size = core(), c_void_p, c_size_t
+    tensors = (POINTER(_Tensor), size)
+    library.aec_model_create.argtypes = (POINTER(_Config), *tensors, POINTER(c_void_p))
+    library.aec_coder_create.argtypes = (pointer, POINTER(c_void_p))
+    for side in ("encoder", "decoder"):
+        state_size = getattr(library, f"aec_{side}_state_size")
+        state_size.argtypes, state_size.restype = (pointer,), size
+        getattr(library, f"aec_{side}_init").argtypes = (pointer, pointer, size)
+    for name in ("model", "coder"):
+        destroy = getattr(library, f"aec_{name}_destroy")
+        destroy.argtypes, destroy.restype = (pointer,), None
+    states = (pointer, pointer, size)
+    sizes = (size, size, size)
+    library.aec_encode.argtypes = (
+        *(pointer, *sizes, pointer, size, *states),
+        *(pointer, size, pointer, pointer, size),
+    )
+    library.aec_decode.argtypes = (pointer, *sizes, pointer, size, *states, pointer, size)
+    return library
+
+
+class Network:
+    """A model that the core runs.
+
+    Steps may run in several threads at once. The same input gives the same output to the bit,
+    whatever the processor, the division into steps, and the rows of a step.
+
+    Args:
+        config: shape of the model.
+        tensors: from `codec.core.quantize.quantize`.
+
+    Raises:
+        ModelError: the model has what the core does not compute, or the tensors do not fit.
+        ConfigError: AECODEC_KERNEL names no kernel of this processor.
+    """
+
+    def __init__(self, config: CodecConfig, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
+        check_supported(config)
+        self._config, self._library = config, _library()
+        arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+        entries = [
+            _Tensor(name.encode(), TYPES.get(value.dtype.name, -1), value.ctypes.data, value.size)
+            for name, value in arrays.items()
+        ]
+        shape, model, count = _shape(config), c_void_p(), len(entries)
+        try:
+            _check("aec_model_create", shape, (_Tensor * count)(*entries), count, model)
+        except ValueError as error:
+            raise ModelError("the core has no model of this size: use --backend torch") from error
+        self._model = model
+        self._coders: list[c_void_p] = []
+        weakref.finalize(self, _destroy, self._library, model, self._coders)
+        self._encoder_size = self._library.aec_encoder_state_size(model)
+        self._decoder_size = self._library.aec_decoder_state_size(model)
+
+    def init_encoder(self, rows: int) -> States:
+        """States of encoders at the beginning of ``rows`` signals."""
+        states = np.empty((rows, self._encoder_size // 8), np.int64)
+        _check("aec_encoder_init", self._model, _at(states), states.nbytes)
+        return states
+
+    def init_decoder(self, rows: int) -> States:
+        """States of decoders at the beginning of ``rows`` signals."""
+        states = np.empty((rows, self._decoder_size // 8), np.int64)
+        _check("aec_decoder_init", self._model, _at(states), states.nbytes)
+        return states
+
+    def encode(self, audio: Audio, states: States, num_codebooks: int) -> tuple[Codes, States]:
+        """Encode the next frames.
+
+        Args:
+            audio: ``[rows * channels, T * hop]``.
+            states: of the rows.
+            num_codebooks: the first ones.
+
+        Returns:
+            Codes ``[rows, K, T]``, and the states for the next step.
+        """
+        return self._encode(audio, states, num_codebooks, None, None)
+
+    def analyze(
+        self, audio: Audio, states: States, num_codebooks: int
+    ) -> tuple[Codes, Audio, Audio, States]:
+        """`encode`, with the errors ``[rows, K, T]`` that codebooks leave and the latent.
+
+        The latent ``[rows, T, D]`` is what the codes stand for.
+        """
+        rows, frames = len(states), audio.shape[-1] // self._config.hop_length
+        errors = np.empty((rows, num_codebooks, frames), np.float32)
+        latent = np.empty((rows, frames, self._config.latent_dim), np.float32)
+        codes, after = self._encode(audio, states, num_codebooks, errors, latent)
+        return codes, errors, latent, after
+
+    def _encode(
+        self,
+        audio: Audio,
+        states: States,
+        num_codebooks: int,
+        errors: Audio | None,
+        latent: Audio | None,
+    ) -> tuple[Codes, States]:
+        rows, frames = len(states), audio.shape[-1] // self._config.hop_length
+        audio, states = _contiguous(audio, np.float32), _contiguous(states, np.int64)
+        codes, after = np.empty((rows, num_codebooks, frames), np.int64), np.empty_like(states)
+        with self._coder() as coder:
+            _check(
+                "aec_encode",
+                *(coder, rows, frames, num_codebooks, _at(audio), audio.size),
+                *(_at(states), _at(after), states.nbytes, _at(codes), codes.size),
+                *(_at(errors), _at(latent), 0 if latent is None else latent.size),
+            )
+        return codes, after
+
+    def decode(self, codes: Codes, states: States) -> tuple[Audio, States]:
+        """Decode the next frames.
+
+        Args:
+            codes: ``[rows, K, T]``; negative ones are absent.
+            states: of the rows.
+
+        Returns:
+            Audio ``[rows * channels, T * hop]``, and the states for the next step.
+        """
+        rows, num_codebooks, frames = codes.shape
+        codes, states = _contiguous(codes, np.int64), _contiguous(states, np.int64)
+        shape = (rows * self._config.channels, frames * self._config.hop_length)
+        audio, after = np.empty(shape, np.float32), np.empty_like(states)
+        with self._coder() as coder:
+            _check(
+                "aec_decode",
+                *(coder, rows, frames, num_codebooks, _at(codes), codes.size),
+                *(_at(states), _at(after), states.nbytes, _at(audio), audio.size),
+            )
+        return audio, after
+
+    @contextmanager
+    def _coder(self) -> Iterator[c_void_p]:
+        """Memory for a step, which no other thread uses meanwhile."""
+        try:
+            coder = self._coders.pop()
+        except IndexError:
+            coder = c_void_p()
+            _check("aec_coder_create", self._model, coder)
+        try:
+            yield coder
+        finally:
+            self._coders.append(coder)
+
+
+def check_supported(config: CodecConfig) -> None:
+    """Raise a ModelError for a model that the core does not compute."""
+    reasons = {
+        "continuous latents": not config.has_codes,
+        f"recurrent layers ({config.recurrent})": config.recurrent != "none",
+        f"an odd first stride ({config.strides[0]})": config.lapped_transform
+        and config.strides[0] % 2,
+    }
+    for what, found in reasons.items():
+        if found:
+            raise ModelError(f"the core has no {what}: use --backend torch")
+
+
+def _shape(config: CodecConfig) -> _Config:
+    shape = _Config()
+    for name in ("sample_rate", "channels", "lapped_transform", "kernel_size", "latent_dim"):
+        setattr(shape, name, int(getattr(config, name)))
+    for name in ("num_codebooks", "codebook_size", "codebook_dim"):
+        setattr(shape, name, getattr(config, name))
+    shape.scalar_quantizer = config.bottleneck == "fsq"
+    shape.num_levels = len(config.strides)
+    shape.fine_stride, shape.fine_channels = (
+        config.decoder_fine_stride,
+        config.decoder_fine_channels,
+    )
+    shape.fine_depth = len(config.decoder_fine_dilations)
+    dilations = (*config.encoder_dilations, *config.decoder_dilations)
+    longest = max(map(len, (*dilations, config.decoder_fine_dilations)))
+    if len(config.strides) > MOST_LEVELS or longest > MOST_UNITS:
+        raise ModelError(
+            f"the core has at most {MOST_LEVELS} levels of {MOST_UNITS} residual units: use "
+            "--backend torch"
+        )
+    shape.fine_dilations[: shape.fine_depth] = config.decoder_fine_dilations
+    for level, stride in enumerate(config.strides):
+        shape.strides[level] = stride
+        for side in ("encoder", "decoder"):
+            found = getattr(config, f"{side}_dilations")[level]
+            getattr(shape, f"{side}_channels")[level] = getattr(config, f"{side}_channels")[level]
+            getattr(shape, f"{side}_depths")[level] = len(found)
+            getattr(shape, f"{side}_dilations")[level][: len(found)] = found
+    return shape
+
+
+def _check(name: str, *arguments: Any) -> None:
+    """Call a function of the core.
+
+    Raises:
+        CodecError: it returned an error.
+        ValueError: sizes or codes do not belong to the model.
+    """
+    error = getattr(_library(), name)(*arguments)
+    if error in (ERROR_ARGUMENT, ERROR_CODE):
+        raise ValueError(f"sizes or codes that do not belong to the model ({name})")
+    if error:
+        raise exception_of(error, name)
+
+
+def _contiguous(values: npt.NDArray[Any], kind: type) -> npt.NDArray[Any]:
+    return np.require(values, kind, ("C", "A"))
+
+
+def _at(values: npt.NDArray[Any] | None) -> int | None:
+    return None if values is None else values.ctypes.data
+
+
+def _destroy(library: ctypes.CDLL, model: c_void_p, coders: list[c_void_p]) -> None:
+    for coder in coders:
+        library.aec_coder_destroy(coder)
+    library.aec_model_destroy(model)

@@ -1,0 +1,169 @@
+"""`CoreEngine`: a model in the core, with 8 bits, behind the `Engine` interface."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from codec.arrays import Codes, Samples
+from codec.codes import CodecSpec
+from codec.config import CodecConfig
+from codec.core.network import Network, States
+from codec.core.quantize import quantize
+from codec.engines.base import Analysis, CodeTables, Engine
+from codec.entropy.context import NO_CODE
+from codec.errors import ConfigError, ModelError
+from codec.model_folder import WEIGHTS, find_model, read_description, read_weights, stored_tensors
+
+
+class DecoderState(NamedTuple):
+    """State of a decoding session.
+
+    Attributes:
+        network: state of the decoder, a row for each group of channels.
+        last: ``[G, K, 1]``, the codes of the last frame, for concealment.
+    """
+
+    network: States
+    last: Codes
+
+
+class CoreEngine(Engine):
+    """An engine that runs a model in the core.
+
+    The same audio gives the same codes, and the same codes the same samples, to the bit: on every
+    processor, however a signal is divided into steps, and however many sessions share one. Steps
+    may run in several threads at once, each step in one of them. The engine can be sent to another
+    process, which loads the model from its folder again.
+
+    Args:
+        model: name of a packaged model, or path of a model folder.
+
+    Attributes:
+        spec: see `CodecSpec`.
+
+    Raises:
+        ModelError: there is no such model, its files do not belong together, or it has parts that
+            the core does not compute.
+
+    Example:
+        >>> import numpy as np
+        >>> engine = CoreEngine("speech24k")
+        >>> audio = np.zeros((1, 480), np.float32)
+        >>> codes, state = engine.encode_step(audio, engine.init_encoder(1), num_codebooks=3)
+        >>> codes.shape
+        (1, 3, 1)
+    """
+
+    can_join = True
+
+    def __init__(self, model: str | Path) -> None:
+        self._folder = find_model(model)
+        description = read_description(self._folder)
+        self._config = config = CodecConfig.from_dict(description["codec"])
+        data = read_weights(self._folder, description)
+        weights = {name: each.read(data) for name, each in stored_tensors(data).items()}
+        path = self._folder / WEIGHTS
+        try:
+            self._network = Network(config, quantize(weights, config))
+        except (KeyError, ValueError) as error:
+            raise ModelError(f"{path} does not fit its config.json: {error}") from error
+        self._quantizer = {
+            name: value for name, value in weights.items() if name.startswith("quantizer.")
+        }
+        self.spec = CodecSpec(
+            name=description["name"],
+            sample_rate=config.sample_rate,
+            hop_length=config.hop_length,
+            codebooks=config.codebooks,
+            channels_coded_together=config.channels,
+            delay=description["delay"],
+            tail=description["delay"],
+            fingerprint=bytes.fromhex(description["fingerprint"]),
+        )
+
+    def init_encoder(self, channels: int) -> States:
+        return self._network.init_encoder(self.spec.num_groups(channels))
+
+    def encode_step(
+        self,
+        audio: Samples,
+        state: States,
+        num_codebooks: int | None = None,
+        ahead: Samples | None = None,
+    ) -> tuple[Codes, States]:
+        most = self.spec.num_codebooks
+        num_codebooks = most if num_codebooks is None else num_codebooks
+        if not 1 <= num_codebooks <= most:
+            raise ConfigError(f"{num_codebooks} codebooks asked for: this model has 1 to {most}")
+        return self._network.encode(audio, state, num_codebooks)
+
+    def analyze_step(self, audio: Samples, state: States) -> tuple[Analysis, States]:
+        count = self.spec.num_codebooks
+        codes, errors, latent, state = self._network.analyze(audio, state, count)
+        return Analysis(codes, errors, latent), state
+
+    @cached_property
+    def code_tables(self) -> CodeTables | None:
+        if self._config.bottleneck != "vq":
+            return None
+        entries, maps, biases = (
+            np.stack(
+                [
+                    self._quantizer[f"quantizer.stages.{number}.{name}"]
+                    for number in range(self.spec.num_codebooks)
+                ]
+            )
+            for name in ("codebook", "project.weight", "project.bias")
+        )
+        entries /= np.linalg.norm(entries, axis=-1, keepdims=True)
+        return CodeTables(entries, maps.transpose(0, 2, 1), biases)
+
+    def init_decoder(self, channels: int) -> DecoderState:
+        groups = self.spec.num_groups(channels)
+        return DecoderState(self._network.init_decoder(groups), self._no_codes(groups, 1))
+
+    def decode_step(self, codes: Codes, state: DecoderState) -> tuple[Samples, DecoderState]:
+        groups, count, num_frames = codes.shape
+        most = self.spec.num_codebooks
+        if not 1 <= count <= most:
+            raise ConfigError(f"codes of {count} codebooks: this model has 1 to {most}")
+        audio, network = self._network.decode(codes, state.network)
+        last = state.last
+        if num_frames:
+            last = self._no_codes(groups, 1)
+            last[:, :count] = codes[:, :, -1:]
+        return audio, DecoderState(network, last)
+
+    def conceal_step(self, num_frames: int, state: DecoderState) -> tuple[Samples, DecoderState]:
+        """The last frame, held."""
+        return self.decode_step(np.repeat(state.last, num_frames, axis=2), state)
+
+    def flush_step(self, state: DecoderState) -> Samples:
+        frames = self._no_codes(len(state.last), self.spec.flush_frames)
+        return self.decode_step(frames, state)[0]
+
+    def join_states(self, states: Sequence[Any]) -> Any:
+        if isinstance(states[0], DecoderState):
+            return DecoderState(*map(np.concatenate, zip(*states, strict=True)))
+        return np.concatenate(states)
+
+    def split_state(self, state: Any, channels: Sequence[int]) -> list[Any]:
+        ends = np.cumsum([0, *map(self.spec.num_groups, channels)])
+        if isinstance(state, DecoderState):
+            return [
+                DecoderState(state.network[start:end], state.last[start:end])
+                for start, end in pairwise(ends)
+            ]
+        return [state[start:end] for start, end in pairwise(ends)]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CoreEngine, (self._folder,)
+
+    def _no_codes(self, groups: int, num_frames: int) -> Codes:
+        return np.full((groups, self.spec.num_codebooks, num_frames), NO_CODE)

@@ -1,0 +1,238 @@
+"""The network in the core: the same bits with every kernel, step and row, and PyTorch's network."""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+import dataclasses
+import platform
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from codec.config import CodecConfig
+from codec.core import network
+from codec.core.library import core
+from codec.core.network import Network
+from codec.core.quantize import BLOCK, _matrices, quantize
+from codec.errors import ModelError
+from codec.network.model import Codec
+from tests.conftest import sound
+
+KERNELS = ("avx2", "avxvnni", "vnni")
+
+
+def arrays_of(codec: Codec) -> dict[str, np.ndarray]:
+    return {name: value.numpy() for name, value in codec.state_dict().items()}
+
+
+def make_network(codec: Codec) -> Network:
+    return Network(codec.config, quantize(arrays_of(codec), codec.config))
+
+
+@pytest.fixture(params=["lapped", "ladder", "stereo", "fsq", "fine"])
+def model(request: pytest.FixtureRequest) -> Codec:
+    """A model of every shape that the core computes."""
+    codec: Codec = request.getfixturevalue(request.param)
+    return codec
+
+
+def with_eight_bits(codec: Codec) -> Codec:
+    """A copy in which PyTorch rounds weights and activations as the core does."""
+    codec = copy.deepcopy(codec)
+    layers = dict(codec.named_modules())
+
+    def rounded(values: Tensor, parts: list[int]) -> Tensor:
+        blocks = [
+            block for part in values.split(parts, dim=-1) for block in part.split(BLOCK, dim=-1)
+        ]
+        scales = [block.abs().amax(-1, keepdim=True).clamp(min=1e-30) / 127 for block in blocks]
+        pairs = zip(blocks, scales, strict=True)
+        return torch.cat([(block / scale).round() * scale for block, scale in pairs], dim=-1)
+
+    for name, inputs, _, _ in _matrices(codec.config):
+        layer = layers[name]
+        assert isinstance(layer, nn.Linear)
+        parts = list(inputs)
+        layer.weight.copy_(rounded(layer.weight, parts))
+        layer.register_forward_pre_hook(lambda _, inputs, parts=parts: (rounded(inputs[0], parts),))
+    return codec
+
+
+@torch.no_grad()
+def test_the_core_computes_what_pytorch_does_with_the_same_rounding(model: Codec) -> None:
+    """But for activations near a half, which the last bit of a sum rounds up or down."""
+    made, like = make_network(model), with_eight_bits(model)
+    channels, hop = model.config.channels, model.config.hop_length
+    audio = torch.from_numpy(sound(200 * hop, channels))[None]
+    latent = like.encode_latent(audio)
+    codes, errors, found, _ = made.analyze(
+        audio[0].numpy(), made.init_encoder(1), model.config.num_codebooks
+    )
+    assert (
+        np.sqrt(((found - latent.numpy()) ** 2).mean())
+        < 0.01 * float(latent.square().mean()) ** 0.5
+    )
+    # From the same latent the search finds the same codes.
+    same, left = like.require_codes().encode_with_errors(torch.from_numpy(found))
+    assert (same.numpy() == codes).mean() > 0.999
+    np.testing.assert_allclose(errors, left.numpy(), rtol=1e-3, atol=1e-6)
+    expected, _ = like.decode_step(torch.from_numpy(codes), like.decoder.init_state(1))
+    heard, _ = made.decode(codes, made.init_decoder(1))
+    difference = heard - expected[0].numpy()
+    assert np.sqrt((difference**2).mean()) < 0.02 * float(expected.square().mean()) ** 0.5
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_every_kernel_gives_the_same_bits(
+    model: Codec, kernel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channels, hop = model.config.channels, model.config.hop_length
+    audio = sound(70 * hop, 3 * channels)
+    results = []
+    for name in ("portable", kernel):
+        monkeypatch.setenv("AECODEC_KERNEL", name)
+        if core().aec_kernel() is None:
+            pytest.skip(f"this processor has no {name}")
+        made = make_network(model)
+        found = made.analyze(audio, made.init_encoder(3), model.config.num_codebooks)
+        results.append((*found, *made.decode(found[0], made.init_decoder(3))))
+    for expected, result in zip(*results, strict=True):
+        assert result.tobytes() == expected.tobytes()
+
+
+def test_steps_and_rows_do_not_change_a_bit(model: Codec) -> None:
+    """Nor do more rows or frames than the core takes at once."""
+    made, count, hop = make_network(model), model.config.num_codebooks, model.config.hop_length
+    rows, channels, frames = 35, model.config.channels, 40
+    audio = sound(frames * hop, rows * channels)
+    codes, errors, latent, encoder = made.analyze(audio, made.init_encoder(rows), count)
+    heard, decoder = made.decode(codes, made.init_decoder(rows))
+    for row in (0, 1, 32, 34):
+        states = made.init_encoder(1), made.init_decoder(1)
+        parts: list[tuple[np.ndarray, ...]] = []
+        own = audio[row * channels : (row + 1) * channels]
+        for step in np.split(own, np.cumsum([1, 1, 0, 5, 32]) * hop, axis=1):
+            found, left, inner, after = made.analyze(step, states[0], count)
+            samples, last = made.decode(found, states[1])
+            states = after, last
+            parts.append((found, left, inner.mT, samples))
+        whole = heard[row * channels : (row + 1) * channels]
+        joined = [np.concatenate([part[i] for part in parts], axis=-1) for i in range(4)]
+        expected: list[np.ndarray] = [codes[row : row + 1], errors[row : row + 1]]
+        expected += latent[row : row + 1].mT, whole
+        for mine, alone in zip(joined, expected, strict=True):
+            assert np.array_equal(mine, alone)
+        assert np.array_equal(states[0][0], encoder[row])
+        assert np.array_equal(states[1][0], decoder[row])
+
+
+UPWARD = {"x86_64": 0x800, "aarch64": 0x400000}
+"""``FE_UPWARD`` of C."""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or platform.machine() not in UPWARD, reason="other modes of floats"
+)
+def test_how_the_process_computes_with_floats_does_not_matter(model: Codec) -> None:
+    """Libraries change it for all of a process, mostly to treat very small numbers as zero."""
+    made, count = make_network(model), model.config.num_codebooks
+    audio = sound(30 * model.config.hop_length, model.config.channels)
+    libm, results = ctypes.CDLL("libm.so.6"), []
+    for mode in (0, UPWARD[platform.machine()]):
+        try:
+            assert libm.fesetround(mode) == 0
+            found = made.analyze(audio, made.init_encoder(1), count)
+            heard = made.decode(found[0], made.init_decoder(1))
+            assert libm.fegetround() == mode
+        finally:
+            libm.fesetround(0)
+        results.append((*found, *heard))
+    for expected, result in zip(*results, strict=True):
+        assert result.tobytes() == expected.tobytes()
+
+
+def test_absent_codes_are_those_of_fewer_codebooks(fine: Codec) -> None:
+    made = make_network(fine)
+    codes, *_ = made.encode(sound(20 * fine.config.hop_length), made.init_encoder(1), 2)
+    padded = np.full((1, fine.config.num_codebooks, 20), -1)
+    padded[:, :2] = codes
+    few, _ = made.decode(codes, made.init_decoder(1))
+    assert np.array_equal(made.decode(padded, made.init_decoder(1))[0], few)
+
+
+def test_what_is_no_audio_harms_nobody(fine: Codec) -> None:
+    """NaN and infinity give some codes, and the rows beside them what they give alone."""
+    made, count = make_network(fine), fine.config.num_codebooks
+    audio = sound(12 * fine.config.hop_length, 2)
+    expected, *_ = made.encode(audio[1:], made.init_encoder(1), count)
+    audio[0, ::7], audio[0, 3::50], audio[0, 5::60] = np.nan, np.inf, 1e-40
+    codes, _ = made.encode(audio, made.init_encoder(2), count)
+    assert np.array_equal(codes[1:], expected)
+    assert codes.min() >= 0 and codes.max() < fine.config.codebook_size
+    # Whatever a state holds is no harm either.
+    states = np.random.default_rng(0).integers(-(2**62), 2**62, made.init_decoder(1).shape)
+    made.decode(codes[:1], states)
+
+
+def test_sizes_that_do_not_fit_are_refused(lapped: Codec) -> None:
+    made = make_network(lapped)
+    hop, codes = lapped.config.hop_length, np.zeros((1, 2, 3), np.int64)
+    audio, states = np.zeros((1, 3 * hop), np.float32), made.init_encoder(1)
+    for wrong in (
+        lambda: made.encode(audio[:, 1:], states, 2),
+        lambda: made.encode(audio, states[:, 1:], 2),
+        lambda: made.encode(audio, states, lapped.config.num_codebooks + 1),
+        lambda: made.decode(codes, states),
+        lambda: made.decode(codes + lapped.config.codebook_size, made.init_decoder(1)),
+        lambda: made.decode(np.repeat(codes, 9, axis=1), made.init_decoder(1)),
+    ):
+        with pytest.raises(ValueError, match="sizes or codes that do not belong to the model"):
+            wrong()
+
+
+def damaged(codec: Codec) -> Iterator[dict[str, np.ndarray]]:
+    tensors = quantize(arrays_of(codec), codec.config)
+    for name in tensors:
+        yield {other: value for other, value in tensors.items() if other != name}
+        yield tensors | {name: tensors[name].ravel()[1:]}
+        yield tensors | {name: tensors[name].astype(np.int16)}
+
+
+def test_tensors_that_do_not_fit_are_refused(fine: Codec) -> None:
+    for tensors in damaged(fine):
+        with pytest.raises(ModelError, match=r"the weights do not fit config\.json"):
+            Network(fine.config, tensors)
+
+
+def test_impossible_configurations_are_refused() -> None:
+    """By the core itself: whatever the numbers are, it reads nothing beyond its structures."""
+    library, model = network._library(), ctypes.c_void_p()
+    for value in (-1, 0, 9, 2**31 - 1):
+        config = network._Config()
+        for name, kind in config._fields_:  # type: ignore[misc]
+            if kind is ctypes.c_int32:
+                setattr(config, name, value)
+        assert library.aec_model_create(config, None, 0, model) == -1
+        assert not model
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"recurrent": "gru"}, r"recurrent layers \(gru\)"),
+        ({"bottleneck": "vae"}, "continuous latents"),
+        ({"strides": (5, 2)}, r"an odd first stride \(5\)"),
+    ],
+)
+def test_what_the_core_lacks_names_the_remedy(
+    lapped: Codec, change: dict[str, Any], what: str
+) -> None:
+    config: CodecConfig = dataclasses.replace(lapped.config, **change)
+    with pytest.raises(ModelError, match=f"the core has no {what}: use --backend torch"):
+        Network(config, {})
