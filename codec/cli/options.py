@@ -155,7 +155,7 @@ STREAM_MODEL = click.option(
 BACKEND = click.option(
     "--backend",
     type=click.Choice(BACKENDS),
-    help="onnxruntime or PyTorch. [onnx for models with graphs]",
+    help="onnxruntime, PyTorch, or the core in 8 bits. [onnx for models with graphs]",
 )
 THREADS = click.option(
     "--threads", type=click.IntRange(min=1), default=1, help="Threads of onnxruntime. [1]"
