@@ -122,7 +122,7 @@ class CoreEngine(Engine):
             for name in ("codebook", "project.weight", "project.bias")
         )
         entries /= np.linalg.norm(entries, axis=-1, keepdims=True)
-        return CodeTables(entries, maps.transpose(0, 2, 1), biases)
+        return CodeTables(list(entries), maps.transpose(0, 2, 1), biases)
 
     def init_decoder(self, channels: int) -> DecoderState:
         groups = self.spec.num_groups(channels)
