@@ -60,6 +60,8 @@ ENGINES: dict[str, Callable[[Codec], Engine]] = {
     "core": core_engine,
 }
 """Every engine that the laws hold for, by what makes one of a model."""
+FLOAT_ENGINES = ("torch", "onnx")
+"""Those that compute in float32; `tests.codec.engines.test_core` tells how near 8 bits are."""
 
 
 def make_engine(name: str, codec: Codec) -> Engine:

@@ -30,13 +30,10 @@ from codec.session.decoder import StreamDecoder
 from codec.session.encoder import StreamEncoder
 from codec.session.packing import Packing
 from tests.conftest import GOLDEN, RECORDING, sound
-from tests.engines import ENGINES, make_engine
+from tests.engines import ENGINES, FLOAT_ENGINES, make_engine
 
 SAME_SOUND = 1e-3
 """Largest difference between samples of two engines, which round differently. Full scale is 1."""
-
-FLOAT_ENGINES = ("torch", "onnx")
-"""Those that compute in float32; `tests.codec.engines.test_core` tells how near 8 bits are."""
 
 FORGOTTEN = {"torch": 1e-5, "onnx": 1e-5, "core": 1e-3}
 """Largest difference that a loss leaves for ever. Rounding to 8 bits makes more of the last bit."""
