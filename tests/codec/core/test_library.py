@@ -38,6 +38,12 @@ def test_a_missing_or_older_library_is_explained(
         load()
 
 
+needs_compiler = pytest.mark.skipif(
+    not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="compiles, as pip does with ziglang"
+)
+
+
+@needs_compiler
 @pytest.mark.slow
 def test_the_library_is_built_without_any_package_and_without_warnings(tmp_path: Path) -> None:
     """And without a compiler one line says what to do."""
@@ -54,6 +60,7 @@ def test_the_library_is_built_without_any_package_and_without_warnings(tmp_path:
     assert failed.stderr.splitlines()[-1].startswith("RuntimeError: no C compiler was found: inst")
 
 
+@needs_compiler
 @pytest.mark.slow
 def test_a_wheel_has_the_library_and_a_source_distribution_what_builds_it(tmp_path: Path) -> None:
     pytest.importorskip("setuptools")
