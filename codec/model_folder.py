@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codec.arguments import first_line
+from codec.codes import CodecSpec
 from codec.config import CodecConfig
 from codec.errors import CodecError, ModelError
 from codec.hub import fetch_model, is_hub_model, read_regular
@@ -135,6 +136,20 @@ def read_description(folder: Path) -> dict[str, Any]:
             f"{path} has format {version}, this version reads {FOLDER_FORMAT}: {remedy}"
         )
     return dict(description)
+
+
+def stored_spec(description: dict[str, Any], config: CodecConfig) -> CodecSpec:
+    """The geometry of the codes of a model folder, from `read_description` and its ``codec``."""
+    return CodecSpec(
+        name=description["name"],
+        sample_rate=config.sample_rate,
+        hop_length=config.hop_length,
+        codebooks=config.codebooks,
+        channels_coded_together=config.channels,
+        delay=description["delay"],
+        tail=description["delay"],
+        fingerprint=bytes.fromhex(description["fingerprint"]),
+    )
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -11,14 +11,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from codec.arrays import Codes, Samples
-from codec.codes import CodecSpec
 from codec.config import CodecConfig
 from codec.core.network import Network, States
 from codec.core.quantize import quantize
 from codec.engines.base import Analysis, CodeTables, Engine
 from codec.entropy.context import NO_CODE
 from codec.errors import ConfigError, ModelError
-from codec.model_folder import WEIGHTS, find_model, read_description, read_weights, stored_tensors
+from codec.model_folder import (
+    WEIGHTS,
+    find_model,
+    read_description,
+    read_weights,
+    stored_spec,
+    stored_tensors,
+)
 
 
 class DecoderState(NamedTuple):
@@ -45,7 +51,7 @@ class CoreEngine(Engine):
         model: name of a packaged model, or path of a model folder.
 
     Attributes:
-        spec: see `CodecSpec`.
+        spec: see `codec.codes.CodecSpec`.
 
     Raises:
         ModelError: there is no such model, its files do not belong together, or it has parts that
@@ -76,16 +82,7 @@ class CoreEngine(Engine):
         self._quantizer = {
             name: value for name, value in weights.items() if name.startswith("quantizer.")
         }
-        self.spec = CodecSpec(
-            name=description["name"],
-            sample_rate=config.sample_rate,
-            hop_length=config.hop_length,
-            codebooks=config.codebooks,
-            channels_coded_together=config.channels,
-            delay=description["delay"],
-            tail=description["delay"],
-            fingerprint=bytes.fromhex(description["fingerprint"]),
-        )
+        self.spec = stored_spec(description, config)
 
     def init_encoder(self, channels: int) -> States:
         return self._network.init_encoder(self.spec.num_groups(channels))

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from codec.arrays import Codes, Samples
-from codec.codes import CodecSpec
 from codec.config import CodecConfig
 from codec.engines.base import Analysis, CodeTables, Engine
 from codec.engines.runtime import onnxruntime
@@ -27,6 +26,7 @@ from codec.model_folder import (
     read_graph,
     read_graphs,
     read_weights,
+    stored_spec,
     stored_tensors,
 )
 
@@ -63,7 +63,7 @@ class OnnxEngine(Engine):
         threads: number of threads that compute a step.
 
     Attributes:
-        spec: see `CodecSpec`.
+        spec: see `codec.codes.CodecSpec`.
 
     Raises:
         ModelError: there is no such model, it has no graphs, or its files do not belong together.
@@ -91,16 +91,7 @@ class OnnxEngine(Engine):
         self._config = config = CodecConfig.from_dict(description["codec"])
         self._loaded: dict[str, _Graph] = {}
         self._loading = threading.Lock()
-        self.spec = CodecSpec(
-            name=description["name"],
-            sample_rate=config.sample_rate,
-            hop_length=config.hop_length,
-            codebooks=config.codebooks,
-            channels_coded_together=config.channels,
-            delay=description["delay"],
-            tail=description["delay"],
-            fingerprint=bytes.fromhex(description["fingerprint"]),
-        )
+        self.spec = stored_spec(description, config)
 
     def init_encoder(self, channels: int) -> Tensors:
         return _initial(self._graphs["encoder"], self.spec.num_groups(channels))

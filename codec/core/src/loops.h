@@ -36,6 +36,14 @@ static inline int32_t aec_surplus(const struct aec_quantized *block) {
     return (int32_t)(0u - 128u * (uint32_t)block->sum);
 }
 
+/* Rearranges weights [AEC_LANES][AEC_BLOCK] for products of unsigned weights, four inputs at once,
+ * with that 128 added. */
+static inline void aec_pack_unsigned(const int8_t *weights, size_t stride, uint8_t *packed) {
+    for (size_t i = 0; i < AEC_BLOCK; i += 4)
+        for (size_t o = 0; o < AEC_LANES; o++)
+            for (size_t k = 0; k < 4; k++) *packed++ = (uint8_t)(weights[o * stride + i + k] + 128);
+}
+
 /* Weights of a block of inputs to AEC_LANES outputs, in the order in which a kernel reads them. */
 struct aec_weights {
     float scales[AEC_LANES];

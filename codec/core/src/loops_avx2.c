@@ -8,6 +8,7 @@
 
 #define KERNEL_NAME avx2
 #define KERNEL_TARGET __attribute__((target("avx2")))
+#define PACK pack
 #define WIDTH 8
 
 static void pack(const int8_t *weights, size_t stride, uint8_t *packed) {

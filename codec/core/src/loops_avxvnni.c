@@ -9,15 +9,10 @@
 
 #define KERNEL_NAME avxvnni
 #define KERNEL_TARGET __attribute__((target("avx2,avxvnni")))
+#define PACK aec_pack_unsigned
 #define WIDTH 8
 
 enum { MOST_ROWS = 3 };
-
-static void pack(const int8_t *weights, size_t stride, uint8_t *packed) {
-    for (size_t i = 0; i < AEC_BLOCK; i += 4)
-        for (size_t o = 0; o < AEC_LANES; o++)
-            for (size_t k = 0; k < 4; k++) *packed++ = (uint8_t)(weights[o * stride + i + k] + 128);
-}
 
 /* `count` rows of AEC_LANES outputs. */
 static inline __attribute__((always_inline)) KERNEL_TARGET void

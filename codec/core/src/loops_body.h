@@ -3,7 +3,8 @@
  *   KERNEL_NAME   its name, such as avx2
  *   KERNEL_TARGET attributes of its functions: the instructions that they may use
  *   WIDTH         floats in a vector, 4, 8 or 16
- *   pack, product see loops.h
+ *   PACK          its function that rearranges weights, see loops.h
+ *   product       see loops.h
  *
  * and includes this. Vectors are GCC's, which clang has as well; where loops are short and plain,
  * the compiler makes vectors of them by itself. */
@@ -433,7 +434,7 @@ FUNCTION size_t nearest(const struct aec_dense *entries, const float *offsets, c
 #define KERNEL_SYMBOL(name) KERNEL_SYMBOL_(name)
 
 const struct aec_loops KERNEL_SYMBOL(KERNEL_NAME) = {
-    .pack = pack,
+    .pack = PACK,
     .product = product,
     .dense = dense,
     .quantize = quantize,

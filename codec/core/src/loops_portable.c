@@ -4,6 +4,7 @@
 
 #define KERNEL_NAME portable
 #define KERNEL_TARGET
+#define PACK pack
 #define WIDTH 4
 
 static void pack(const int8_t *weights, size_t stride, uint8_t *packed) {

@@ -12,15 +12,10 @@
 
 #define KERNEL_NAME vnni
 #define KERNEL_TARGET __attribute__((target("avx2,avx512f,avx512bw,avx512vl,avx512vnni")))
+#define PACK aec_pack_unsigned
 #define WIDTH 16
 
 enum { MOST_ROWS = 6 };
-
-static void pack(const int8_t *weights, size_t stride, uint8_t *packed) {
-    for (size_t i = 0; i < AEC_BLOCK; i += 4)
-        for (size_t o = 0; o < AEC_LANES; o++)
-            for (size_t k = 0; k < 4; k++) *packed++ = (uint8_t)(weights[o * stride + i + k] + 128);
-}
 
 /* `count` rows of 2 * AEC_LANES outputs. */
 static inline __attribute__((always_inline)) KERNEL_TARGET void
