@@ -37,7 +37,8 @@ from benchmarks.timing.engines import engines
 from benchmarks.timing.live import first_packet, live_streams, streaming
 from benchmarks.timing.section import report
 from codec.errors import CodecError
-from codec.model_folder import DEFAULT_MODEL, find_model, has_graphs
+from codec.model_folder import DEFAULT_MODEL, find_model
+from codec.registry import default_backend
 
 DEFAULT_PEERS = ("opus", "encodec", "dac", "mimi", "snac")
 
@@ -123,7 +124,7 @@ def measure(
             figures["first_packet"].append(run(first_packet, model))
             report_progress(f"streaming, {count} thread(s)")
             figures["streaming"] += run(streaming, model, seconds)
-            if has_graphs(find_model(model)):
+            if default_backend(find_model(model)) == "core":
                 report_progress(f"engines, {count} thread(s)")
                 figures["engines"].append(run(engines, model, min(seconds, 6.0), rounds))
             report_progress(f"live sessions, {count} thread(s)")

@@ -13,8 +13,7 @@ from codec.errors import ModelError, optional_packages
 
 SCHEME = "hf://"
 FILES = ("config.json", "weights.safetensors", "card.md")
-GRAPH_FILES = ("encoder.onnx", "decoder.onnx", "graphs.json", "test_vectors.json")
-MORE_FILES = (*GRAPH_FILES, "context.safetensors")
+MORE_FILES = ("context.safetensors",)
 """Files of a model folder that not every model has."""
 # user/name, and perhaps @revision.
 _NAME = re.compile(r"([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?")

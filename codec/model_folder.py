@@ -1,14 +1,9 @@
 """Model folders, found and described.
 
-    config.json          shape and name of the model
-    weights.safetensors
-    card.md              what it was trained on, how good it is, how to use it
-    graphs.json          describes the graphs, if there are any
-    encoder.onnx         a step of the encoder, which refers to weights.safetensors
-    decoder.onnx         a step of the decoder
-    test_vectors.json    for other implementations
-
-`codec.network.weights` loads the weights, `codec.engines.onnx` the graphs.
+config.json          shape and name of the model
+weights.safetensors  of 8 bits if `aecodec export` wrote them, of training as it left them
+context.safetensors  the context model, if there is one
+card.md              what it was trained on, how good it is, how to use it
 """
 
 from __future__ import annotations
@@ -17,7 +12,8 @@ import hashlib
 import json
 import re
 import struct
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from math import prod
 from pathlib import Path
@@ -29,27 +25,28 @@ import numpy.typing as npt
 from codec.arguments import first_line
 from codec.codes import CodecSpec
 from codec.config import CodecConfig
+from codec.core.network import check_supported
+from codec.core.quantize import Tensors, dequantize, quantize
 from codec.errors import CodecError, ModelError
 from codec.hub import fetch_model, is_hub_model, read_regular
 
 # 2: the lapped transform is fixed, and has a network of its own for gains.
 FOLDER_FORMAT = 2
-GRAPHS_FORMAT = 2
+QUANTIZED_FORMAT = 3
+"""The same with weights of 8 bits, as the core takes them."""
 DEFAULT_MODEL = "speech24k"
 
 MAX_DELAY_SECONDS = 10
 MAX_JSON = 2**24
-MAX_STATE_SIZE = 2**24
-"""Values of a tensor of a state, for one channel."""
 MAX_DIMENSIONS = 8
+GRAPHS, GRAPHS_FORMAT = "graphs.json", 2
+MAX_STATE_SIZE = 2**24
 STATE_TYPES = ("float32", "float64", "int32", "int64", "bool")
 
 PACKAGED = Path(str(resources.files("codec") / "models"))
 """The folder of the packaged models."""
 
 WEIGHTS = "weights.safetensors"
-GRAPHS, TEST_VECTORS = "graphs.json", "test_vectors.json"
-ENCODER, DECODER = "encoder.onnx", "decoder.onnx"
 
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, RecursionError, CodecError)
 """What may be raised where a file of a model is not as it should be."""
@@ -129,11 +126,12 @@ def read_description(folder: Path) -> dict[str, Any]:
         check_hexadecimal(description, "weights_sha256", 64)
     except UNREADABLE as error:
         raise ModelError(f"{path} is not a model description: {reason_of(error)}") from error
-    if version != FOLDER_FORMAT:
+    if version not in (FOLDER_FORMAT, QUANTIZED_FORMAT):
         older = isinstance(version, int) and version < FOLDER_FORMAT
         remedy = "train it again, or use aecodec 0.1" if older else "upgrade aecodec"
         raise ModelError(
-            f"{path} has format {version}, this version reads {FOLDER_FORMAT}: {remedy}"
+            f"{path} has format {version}, this version reads {FOLDER_FORMAT} and "
+            f"{QUANTIZED_FORMAT}: {remedy}"
         )
     return dict(description)
 
@@ -200,37 +198,24 @@ def read_weights(folder: Path, description: dict[str, Any]) -> bytes:
     return data
 
 
-@dataclass(frozen=True)
-class StoredTensor:
-    """Where a tensor lies in a file of weights."""
-
-    kind: str  # NumPy's name of its type
-    shape: tuple[int, ...]
-    offset: int  # bytes before it in the file
-    length: int  # its bytes
-
-    def read(self, weights: bytes) -> npt.NDArray[np.float32]:
-        """Its values in float32, from the contents of the file."""
-        part = weights[self.offset : self.offset + self.length]
-        return np.frombuffer(part, self.kind).reshape(self.shape).astype(np.float32)
-
-
-def stored_tensors(weights: bytes) -> dict[str, StoredTensor]:
-    """What a file of weights in the format of safetensors holds, by name.
+def stored_tensors(data: bytes) -> dict[str, npt.NDArray[Any]]:
+    """What a file of tensors in the format of safetensors holds, by name.
 
     Eight bytes of length, a table in JSON, then the values, little-endian. The package safetensors
-    is not part of a plain install, and does not tell where values lie, which graphs refer to.
+    is not part of a plain install.
 
     Raises:
-        ModelError: the file is damaged, or has tensors of another type than weights have.
+        ModelError: the file is damaged, or has tensors of another type than models have.
     """
     try:
-        (size,) = struct.unpack_from("<Q", weights)
-        table = json.loads(weights[8 : 8 + size])
+        (size,) = struct.unpack_from("<Q", data)
+        table = json.loads(data[8 : 8 + size])
         if not isinstance(table, dict):
             raise TypeError("it is no JSON object")
+        "".join(table).encode()  # so that names can be shown
+        values = memoryview(data)[8 + size :]
         return {
-            name: _stored_tensor(entry, 8 + size, len(weights))
+            name: _stored_tensor(entry, values)
             for name, entry in table.items()
             if name != "__metadata__"
         }
@@ -240,35 +225,80 @@ def stored_tensors(weights: bytes) -> dict[str, StoredTensor]:
         ) from error
 
 
-def _stored_tensor(entry: dict[str, Any], begin: int, end: int) -> StoredTensor:
-    """A tensor of a file whose values lie between ``begin`` and ``end``."""
-    kind, shape = _KINDS[entry["dtype"]], entry["shape"]
+def _stored_tensor(entry: dict[str, Any], values: memoryview) -> npt.NDArray[Any]:
+    kind, shape, end = _KINDS[entry["dtype"]], entry["shape"], len(values)
     first, last = entry["data_offsets"]
     if len(shape) > MAX_DIMENSIONS or not all(
         is_whole(each, end) for each in (*shape, first, last)
     ):
         raise ValueError("sizes and places are no whole numbers below the size of the file")
-    if begin + last > end or last - first != prod(shape) * np.dtype(kind).itemsize:
+    if last - first != prod(shape) * np.dtype(kind).itemsize:
         raise ValueError(f"a tensor of shape {shape} does not lie at {first} to {last}")
-    return StoredTensor(kind, tuple(shape), begin + first, last - first)
+    return np.frombuffer(values[first:last], kind).reshape(shape)
+
+
+def float_weights(folder: Path, description: dict[str, Any]) -> dict[str, npt.NDArray[np.float32]]:
+    """The weights of a model in float32, by their names in PyTorch.
+
+    Args:
+        folder: the model folder.
+        description: from `read_description`.
+
+    Raises:
+        ModelError: the file of weights is damaged, or does not fit ``config.json``.
+    """
+    tensors = _read_tensors(folder, description)
+    if description["format"] == QUANTIZED_FORMAT:
+        with _fitting(folder):
+            return dequantize(tensors, CodecConfig.from_dict(description["codec"]))
+    return {name: value.astype(np.float32) for name, value in tensors.items()}
+
+
+def quantized_weights(folder: Path, description: dict[str, Any]) -> Tensors:
+    """The tensors of a model for the core, see `codec.core.quantize`.
+
+    Args:
+        folder: the model folder.
+        description: from `read_description`.
+
+    Raises:
+        ModelError: the file of weights is damaged, does not fit ``config.json``, or the core does
+            not compute the model.
+    """
+    config = CodecConfig.from_dict(description["codec"])
+    check_supported(config)
+    if description["format"] == QUANTIZED_FORMAT:
+        return _read_tensors(folder, description)
+    with _fitting(folder):
+        return quantize(float_weights(folder, description), config)
+
+
+def _read_tensors(folder: Path, description: dict[str, Any]) -> Tensors:
+    tensors = stored_tensors(read_weights(folder, description))
+    for name, value in tensors.items():
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise ModelError(
+                f"{folder / WEIGHTS}: not all values of {name} are numbers; copy the folder again"
+            )
+    return tensors
+
+
+@contextmanager
+def _fitting(folder: Path) -> Iterator[None]:
+    """Say of what file it is that a tensor is missing or has another shape."""
+    try:
+        yield
+    except (KeyError, ValueError) as error:
+        raise ModelError(
+            f"{folder / WEIGHTS} does not fit its config.json: {reason_of(error)}"
+        ) from error
 
 
 def count_parameters(model: str | Path) -> int:
     """Number of parameters of a model."""
     folder = find_model(model)
-    weights = read_weights(folder, read_description(folder))
-    return sum(prod(tensor.shape) for tensor in stored_tensors(weights).values())
-
-
-def has_graphs(folder: Path) -> bool:
-    """Whether a model folder has graphs."""
-    return (folder / GRAPHS).is_file()
-
-
-def remove_graphs(folder: Path) -> None:
-    """Remove graphs, which are those of earlier weights, from a model folder."""
-    for name in (GRAPHS, ENCODER, DECODER, TEST_VECTORS):
-        (folder / name).unlink(missing_ok=True)
+    weights = float_weights(folder, read_description(folder))
+    return sum(value.size for value in weights.values())
 
 
 def read_graphs(folder: Path) -> dict[str, Any]:

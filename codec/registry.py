@@ -9,8 +9,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from codec.arguments import check_type, check_whole, shown
+from codec.arguments import check_type, shown
 from codec.codes import Codebook, CodecSpec
+from codec.config import CodecConfig
+from codec.core.network import unsupported
 from codec.engines.base import Engine
 from codec.engines.names import BACKENDS, Backend
 from codec.entropy.context import ContextModel
@@ -21,7 +23,6 @@ from codec.model_folder import (
     DEFAULT_MODEL,
     find_by_fingerprint,
     find_model,
-    has_graphs,
     is_packaged,
     read_description,
 )
@@ -78,8 +79,6 @@ ModelLike: TypeAlias = "Model | Engine | Codec | str | Path"
 """Whatever names a model: a loaded one, an engine, a PyTorch model, a packaged name or a folder."""
 
 
-MAX_THREADS = 1024
-
 PRETRAINED = ("encodec", "dac", "mimi", "snac")
 """Families of models of other projects."""
 
@@ -95,52 +94,52 @@ def pretrained_source(model: str | Path) -> tuple[str, str] | None:
     return (family, source) if equals and family in PRETRAINED else None
 
 
-def load_model(
-    model: str | Path = DEFAULT_MODEL, *, backend: Backend | None = None, threads: int = 1
-) -> Model:
+def load_model(model: str | Path = DEFAULT_MODEL, *, backend: Backend | None = None) -> Model:
     """Load a model.
 
     Args:
         model: name of a packaged model, path of a model folder, ``hf://user/name`` for one on the
             Hugging Face hub, or a model of another project as ``"encodec=FOLDER"`` or
             ``"mimi=kyutai/mimi"`` (see `PRETRAINED`).
-        backend: ``"onnx"``, ``"torch"`` or ``"core"``, which computes with 8 bits and needs no
-            graphs; if None, onnxruntime for a model with graphs, which packaged models have, and
-            PyTorch for others.
-        threads: number of threads that onnxruntime computes a step with. PyTorch has a setting of
-            its own, ``torch.set_num_threads``.
+        backend: ``"core"``, which computes with 8 bits in C, or ``"torch"``, which computes in
+            float32; if None, the core for the models that it has, and PyTorch for others.
 
     Raises:
-        ModelError: there is no such model, its files are damaged, or it has no graphs.
+        ModelError: there is no such model, its files are damaged, or the core does not have it.
         MissingPackageError: PyTorch is needed and not installed.
 
     Example:
-        >>> load_model("speech24k", threads=2).spec.name
+        >>> load_model("speech24k", backend="core").spec.name
         'speech24k'
     """
     check_backend(backend)
-    threads = check_whole("threads", threads, 1, MAX_THREADS)
     if pretrained := pretrained_source(model):
         with optional_packages("models of other projects", "transformers"):
             from codec.engines.pretrained.families import load_pretrained
 
             return Model(load_pretrained(*pretrained))
     folder = find_model(model)
-    if backend is None:
-        backend = "onnx" if has_graphs(folder) else "torch"
-    engine = _ENGINES[backend](folder, threads)
+    engine = _ENGINES[backend or default_backend(folder)](folder)
     return Model(engine, StoredContext(folder, engine.spec.fingerprint))
 
 
-def _onnx_engine(folder: Path, threads: int) -> Engine:
-    if not has_graphs(folder):
-        raise ModelError(f"{folder} has no graphs: aecodec export {folder} {folder}")
-    from codec.engines.onnx import OnnxEngine
+def default_backend(folder: Path) -> Backend:
+    """What computes the model in a folder if nobody says otherwise.
 
-    return OnnxEngine(folder, threads)
+    Raises:
+        ModelError: its description is damaged.
+    """
+    config = CodecConfig.from_dict(read_description(folder)["codec"])
+    return "torch" if unsupported(config) else "core"
 
 
-def _torch_engine(folder: Path, _threads: int) -> Engine:
+def _core_engine(folder: Path) -> Engine:
+    from codec.engines.core import CoreEngine
+
+    return CoreEngine(folder)
+
+
+def _torch_engine(folder: Path) -> Engine:
     with optional_packages("PyTorch's engine", "torch"):
         from codec.engines.torch import TorchEngine
         from codec.network.weights import load_codec
@@ -148,13 +147,7 @@ def _torch_engine(folder: Path, _threads: int) -> Engine:
     return TorchEngine(load_codec(folder), read_description(folder)["name"])
 
 
-def _core_engine(folder: Path, _threads: int) -> Engine:
-    from codec.engines.core import CoreEngine
-
-    return CoreEngine(folder)
-
-
-_ENGINES = {"onnx": _onnx_engine, "torch": _torch_engine, "core": _core_engine}
+_ENGINES = {"core": _core_engine, "torch": _torch_engine}
 
 
 def as_model(model: ModelLike | None) -> Model:

@@ -245,14 +245,12 @@ def sound(num_samples: int, channels: int = 1, seed: int = 0) -> np.ndarray:
 
 @pytest.fixture
 def training_recipe() -> TrainConfig:
-    """The tiny recipe on the smallest model, for a few steps; without graphs, which take longer."""
+    """The tiny recipe on the smallest model, for a few steps."""
     tiny = load_recipe("tiny")
     return dataclasses.replace(
         tiny,
         model=dataclasses.replace(LAPPED, sample_rate=24_000),
-        run=dataclasses.replace(
-            tiny.run, steps=6, validate_every=3, checkpoint_every=2, graphs=False
-        ),
+        run=dataclasses.replace(tiny.run, steps=6, validate_every=3, checkpoint_every=2),
         data=dataclasses.replace(tiny.data, crop_frames=60, batch_size=2, validation_files=2),
         quantizer=dataclasses.replace(tiny.quantizer, restart_every=2),
     )

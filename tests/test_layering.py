@@ -16,9 +16,9 @@ from tests.conftest import REPOSITORY
 ROOMS = """
 codec.errors codec.arguments codec.arrays codec.hub codec.settings codec.bitrate codec.codes
 codec.config codec.core codec.io codec.highpass
-codec.format codec.model_folder codec.entropy codec.network codec.engines codec.registry
-codec.activity codec.rate codec.session codec.calls codec.files codec.corpus codec.evaluation
-codec.cli
+codec.format codec.model_folder codec.entropy codec.export codec.network codec.engines
+codec.registry codec.activity codec.rate codec.session codec.calls codec.files codec.corpus
+codec.evaluation codec.cli
 train.randomness train.objective train.recipe train.data train.report train.context train.run
 train.cli
 benchmarks.shared benchmarks.contenders benchmarks

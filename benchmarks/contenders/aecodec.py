@@ -44,7 +44,6 @@ class Aecodec(Contender):
     Args:
         model: name of a packaged model, or folder of a model.
         backend: what runs it, as in `load_model`.
-        threads: number of threads of onnxruntime.
 
     Attributes:
         label: name with that of the model, for tables.
@@ -64,10 +63,9 @@ class Aecodec(Contender):
         self,
         model: str | Path = DEFAULT_MODEL,
         backend: Backend | None = None,
-        threads: int = 1,
     ) -> None:
         self.model = model
-        self.loaded = load_model(model, backend=backend, threads=threads)
+        self.loaded = load_model(model, backend=backend)
         spec = self.loaded.spec
         self.label = f"aecodec {spec.name}{self.suffix}"
         self.fingerprint = spec.fingerprint.hex()

@@ -64,7 +64,7 @@ def offline(
         neural_seconds: duration of the clips for neural networks of others, which are slow.
         rounds: number of rounds.
     """
-    ours = Aecodec(model, threads=torch.get_num_threads())
+    ours = Aecodec(model)
     highest = ours.bitrates()[-1]
     timed = [Timed(ours, highest, seconds)]
     for name in names:

@@ -20,7 +20,7 @@ PUSHES_MS = (20, 40, 100, 1000)
 
 def streaming(model: str, seconds: float) -> list[dict[str, Any]]:
     """Time of single pushes at sender and receiver, with packets as long as the pushes."""
-    engine = load_model(model, threads=torch.get_num_threads())
+    engine = load_model(model)
     spec = engine.spec
     audio = speech(spec.sample_rate, round(seconds * spec.sample_rate))[None]
     rows = []
@@ -68,7 +68,7 @@ def _push_times(steps: list[float], push_seconds: float) -> dict[str, float]:
 def first_packet(model: str) -> dict[str, float]:
     """Processing time until the first packet and its audio, in a new process and later."""
     began = time.perf_counter()
-    engine = load_model(model, threads=torch.get_num_threads())
+    engine = load_model(model)
     load_seconds = time.perf_counter() - began
     spec = engine.spec
     audio = speech(spec.sample_rate, spec.hop_length)[None]
@@ -103,7 +103,7 @@ def live_streams(model: str, num_steps: int) -> dict[str, Any]:
         model: model of aecodec.
         num_steps: number of steps that are timed.
     """
-    engine = load_model(model, threads=torch.get_num_threads()).engine
+    engine = load_model(model).engine
     spec = engine.spec
     frame_ms = 1000 * spec.hop_length / spec.sample_rate
     figures: dict[str, Any] = {

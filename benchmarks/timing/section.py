@@ -93,16 +93,16 @@ def _engines_section(results: list[dict[str, Any]]) -> str:
         for row in result["rows"]:
             cells = [f"{result['threads']}", f"{row['frames']}"]
             for side in ("encode", "decode"):
-                slow, fast = (row["milliseconds"][f"{side} {name}"] for name in ("torch", "onnx"))
+                slow, fast = (row["milliseconds"][f"{side} {name}"] for name in ("torch", "core"))
                 cells += [f"{slow:.2f} / {fast:.2f}", f"{slow / fast:.2f}"]
             cells += [f"{100 * row['same_codes']:.2f} %", f"{row['largest_difference']:.1e}"]
             rows.append(cells)
     header = ["threads", "frames"]
     for side in ("encode", "decode"):
-        header += [f"{side}, ms: torch / onnx", "ratio"]
+        header += [f"{side}, ms: torch / core", "ratio"]
     header += ["same codes", "difference"]
     return (
-        "One step of so many frames with PyTorch and with onnxruntime, in turn. "
+        "One step of so many frames with PyTorch and with the core, in turn. "
         "Difference: the largest between samples decoded from equal codes.\n\n"
         f"{markdown_table(header, rows)}"
     )

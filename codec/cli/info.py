@@ -19,10 +19,9 @@ from codec.model_folder import (
     WEIGHTS,
     find_by_fingerprint,
     find_model,
-    has_graphs,
     read_description,
 )
-from codec.registry import pretrained_source
+from codec.registry import default_backend, pretrained_source
 
 
 @click.command()
@@ -107,7 +106,7 @@ def model_facts(model: str) -> dict[str, Any]:
         "plain_bitrates": [float(bitrate) for bitrate in config.plain_bitrates],
         "algorithmic_latency_ms": round(1000 * latency / config.sample_rate, 3),
         "weights_bytes": (folder / WEIGHTS).stat().st_size,
-        "graphs": has_graphs(folder),
+        "backend": default_backend(folder),
     }
 
 

@@ -9,26 +9,26 @@ import click
 from codec.cli import options
 from codec.cli.errors import clear_errors
 from codec.errors import CodecError, optional_packages
-from codec.model_folder import GRAPHS, find_model
+from codec.model_folder import find_model
 
 
 @click.command()
 @click.argument("model")
 @click.argument("out", type=options.PATH)
-@click.option("-f", "--force", is_flag=True, help="Replace an existing model or its graphs.")
-def export(model: str, out: Path, force: bool) -> None:
-    """Copy MODEL to the folder OUT, with ONNX graphs that run without PyTorch.
-
-    OUT may be MODEL itself, which then gets graphs.
-    """
+@click.option("--onnx", is_flag=True, help="ONNX graphs for other programs instead.")
+@click.option("-f", "--force", is_flag=True, help="Replace what OUT holds.")
+def export(model: str, out: Path, onnx: bool, force: bool) -> None:
+    """Write MODEL with weights of 8 bits to the folder OUT."""
     with clear_errors(), optional_packages("export", "torch"):
-        same = out.exists() and out.samefile(find_model(model))
-        if not force and (out / (GRAPHS if same else "config.json")).exists():
-            what = "graphs" if same else "a model"
-            raise CodecError(f"{out} holds {what} already: give --force, or another folder")
-        from codec.network.graphs import export_model
+        if onnx:
+            from codec.network.graphs import GRAPHS, export_graphs as write
+        else:
+            from codec.export import export_model as write
 
-        export_model(model, out)
+        if not force and (out / (GRAPHS if onnx else "config.json")).exists():
+            what = "graphs" if onnx else "a model"
+            raise CodecError(f"{out} holds {what} already: give --force, or another folder")
+        write(model, out)
     click.echo(out)
 
 

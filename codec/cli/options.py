@@ -72,7 +72,7 @@ class ModelChoice:
         from codec.registry import load_model
 
         name = DEFAULT_MODEL if self.model is None else self.model
-        return load_model(name, backend=self.backend, threads=self.threads)
+        return load_model(name, backend=self.backend)
 
 
 def removed(*names: str, remedy: str, is_flag: bool = False) -> Callable[[F], F]:
@@ -155,7 +155,7 @@ STREAM_MODEL = click.option(
 BACKEND = click.option(
     "--backend",
     type=click.Choice(BACKENDS),
-    help="onnxruntime, PyTorch, or the core in 8 bits. [onnx for models with graphs]",
+    help="The core in 8 bits, or PyTorch. [the core for the models that it has]",
 )
 THREADS = click.option(
     "--threads", type=click.IntRange(min=1), default=1, help="Threads of onnxruntime. [1]"

@@ -95,7 +95,7 @@ class Network:
     def __init__(self, config: CodecConfig, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
         check_supported(config)
         self._config, self._library = config, _library()
-        arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+        arrays = {name: np.require(value, None, ("C", "A")) for name, value in tensors.items()}
         entries = [
             _Tensor(name.encode(), TYPES.get(value.dtype.name, -1), value.ctypes.data, value.size)
             for name, value in arrays.items()
@@ -207,15 +207,27 @@ class Network:
 
 def check_supported(config: CodecConfig) -> None:
     """Raise a ModelError for a model that the core does not compute."""
+    if reason := unsupported(config):
+        raise ModelError(f"{reason}: use --backend torch")
+
+
+def unsupported(config: CodecConfig) -> str | None:
+    """Why the core does not compute models of this shape; None if it does."""
+    dilations = (
+        *config.encoder_dilations,
+        *config.decoder_dilations,
+        config.decoder_fine_dilations,
+    )
     reasons = {
-        "continuous latents": not config.has_codes,
-        f"recurrent layers ({config.recurrent})": config.recurrent != "none",
-        f"an odd first stride ({config.strides[0]})": config.lapped_transform
+        "the core has no continuous latents": not config.has_codes,
+        f"the core has no recurrent layers ({config.recurrent})": config.recurrent != "none",
+        f"the core has no odd first stride ({config.strides[0]})": config.lapped_transform
         and config.strides[0] % 2,
+        f"the core has at most {MOST_LEVELS} levels of {MOST_UNITS} residual units": (
+            len(config.strides) > MOST_LEVELS or max(map(len, dilations)) > MOST_UNITS
+        ),
     }
-    for what, found in reasons.items():
-        if found:
-            raise ModelError(f"the core has no {what}: use --backend torch")
+    return next((reason for reason, found in reasons.items() if found), None)
 
 
 def _shape(config: CodecConfig) -> _Config:
@@ -231,13 +243,6 @@ def _shape(config: CodecConfig) -> _Config:
         config.decoder_fine_channels,
     )
     shape.fine_depth = len(config.decoder_fine_dilations)
-    dilations = (*config.encoder_dilations, *config.decoder_dilations)
-    longest = max(map(len, (*dilations, config.decoder_fine_dilations)))
-    if len(config.strides) > MOST_LEVELS or longest > MOST_UNITS:
-        raise ModelError(
-            f"the core has at most {MOST_LEVELS} levels of {MOST_UNITS} residual units: use "
-            "--backend torch"
-        )
     shape.fine_dilations[: shape.fine_depth] = config.decoder_fine_dilations
     for level, stride in enumerate(config.strides):
         shape.strides[level] = stride

@@ -1,5 +1,7 @@
 """Weights of a model as the core takes them: matrices of 8 bits with a scale for each block.
 
+`quantize` makes them of weights in float32, and `dequantize` is its inverse.
+
 A matrix ``[outputs, inputs]`` is cut along its inputs into blocks of `BLOCK` values, which share a
 scale. Rows of activations are padded to whole blocks, and where a row has several parts (taps of a
 convolution, parts of a spectrum) each part is, so that no block has values of two parts. Everything
@@ -45,11 +47,9 @@ def quantize(weights: Arrays, config: CodecConfig) -> Tensors:
     matrices = set()
     for name, inputs, outputs, repeats in _matrices(config):
         weight = _padded(_padded(weights[f"{name}.weight"], inputs, axis=1), outputs, axis=0)
-        values, scales = _rounded(weight)
-        bias = weights.get(f"{name}.bias")
-        if bias is None:
-            bias = np.zeros(sum(outputs), np.float32)
-        tensors[f"{name}.weight"], tensors[f"{name}.scale"] = values, scales
+        tensors[f"{name}.weight"], tensors[f"{name}.scale"] = _rounded(weight)
+        # The bias of a transposed convolution is that of its output, which sums two patches.
+        bias = np.zeros(sum(outputs), np.float32) if repeats else weights[f"{name}.bias"]
         tensors[f"{name}.bias"] = _padded(bias, outputs, axis=0)
         matrices |= {f"{name}.weight", f"{name}.bias"}
         if repeats:
@@ -59,6 +59,46 @@ def quantize(weights: Arrays, config: CodecConfig) -> Tensors:
             tensors[f"{parent}.bias"] = _padded(bias, outputs[: len(outputs) // 2], axis=0)
             matrices.add(f"{parent}.bias")
     return tensors | {name: value for name, value in weights.items() if name not in matrices}
+
+
+def dequantize(tensors: Tensors, config: CodecConfig) -> dict[str, npt.NDArray[np.float32]]:
+    """The weights of a model in float32, for PyTorch.
+
+    Args:
+        tensors: from `quantize`.
+        config: shape of the model.
+
+    Returns:
+        Scales times values, by the names that `quantize` takes; `quantize` gives the same tensors
+        again, to the bit.
+
+    Raises:
+        KeyError, ValueError: the tensors do not fit the config.
+    """
+    rest, weights = dict(tensors), {}
+    for name, inputs, outputs, repeats in _matrices(config):
+        shape = _padded_size(outputs), _padded_size(inputs)
+        values = _taken(rest, f"{name}.weight", "int8", shape)
+        scales = _taken(rest, f"{name}.scale", "float32", (shape[0], shape[1] // BLOCK))
+        weight = (values.reshape(shape[0], -1, BLOCK) * scales[..., None]).reshape(shape)
+        weights[f"{name}.weight"] = weight[np.ix_(_places(outputs), _places(inputs))]
+        bias = _taken(rest, f"{name}.bias", "float32", shape[:1])
+        if repeats:
+            name, outputs = name.removesuffix(".linear"), outputs[: len(outputs) // 2]
+            bias = _taken(rest, f"{name}.bias", "float32", (_padded_size(outputs),))
+        bias = bias[_places(outputs)]
+        weights[f"{name}.bias"] = bias[: len(bias) // (repeats or 1)]
+    return weights | {name: _taken(rest, name, "float32", rest[name].shape) for name in [*rest]}
+
+
+def _taken(tensors: Tensors, name: str, kind: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Remove a tensor; a ValueError if it has another type or shape."""
+    value = tensors.pop(name)
+    if value.dtype != kind or value.shape != shape:
+        raise ValueError(
+            f"{name} is {value.dtype} {list(value.shape)} in place of {kind} {list(shape)}"
+        )
+    return value
 
 
 def _matrices(config: CodecConfig) -> Iterator[tuple[str, Sequence[int], Sequence[int], int]]:
@@ -130,23 +170,24 @@ def _padded(
     """Zeros after every part along an axis, so that all are whole blocks."""
     if values.shape[axis] != sum(parts):
         raise ValueError(f"a matrix has {values.shape[axis]} in place of {sum(parts)} values")
-    widths = [-(-part // BLOCK) * BLOCK for part in parts]
-    if widths == list(parts):
-        return values
     shape = list(values.shape)
-    shape[axis] = sum(widths)
-    places = np.concatenate(
-        [
-            start + np.arange(part)
-            for start, part in zip(np.cumsum([0, *widths[:-1]]), parts, strict=True)
-        ]
-    )
+    shape[axis] = _padded_size(parts)
     padded = np.zeros(shape, np.float32)
-    if axis:
-        padded[:, places] = values
-    else:
-        padded[places] = values
+    padded[(slice(None),) * axis + (_places(parts),)] = values
     return padded
+
+
+def _padded_size(parts: Sequence[int]) -> int:
+    return sum(-(-part // BLOCK) * BLOCK for part in parts)
+
+
+def _places(parts: Sequence[int]) -> npt.NDArray[np.int64]:
+    """Where the values of parts lie among those of whole blocks."""
+    places, start = [], 0
+    for part in parts:
+        places.append(start + np.arange(part))
+        start += _padded_size([part])
+    return np.concatenate(places)
 
 
 def _rounded(
@@ -155,6 +196,8 @@ def _rounded(
     """Values of 8 bits ``[outputs, inputs]`` and scales ``[outputs, inputs / BLOCK]``."""
     blocks = weight.reshape(len(weight), -1, BLOCK)
     scales = np.abs(blocks).max(axis=-1) / np.float32(LARGEST)
+    # Below the normal numbers a scale is too coarse, and not the same on every machine.
+    scales[scales < np.finfo(np.float32).tiny] = 0
     divisors = np.where(scales > 0, scales, np.float32(1))
     values = np.rint(blocks / divisors[..., None]).astype(np.int8)
     return values.reshape(weight.shape), scales

@@ -13,18 +13,10 @@ import numpy as np
 from codec.arrays import Codes, Samples
 from codec.config import CodecConfig
 from codec.core.network import Network, States
-from codec.core.quantize import quantize
 from codec.engines.base import Analysis, CodeTables, Engine
 from codec.entropy.context import NO_CODE
-from codec.errors import ConfigError, ModelError
-from codec.model_folder import (
-    WEIGHTS,
-    find_model,
-    read_description,
-    read_weights,
-    stored_spec,
-    stored_tensors,
-)
+from codec.errors import ConfigError
+from codec.model_folder import find_model, quantized_weights, read_description, stored_spec
 
 
 class DecoderState(NamedTuple):
@@ -72,15 +64,10 @@ class CoreEngine(Engine):
         self._folder = find_model(model)
         description = read_description(self._folder)
         self._config = config = CodecConfig.from_dict(description["codec"])
-        data = read_weights(self._folder, description)
-        weights = {name: each.read(data) for name, each in stored_tensors(data).items()}
-        path = self._folder / WEIGHTS
-        try:
-            self._network = Network(config, quantize(weights, config))
-        except (KeyError, ValueError) as error:
-            raise ModelError(f"{path} does not fit its config.json: {error}") from error
+        tensors = quantized_weights(self._folder, description)
+        self._network = Network(config, tensors)
         self._quantizer = {
-            name: value for name, value in weights.items() if name.startswith("quantizer.")
+            name: value for name, value in tensors.items() if name.startswith("quantizer.")
         }
         self.spec = stored_spec(description, config)
 

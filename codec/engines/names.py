@@ -4,5 +4,5 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias, get_args
 
-Backend: TypeAlias = Literal["onnx", "torch", "core"]
+Backend: TypeAlias = Literal["core", "torch"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -101,12 +100,7 @@ def load_context(folder: Path, fingerprint: bytes) -> ContextModel | None:
         return None
     data = read_regular(path)
     try:
-        tensors = {
-            name: np.frombuffer(data, each.kind, math.prod(each.shape), each.offset).reshape(
-                each.shape
-            )
-            for name, each in stored_tensors(data).items()
-        }
+        tensors = stored_tensors(data)
         meta = json.loads(tensors.pop(_META).tobytes())
         version, model, sizes = meta["format"], meta["model"], meta["shape"]
         shape = _shape(sizes)

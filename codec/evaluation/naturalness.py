@@ -4,11 +4,18 @@ A codec can be tuned until metrics that compare with the original are high and t
 sounds rough. These two are neural networks that were trained on the ratings of listeners. They come
 with their weights in the package ``speechmos`` (``pip install "aecodec[evaluate]"``). They do not
 notice if a word or the speaker has changed, so show them next to metrics that compare.
+
+They run in onnxruntime, which sends nothing. From version 1.29 on it reports its use to its makers.
+It keeps an identifier of the device and a database in the home folder, looks up names in the
+network, and its threads let a forked process hang at its end. It does nothing of this if the
+environment says so before it is imported; later is too late. A user who has set the variable has
+decided for himself, so his value stays.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,9 +24,10 @@ import numpy as np
 import soxr
 
 from codec.arrays import Samples
-from codec.engines.runtime import onnxruntime  # before speechmos imports it
 from codec.errors import optional_packages
 from codec.evaluation.metrics import SILENCE, rms
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 MOS_RATE = 16_000
 """Sampling rate of both networks, in Hz."""
@@ -141,6 +149,8 @@ def _plcmos() -> Any:
 
 def _on_one_thread(graph: str) -> Any:
     """A session on one thread: recordings are measured in several processes at a time."""
+    import onnxruntime  # speechmos has imported it already
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

@@ -1,14 +1,17 @@
-"""Export a model to ONNX graphs, which run without PyTorch.
+"""Export a model to ONNX graphs, for other programs.
 
 What is exported is the network itself: one step of the encoder and one of the decoder, with the
-whole state in inputs and outputs (docs/engines.md describes them). Graphs hold no weights: they
-refer to their places in ``weights.safetensors``, which lies beside them. So they depend only on the
-shape of a model, and training writes the same graphs whatever it learned.
+whole state in inputs and outputs (docs/engines.md describes them). Nothing here runs them.
+
+    encoder.onnx       a step of the encoder, with its weights in float32
+    decoder.onnx       a step of the decoder
+    graphs.json        facts of the model, and the state of each side
+    test_vectors.json  what they compute
+    card.md            if the model has one
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import warnings
@@ -27,28 +30,15 @@ from onnxscript import opset18 as ops
 from torch import Tensor, nn
 
 from codec.config import CodecConfig
-from codec.entropy.context_file import CONTEXT_FILE
 from codec.errors import ModelError
 from codec.hub import read_regular
 from codec.io.outputs import files_together, write_atomically
-from codec.model_folder import (
-    DECODER,
-    ENCODER,
-    GRAPHS,
-    GRAPHS_FORMAT,
-    TEST_VECTORS,
-    WEIGHTS,
-    StoredTensor,
-    find_model,
-    read_description,
-    read_weights,
-    stored_tensors,
-)
+from codec.model_folder import find_model, read_description
 from codec.network.layers import State
 from codec.network.model import Codec
 from codec.network.weights import load_codec
 
-MODEL_FILES = (WEIGHTS, "config.json", "card.md", CONTEXT_FILE)
+CARD, GRAPHS, TEST_VECTORS = "card.md", "graphs.json", "test_vectors.json"
 
 # Sizes during export, where no two dimensions may be equal by chance, or one.
 EXAMPLE_BATCH, EXAMPLE_FRAMES = 3, 5
@@ -118,36 +108,36 @@ def unflatten(like: State, tensors: Iterator[Tensor]) -> State:
     return tuple(unflatten(each, tensors) for each in like)
 
 
-def export_model(model: str | Path, out: str | Path) -> None:
-    """Copy a model to another folder and add its graphs.
+def export_graphs(model: str | Path, out: str | Path) -> None:
+    """Write the graphs of a model to a folder of their own.
 
     Args:
         model: name of a packaged model, or path of a model folder.
-        out: created if missing; may be the folder of the model itself.
+        out: created if missing; graphs in it are replaced.
 
     Raises:
         ModelError: there is no such model, it is damaged, or it cannot be exported.
-
-    Example:
-        >>> from codec.engines.onnx import OnnxEngine
-        >>> export_model("speech24k", "exported")
-        >>> OnnxEngine("exported").spec.name
-        'speech24k'
     """
     source, target = find_model(model), Path(out)
-    check_exportable(load_codec(source).config)
-    if target.exists() and target.samefile(source):
-        write_graphs(target)
-        return
+    description, codec = read_description(source), load_codec(source)
+    check_exportable(codec.config)
+    weights = {name: value.numpy() for name, value in codec.state_dict().items()}
+    facts = {name: description[name] for name in ("name", "fingerprint", "delay")}
+    facts |= {"hop_length": codec.config.hop_length, "codec": codec.config.to_dict()}
     with files_together(target) as aside:
-        for name in MODEL_FILES:
-            if (source / name).exists():
-                (aside / name).write_bytes(read_regular(source / name))
-        _write_graphs(source, aside)
-        # What the other model had, and this one has not, is not to be taken for its own.
-        obsolete = [name for name in MODEL_FILES if not (aside / name).exists()]
-    for name in obsolete:
-        (target / name).unlink(missing_ok=True)
+        for side in ("encoder", "decoder"):
+            graph = _with_weights(export_step(codec.config, side), weights)
+            write_atomically(aside / f"{side}.onnx", graph)
+            initial = flatten(getattr(codec, side).init_state(1))
+            facts[side] = {"states": [_describe(tensor) for tensor in initial]}
+        if (source / CARD).exists():
+            write_atomically(aside / CARD, read_regular(source / CARD))
+        write_atomically(aside / TEST_VECTORS, _json(compute_test_vectors(codec)))
+        write_atomically(aside / GRAPHS, _json(facts, indent=2))
+
+
+def _json(value: dict[str, Any], indent: int | None = None) -> bytes:
+    return json.dumps(value, indent=indent).encode() + b"\n"
 
 
 def check_exportable(config: CodecConfig) -> None:
@@ -163,43 +153,6 @@ def check_exportable(config: CodecConfig) -> None:
             f"a model with recurrent layers ({config.recurrent}) has no graphs, because PyTorch "
             "exports these for one number of frames only: use it with PyTorch"
         )
-
-
-def write_graphs(folder: Path) -> None:
-    """Write graphs and test vectors beside the weights of a model folder.
-
-    Raises:
-        ModelError: the model is damaged or cannot be exported.
-    """
-    with files_together(folder) as aside:
-        _write_graphs(folder, aside)
-
-
-def _write_graphs(folder: Path, out: Path) -> None:
-    """Write the graphs of a model folder to another one."""
-    codec = load_codec(folder)
-    check_exportable(codec.config)
-    description = read_description(folder)
-    stored = stored_tensors(read_weights(folder, description))
-    vectors = json.dumps(compute_test_vectors(codec)).encode() + b"\n"
-    write_atomically(out / TEST_VECTORS, vectors)
-    sides: dict[str, Any] = {}
-    for side, file in (("encoder", ENCODER), ("decoder", DECODER)):
-        data = _with_weights(export_step(codec.config, side), stored)
-        write_atomically(out / file, data)
-        initial = flatten(getattr(codec, side).init_state(1))
-        sides[side] = {
-            "file": file,
-            "sha256": hashlib.sha256(data).hexdigest(),
-            "states": [_describe(tensor) for tensor in initial],
-        }
-    # The last file: what it lists is complete.
-    graphs = {
-        "format": GRAPHS_FORMAT,
-        "weights_sha256": description["weights_sha256"],
-        **sides,
-    }
-    write_atomically(out / GRAPHS, json.dumps(graphs, indent=2).encode() + b"\n")
 
 
 def _describe(initial: Tensor) -> dict[str, Any]:
@@ -311,36 +264,14 @@ def _sigmoid(x: Any) -> Any:
     return ops.Reciprocal(ops.Add(ops.Exp(ops.Neg(x)), ops.Constant(value_float=1.0)))
 
 
-def _with_weights(exported: onnx.ModelProto, stored: dict[str, StoredTensor]) -> bytes:
-    """A graph whose weights are those of a file, converted to float32 where they are not."""
+def _with_weights(exported: onnx.ModelProto, weights: dict[str, Any]) -> bytes:
+    """A graph whose weights are constants, and no longer inputs."""
     model = onnx.ModelProto()
     model.CopyFrom(exported)
-    graph = model.graph
-    casts = []
-    for value in [value for value in graph.input if value.name in stored]:
-        place = stored[value.name]
-        graph.input.remove(value)
-        weight = graph.initializer.add()
-        weight.name = value.name
-        weight.data_type = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(place.kind))
-        weight.dims.extend(place.shape)
-        weight.data_location = onnx.TensorProto.EXTERNAL
-        for key, entry in (
-            ("location", WEIGHTS),
-            ("offset", place.offset),
-            ("length", place.length),
-        ):
-            weight.external_data.add(key=key, value=str(entry))
-        if weight.data_type != onnx.TensorProto.FLOAT:
-            weight.name = f"{value.name} as stored"
-            casts.append(
-                onnx.helper.make_node(
-                    "Cast", [weight.name], [value.name], to=onnx.TensorProto.FLOAT
-                )
-            )
-    nodes = list(graph.node)
-    del graph.node[:]
-    graph.node.extend([*casts, *nodes])
+    for value in [value for value in model.graph.input if value.name in weights]:
+        model.graph.input.remove(value)
+        weight = onnx.numpy_helper.from_array(weights[value.name], value.name)
+        model.graph.initializer.append(weight)
     data: bytes = model.SerializeToString(deterministic=True)
     return data
 

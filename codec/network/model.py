@@ -191,6 +191,7 @@ class Codec(nn.Module):
         fingerprint: 16 bytes that identify the meaning of the codes
             (`codec.network.weights.fingerprint`); empty for a model that was never saved. Streams
             carry it, so that their model can be found.
+        fingerprinted: digest of the weights that ``fingerprint`` belongs to.
 
     Example:
         >>> from codec.network.weights import load_codec
@@ -207,7 +208,7 @@ class Codec(nn.Module):
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
         self.config = config
-        self.fingerprint = b""
+        self.fingerprint = self.fingerprinted = b""
         self.encoder = Encoder(config)
         self.quantizer = new_bottleneck(config)
         self.decoder = Decoder(config)

@@ -19,9 +19,8 @@ from codec.model_folder import (
     FOLDER_FORMAT,
     WEIGHTS,
     find_model,
+    float_weights,
     read_description,
-    read_weights,
-    remove_graphs,
 )
 from codec.network.model import Codec
 
@@ -42,27 +41,21 @@ def load_codec(model: str | Path = DEFAULT_MODEL) -> Codec:
     """
     folder = find_model(model)
     description = read_description(folder)
-    path = folder / WEIGHTS
-    data = read_weights(folder, description)
+    weights = float_weights(folder, description)
     codec = Codec(CodecConfig.from_dict(description["codec"]))
     try:
-        tensors = safetensors.torch.load(data)
-        codec.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-    except (safetensors.SafetensorError, RuntimeError) as error:
+        codec.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
+    except RuntimeError as error:
         reason = str(error).splitlines()[0]
-        raise ModelError(f"{path} does not fit its config.json: {reason}") from error
+        raise ModelError(f"{folder / WEIGHTS} does not fit its config.json: {reason}") from error
     delay = description["delay"]
     if delay != codec.delay:
         raise ModelError(
             f"{folder}/config.json gives a delay of {delay} samples, its layers have "
             f"{codec.delay}; copy the folder again"
         )
-    codec.fingerprint = fingerprint(codec.config, codec.delay, tensors)
-    if codec.fingerprint.hex() != description["fingerprint"]:
-        raise ModelError(
-            f"{folder}/config.json names the model {description['fingerprint']}, its weights are "
-            f"{codec.fingerprint.hex()}; copy the folder again"
-        )
+    codec.fingerprint = bytes.fromhex(description["fingerprint"])
+    codec.fingerprinted = digest_of_codes(codec)
     return codec.eval().requires_grad_(False)
 
 
@@ -71,7 +64,8 @@ def save_codec(
 ) -> None:
     """Write a model folder that `load_codec` reads. Each file is replaced as a whole.
 
-    Graphs of another model in the folder are removed; `codec.network.graphs` writes new ones.
+    A model that was loaded keeps its fingerprint as long as encoder and bottleneck stay as they
+    are, but for the precision in which they are stored.
 
     Args:
         codec: the model; it is not changed.
@@ -94,10 +88,12 @@ def save_codec(
         key: value.detach().cpu().to(kind).contiguous() for key, value in codec.state_dict().items()
     }
     data = safetensors.torch.save(tensors)
+    is_known = codec.fingerprint and digest_of_codes(codec) == codec.fingerprinted
+    identity = codec.fingerprint if is_known else fingerprint(codec.config, codec.delay, tensors)
     description = {
         "format": FOLDER_FORMAT,
         "name": name,
-        "fingerprint": fingerprint(codec.config, codec.delay, tensors).hex(),
+        "fingerprint": identity.hex(),
         "weights_sha256": hashlib.sha256(data).hexdigest(),
         "delay": codec.delay,
         "codec": codec.config.to_dict(),
@@ -108,7 +104,15 @@ def save_codec(
         write_atomically(aside / "config.json", config.encode())
         if card:
             write_atomically(aside / "card.md", card.encode())
-    remove_graphs(folder)
+
+
+def digest_of_codes(codec: Codec) -> bytes:
+    """What the fingerprint of a model would be if its weights were stored in half precision.
+
+    It is the same for weights that differ only by that rounding.
+    """
+    halves = {name: value.detach().cpu().half() for name, value in codec.state_dict().items()}
+    return fingerprint(codec.config, codec.delay, halves)
 
 
 def fingerprint(config: CodecConfig, delay: int, tensors: dict[str, Tensor]) -> bytes:

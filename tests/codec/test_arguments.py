@@ -67,7 +67,7 @@ NO_MODELS: tuple[Any, ...] = (
 NO_FLAGS: tuple[Any, ...] = ("no", "", 0, 1, 1.0, [], np.array([True, False]))
 NO_BYTES: tuple[Any, ...] = (None, 5, "a", [], 0.5)
 NO_PACKETS: tuple[Any, ...] = (None, 5, "a", b"", [], {}, float("nan"))
-NO_ENGINES: tuple[Any, ...] = ("tflite", 5, [], object(), np.array(["onnx", "torch"]))
+NO_ENGINES: tuple[Any, ...] = ("tflite", 5, [], object(), np.array(["core", "torch"]))
 
 HEADER = Header(
     channels=1,
@@ -178,9 +178,7 @@ def session_uses() -> Iterator[Use]:
         (None, *NOT_WHOLE),
         StreamDecoder(encoder.header).lost,
     )
-    yield from options(
-        load_model, model=NO_MODELS, backend=NO_ENGINES, threads=(None, 0, *NOT_WHOLE)
-    )
+    yield from options(load_model, model=NO_MODELS, backend=NO_ENGINES)
     yield from transport_uses(encoder.header)
     yield "model_for", NO_PACKETS, model_for
     numbers = {field.name: (None, 0, *NOT_WHOLE) for field in dataclasses.fields(Header)[:7]}

@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
-from codec.cli.web import page_files
 from codec.config import CodecConfig
 from codec.entropy.context import ContextShape
 from codec.entropy.context_file import CONTEXT_FILE, save_context
 from codec.errors import CodecError, ModelError
+from codec.export import export_model
 from codec.hub import hub_files
 from codec.model_folder import find_model, read_description, stored_tensors
 from codec.network.model import Codec
@@ -31,7 +31,7 @@ from codec.session.decoder import StreamDecoder
 from codec.session.encoder import StreamEncoder
 from tests.codec.entropy.oracle import random_context
 from tests.conftest import sound
-from tests.engines import folder_with_graphs
+from tests.engines import saved_folder
 
 WRONG: tuple[Any, ...] = (
     *(None, True, -1, 0, 3, 2**31, 10**30, 0.5, 1e300, float("nan"), float("inf")),
@@ -42,9 +42,9 @@ NESTED = b'{"a":' * 100_000
 
 @pytest.fixture(scope="module")
 def original(fine: Codec, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model with graphs and a context model."""
+    """A model in 8 bits with a context model."""
     folder = tmp_path_factory.mktemp("original") / "model"
-    shutil.copytree(folder_with_graphs(fine), folder)
+    export_model(saved_folder(fine), folder)
     config, fingerprint = fine.config, bytes.fromhex(read_description(folder)["fingerprint"])
     shape = ContextShape(config.num_codebooks, config.codebook_size, 3, width=8, hidden=5)
     save_context(
@@ -59,9 +59,9 @@ def folder(original: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(original, tmp_path / "model"))
 
 
-def use_onnx(folder: Path) -> None:
+def use_core(folder: Path) -> None:
     """All that a stream needs of a model, search and entropy coding included."""
-    engine = load_model(folder, backend="onnx")
+    engine = load_model(folder, backend="core")
     engine.spec.codebooks_for(None)
     rate = None if engine.context is None else engine.spec.plain_bitrates[-1]
     encoder = StreamEncoder(engine, rate=rate, effort=1)
@@ -105,18 +105,12 @@ def mutations(document: Any) -> Iterator[tuple[str, Any]]:
             yield f"{place} = {value!r}", changed.get("")
 
 
-@pytest.mark.parametrize("name", ["config.json", "graphs.json"])
-def test_a_description_with_any_other_value_is_refused_or_works(
-    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = folder / name
+def test_a_description_with_any_other_value_is_refused_or_works(folder: Path) -> None:
+    path = folder / "config.json"
     document = json.loads(path.read_text())
-    if name == "graphs.json":  # many alike
-        for side in ("encoder", "decoder"):
-            del document[side]["states"][2:]
 
     def read(folder: Path) -> None:
-        engine = load_model(folder, backend="onnx").engine
+        engine = load_model(folder, backend="core").engine
         engine.init_encoder(1), engine.init_decoder(1)  # type: ignore[unused-ignore]
 
     for what, changed in [*mutations(document)][::2]:  # all of them take seconds
@@ -138,7 +132,7 @@ def test_sizes_that_do_not_fit_the_weights_are_refused_when_a_stream_begins(fold
         description = json.loads(text)
         description["codec"][field] = value
         path.write_text(json.dumps(description))
-        assert_clear(use_onnx, folder, (field, value))
+        assert_clear(use_core, folder, (field, value))
         assert_clear(load_codec, folder, (field, value))
 
 
@@ -152,18 +146,12 @@ def damaged(data: bytes, number: int, seed: int) -> Iterator[bytes]:
         yield bytes(changed[: rng.integers(len(data))] if rng.random() < 0.3 else changed)
 
 
-def set_digest(folder: Path, name: str, data: bytes) -> None:
-    """Write a file of a model with its checksum, as a forger does."""
-    (folder / name).write_bytes(data)
-    digest = hashlib.sha256(data).hexdigest()
-    for file in ("config.json", "graphs.json"):
-        description = json.loads((folder / file).read_text())
-        if name == "weights.safetensors":
-            description["weights_sha256"] = digest
-        for side in ("encoder", "decoder"):
-            if file == "graphs.json" and description[side]["file"] == name:
-                description[side]["sha256"] = digest
-        (folder / file).write_text(json.dumps(description))
+def set_weights(folder: Path, data: bytes) -> None:
+    """Write the weights of a model with their checksum, as a forger does."""
+    (folder / "weights.safetensors").write_bytes(data)
+    description = json.loads((folder / "config.json").read_text())
+    description["weights_sha256"] = hashlib.sha256(data).hexdigest()
+    (folder / "config.json").write_text(json.dumps(description))
 
 
 def tables(data: bytes) -> Iterator[bytes]:
@@ -189,28 +177,9 @@ def test_weights_with_any_other_table_are_refused_or_work(folder: Path) -> None:
     for changed in tables(data):
         assert_clear(partial(read_tensors, changed), folder, changed[:100])
     for number, changed in enumerate((*damaged(data, 10, 0), *list(tables(data))[::40])):
-        set_digest(folder, "weights.safetensors", changed)
-        assert_clear(use_onnx, folder, number)
+        set_weights(folder, changed)
+        assert_clear(use_core, folder, number)
         assert_clear(load_codec, folder, number)
-
-
-@pytest.mark.parametrize("name", ["encoder.onnx", "decoder.onnx"])
-def test_a_graph_that_is_cut_or_another_one_is_refused(name: str, folder: Path) -> None:
-    data = (folder / name).read_bytes()
-    other = (folder / ("decoder.onnx" if name == "encoder.onnx" else "encoder.onnx")).read_bytes()
-    for changed in (b"", data[:-1], data[: len(data) // 2], data[:100], bytes(100), other):
-        set_digest(folder, name, changed)
-        assert not assert_clear(use_onnx, folder, len(changed))
-
-
-@pytest.mark.parametrize("place", ["../eights.safetensor", "/eights.safetensors_"])
-def test_a_graph_loads_no_weights_from_outside_of_its_folder(place: str, folder: Path) -> None:
-    name = b"weights.safetensors"
-    (folder.parent / "eights.safetensor").write_bytes((folder / name.decode()).read_bytes())
-    data = (folder / "encoder.onnx").read_bytes()
-    assert name in data
-    set_digest(folder, "encoder.onnx", data.replace(name, place.encode()[: len(name)]))
-    assert not assert_clear(use_onnx, folder, place)
 
 
 def test_a_context_model_that_is_damaged_or_forged_is_refused_or_works(folder: Path) -> None:
@@ -224,9 +193,9 @@ def test_a_context_model_that_is_damaged_or_forged_is_refused_or_works(folder: P
     assert len(forged) > 100
     for number, changed in enumerate((*forged, *damaged(data, 60, 1), *list(tables(data))[::7])):
         path.write_bytes(changed)
-        if not assert_clear(lambda path: load_model(path, backend="onnx").context, folder, number):
+        if not assert_clear(lambda path: load_model(path, backend="core").context, folder, number):
             continue
-        assert_clear(use_onnx, folder, number)
+        assert_clear(use_core, folder, number)
 
 
 def test_a_context_model_of_other_codes_is_refused(folder: Path) -> None:
@@ -237,7 +206,7 @@ def test_a_context_model_of_other_codes_is_refused(folder: Path) -> None:
         folder, shape, random_context(np.random.default_rng(0), shape, largest=5), fingerprint
     )
     with pytest.raises(CodecError, match="the context model is about"):
-        StreamEncoder(load_model(folder, backend="onnx"))
+        StreamEncoder(load_model(folder, backend="core"))
 
 
 @pytest.fixture
@@ -261,7 +230,7 @@ def devices(path: Path) -> Iterator[str]:
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 @pytest.mark.parametrize(
-    "name", ["config.json", "weights.safetensors", "encoder.onnx", "context.safetensors", "card.md"]
+    "name", ["config.json", "weights.safetensors", "context.safetensors", "card.md"]
 )
 def test_a_pipe_or_device_in_place_of_a_file_is_refused_and_not_read(
     name: str, packaged: Path, tmp_path: Path
@@ -270,7 +239,6 @@ def test_a_pipe_or_device_in_place_of_a_file_is_refused_and_not_read(
     uses: dict[str, list[Callable[[Path], object]]] = {
         "config.json": [load_model, load_codec, read_description],
         "weights.safetensors": [load_model, load_codec],
-        "encoder.onnx": [lambda folder: page_files([str(folder)])],
         "context.safetensors": [lambda folder: load_model(folder).context],
         "card.md": [],
     }
@@ -282,7 +250,7 @@ def test_a_pipe_or_device_in_place_of_a_file_is_refused_and_not_read(
 def test_no_link_publishes_what_lies_outside_of_a_folder(packaged: Path, tmp_path: Path) -> None:
     (tmp_path / "for-the-hub").mkdir()
     (tmp_path / "secret").write_text("# a key")
-    for name in ("card.md", "test_vectors.json"):
+    for name in ("card.md", "context.safetensors"):
         before = (packaged / name).read_bytes()
         (packaged / name).unlink()
         (packaged / name).symlink_to("../secret")
@@ -306,4 +274,4 @@ def test_a_folder_of_links_as_the_hub_makes_them_works(original: Path, tmp_path:
     for path in original.iterdir():
         shutil.copy(path, tmp_path / "blobs" / f"blob-{path.name}")
         (tmp_path / "snapshot" / path.name).symlink_to(f"../blobs/blob-{path.name}")
-    use_onnx(tmp_path / "snapshot")
+    use_core(tmp_path / "snapshot")

@@ -86,6 +86,7 @@ def recipe_of_model(
     if recipe is None and not own.is_file() and made_by is None:
         raise ConfigError(f"{folder} does not hold the recipe that made it: give one by --recipe")
     values = _read(recipe or (own if own.is_file() else str(made_by)))
+    values.get("run", {}).pop("graphs", None)  # of earlier versions, which wrote ONNX graphs
     values["model"] = description["codec"]
     if freeze:
         values.setdefault("optimizer", {})["freeze"] = list(freeze)

@@ -466,10 +466,6 @@ class RunConfig:
         default=0,
         metadata=setting("validations without improvement that end the run; 0 for never", 0),
     )
-    graphs: bool = field(
-        default=True,
-        metadata=setting("write ONNX graphs beside the finished model, for use without PyTorch"),
-    )
     seed: int = field(
         metadata=setting("seed of all random draws, see train.randomness", 0, LARGEST_SEED)
     )

@@ -112,6 +112,7 @@ def _facts(state: TrainState) -> dict[str, Any]:
     """What a state has besides tensors."""
     return {
         "model": state.codec.config.to_dict(),
+        "fingerprint": [state.codec.fingerprint.hex(), state.codec.fingerprinted.hex()],
         "step": state.step,
         "seconds": state.seconds,
         "monitor": dataclasses.asdict(state.monitor),
@@ -148,6 +149,10 @@ def _checked(facts: Any) -> dict[str, Any]:
 
 def _restore(state: TrainState, facts: dict[str, Any]) -> None:
     state.step, state.seconds = facts["step"], facts["seconds"]
+    for codec in (state.codec, state.average.codec):
+        # Earlier versions have none: their models have the fingerprint of their weights.
+        known = facts.get("fingerprint", ["", ""])
+        codec.fingerprint, codec.fingerprinted = map(bytes.fromhex, known)
     state.monitor = Monitor(**facts["monitor"])
     state.guard = ExplosionGuard(**facts["guard"])
     state.means = RunningMeans(facts["means"])

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from codec.corpus.index import Index, scan
 from codec.entropy.context_file import CONTEXT_FILE
-from codec.errors import ConfigError, MissingPackageError, ModelError, optional_packages
+from codec.errors import ConfigError
 from codec.hub import read_regular
 from codec.io.outputs import write_atomically
 from codec.model_folder import find_model
@@ -148,13 +148,10 @@ def begin_journal(trainer: Trainer, home: Path, names: Sequence[str]) -> Journal
 
 
 def complete(recipe: TrainConfig, index: Index, out: Path) -> None:
-    """Add context model and graphs to a trained model."""
+    """Add the context model to a trained model."""
     if recipe.context.steps and not (out / CONTEXT_FILE).exists():
         logger.info("fitting the context model")
         fit_context(recipe, load_codec(out), index, out)
-    if recipe.run.graphs:
-        for folder in (out, out / "training" / "best"):
-            add_graphs(folder)
 
 
 def keep_context(recipe: TrainConfig, source: Path, out: Path) -> None:
@@ -273,19 +270,6 @@ def save_model(trainer: Trainer, folder: Path, name: str) -> None:
     frozen = [p for p in trainer.state.codec.parameters() if not p.requires_grad]
     half = all(torch.equal(p, p.half().float()) for p in frozen)
     save_codec(codec, folder, name=name, half=half)
-
-
-def add_graphs(folder: Path) -> None:
-    """Write graphs into the folder of a finished model, or log why it has none."""
-    if not folder.exists():
-        return
-    try:
-        with optional_packages("writing graphs", "train"):
-            from codec.network.graphs import write_graphs
-
-            write_graphs(folder)
-    except (ModelError, MissingPackageError) as error:
-        logger.info("%s has no graphs, PyTorch runs it: %s", folder, error)
 
 
 def make_corpus(index: Index, recipe: TrainConfig) -> Corpus:

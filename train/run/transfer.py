@@ -53,6 +53,8 @@ def transfer_weights(source: Codec, target: Codec) -> int:
             "synthesis stage"
         )
     target.load_state_dict(new | moved)
+    # Kept by `save_codec` if the codes keep their meaning.
+    target.fingerprint, target.fingerprinted = source.fingerprint, source.fingerprinted
     return count if isinstance(target.quantizer, ResidualQuantizer) else 0
 
 

@@ -25,7 +25,7 @@ from codec.io.outputs import UNFINISHED
 from codec.network.model import Codec
 from codec.registry import load_model
 from tests.conftest import GOLDEN, RECORDING, REPOSITORY, encode_in_packets, sound
-from tests.engines import folder_with_graphs
+from tests.engines import saved_folder
 
 
 def run(*arguments: str | Path) -> Result:
@@ -92,24 +92,23 @@ def test_a_model_is_exported_and_named_backends_are_used(
     wav: Path, lapped: Codec, tmp_path: Path
 ) -> None:
     exported = tmp_path / "exported"
-    shutil.copytree(folder_with_graphs(lapped), exported)
-    fails(run("export", exported, exported), 1, "holds graphs already: give --force")
-    fails(run("export", "speech24k", exported), 1, "holds a model already: give --force")
-    fails(run("export", "speech25k", exported), 1, "no model 'speech25k'")
-    result = run("export", exported, exported, "--force")
+    result = run("export", saved_folder(lapped), exported)
     assert (result.exit_code, result.stdout.strip()) == (0, str(exported)), result.output
+    fails(run("export", "speech24k", exported), 1, "holds a model already: give --force")
+    fails(run("export", exported, exported, "--force"), 1, "is the model itself: give another")
+    fails(run("export", "speech25k", tmp_path / "other"), 1, "no model 'speech25k'")
     streams: list[bytes] = []
-    for options in (["--backend", "onnx", "--threads", "2"], ["--backend", "torch"], []):
+    for options in (["--backend", "core"], ["--backend", "torch"], []):
         target = tmp_path / f"{len(streams)}.codes"
         assert run("encode", wav, target, "-m", exported, *options).exit_code == 0
         streams.append(target.read_bytes())
     assert streams[0] == streams[2] and len(streams[0]) == len(streams[1])
-    for backend in ("onnx", "torch"):
+    heard = []
+    for backend in ("core", "torch"):
         out = tmp_path / f"{backend}.wav"
-        options = ["--backend", backend, "--threads", "2"]
-        assert run("decode", target, out, "-m", exported, *options).exit_code == 0
-    first, second = (soundfile.read(tmp_path / f"{name}.wav")[0] for name in ("onnx", "torch"))
-    assert np.abs(first - second).max() < 1e-3
+        assert run("decode", target, out, "-m", exported, "--backend", backend).exit_code == 0
+        heard.append(soundfile.read(out)[0])
+    assert np.abs(heard[0] - heard[1]).max() < 0.05 * np.abs(heard[0]).max()
 
 
 def test_damage_is_reported_and_the_rest_decoded(

@@ -170,7 +170,7 @@ def test_verify_names_what_is_damaged(folder: Path, tmp_path: Path) -> None:
         (["--file-size", "1MB", "--plain"], 2, "--plain has no --file-size: give --codebooks"),
         (["--cbr"], 2, "--cbr is no option any more: give the number of codes"),
         (["--target-size", "1MB"], 2, "--target-size is no option any more: give --file-size"),
-        (["--engine", "onnx"], 2, "--engine is no option any more: give --backend"),
+        (["--engine", "core"], 2, "--engine is no option any more: give --backend"),
         (["--frames-per-packet", "7"], 2, "--frames-per-packet is no option any more"),
     ],
 )
@@ -210,7 +210,7 @@ def test_what_cannot_be_edited_is_said_in_one_line(folder: Path, tmp_path: Path)
     fails(run("peel", codes, target), 2, "give the number of codebooks to keep with --codebooks")
     fails(run("peel", codes, target, "-b", "1k"), 2, "give the number of codebooks to keep with")
     fails(run("decode", codes, target, "-b", "1k"), 2, "number of codebooks to decode with --cod")
-    fails(run("decode", codes, target, "--engine", "onnx"), 2, "give --backend")
+    fails(run("decode", codes, target, "--engine", "core"), 2, "give --backend")
     fails(run("peel", wav, target, "-k", "2"), 1, "not a .codes stream")
     fails(run("cut", wav, target), 1, "not a .codes stream")
     fails(run("cut", codes, target, "-m", tmp_path), 1, "give a folder with config.json")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
 from codec.evaluation.naturalness import can_rate_naturalness, dnsmos, plcmos
-from tests.conftest import RECORDING, sound
+from tests.conftest import RECORDING, REPOSITORY, sound
 
 if not can_rate_naturalness():
     pytest.skip('pip install "aecodec[evaluate]"', allow_module_level=True)
@@ -74,3 +78,26 @@ def test_long_audio_is_rated_in_pieces(speech: np.ndarray) -> None:
     part = np.resize(speech, round(9.01 * RATE))
     mixed = score(dnsmos, np.concatenate([part, noise]))
     assert score(dnsmos, noise) + 0.3 < mixed < score(dnsmos, part) - 0.3
+
+
+TELEMETRY = "ORT_DISABLE_TELEMETRY"
+
+
+def run(script: str, home: Path, **variables: str) -> None:
+    """Run a script with another home folder, where nothing says whether it may be written to."""
+    environment = {k: v for k, v in os.environ.items() if k not in (TELEMETRY, "CI")}
+    environment = {k: v for k, v in environment.items() if not k.startswith("XDG_")}
+    environment |= {"HOME": str(home), "PYTHONPATH": str(REPOSITORY)} | variables
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+
+
+def test_rating_writes_nothing_to_an_empty_home(tmp_path: Path) -> None:
+    """The use of onnxruntime is not reported."""
+    script = "import codec.evaluation.naturalness; from speechmos.plcmos import PLCMOS; PLCMOS()"
+    run(script, tmp_path, NUMBA_CACHE_DIR=str(tmp_path.parent))
+    assert [path.name for path in tmp_path.rglob("*") if "onnxruntime" in path.name] == []
+
+
+def test_a_user_who_has_decided_on_telemetry_is_respected(tmp_path: Path) -> None:
+    script = "import os, codec.evaluation.naturalness; "
+    run(script + f"assert os.environ[{TELEMETRY!r}] == '0'", tmp_path, **{TELEMETRY: "0"})

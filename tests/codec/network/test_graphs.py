@@ -1,4 +1,4 @@
-"""Graphs of models: where their weights are, what is exported, what has none."""
+"""Graphs of models for other programs compute what the network does, and need nothing else."""
 
 from __future__ import annotations
 
@@ -6,37 +6,45 @@ import json
 import resource
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import onnx
 import pytest
+import torch
 
-from codec.engines import base
-from codec.engines.onnx import OnnxEngine
 from codec.errors import ModelError
-from codec.model_folder import find_model, has_graphs, stored_tensors
-from codec.network.graphs import export_model, write_graphs
+from codec.network.graphs import export_graphs
 from codec.network.model import Codec
-from codec.network.weights import save_codec
+from codec.network.weights import load_codec, save_codec
 from tests.conftest import REPOSITORY, sound
-from tests.engines import folder_with_graphs
+from tests.engines import saved_folder
+
+onnxruntime = pytest.importorskip("onnxruntime")
 
 
-def test_weights_are_stored_once_and_graphs_refer_to_them() -> None:
-    folder = find_model("speech24k")
-    data = (folder / "weights.safetensors").read_bytes()
-    places = {(place.offset, place.length): name for name, place in stored_tensors(data).items()}
-    named = set()
-    for file in ("encoder.onnx", "decoder.onnx"):
-        assert (folder / file).stat().st_size < 1e6
-        graph = onnx.load(folder / file, load_external_data=False).graph
-        for tensor in graph.initializer:
-            if tensor.data_location == onnx.TensorProto.EXTERNAL:
-                entries = {entry.key: entry.value for entry in tensor.external_data}
-                assert entries["location"] == "weights.safetensors"
-                named.add(places[int(entries["offset"]), int(entries["length"])])
-    # Discriminators, pitch heads and the like may be left out; here everything is used.
-    assert named == set(places.values())
+class Graphs:
+    """The graphs in a folder, as docs/engines.md says that they are used."""
+
+    def __init__(self, folder: Path) -> None:
+        self.facts = json.loads((folder / "graphs.json").read_text())
+        self.sessions = {
+            side: onnxruntime.InferenceSession(folder / f"{side}.onnx")
+            for side in ("encoder", "decoder")
+        }
+
+    def start(self, side: str, batch: int = 1) -> list[np.ndarray]:
+        return [
+            np.full((batch, *each["shape"]), each["value"], each["type"])
+            for each in self.facts[side]["states"]
+        ]
+
+    def step(self, side: str, first: np.ndarray, state: list[np.ndarray]) -> list[np.ndarray]:
+        """The first output, the state, and further outputs."""
+        names = [each.name for each in self.sessions[side].get_inputs()]
+        outputs: list[np.ndarray] = self.sessions[side].run(
+            None, dict(zip(names, [first, *state], strict=True))
+        )
+        return outputs
 
 
 def test_the_package_is_small() -> None:
@@ -46,44 +54,92 @@ def test_the_package_is_small() -> None:
     assert size < 25e6
 
 
-@pytest.mark.parametrize("name", ["lapped", "fine", "stereo"])
-def test_test_vectors_are_met(name: str, request: pytest.FixtureRequest) -> None:
-    check_vectors(folder_with_graphs(request.getfixturevalue(name)))
+@pytest.mark.parametrize("name", ["lapped", "fine", "stereo", "fsq"])
+def test_graphs_compute_what_the_network_does(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Of a batch of two, in steps of other lengths than they were exported with."""
+    codec: Codec = request.getfixturevalue(name)
+    export_graphs(saved_folder(codec), tmp_path)
+    graphs, hop, channels = Graphs(tmp_path), codec.config.hop_length, codec.config.channels
+    audio = sound(30 * hop, 2 * channels).reshape(2, channels, -1)
+    encoder, decoder = graphs.start("encoder", 2), graphs.start("decoder", 2)
+    codes, heard = [], []
+    for block in np.split(audio, [hop, 9 * hop], axis=2):
+        first = block if channels > 1 else block[:, 0]
+        piece, *encoder = graphs.step("encoder", np.ascontiguousarray(first), encoder)
+        *encoder, errors, latent = encoder
+        assert errors.shape == piece.shape and latent.shape[1] == piece.shape[2]
+        codes.append(piece)
+        out, *decoder = graphs.step("decoder", piece, decoder)
+        heard.append(out.reshape(2, channels, -1))
+    found = np.concatenate(codes, axis=2)
+    expected, _ = codec.encode_step(torch.from_numpy(audio), codec.encoder.init_state(2))
+    assert (found == expected.numpy()).mean() >= 0.999
+    decoded, _ = codec.decode_step(torch.from_numpy(found), codec.decoder.init_state(2))
+    np.testing.assert_allclose(np.concatenate(heard, axis=2), decoded, rtol=0, atol=1e-3)
 
 
-def test_test_vectors_of_the_packaged_model_are_met() -> None:
-    check_vectors(find_model("speech24k"))
+def test_items_of_a_batch_may_have_different_numbers_of_codebooks(
+    lapped: Codec, tmp_path: Path
+) -> None:
+    """A code of -1 is absent."""
+    export_graphs(saved_folder(lapped), tmp_path)
+    graphs = Graphs(tmp_path)
+    codes = lapped.encode(torch.from_numpy(sound(400, 2))[:, None]).numpy()
+    codes[1, 2:] = -1
+    heard, *_ = graphs.step("decoder", codes, graphs.start("decoder", 2))
+    for item, count in ((0, 4), (1, 2)):
+        part = torch.from_numpy(codes[item : item + 1, :count])
+        alone, _ = lapped.decode_step(part, lapped.decoder.init_state(1))
+        np.testing.assert_allclose(heard[item], alone[0, 0], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["lapped", "stereo"])
+def test_test_vectors_are_met(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    export_graphs(saved_folder(request.getfixturevalue(name)), tmp_path)
+    check_vectors(tmp_path)
+
+
+@pytest.mark.slow
+def test_the_packaged_model_is_exported_with_its_card(tmp_path: Path) -> None:
+    export_graphs("speech24k", tmp_path)
+    check_vectors(tmp_path)
+    facts = Graphs(tmp_path).facts
+    assert (facts["name"], facts["delay"], facts["hop_length"]) == ("speech24k", 300, 480)
+    names = {"encoder.onnx", "decoder.onnx", "graphs.json", "test_vectors.json", "card.md"}
+    assert {path.name for path in tmp_path.iterdir()} == names
 
 
 def check_vectors(folder: Path) -> None:
-    engine = OnnxEngine(folder)
-    vectors = json.loads((folder / "test_vectors.json").read_text())
-    audio = np.atleast_2d(np.float32(vectors["audio_times_32768"])) / np.float32(32768)
-    assert len(audio) == engine.spec.channels_coded_together
-    codes = base.encode(engine, audio)
+    graphs, vectors = Graphs(folder), json.loads((folder / "test_vectors.json").read_text())
+    audio = np.array([vectors["audio_times_32768"]], np.float32) / np.float32(32768)
+    codes, *_ = graphs.step("encoder", audio, graphs.start("encoder"))
     assert (codes[0] == vectors["codes"]).mean() >= 0.99
-    initial = engine.init_decoder(len(audio))
-    decoded, state = engine.decode_step(np.array([vectors["codes"]]), initial)
-    heard = np.concatenate((decoded, engine.flush_step(state)), axis=1)
-    np.testing.assert_allclose(heard, np.atleast_2d(vectors["decoded"]), atol=1e-3)
+    count = len(graphs.facts["decoder"]["states"])
+    decoded, *state = graphs.step("decoder", np.array([vectors["codes"]]), graphs.start("decoder"))
+    flush = np.full((1, codes.shape[1], vectors["flush_frames"]), -1)
+    rest, *_ = graphs.step("decoder", flush, state[:count])
+    heard = np.concatenate((decoded, rest), axis=-1)[0]
+    np.testing.assert_allclose(heard, vectors["decoded"], atol=1e-3)
     assert np.abs(vectors["decoded"]).max() > 1e-3
 
 
-def test_a_model_is_exported_to_another_folder_and_in_place(
-    lapped: Codec, model_folder: Path, tmp_path: Path
+def test_weights_are_those_of_the_model_and_not_of_others_of_its_shape(
+    lapped: Codec, tmp_path: Path
 ) -> None:
-    export_model(model_folder, tmp_path / "other")
-    other = OnnxEngine(tmp_path / "other")
-    assert other.spec.fingerprint == lapped.fingerprint
-    assert not has_graphs(model_folder)
-    (tmp_path / "other" / "decoder.onnx").unlink()
-    export_model(tmp_path / "other", tmp_path / "other")
-    again = OnnxEngine(tmp_path / "other")
-    audio = sound(500)
-    assert np.array_equal(
-        base.decode(again, base.encode(again, audio), 500),
-        base.decode(other, base.encode(other, audio), 500),
-    )
+    changed = load_codec(saved_folder(lapped))
+    with torch.no_grad():
+        next(changed.encoder.parameters()).mul_(1.5)
+    save_codec(changed, tmp_path / "model", name="changed", half=False)
+    outputs: list[Any] = []
+    for number, folder in enumerate((saved_folder(lapped), tmp_path / "model")):
+        export_graphs(folder, tmp_path / f"{number}")
+        graphs = Graphs(tmp_path / f"{number}")
+        outputs.append(graphs.step("encoder", sound(400), graphs.start("encoder"))[-1])
+    expected = changed.encode_latent(torch.from_numpy(sound(400))[None])
+    np.testing.assert_allclose(outputs[1], expected, atol=1e-4)
+    assert np.abs(outputs[0] - outputs[1]).max() > 1e-2
 
 
 @pytest.mark.parametrize(
@@ -93,46 +149,24 @@ def test_a_model_is_exported_to_another_folder_and_in_place(
 def test_models_without_graphs_say_why(
     name: str, reason: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    save_codec(request.getfixturevalue(name), tmp_path, name=name)
     with pytest.raises(ModelError, match=f"{reason}.*: use it with PyTorch"):
-        write_graphs(tmp_path)
-    with pytest.raises(ModelError, match=reason):
-        export_model(tmp_path, tmp_path / "out")
+        export_graphs(saved_folder(request.getfixturevalue(name)), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_saving_another_model_removes_the_graphs_of_the_one_before(
-    lapped: Codec, ladder: Codec, tmp_path: Path
-) -> None:
-    save_codec(lapped, tmp_path, name="first")
-    write_graphs(tmp_path)
-    assert has_graphs(tmp_path)
-    save_codec(ladder, tmp_path, name="second")
-    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "weights.safetensors"}
-
-
-def test_weights_in_full_precision_are_used_as_they_are(lapped: Codec, tmp_path: Path) -> None:
-    save_codec(lapped, tmp_path, name="full", half=False)
-    write_graphs(tmp_path)
-    audio = sound(2_000)
-    codes = base.encode(OnnxEngine(tmp_path), audio)
-    assert (codes == base.encode(OnnxEngine(folder_with_graphs(lapped)), audio)).mean() > 0.999
-
-
-def test_a_full_disk_leaves_the_model_that_was_to_be_replaced(
+def test_a_full_disk_leaves_what_was_to_be_replaced(
     lapped: Codec, ladder: Codec, tmp_path: Path
 ) -> None:
     def files(folder: Path) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in folder.iterdir()}
 
-    source, target = tmp_path / "source", tmp_path / "target"
-    save_codec(ladder, source, name="new")
+    source, target = saved_folder(ladder), tmp_path / "target"
     save_codec(lapped, target, name="old")
     (target / "graphs.json").write_bytes(b"of the old model")
     before = files(target)
     unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
     replacements: tuple[Callable[[], object], ...] = (
-        lambda: export_model(source, target),
+        lambda: export_graphs(source, target),
         lambda: save_codec(ladder, target, name="new"),
     )
     for replace in replacements:

@@ -119,10 +119,10 @@ def test_damaged_and_mismatched_folders_are_refused(model_folder: Path, tmp_path
     for name, change, message in (
         ("late", {"delay": 21}, "gives a delay of 21 samples, its layers have 20"),
         ("undelayed", {"delay": "x"}, "delay is 'x': it is a whole number of samples"),
-        ("named", {"fingerprint": "00" * 16}, "names the model 0000"),
-        ("newer", {"format": 3}, "has format 3, this version reads 2: upgrade"),
-        ("older", {"format": 1}, "has format 1, this version reads 2: train it again"),
-        ("odd", {"format": "x"}, "has format x, this version reads 2: upgrade"),
+        ("newer", {"format": 4}, "has format 4, this version reads 2 and 3: upgrade"),
+        ("older", {"format": 1}, "has format 1, this version reads 2 and 3: train it again"),
+        ("odd", {"format": "x"}, "has format x, this version reads 2 and 3: upgrade"),
+        ("rounded", {"format": 3}, r"does not fit its config\.json: .* float16 .* of int8"),
         ("wider", {"codec": description["codec"] | {"latent_dim": 11}}, "does not fit"),
         ("wrong", {"codec": description["codec"] | {"latent_dim": "x"}}, "whole number"),
     ):

@@ -26,7 +26,7 @@ from codec.session.packing import Packing
 from codec.session.plan import Plan
 from tests.codec.entropy.oracle import matching_context, random_context
 from tests.conftest import sound
-from tests.engines import onnx_engine
+from tests.engines import core_engine
 
 
 def random_tables(rng: np.random.Generator, sizes: Sequence[int] = (8, 8, 8)) -> CodeTables:
@@ -63,23 +63,23 @@ def test_with_all_candidates_the_search_is_exhaustive(seed: int, sizes: tuple[in
 def test_one_candidate_is_the_nearest_entry_of_each_codebook(lapped: Codec) -> None:
     """In both engines, which know the tables from different sources."""
     audio = sound(4_000)
-    engine = TorchEngine(lapped)
-    found, _ = engine.analyze_step(audio, engine.init_encoder(1))
-    counts = np.full(found.latent.shape[1], 4)
-    for each in (engine, onnx_engine(lapped)):
+    for each in (TorchEngine(lapped), core_engine(lapped)):
+        found, _ = each.analyze_step(audio, each.init_encoder(1))
+        counts = np.full(found.latent.shape[1], 4)
         assert each.code_tables is not None
         codes, errors = CodeSearch(each.code_tables, 1).candidates(found.latent[0], counts)
         assert np.array_equal(codes[:, 0].T, found.codes[0])
         assert np.allclose(errors[:, 0], found.errors[0, -1], rtol=1e-4)
 
 
-def test_engines_give_the_same_latent(lapped: Codec) -> None:
+def test_engines_give_the_same_latent_but_for_8_bits(lapped: Codec) -> None:
     audio = sound(4_000, channels=2)
-    engine, graphs = TorchEngine(lapped), onnx_engine(lapped)
+    engine, core = TorchEngine(lapped), core_engine(lapped)
     expected = engine.analyze_step(audio, engine.init_encoder(2))[0].latent
-    found = graphs.analyze_step(audio, graphs.init_encoder(2))[0].latent
-    assert found.shape == expected.shape and np.allclose(found, expected, atol=1e-4)
-    empty, _ = graphs.analyze_step(audio[:, :0], graphs.init_encoder(2))
+    found = core.analyze_step(audio, core.init_encoder(2))[0].latent
+    assert found.shape == expected.shape
+    assert ((found - expected) ** 2).mean() < 1e-3 * (expected**2).mean()
+    empty, _ = core.analyze_step(audio[:, :0], core.init_encoder(2))
     assert empty.latent.shape == (2, 0, found.shape[2]) and empty.codes.shape == (2, 4, 0)
 
 

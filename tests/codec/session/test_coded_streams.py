@@ -33,7 +33,7 @@ from codec.session.packing import Packing
 from tests.codec.entropy.oracle import matching_context
 from tests.codec.session.streams import chained_stream, plain_stream
 from tests.conftest import encode_in_packets, sound
-from tests.engines import onnx_engine
+from tests.engines import core_engine
 
 
 def tone(num_samples: int, channels: int = 1) -> np.ndarray:
@@ -76,7 +76,7 @@ def test_files_are_smaller_and_decode_to_the_same_samples(
     assert sizes[1] < 0.9 * sizes[0]
 
 
-@pytest.mark.parametrize("name", ["torch", "onnx"])
+@pytest.mark.parametrize("name", ["torch", "core"])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_a_variable_file_has_the_bitrate_that_was_asked_for(
     engine: Model, lapped: Codec, name: str, channels: int, tmp_path: Path
@@ -85,7 +85,7 @@ def test_a_variable_file_has_the_bitrate_that_was_asked_for(
 
     With trained models the bitrate is met within 2 %; here any code may cost anything.
     """
-    used = engine if name == "torch" else Model(onnx_engine(lapped), engine.context)
+    used = engine if name == "torch" else Model(core_engine(lapped), engine.context)
     audio = tone(160_000, channels)
     audio[:, 40_000:120_000] *= 1e-3
     soundfile.write(tmp_path / "in.wav", audio.T, 8_000)

@@ -19,7 +19,7 @@ from codec.registry import Model, as_model, check_model
 from codec.session.decoder import StreamDecoder
 from codec.session.encoder import StreamEncoder
 from codec.session.packing import Packing
-from tests.engines import ENGINES, FLOAT_ENGINES, make_engine
+from tests.engines import ENGINES, make_engine
 
 
 @pytest.fixture(params=ENGINES)
@@ -50,11 +50,11 @@ def test_two_channels_share_the_codes_of_their_frames(engine: Engine) -> None:
 
 
 def test_engines_agree_on_joint_codes(stereo: Codec) -> None:
-    engines, audio = [make_engine(name, stereo) for name in FLOAT_ENGINES], noise(2, 1_000)
+    engines, audio = [make_engine(name, stereo) for name in ENGINES], noise(2, 1_000)
     (first, second) = (encode(each, audio) for each in engines)
-    assert (first != second).mean() < 0.01
+    assert (first != second).mean() < 0.1
     one, other = (decode(each, first, 1_000) for each in engines)
-    assert np.allclose(one, other, atol=1e-4)
+    assert np.allclose(one, other, atol=0.05 * np.abs(one).max())
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,15 +25,14 @@ from click.testing import CliRunner
 from codec import decode_file, encode_file
 from codec.cli.app import main
 from codec.corpus.index import scan
-from codec.engines import base
-from codec.engines.onnx import OnnxEngine
 from codec.errors import CodecError, ConfigError, ModelError
 from codec.evaluation.metrics import si_sdr
-from codec.model_folder import has_graphs
+from codec.export import export_model
 from codec.network.weights import load_codec, save_codec
-from tests.conftest import LADDER, RECORDING, REPOSITORY, sound
+from codec.registry import load_model
+from tests.conftest import LADDER, RECORDING, REPOSITORY
 from train.objective.objective import Objective
-from train.recipe.loading import load_recipe, to_toml
+from train.recipe.loading import load_recipe, recipe_of_model, to_toml
 from train.recipe.sections import QuantizerConfig, TrainConfig
 from train.run import codebooks, explosion, loop
 from train.run.checkpoint import find_checkpoints
@@ -544,30 +543,32 @@ def test_a_run_writes_its_log_its_clips_and_its_model(
     encode_file(RECORDING, tmp_path / "a.codes", model=load_codec(out))
 
 
-def test_a_finished_model_runs_with_onnxruntime(
+def test_an_upgraded_decoder_of_a_model_in_8_bits_decodes_files_made_before(
     training_recipe: TrainConfig, training_folder: Path, tmp_path: Path
 ) -> None:
-    """The best one, too; graphs of weights that were replaced since are gone."""
-    recipe, out = changed(training_recipe, run={"graphs": True}), tmp_path / "run"
-    fit(recipe, training_folder, out)
-    audio = sound(4_800)
+    """Its frozen encoder is stored in another precision. Also the best, and after a resumption."""
+    save_codec(new_state(training_recipe).codec, tmp_path / "first", name="first")
+    small, out = tmp_path / "small", tmp_path / "out"
+    export_model(tmp_path / "first", small)
+    fingerprint = load_model(tmp_path / "first").spec.fingerprint
+    frozen = changed(training_recipe, optimizer={"freeze": ("encoder", "quantizer")})
+    fit(frozen, training_folder, out, initial_model=str(small))
+    fit(changed(frozen, run={"steps": 8}), training_folder, out, resume=True)
     for folder in (out, out / "training" / "best"):
-        codes = base.encode(OnnxEngine(folder), audio)
-        assert (codes == load_codec(folder).encode(torch.from_numpy(audio)[None]).numpy()).all()
-    fit(changed(training_recipe, run={"steps": 8}), training_folder, out, resume=True)
-    assert not has_graphs(out)
+        assert load_model(folder).spec.fingerprint == fingerprint
+    fit(training_recipe, training_folder, tmp_path / "other", initial_model=str(small))
+    assert load_model(tmp_path / "other").spec.fingerprint != fingerprint
 
 
-def test_a_finished_model_that_has_no_graphs_says_why(
-    training_recipe: TrainConfig,
-    training_folder: Path,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
+def test_recipes_of_earlier_versions_are_still_read(
+    training_recipe: TrainConfig, model_folder: Path, tmp_path: Path
 ) -> None:
-    recipe = changed(training_recipe, run={"graphs": True}, model={"recurrent": "gru"})
-    with caplog.at_level(logging.INFO):
-        fit(recipe, training_folder, tmp_path / "run")
-    assert "run has no graphs, PyTorch runs it: a model with recurrent layers (gru)" in caplog.text
+    """Their runs wrote graphs, or not."""
+    folder = Path(shutil.copytree(model_folder, tmp_path / "run"))
+    (folder / "training").mkdir()
+    text = to_toml(training_recipe).replace("[run]", "[run]\ngraphs = true")
+    (folder / "training" / "recipe.toml").write_text(text)
+    assert recipe_of_model(str(folder)).run == training_recipe.run
 
 
 def test_patience_ends_a_run_early(
