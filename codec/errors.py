@@ -112,7 +112,7 @@ installed: pip install "aecodec[torch]"
 
 OPTIONAL_PACKAGES = {
     *("onnx", "onnx_ir", "onnxscript", "safetensors", "torch"),
-    *("librosa", "matplotlib", "pystoi", "requests", "speechmos"),
+    *("librosa", "matplotlib", "onnxruntime", "pystoi", "requests", "speechmos"),
     *("einops", "lightning_fabric", "scipy", "tensorboard"),
     *("av", "huggingface_hub", "pyarrow", "ray", "snac", "transformers"),
 }

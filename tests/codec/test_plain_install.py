@@ -70,7 +70,6 @@ main(sys.argv[1:])
         ("encode {recording} a.codes --backend torch", "PyTorch's engine needs"),
         ("encode {recording} a.codes --model {gru}", "PyTorch's engine needs"),
         ("export speech24k out", "aecodec: export needs"),
-        ("export speech24k out --onnx", "aecodec: export needs"),
     ],
 )
 def test_what_needs_torch_names_the_extra_in_one_line(
@@ -82,6 +81,12 @@ def test_what_needs_torch_names_the_extra_in_one_line(
     assert result.returncode == 1
     (line,) = result.stderr.splitlines()
     assert message in line and line.endswith('pip install "aecodec[torch]"')
+
+
+def test_graphs_name_an_extra_of_their_own() -> None:
+    script = "from codec.cli.app import main\nmain(sys.argv[1:])"
+    result = run_without_torch(script, "export", "speech24k", "out", "--onnx")
+    assert result.stderr.endswith('pip install "aecodec[onnx]"\n')
 
 
 @pytest.mark.parametrize("use", ["codec.load_codec()", "codec.Codec(None)", "load_codec('a')"])

@@ -19,7 +19,7 @@ import soundfile
 from click.testing import CliRunner, Result
 
 from codec.cli.app import main
-from codec.engines.torch import TorchEngine
+from codec.engines.core import CoreEngine
 from codec.errors import NotEnoughMemoryError
 from codec.io.outputs import UNFINISHED
 from codec.network.model import Codec
@@ -337,14 +337,14 @@ def test_a_file_that_needs_too_much_memory_does_not_keep_others_from_being_coded
     (tmp_path / "in").mkdir()
     for name in ("a.wav", "b.wav"):
         shutil.copy(wav, tmp_path / "in" / name)
-    step, calls = TorchEngine.encode_step, iter([True])
+    step, calls = CoreEngine.encode_step, iter([True])
 
     def failing(*arguments: Any) -> Any:
         if next(calls, False):
             raise error
         return step(*arguments)
 
-    monkeypatch.setattr(TorchEngine, "encode_step", failing)
+    monkeypatch.setattr(CoreEngine, "encode_step", failing)
     out = tmp_path / "out"
     result = run("encode", tmp_path / "in", "--out-dir", out, "-m", model_folder)
     assert result.exit_code == 1 and "a.wav: not enough memory" in result.stderr
