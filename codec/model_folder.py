@@ -1,9 +1,11 @@
-"""Model folders, found and described.
+"""Model folders, found, described and read.
 
-config.json          shape and name of the model
-weights.safetensors  of 8 bits if `aecodec export` wrote them, of training as it left them
-context.safetensors  the context model, if there is one
-card.md              what it was trained on, how good it is, how to use it
+    config.json          shape and name of the model
+    weights.safetensors  in 8 bits if `aecodec export` wrote it, in 16 or 32 if training did
+    context.safetensors  the context model, if there is one
+    card.md              what it was trained on, how good it is, how to use it
+
+`float_weights` and `quantized_weights` read weights of either kind, for PyTorch and for the core.
 """
 
 from __future__ import annotations

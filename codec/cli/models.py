@@ -20,14 +20,13 @@ from codec.model_folder import find_model
 def export(model: str, out: Path, onnx: bool, force: bool) -> None:
     """Write MODEL with weights of 8 bits to the folder OUT."""
     with clear_errors(), optional_packages("export", "onnx" if onnx else "torch"):
+        if not force and any((out / name).exists() for name in ("config.json", "graphs.json")):
+            raise CodecError(f"{out} holds a model already: give --force, or another folder")
         if onnx:
-            from codec.network.graphs import GRAPHS, export_graphs as write
+            from codec.network.graphs import export_graphs as write
         else:
             from codec.export import export_model as write
 
-        if not force and (out / (GRAPHS if onnx else "config.json")).exists():
-            what = "graphs" if onnx else "a model"
-            raise CodecError(f"{out} holds {what} already: give --force, or another folder")
         write(model, out)
     click.echo(out)
 

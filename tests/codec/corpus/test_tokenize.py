@@ -602,7 +602,7 @@ def test_blocks_of_a_cluster_are_sized_by_audio_and_its_workers_keep_the_order(
     blocks = ray_data._blocks(tasks, seconds=0.4)
     assert [block.num_rows for block in blocks] != [1] * 7
     work = partial(code_task, 4)
-    worker = ray_data.Worker(engine.to("cpu"), work)  # type: ignore[attr-defined]
+    worker = ray_data.Worker(engine, work)
 
     class Blocks:
         def iter_batches(self, **options: Any) -> Iterator[Any]:
@@ -802,7 +802,7 @@ def test_two_workers_and_a_cluster_code_files_of_any_name(
     (folder / os.fsdecode(b"bad\xe9.wav")).write_text("no sound")
     tasks = list(_tasks(0, found.recordings))
     work = partial(code_task, 4)
-    worker = ray_data.Worker(engine.to("cpu"), work)  # type: ignore[attr-defined]
+    worker = ray_data.Worker(engine, work)
 
     class Blocks:
         def iter_batches(self, **options: Any) -> Iterator[Any]:
