@@ -17,6 +17,7 @@ from codec.io.pipes import is_terminal
 if TYPE_CHECKING:
     from codec.corpus.ray_data import Cluster
     from codec.corpus.tokenize import Tokenizer
+    from codec.engines.names import Backend
 
 LAYOUTS = click.Choice(["parquet", "webdataset", "codes"])
 WORKERS = click.option("-w", "--workers", type=click.IntRange(1), help="Number of processes.")
@@ -58,12 +59,13 @@ def workers_of(
     )
 
 
-def tokenizer_of(model: str | None, codebooks: int | None, path_column: str | None) -> Tokenizer:
+def tokenizer_of(
+    model: str | None, backend: Backend | None, codebooks: int | None, path_column: str | None
+) -> Tokenizer:
     from codec.corpus.tokenize import Tokenizer
 
-    return Tokenizer(
-        options.ModelChoice(model).load(), codebooks=codebooks, path_column=path_column
-    )
+    loaded = options.ModelChoice(model, backend).load()
+    return Tokenizer(loaded, codebooks=codebooks, path_column=path_column)
 
 
 @click.command()
@@ -71,6 +73,7 @@ def tokenizer_of(model: str | None, codebooks: int | None, path_column: str | No
 @OUT
 @click.option("--format", "layout", type=LAYOUTS, default="parquet", help="[parquet]")
 @options.MODEL
+@options.BACKEND
 @click.option("-k", "--codebooks", type=click.IntRange(1), help="The first ones. [all]")
 @options.removed("-b", "--bitrate", remedy="give the number of codes of a frame with --codebooks")
 @WORKERS

@@ -128,7 +128,9 @@ class Worker:
         if device != "cpu":
             move = getattr(engine, "to", None)
             if move is None:
-                raise ModelError(f"{type(engine).__name__} does not run on GPUs: use CPU workers")
+                raise ModelError(
+                    f"{type(engine).__name__} does not run on GPUs: give --backend torch"
+                )
             engine = move(device)
         self._engine, self._work = engine, work
 

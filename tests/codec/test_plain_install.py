@@ -49,16 +49,15 @@ def run_without_torch(
 
 
 def test_files_are_coded_without_torch(tmp_path: Path, model_folder: Path) -> None:
-    """Nor with any other package of the extras, a model that was just trained too."""
+    """Nor with any other package of the extras, by a model as training left it too."""
     script = """
 from codec.cli.app import main
 main(sys.argv[1:])
 """
     codes, wav = tmp_path / "a.codes", tmp_path / "a.wav"
     for model in ("speech24k", model_folder):
-        options = ["--model", model, "--force"]
-        for arguments in (["encode", RECORDING, codes], ["decode", codes, wav]):
-            result = run_without_torch(script, *arguments, *options)
+        for words in (("encode", RECORDING, codes), ("decode", codes, wav)):
+            result = run_without_torch(script, *words, "--model", model, "--force")
             assert result.returncode == 0, result.stderr
         assert wav.stat().st_size > 100_000
         assert run_without_torch(script, "info", "--model", model).returncode == 0

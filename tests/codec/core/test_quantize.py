@@ -45,7 +45,8 @@ def test_weights_of_any_size_come_back(lapped: Codec, size: float) -> None:
     rng = np.random.default_rng(0)
     name = "encoder.project.weight"
     with np.errstate(under="ignore"):
-        weights[name] = np.float32(rng.uniform(-1, 1, weights[name].shape)) * np.float32(size)
+        values = rng.uniform(-1, 1, weights[name].shape) * size
+        weights[name] = values.astype(np.float32)
     tensors = quantize(weights, LAPPED)
     assert np.abs(tensors[name]).max() in ((0,) if size < 1e-36 else (127,))
     again = quantize(dequantize(tensors, LAPPED), LAPPED)
@@ -59,7 +60,8 @@ def test_a_scale_survives_for_every_largest_weight(lapped: Codec, seed: int) -> 
     name = "decoder.body.layers.0.linear.weight"
     rng = np.random.default_rng(seed)
     shape = weights[name].shape
-    weights[name] = np.float32(rng.uniform(1, 2, shape) * 2.0 ** rng.integers(-20, 20, shape))
+    values = rng.uniform(1, 2, shape) * 2.0 ** rng.integers(-20, 20, shape)
+    weights[name] = values.astype(np.float32)
     tensors = quantize(weights, LAPPED)
     again = quantize(dequantize(tensors, LAPPED), LAPPED)
     assert np.array_equal(again[name], tensors[name])

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from codec.engines.base import CodeTables
+from codec.engines.base import Engine
 from codec.engines.torch import TorchEngine
 from codec.entropy.coding import encode_packets
 from codec.entropy.context import NO_CODE, ContextModel, ContextShape
@@ -63,7 +64,8 @@ def test_with_all_candidates_the_search_is_exhaustive(seed: int, sizes: tuple[in
 def test_one_candidate_is_the_nearest_entry_of_each_codebook(lapped: Codec) -> None:
     """In both engines, which know the tables from different sources."""
     audio = sound(4_000)
-    for each in (TorchEngine(lapped), core_engine(lapped)):
+    engines: list[Engine] = [TorchEngine(lapped), core_engine(lapped)]
+    for each in engines:
         found, _ = each.analyze_step(audio, each.init_encoder(1))
         counts = np.full(found.latent.shape[1], 4)
         assert each.code_tables is not None
