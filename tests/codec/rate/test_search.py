@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from codec.engines.base import CodeTables
-from codec.engines.base import Engine
+from codec.engines.base import CodeTables, Engine
 from codec.engines.torch import TorchEngine
 from codec.entropy.coding import encode_packets
 from codec.entropy.context import NO_CODE, ContextModel, ContextShape
