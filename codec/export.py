@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 from codec.config import CodecConfig
 from codec.core.network import Network
@@ -15,6 +16,7 @@ from codec.io.outputs import files_together, write_atomically
 from codec.model_folder import (
     QUANTIZED_FORMAT,
     WEIGHTS,
+    as_stored,
     find_model,
     quantized_weights,
     read_description,
@@ -36,7 +38,6 @@ def export_model(model: str | Path, out: str | Path) -> None:
     Raises:
         ModelError: there is no such model, it is damaged, or the core does not compute it.
         CodecError: ``out`` is the folder of the model, which would lose precision.
-        MissingPackageError: safetensors is not installed.
 
     Example:
         >>> from codec.engines.core import CoreEngine
@@ -44,23 +45,12 @@ def export_model(model: str | Path, out: str | Path) -> None:
         >>> CoreEngine("exported").spec.name
         'speech24k'
     """
-    from safetensors.numpy import save  # of no use to those who do not train
-
     source, target = find_model(model), Path(out)
     if target.exists() and target.samefile(source):
         raise CodecError(f"{target} is the model itself: give another folder")
-    description = read_description(source)
-    config = CodecConfig.from_dict(description["codec"])
-    tensors = quantized_weights(source, description)
-    Network(config, tensors)  # or the core does not compute it
-    data = save(tensors)
-    description |= {
-        "format": QUANTIZED_FORMAT,
-        "weights_sha256": hashlib.sha256(data).hexdigest(),
-        "codec": config.to_dict(),
-    }
+    description, weights = model_in_8_bits(source)
     with files_together(target) as aside:
-        write_atomically(aside / WEIGHTS, data)
+        write_atomically(aside / WEIGHTS, weights)
         write_atomically(aside / "config.json", (json.dumps(description, indent=2) + "\n").encode())
         for name in COPIED:
             if (source / name).exists():
@@ -69,3 +59,22 @@ def export_model(model: str | Path, out: str | Path) -> None:
         obsolete = [name for name in COPIED if not (aside / name).exists()]
     for name in obsolete:
         (target / name).unlink(missing_ok=True)
+
+
+def model_in_8_bits(folder: Path) -> tuple[dict[str, Any], bytes]:
+    """``config.json`` and the file of weights of a model folder, with weights of 8 bits.
+
+    Raises:
+        ModelError: the folder is damaged, or the core does not compute the model.
+    """
+    description = read_description(folder)
+    config = CodecConfig.from_dict(description["codec"])
+    tensors = quantized_weights(folder, description)
+    Network(config, tensors)  # or they do not fit
+    weights = as_stored(tensors)
+    facts = {
+        "format": QUANTIZED_FORMAT,
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "codec": config.to_dict(),
+    }
+    return description | facts, weights

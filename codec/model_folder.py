@@ -236,7 +236,24 @@ def _stored_tensor(entry: dict[str, Any], values: memoryview) -> npt.NDArray[Any
         raise ValueError("sizes and places are no whole numbers below the size of the file")
     if last - first != prod(shape) * np.dtype(kind).itemsize:
         raise ValueError(f"a tensor of shape {shape} does not lie at {first} to {last}")
-    return np.frombuffer(values[first:last], kind).reshape(shape)
+    # A file may have them anywhere, and the core reads them in place.
+    return np.require(np.frombuffer(values[first:last], kind).reshape(shape), None, "A")
+
+
+def as_stored(tensors: Tensors) -> bytes:
+    """A file for `stored_tensors`, the same that the package safetensors writes."""
+    kinds = {name: kind for kind, name in _KINDS.items()}
+    table, parts, start = {}, [], 0
+    # Wide types first, so that every value lies at a multiple of its size.
+    for name, value in sorted(tensors.items(), key=lambda each: (-each[1].itemsize, each[0])):
+        parts.append(value.tobytes())
+        place = [start, start + len(parts[-1])]
+        start = place[1]
+        facts = {"dtype": kinds[value.dtype.name], "shape": list(value.shape)}
+        table[name] = facts | {"data_offsets": place}
+    head = json.dumps(table, separators=(",", ":")).encode()
+    head += b" " * (-len(head) % 8)
+    return b"".join([struct.pack("<Q", len(head)), head, *parts])
 
 
 def float_weights(folder: Path, description: dict[str, Any]) -> dict[str, npt.NDArray[np.float32]]:

@@ -19,7 +19,7 @@ from codec.model_folder import find_model
 @click.option("-f", "--force", is_flag=True, help="Replace what OUT holds.")
 def export(model: str, out: Path, onnx: bool, force: bool) -> None:
     """Write MODEL with weights of 8 bits to the folder OUT."""
-    with clear_errors(), optional_packages("export", "onnx" if onnx else "torch"):
+    with clear_errors(), optional_packages("export --onnx", "onnx"):
         if not force and any((out / name).exists() for name in ("config.json", "graphs.json")):
             raise CodecError(f"{out} holds a model already: give --force, or another folder")
         if onnx:

@@ -95,7 +95,7 @@ class Network:
     def __init__(self, config: CodecConfig, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
         check_supported(config)
         self._config, self._library = config, _library()
-        arrays = {name: np.require(value, None, ("C", "A")) for name, value in tensors.items()}
+        arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
         entries = [
             _Tensor(name.encode(), TYPES.get(value.dtype.name, -1), value.ctypes.data, value.size)
             for name, value in arrays.items()
