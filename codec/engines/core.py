@@ -66,8 +66,9 @@ class CoreEngine(Engine):
         self._config = config = CodecConfig.from_dict(description["codec"])
         tensors = quantized_weights(self._folder, description)
         self._network = Network(config, tensors)
+        # Copies, or all the weights would stay in memory a second time.
         self._quantizer = {
-            name: value for name, value in tensors.items() if name.startswith("quantizer.")
+            name: value.copy() for name, value in tensors.items() if name.startswith("quantizer.")
         }
         self.spec = stored_spec(description, config)
 
