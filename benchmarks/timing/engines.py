@@ -39,14 +39,17 @@ def engines(model: str, seconds: float, rounds: int) -> dict[str, Any]:
         times = interleave(works, rounds)
         again = encode_blocks(loaded["core"], blocks)
         same = np.mean([np.mean(a == b) for a, b in zip(codes, again, strict=True)])
-        sounds = [np.hstack(decode_blocks(engine, codes)) for engine in loaded.values()]
+        sounds = {name: np.hstack(decode_blocks(each, codes)) for name, each in loaded.items()}
+        levels = [
+            np.square(each).mean() for each in (sounds["torch"], sounds["core"] - sounds["torch"])
+        ]
         best = {what: 1000 * min(taken) / num_steps for what, taken in times.items()}
         rows.append(
             {
                 "frames": frames,
                 "milliseconds": best,
                 "same_codes": float(same),
-                "largest_difference": float(np.abs(sounds[0] - sounds[1]).max()),
+                "difference_db": float(10 * np.log10(levels[1] / levels[0])),
             }
         )
     return {"threads": torch.get_num_threads(), "rows": rows}
