@@ -327,7 +327,7 @@ export class ContextModel {
       "aec_search_codes",
       ...[this._model, packets, numCandidates, candidates, candidates.length],
       ...[errors, errors.length, lambda, chosen, chosen.length],
-      ...this._room(shape.channels * numCandidates),
+      ...this._room(shape.channels + numCandidates),
     );
     return chosen;
   }
