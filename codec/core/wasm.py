@@ -42,9 +42,10 @@ def build(output: Path = OUTPUT) -> Path:
         raise RuntimeError("a compiler for WebAssembly is needed: pip install ziglang")
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder, output.name)
-        sources = sorted((CORE / "src").glob("*.c"))
+        sources = sorted(map(str, (CORE / "src").glob("*.c")))
         linked = [f"-Wl,{option}" for option in LINK]
-        arguments = [*TARGET, *FLAGS, *linked, "-I", CORE / "include", *sources, "-o", written]
+        includes = ("-I", str(CORE / "include"))
+        arguments = [*TARGET, *FLAGS, *linked, *includes, *sources, "-o", str(written)]
         found = subprocess.run([*ZIG, *arguments], capture_output=True, text=True)
         if found.returncode:
             raise RuntimeError(f"ziglang cannot compile the core:\n{found.stderr}")

@@ -1,7 +1,7 @@
 /** The core in C (`codec/core`) as WebAssembly: arrays in, arrays out.
  *
- * `codec/core/include/aecodec.h` describes every function. Arrays are flat, and their last dimension
- * varies fastest. A state is an array of bytes.
+ * `codec/core/include/aecodec.h` describes every function. The last dimension of an array varies
+ * fastest. A state is an array of bytes.
  */
 
 import { Codes } from "./codes.js";
@@ -127,7 +127,8 @@ export class Network {
       values.length,
     ]);
     const model = new Uint32Array(1);
-    core.call("aec_model_create", shapeOf(codec), Uint32Array.from(kept.flat()), kept.length, model);
+    const entries = Uint32Array.from(kept.flat());
+    core.call("aec_model_create", shapeOf(codec), entries, kept.length, model);
     for (const [name, , values] of kept) [name, values].forEach((each) => core.release(each));
     const coder = new Uint32Array(1);
     core.call("aec_coder_create", model[0], coder);

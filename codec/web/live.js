@@ -97,7 +97,8 @@ export class Live {
     await this._ended;
     const { engine, numCodebooks } = this;
     const { info } = engine;
-    const original = this._channels.map(({ recorded }) => joined([new Float32Array(), ...recorded]));
+    const nothing = new Float32Array();
+    const original = this._channels.map(({ recorded }) => joined([nothing, ...recorded]));
     const { length } = original[0];
     if (this._channels[0].rest.length) this._stepFiltered();
     const header = headerFor(info, original.length, numCodebooks, info.sampleRate, length);

@@ -5,15 +5,12 @@
 
 import { FormatError } from "../errors.js";
 import { crc32 } from "./crc32.js";
-import { bitsOf, packedSize } from "./bitpack.js";
+import { bitsOf, packedSize, sumOf } from "./bitpack.js";
 
 const MAGIC = [0x41, 0x45, 0x43, 0x44]; // "AECD"
 const SYNC = 0xae; // starts a packet of format 1, plus one if it is the last
 const SYNC_CODED = 0xa0; // of formats 2 and 3, plus one if it is the last, plus two per `Coding`
-const CHAINED_STREAM = 1; // flags of the header
-const VARIABLE_STREAM = 2;
-const PAUSES = 4;
-const DTX = 8; // silence was not sent
+const FLAGS = { chained: 1, variable: 2, pauses: 4, dtx: 8 }; // of the header
 const HEADER_SIZE = 44;
 const MORE_SIZE = 12; // of a header of formats 2 and 3
 const TABLE_START = 52; // of a header of format 3
@@ -104,40 +101,30 @@ export class Header {
         throw new FormatError(`the header says ${name} ${value}: it must lie in 1..${high}`);
       }
     }
-    if (skip > MAX_SKIP_SECONDS * originalSampleRate) {
-      throw new FormatError(
-        `the header says skip ${skip}: it may be ${MAX_SKIP_SECONDS} seconds at most`,
-      );
-    }
-    if (context && this.format === 3) {
-      throw new FormatError(
-        "a stream with a context model has codebooks of one size, with one code per frame each, and channels that are coded on their own",
-      );
-    }
-    if ((chained || variable) && !context) {
-      throw new FormatError("a stream without a context model is neither chained nor variable");
-    }
-    if (segments > 1 && (chained || !context)) {
-      throw new FormatError("only coded packets that are not chained have segments");
-    }
-    if (pauses && (chained || !variable)) {
-      throw new FormatError("only variable streams that are not chained have pauses");
-    }
-    if (dtx && !this.canHaveEarlier) {
-      throw new FormatError(
-        "only streams in packets of one frame, not chained, without pauses and segments, leave out silence",
-      );
-    }
-    if (framesPerPacket * hopLength > MAX_PACKET_SECONDS * sampleRate) {
-      throw new FormatError(
-        `the header says packets of ${framesPerPacket} frames: they may last ${MAX_PACKET_SECONDS} seconds at most`,
-      );
-    }
     const size = this.maxPayload(framesPerPacket);
-    if (size > MAX_PAYLOAD - (this.format > 1)) {
-      throw new FormatError(
-        `the header says packets of ${size} bytes, the limit is ${MAX_PAYLOAD}`,
-      );
+    for (const [isWrong, reason] of [
+      [
+        skip > MAX_SKIP_SECONDS * originalSampleRate,
+        `skip ${skip}: it may be ${MAX_SKIP_SECONDS} seconds at most`,
+      ],
+      [
+        context && this.format === 3,
+        "a context model, which is for codebooks of one size, one code per frame, and channels on their own",
+      ],
+      [(chained || variable) && !context, "chained or variable packets without a context model"],
+      [segments > 1 && (chained || !context), "segments of packets that are chained or plain"],
+      [pauses && (chained || !variable), "pauses in a stream that is chained or not variable"],
+      [dtx && !this.canHaveEarlier, "silence left out in a stream that is no call"],
+      [
+        framesPerPacket * hopLength > MAX_PACKET_SECONDS * sampleRate,
+        `packets of ${framesPerPacket} frames: they may last ${MAX_PACKET_SECONDS} seconds at most`,
+      ],
+      [
+        size > MAX_PAYLOAD - (this.format > 1),
+        `packets of ${size} bytes, the limit is ${MAX_PAYLOAD}`,
+      ],
+    ]) {
+      if (isWrong) throw new FormatError(`the header says ${reason}`);
     }
   }
 
@@ -230,10 +217,7 @@ export class Header {
     bytes.set(
       [
         this.format << 4,
-        (this.chained ? CHAINED_STREAM : 0) |
-          (this.variable ? VARIABLE_STREAM : 0) |
-          (this.pauses ? PAUSES : 0) |
-          (this.dtx ? DTX : 0),
+        sumOf(Object.entries(FLAGS).map(([name, flag]) => (this[name] ? flag : 0))),
         this.channels,
         this.numCodebooks,
         this.format === 3 ? this.channelsCodedTogether : this.bits[0],
@@ -281,8 +265,8 @@ export class Header {
     let context = format > 1 ? toHex(bytes.subarray(40, 48)) : "";
     if (/^0*$/.test(context)) context = "";
     const flags = bytes[5];
-    const known = context ? CHAINED_STREAM | VARIABLE_STREAM | PAUSES : 0;
-    if (flags & ~(format > 1 ? known | DTX : known)) {
+    const known = Object.entries(FLAGS).filter(([name]) => context || name === "dtx");
+    if (flags & ~(format > 1 ? sumOf(known.map(([, flag]) => flag)) : 0)) {
       throw new FormatError(
         `the header has flags ${flags} that this page does not know: use a newer aecodec`,
       );
@@ -292,13 +276,10 @@ export class Header {
       return { bits, perFrame };
     });
     const header = new Header({
+      ...Object.fromEntries(known.map(([name, flag]) => [name, Boolean(flags & flag)])),
       format,
       context,
-      chained: Boolean(flags & CHAINED_STREAM),
-      variable: Boolean(flags & VARIABLE_STREAM),
       segments: context ? Math.max(1, bytes[9]) : 1,
-      pauses: Boolean(flags & PAUSES),
-      dtx: Boolean(flags & DTX),
       channels: bytes[6],
       codebooks,
       channelsCodedTogether: format === 3 ? bytes[8] : 1,

@@ -78,7 +78,9 @@ export class PayloadDecoder {
       const packet = { payload: content, numFrames: counts.length };
       return this._decode([packet], null, variable ? null : counts).codes[0].frame(-1);
     }
-    const widths = counts.flatMap((count) => Array(numGroups).fill(bitsOf(codebooks, count)).flat());
+    const widths = counts
+      .map((count) => Array(numGroups).fill(bitsOf(codebooks, count)))
+      .flat(2);
     const values = unpack(content, widths, widths.length);
     return Codes.fromOrder(numGroups, bits.length, values.slice(-numGroups * bits.length));
   }

@@ -1,4 +1,4 @@
-// What the page computes with the core: a list of tasks in JSON comes in, a list of answers goes out.
+// What the page computes with the core: a list of tasks in JSON comes in, one of answers goes out.
 // The first argument is the address of the page's modules. Arrays are told by their digests.
 
 import { createHash } from "node:crypto";
@@ -18,7 +18,9 @@ const program = readFileSync(new URL("aecodec.wasm", process.argv[2]));
 /** Digest of arrays one after the other. */
 function digest(arrays) {
   const hash = createHash("sha256");
-  for (const each of arrays) hash.update(new Uint8Array(each.buffer, each.byteOffset, each.byteLength));
+  for (const { buffer, byteOffset, byteLength } of arrays) {
+    hash.update(new Uint8Array(buffer, byteOffset, byteLength));
+  }
   return hash.digest("hex");
 }
 
@@ -38,9 +40,10 @@ const tasks = {
     const count = info.codebooks.length;
     let [encoder, decoder] = ["encoder", "decoder"].map((side) => network.initState(side, rows));
     const found = { codes: [], errors: [], latent: [], audio: [] };
+    const channels = rows * info.channelsCodedTogether;
     let start = 0;
-    for (const length of frames.map((each) => each * info.hopLength * rows * info.channelsCodedTogether)) {
-      const block = samples.slice(start, (start += length));
+    for (const each of frames) {
+      const block = samples.slice(start, (start += each * info.hopLength * channels));
       const step = network.encode(block, rows, count, encoder, { analyze: true });
       const back = network.decode(step.codes, decoder);
       [encoder, decoder] = [step.state, back.state];
@@ -88,11 +91,12 @@ const tasks = {
     });
   },
 
-  // What an error says, of whatever is done with codes.
-  async errors({ codes, ...named }) {
-    const { _network: network } = await engineOf(named);
+  // Class and message of the error that a frame of codes gives.
+  async error({ codes, ...named }) {
+    const engine = await engineOf(named);
+    const frame = new Codes(1, codes.length, 1, Int32Array.from(codes));
     try {
-      network.decode(new Codes(1, codes.length, 1, Int32Array.from(codes)), network.initState("decoder", 1));
+      engine.decodeStep(frame, engine.initState("decoder", 1));
     } catch (error) {
       return [error.constructor.name, error.message];
     }

@@ -211,9 +211,7 @@ def test_streams_of_all_kinds_are_of_all_kinds(
     model: Model, recording: np.ndarray, tmp_path: Path
 ) -> None:
     found = streams(model, recording, tmp_path)
-    decoders = {
-        name: FileDecoder(io.BytesIO(data), name, model) for name, data in found.items()
-    }
+    decoders = {name: FileDecoder(io.BytesIO(data), name, model) for name, data in found.items()}
     assert decoders["variable"].header.pauses and decoders["cut"].header.skip
     assert decoders["dtx"].header.dtx and not decoders["call"].header.dtx
     assert len(found["dtx"]) < 0.8 * len(found["call"]) < len(found["redundancy"])
@@ -242,5 +240,5 @@ def test_the_search_chooses_the_same_candidates(tmp_path: Path) -> None:
 
 @needs_node
 def test_what_the_core_refuses_is_an_error_of_one_line(site: Path) -> None:
-    (error,) = in_core(site, {"kind": "errors", "codes": [1, 1024]})
+    (error,) = in_core(site, {"kind": "error", "codes": [1, 1024]})
     assert error == ["CodecError", "a code is beyond its codebook (aec_decode)"]
