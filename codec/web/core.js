@@ -10,7 +10,7 @@ import { CodecError, FormatError } from "./errors.js";
 const INTERFACE = 3; // AEC_INTERFACE
 const MOST_LEVELS = 8;
 const MOST_UNITS = 16;
-const TYPES = { F32: [0, Float32Array], I8: [1, Int8Array] }; // of a network's tensors
+const TYPES = { F32: 0, I8: 1 }; // of a network's tensors
 const CONTEXT_FORMAT = 1;
 
 const REASONS = {
@@ -122,7 +122,7 @@ export class Network {
     this._hop = codec.strides.reduce((a, b) => a * b, 1);
     const kept = Object.entries(tensors).map(([name, { type, values }]) => [
       core.keep(new TextEncoder().encode(`${name}\0`)),
-      TYPES[type]?.[0] ?? -1,
+      TYPES[type] ?? -1,
       core.keep(values),
       values.length,
     ]);

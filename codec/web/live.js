@@ -5,6 +5,7 @@
 
 import { Codes } from "./codes.js";
 import { joined } from "./core.js";
+import { sumOf } from "./format/bitpack.js";
 import { HighPass } from "./highpass.js";
 import { Resampler } from "./resample.js";
 import { framesFor, headerFor, writeStream } from "./session.js";
@@ -97,18 +98,16 @@ export class Live {
     await this._ended;
     const { engine, numCodebooks } = this;
     const { info } = engine;
-    const nothing = new Float32Array();
-    const original = this._channels.map(({ recorded }) => joined([nothing, ...recorded]));
+    const original = this._channels.map(({ recorded }) =>
+      joined([new Float32Array(), ...recorded]),
+    );
     const { length } = original[0];
     if (this._channels[0].rest.length) this._stepFiltered();
     const header = headerFor(info, original.length, numCodebooks, info.sampleRate, length);
-    const numFrames = framesFor(info, header, length);
-    while (this._codes.length < numFrames) this._step(this._silence());
-    const packets = [];
-    for (let start = 0; start <= numFrames; start += header.framesPerPacket) {
-      const own = this._codes.slice(start, start + header.framesPerPacket);
-      packets.push(Codes.joined(own, new Codes(header.numGroups, header.bits.length, 0)));
-    }
+    const counts = framesFor(info, header, length);
+    while (this._codes.length < sumOf(counts)) this._step(this._silence());
+    const nothing = new Codes(header.numGroups, header.bits.length, 0);
+    const packets = counts.map((count) => Codes.joined(this._codes.splice(0, count), nothing));
     const bytes = writeStream(header, packets, length, engine.context);
     return { bytes, original, seconds: this._seconds, late: this._late };
   }

@@ -44,10 +44,20 @@ export function headerFor(info, channels, numCodebooks, originalSampleRate, numS
   });
 }
 
-/** Frames of a stream: the end of the signal is complete after the delay of the decoder. */
+/** Frames of each packet of a stream, in which the end of the signal is complete after the delay of
+ * the decoder: full packets that the signal fills, and a last one with what is left, maybe nothing.
+ */
 export function framesFor(info, header, length) {
-  const tail = length && header.format > 1 ? info.delay : 0;
-  return Math.ceil((length + tail) / header.hopLength);
+  const { hopLength, format, framesPerPacket: full } = header;
+  const tail = length && format > 1 ? info.delay : 0;
+  const counts = [];
+  let filled = Math.floor(length / (full * hopLength));
+  let left = Math.ceil((length + tail) / hopLength);
+  for (; filled > 0 || left > full; filled--) {
+    counts.push(full);
+    left -= full;
+  }
+  return [...counts, left];
 }
 
 /** Parts of a packet that are decoded side by side: several in short files, one in long ones. */
@@ -70,33 +80,29 @@ function inputsOf({ channelsCodedTogether: size }, header) {
 
 /** Encode a signal: the codes of each packet.
  *
- * Full packets, and a last one that is shorter than they are, and may be empty.
- *
  * @param engine the model.
  * @param audio one array per channel, at the model's rate.
  * @param header of the stream.
  * @param progress called with the share that is done.
  */
 export function encode(engine, audio, header, progress = () => {}) {
-  const { hopLength, framesPerPacket, numGroups } = header;
+  const { hopLength, numGroups } = header;
   const inputs = inputsOf(engine.info, header);
-  const numFrames = framesFor(engine.info, header, audio[0].length);
   const filtered = audio.map((signal) => highPass(signal, header.sampleRate, hopLength));
-  const packets = [];
   let state = engine.initState("encoder", numGroups);
-  for (let frame = 0; frame <= numFrames; frame += framesPerPacket) {
-    const samples = hopLength * Math.min(framesPerPacket, numFrames - frame);
+  let start = 0;
+  return framesFor(engine.info, header, audio[0].length).map((frames, number, { length }) => {
+    const samples = hopLength * frames;
     const block = new Float32Array(inputs.length * samples); // padded with silence
     inputs.forEach((channel, i) => {
-      const start = frame * hopLength;
       block.set(filtered[channel].subarray(start, start + samples), i * samples);
     });
     let codes;
     [codes, state] = engine.encodeStep(block, numGroups, header.numCodebooks, state);
-    packets.push(codes);
-    progress(Math.min(1, (frame + framesPerPacket) / (numFrames + 1)));
-  }
-  return packets;
+    start += samples;
+    progress((number + 1) / length);
+    return codes;
+  });
 }
 
 /** Bytes of a stream.

@@ -131,10 +131,14 @@ def test_models_of_other_shapes_give_the_same(
 def test_a_recording_gives_the_same_file(
     site: Path, model: Model, recording: np.ndarray, tmp_path: Path
 ) -> None:
-    (tmp_path / "audio").write_bytes(recording.tobytes())
-    data = encode(recording, model.spec.sample_rate, model=model, rate=Constant(9))
-    task = {"kind": "encode", "audio": str(tmp_path / "audio"), "codebooks": 9}
-    assert in_core(site, task) == [hashlib.sha256(data).hexdigest()]
+    tasks, expected = [], []
+    for length in (0, 1, 480, 48_000 - model.spec.delay, recording.shape[1]):
+        audio, path = np.ascontiguousarray(recording[:, :length]), tmp_path / str(length)
+        path.write_bytes(audio.tobytes())
+        data = encode(audio, model.spec.sample_rate, model=model, rate=Constant(9))
+        tasks.append({"kind": "encode", "audio": str(path), "codebooks": 9})
+        expected.append(hashlib.sha256(data).hexdigest())
+    assert in_core(site, *tasks) == expected
 
 
 def call(model: Model, audio: np.ndarray, lost: Sequence[int], **options: Any) -> bytes:
