@@ -179,15 +179,14 @@ def model_in_8_bits(folder: Path) -> tuple[dict[str, Any], bytes]:
 
 def _as_safetensors(tensors: Tensors) -> bytes:
     """Tensors as a file: eight bytes of length, a table in JSON, then the values."""
-    table, values, names = {}, b"", {"float32": "F32", "int8": "I8"}
+    table, start, types = {}, 0, {"float32": "F32", "int8": "I8"}
     for name, tensor in tensors.items():
-        start = len(values)
-        values += tensor.astype(tensor.dtype.newbyteorder("<")).tobytes()
-        facts = {"dtype": names[tensor.dtype.name], "shape": list(tensor.shape)}
-        table[name] = facts | {"data_offsets": [start, len(values)]}
+        facts = {"dtype": types[tensor.dtype.name], "shape": list(tensor.shape)}
+        table[name] = facts | {"data_offsets": [start, start + tensor.nbytes]}
+        start += tensor.nbytes
     head = json.dumps(table).encode()
-    head += b" " * (-len(head) % 8)
-    return struct.pack("<Q", len(head)) + head + values
+    values = [each.astype(each.dtype.newbyteorder("<")).tobytes() for each in tensors.values()]
+    return b"".join((struct.pack("<Q", len(head)), head, *values))
 
 
 def copy_page(files: Files, out: Path) -> None:

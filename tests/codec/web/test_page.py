@@ -190,13 +190,13 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     assert all(each.startswith(own) for each in browser.requests)  # from nowhere else
 
 
-def core_model(model: ModelLike | None = None) -> Model:
+def core_model(model: str | Path = DEFAULT_MODEL) -> Model:
     """A model in the core, as the page has it."""
-    return load_model(model or DEFAULT_MODEL, backend="core")
+    return load_model(model, backend="core")
 
 
 def assert_plays(
-    page: Page, codes: Path, model: Path | None = None, codebooks: int | None = None
+    page: Page, codes: Path, model: str | Path = DEFAULT_MODEL, codebooks: int | None = None
 ) -> None:
     """The page plays what the package decodes, to the bit, and something."""
     with codes.open("rb") as file:
