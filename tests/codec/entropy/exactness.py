@@ -3,7 +3,7 @@
     python -m tests.codec.entropy.exactness --models 1000
 
 The tests check a few of them. This checks as many as are asked for, and is run once after a change
-of the arithmetic: the core, the reference in NumPy, and the page, whose own runs in Node here.
+of the arithmetic: the core, the reference in NumPy, and the page, whose core runs in Node here.
 """
 
 from __future__ import annotations
