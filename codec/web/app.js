@@ -2,8 +2,8 @@
 
 import { readAudio } from "./audio_file.js";
 import { CodecError, messageOf } from "./errors.js";
+import { bitsOf, sumOf } from "./format/bitpack.js";
 import { startsStream } from "./format/container.js";
-import { bitsOf, sumOf } from "./format/payload.js";
 import { Microphone } from "./microphone.js";
 import { Player } from "./player.js";
 import { drawSpectrogram } from "./spectrogram.js";

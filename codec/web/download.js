@@ -2,7 +2,7 @@
 
 import { CodecError } from "./errors.js";
 
-/** Bytes of a file, decompressed if they are gzip's.
+/** Bytes of a file.
  *
  * @param url where it is.
  * @param progress called with the number of bytes received so far.
@@ -31,13 +31,7 @@ export async function download(url, progress = () => {}) {
   } catch {
     throw new CodecError(`${url} was cut off: try again`);
   }
-  // Some servers send *.gz as compressed content, which the browser decompresses by itself.
-  const compressed = pieces[0]?.[0] === 0x1f && pieces[0][1] === 0x8b;
-  const blob = new Blob(pieces);
-  const stream = compressed
-    ? blob.stream().pipeThrough(new DecompressionStream("gzip"))
-    : blob.stream();
-  return new Uint8Array(await new Response(stream).arrayBuffer());
+  return new Uint8Array(await new Blob(pieces).arrayBuffer());
 }
 
 /** A JSON file. */

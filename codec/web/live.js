@@ -3,12 +3,12 @@
  * It has as many channels as the model codes together.
  */
 
-import { bitsOf } from "./format/payload.js";
+import { Codes } from "./codes.js";
+import { joined } from "./core.js";
+import { sumOf } from "./format/bitpack.js";
 import { HighPass } from "./highpass.js";
 import { Resampler } from "./resample.js";
-import { firstCodes, framesFor, headerFor, joined, writeStream } from "./session.js";
-
-const WARM_UP_STEPS = 10;
+import { framesFor, headerFor, writeStream } from "./session.js";
 
 export class Live {
   /**
@@ -21,7 +21,6 @@ export class Live {
   constructor(engine, numCodebooks, sampleRate, input, output) {
     Object.assign(this, { engine, numCodebooks, output });
     const { info } = engine;
-    this._numCodes = bitsOf(info.codebooks, numCodebooks).length;
     this._channels = Array.from({ length: info.channelsCodedTogether }, () => ({
       in: new Resampler(sampleRate, info.sampleRate),
       out: new Resampler(info.sampleRate, sampleRate),
@@ -34,35 +33,29 @@ export class Live {
     this._codes = [];
     this._seconds = { encodeSeconds: 0, decodeSeconds: 0 };
     this._late = 0; // steps that took longer than a frame lasts
-    this._queue = Promise.resolve();
-    this._ended = new Promise((resolve) => {
+    this._ended = new Promise((resolve, reject) => {
       input.onmessage = ({ data }) => {
-        if (data === null) resolve();
-        else this._queue = this._queue.then(() => this._push(data));
+        try {
+          if (data === null) resolve();
+          else this._push(data);
+        } catch (error) {
+          reject(error);
+        }
       };
     });
   }
 
-  /** Steps whose state is dropped: the first ones of a graph are slow. */
-  async warmUp() {
-    const { engine } = this;
-    for (let i = 0; i < WARM_UP_STEPS; i++) {
-      const [codes] = await engine.encodeStep(this._silence(), 1, this._encoder);
-      await engine.decodeStep(codes, 1, engine.info.bits.length, this._decoder);
-    }
-  }
-
-  async _push(blocks) {
+  _push(blocks) {
     this._channels.forEach((channel, c) => {
       const block = channel.in.push(blocks[c]);
       channel.recorded.push(block);
-      channel.rest = joined([channel.rest, block], Float32Array);
+      channel.rest = joined([channel.rest, block]);
     });
-    while (this._channels[0].rest.length >= this.engine.info.hopLength) await this._stepFiltered();
+    while (this._channels[0].rest.length >= this.engine.info.hopLength) this._stepFiltered();
   }
 
   /** Code the next frame; at the end the rest of one. */
-  async _stepFiltered() {
+  _stepFiltered() {
     const { hopLength } = this.engine.info;
     const frames = this._silence();
     this._channels.forEach((channel, c) => {
@@ -72,7 +65,7 @@ export class Live {
       frames.set(channel.filter.push(frame).subarray(0, samples.length), c * hopLength);
       channel.rest = channel.rest.slice(hopLength);
     });
-    await this._step(frames);
+    this._step(frames);
   }
 
   _silence() {
@@ -80,17 +73,15 @@ export class Live {
   }
 
   /** Code a frame, channel after channel. */
-  async _step(frame) {
-    const { engine, _numCodes: numCodes } = this;
-    const { bits, hopLength, sampleRate } = engine.info;
+  _step(frame) {
+    const { engine, numCodebooks } = this;
+    const { hopLength, sampleRate } = engine.info;
     const start = performance.now();
-    const [all, encoder] = await engine.encodeStep(frame, 1, this._encoder);
-    const codes = firstCodes(all, bits.length, numCodes);
+    let codes, audio;
+    [codes, this._encoder] = engine.encodeStep(frame, 1, numCodebooks, this._encoder);
     const between = performance.now();
-    const [audio, decoder] = await engine.decodeStep(codes, 1, numCodes, this._decoder);
+    [audio, this._decoder] = engine.decodeStep(codes, this._decoder);
     const end = performance.now();
-    this._encoder = encoder;
-    this._decoder = decoder;
     this._codes.push(codes);
     this._seconds.encodeSeconds += (between - start) / 1000;
     this._seconds.decodeSeconds += (end - between) / 1000;
@@ -105,16 +96,19 @@ export class Live {
   /** The recording after the input has ended: its channels at the model's rate, and its stream. */
   async finish() {
     await this._ended;
-    await this._queue;
-    const { info } = this.engine;
-    const original = this._channels.map(({ recorded }) => joined(recorded, Float32Array));
+    const { engine, numCodebooks } = this;
+    const { info } = engine;
+    const original = this._channels.map(({ recorded }) =>
+      joined([new Float32Array(), ...recorded]),
+    );
     const { length } = original[0];
-    if (this._channels[0].rest.length) await this._stepFiltered();
-    const header = headerFor(info, original.length, this.numCodebooks, info.sampleRate, length);
-    const numFrames = framesFor(info, header, length);
-    while (this._codes.length < numFrames) await this._step(this._silence());
-    const codes = joined(this._codes, Int32Array);
-    const bytes = writeStream(header, codes, length, this.engine.context);
+    if (this._channels[0].rest.length) this._stepFiltered();
+    const header = headerFor(info, original.length, numCodebooks, info.sampleRate, length);
+    const counts = framesFor(info, header, length);
+    while (this._codes.length < sumOf(counts)) this._step(this._silence());
+    const nothing = new Codes(header.numGroups, header.bits.length, 0);
+    const packets = counts.map((count) => Codes.joined(this._codes.splice(0, count), nothing));
+    const bytes = writeStream(header, packets, length, engine.context);
     return { bytes, original, seconds: this._seconds, late: this._late };
   }
 }

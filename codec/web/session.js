@@ -1,26 +1,23 @@
 /** Whole signals to streams and back, with any engine. */
 
-import { fillPauses } from "./entropy/pauses.js";
-import { encodePayload, PayloadDecoder } from "./entropy/payload.js";
+import { Codes, ComfortNoise } from "./codes.js";
+import { joined } from "./core.js";
 import { FormatError } from "./errors.js";
-import { Gap, Header, Packet, scaled } from "./format/container.js";
-import { bitsOf, sumOf } from "./format/payload.js";
+import { bitsOf, sumOf } from "./format/bitpack.js";
+import { Coding, Gap, Header, Packet, scaled } from "./format/container.js";
+import { encodePayload, PayloadDecoder } from "./format/payload.js";
 import { highPass } from "./highpass.js";
 
 const PACKET_SECONDS = 2;
 const MAX_PAYLOAD = 2 ** 16;
 // Parts of a coded file that the package decodes side by side, at least, if it is long enough.
 const SIDE_BY_SIDE = 16;
+const TOGETHER_SECONDS = 64; // of packets that are decoded side by side, all channels together
 const MAX_SEGMENTS = 4; // of a packet: the context begins anew in each, which costs bits
 // A lost packet holds the last frame for so long, fades out, and what follows it fades in again.
 const HOLD_SECONDS = 0.02;
 const FADE_SECONDS = 0.1;
 const FADE_IN_SECONDS = 0.02;
-
-/** The first `numCodes` codes of frames and groups that have `all`. */
-export function firstCodes(codes, all, numCodes) {
-  return all === numCodes ? codes : codes.filter((_, i) => i % all < numCodes);
-}
 
 /** Header of a stream of that many samples, with packets of about `PACKET_SECONDS`. */
 export function headerFor(info, channels, numCodebooks, originalSampleRate, numSamples) {
@@ -47,10 +44,20 @@ export function headerFor(info, channels, numCodebooks, originalSampleRate, numS
   });
 }
 
-/** Frames of a stream: the end of the signal is complete after the delay of the decoder. */
+/** Frames of each packet of a stream, in which the end of the signal is complete after the delay of
+ * the decoder: full packets that the signal fills, and a last one with what is left, maybe nothing.
+ */
 export function framesFor(info, header, length) {
-  const tail = length && header.format > 1 ? info.delay : 0;
-  return Math.ceil((length + tail) / header.hopLength);
+  const { hopLength, format, framesPerPacket: full } = header;
+  const tail = length && format > 1 ? info.delay : 0;
+  const counts = [];
+  let filled = Math.floor(length / (full * hopLength));
+  let left = Math.ceil((length + tail) / hopLength);
+  for (; filled > 0 || left > full; filled--) {
+    counts.push(full);
+    left -= full;
+  }
+  return [...counts, left];
 }
 
 /** Parts of a packet that are decoded side by side: several in short files, one in long ones. */
@@ -71,60 +78,48 @@ function inputsOf({ channelsCodedTogether: size }, header) {
   });
 }
 
-/** Encode a signal packet by packet, and return the codes.
+/** Encode a signal: the codes of each packet.
  *
  * @param engine the model.
  * @param audio one array per channel, at the model's rate.
  * @param header of the stream.
  * @param progress called with the share that is done.
  */
-export async function encode(engine, audio, header, progress = () => {}) {
-  const { hopLength, framesPerPacket, numGroups } = header;
+export function encode(engine, audio, header, progress = () => {}) {
+  const { hopLength, numGroups } = header;
   const inputs = inputsOf(engine.info, header);
-  const numFrames = framesFor(engine.info, header, audio[0].length);
   const filtered = audio.map((signal) => highPass(signal, header.sampleRate, hopLength));
-  const codes = new Int32Array(header.numCodes(numFrames));
   let state = engine.initState("encoder", numGroups);
-  for (let frame = 0; frame < numFrames; frame += framesPerPacket) {
-    const samples = hopLength * Math.min(framesPerPacket, numFrames - frame);
+  let start = 0;
+  return framesFor(engine.info, header, audio[0].length).map((frames, number, { length }) => {
+    const samples = hopLength * frames;
     const block = new Float32Array(inputs.length * samples); // padded with silence
     inputs.forEach((channel, i) => {
-      const start = frame * hopLength;
       block.set(filtered[channel].subarray(start, start + samples), i * samples);
     });
-    let found;
-    [found, state] = await engine.encodeStep(block, numGroups, state);
-    codes.set(
-      firstCodes(found, engine.info.bits.length, header.bits.length),
-      header.numCodes(frame),
-    );
-    progress(Math.min(1, (frame + framesPerPacket) / numFrames));
-  }
-  return codes;
+    let codes;
+    [codes, state] = engine.encodeStep(block, numGroups, header.numCodebooks, state);
+    start += samples;
+    progress((number + 1) / length);
+    return codes;
+  });
 }
 
 /** Bytes of a stream.
  *
  * @param header of the stream.
- * @param codes of all frames, with the codebooks of the header.
+ * @param packets the codes of each, as from `encode`.
  * @param numSamples samples per channel at the original rate.
  * @param context the context model that the header names, or null.
  */
-export function writeStream(header, codes, numSamples, context) {
-  const pieces = [header.toBytes()];
-  const full = header.numCodes(header.framesPerPacket);
-  // Full packets, and a last one that is shorter than they are, and may be empty.
-  for (let start = 0; ; start += full) {
-    const part = codes.subarray(start, start + full);
-    const isLast = part.length < full;
-    const sequence = (pieces.length - 1) % header.sequenceCount;
-    const numFrames = part.length / header.numCodes(1);
-    const [payload, coding] = encodePayload(part, header, context);
-    pieces.push(
-      new Packet(sequence, numFrames, payload, isLast ? numSamples : null, coding).toBytes(),
-    );
-    if (isLast) return joined(pieces, Uint8Array);
-  }
+export function writeStream(header, packets, numSamples, context) {
+  const written = packets.map((codes, number) => {
+    const [payload, coding] = encodePayload(codes, header, context);
+    const end = number === packets.length - 1 ? numSamples : null;
+    const sequence = number % header.sequenceCount;
+    return new Packet(sequence, codes.frames, payload, end, coding).toBytes();
+  });
+  return joined([header.toBytes(), ...written]);
 }
 
 /** Check that a stream was made with a model. */
@@ -155,74 +150,137 @@ function checkModel(info, header) {
  * @param limit most codebooks to use.
  * @param progress called with the share that is done.
  */
-export async function decode(engine, { header, items }, limit, progress = () => {}) {
+export function decode(engine, { header, items }, limit, progress = () => {}) {
   checkModel(engine.info, header);
-  const payloads = new PayloadDecoder(header, header.context ? engine.context : null);
-  const { numGroups, hopLength } = header;
-  const { bits, delay, flushFrames } = engine.info;
-  const inputs = inputsOf(engine.info, header);
-  const used = bitsOf(header.codebooks, limit).length;
-  const blocks = [];
-  let state = engine.initState("decoder", numGroups);
-  let last = engine.noCodes(numGroups, 1); // what a lost frame is replaced by
-  let lastCount = bits.length;
-  let gain = 1;
-  let held = 0; // samples concealed in a row
+  const decoder = new StreamDecoder(engine, header, limit);
+  let done = 0;
+  for (const part of together(items, header)) {
+    const report = () => progress(++done / items.length);
+    if (part instanceof Gap) {
+      decoder.lost(part.numPackets);
+      report();
+    } else decoder.push(part, report);
+  }
+  const numFrames = decoder.finish();
+  const start = engine.info.delay + header.modelSamples(header.skip);
+  const end = engine.info.delay + lengthOf(header, items, numFrames);
+  return decoder.channels.map((blocks) => joined(blocks).slice(start, end));
+}
 
-  /** Decode a block; `gainAt`, if given, says the gain of a sample by the seconds in the block. */
-  async function step(codes, count, gainAt) {
-    let audio;
-    [audio, state] = await engine.decodeStep(codes, numGroups, count, state);
-    const length = audio.length / inputs.length;
-    const before = gain;
-    for (let i = 0; gainAt && i < length; i++) {
-      gain = gainAt((i + 1) / header.sampleRate, before);
-      for (let n = 0; n < inputs.length; n++) audio[n * length + i] *= gain;
+/** Packets that follow one another, some seconds of them at a time, and the gaps between them. */
+function* together(items, { channels, framesPerPacket, hopLength, sampleRate }) {
+  const seconds = (channels * framesPerPacket * hopLength) / sampleRate;
+  const most = Math.max(1, Math.floor(TOGETHER_SECONDS / seconds));
+  for (let start = 0; start < items.length; ) {
+    let end = start;
+    while (items[end] instanceof Packet && end < start + most) end++;
+    yield end > start ? items.slice(start, end) : items[end++];
+    start = end;
+  }
+}
+
+/** Decodes packets of a stream one after the other.
+ *
+ * Attributes: `channels`, for each a list of blocks of samples. They begin with the delay.
+ */
+class StreamDecoder {
+  constructor(engine, header, limit) {
+    const { bits } = engine.info;
+    this._engine = engine;
+    this._header = header;
+    this._payloads = new PayloadDecoder(header, header.context ? engine.context : null);
+    this._numCodes = bitsOf(header.codebooks, limit).length;
+    this._inputs = inputsOf(engine.info, header);
+    this._state = engine.initState("decoder", header.numGroups);
+    this._last = new Codes(header.numGroups, bits.length, 1); // a lost frame is replaced by it
+    this._noise = null; // while the sender is silent
+    this._numFrames = 0;
+    this._gain = 1;
+    this._held = 0; // samples concealed in a row
+    this.channels = Array.from({ length: header.channels }, () => [new Float32Array()]);
+  }
+
+  /** Decode packets that follow one another, and report each. */
+  push(packets, report) {
+    this._payloads.decode(packets).forEach((codes, i) => {
+      if (packets[i].numFrames) this._pushOne(packets[i], codes);
+      report();
+    });
+  }
+
+  _pushOne(packet, codes) {
+    this._noise = null;
+    if (packet.coding === Coding.COMFORT_NOISE) {
+      this._noise = new ComfortNoise(this._payloads.decodeNoise(packet), this._header.numSilent);
     }
-    blocks.push(audio);
-    return length;
+    if (codes) this._play(codes);
+    else this._conceal(packet.numFrames); // it depends on a lost one
   }
 
-  async function conceal(numFrames) {
-    const begin = held / header.sampleRate;
-    const fadedOut = (seconds, before) =>
-      clip(1 - (begin + seconds - HOLD_SECONDS) / FADE_SECONDS, 0, before);
-    held += await step(repeated(last, numFrames), lastCount, fadedOut);
-  }
-
-  async function play(codes, count) {
-    const fadedIn = (seconds, before) => clip(before + seconds / FADE_IN_SECONDS, before, 1);
-    await step(codes, count, gain === 1 ? null : fadedIn);
-    held = 0;
-  }
-
-  for (const [number, item] of items.entries()) {
-    if (item instanceof Gap) {
-      if (item.numPackets) payloads.lost();
-      for (let i = 0; i < item.numPackets; i++) await conceal(header.framesPerPacket);
-    } else if (item.numFrames) {
-      const codes = payloads.next(item);
-      if (codes === null) {
-        await conceal(item.numFrames);
-      } else {
-        const filled = header.pauses ? fillPauses(codes, header) : codes;
-        const kept = firstCodes(filled, header.bits.length, used);
-        await play(kept, used);
-        last = kept.slice(-numGroups * used);
-        lastCount = used;
-      }
+  /** Packets that did not arrive; after comfort noise they are silence that was not sent. */
+  lost(numPackets) {
+    if (numPackets) this._payloads.lost();
+    for (let i = 0; i < numPackets; i++) {
+      const codes = this._noise?.next();
+      if (codes) this._play(codes);
+      else this._conceal(this._header.framesPerPacket);
     }
-    progress((number + 1) / items.length);
   }
-  const numFrames = sumOf(blocks.map((block) => block.length)) / (inputs.length * hopLength);
-  if (flushFrames) {
-    const nothing = engine.noCodes(numGroups, flushFrames);
-    const [rest] = await engine.decodeStep(nothing, numGroups, bits.length, state);
+
+  /** Give out what is left; the number of frames before. */
+  finish() {
+    const rest = this._engine.flushStep(this._header.numGroups, this._state);
+    const gain = Math.fround(this._gain);
     // Not faded: after a loss the gain stays where it is, for nothing follows.
-    blocks.push(rest.map((sample) => sample * gain));
+    this._give(this._outputs(rest).map((channel) => channel.map((sample) => sample * gain)));
+    return this._numFrames;
   }
-  const start = delay + header.modelSamples(header.skip);
-  return byChannel(blocks, inputs, start, delay + lengthOf(header, items, numFrames));
+
+  _play(codes) {
+    const filled = this._header.pauses ? codes.withPausesFilled() : codes;
+    const before = this._gain;
+    this._held = 0;
+    this._step(filled.first(this._numCodes), before < 1, (sample) =>
+      clip(before + sample / this._header.sampleRate / FADE_IN_SECONDS, before, 1),
+    );
+  }
+
+  _conceal(numFrames) {
+    const { sampleRate, hopLength } = this._header;
+    const [before, held] = [this._gain, this._held];
+    this._held += numFrames * hopLength;
+    this._step(this._last.frame(-1, numFrames), true, (sample) =>
+      clip(1 - ((held + sample) / sampleRate - HOLD_SECONDS) / FADE_SECONDS, 0, before),
+    );
+  }
+
+  /** Decode a block. If it fades, `gainAt` says the gain of a sample, counted from 1. */
+  _step(codes, fades, gainAt) {
+    let audio;
+    [audio, this._state] = this._engine.decodeStep(codes, this._state);
+    const outputs = this._outputs(audio);
+    for (let i = 0; fades && i < outputs[0].length; i++) {
+      this._gain = gainAt(i + 1);
+      for (const channel of outputs) channel[i] *= Math.fround(this._gain); // as in float32
+    }
+    this._last = codes.frame(-1);
+    this._numFrames += codes.frames;
+    this._give(outputs);
+  }
+
+  /** Samples of each channel: the mean of what the model decoded it to. */
+  _outputs(audio) {
+    const length = audio.length / this._inputs.length;
+    const own = this.channels.map(() => []);
+    this._inputs.forEach((channel, i) => {
+      own[channel].push(audio.subarray(i * length, (i + 1) * length));
+    });
+    return own.map(meanOf);
+  }
+
+  _give(outputs) {
+    outputs.forEach((samples, channel) => this.channels[channel].push(samples));
+  }
 }
 
 /** Samples at the model's rate, those to skip included. */
@@ -240,37 +298,7 @@ function clip(value, low, high) {
   return Math.min(high, Math.max(low, value));
 }
 
-function repeated(frame, count) {
-  const codes = new Int32Array(frame.length * count);
-  for (let i = 0; i < count; i++) codes.set(frame, i * frame.length);
-  return codes;
-}
-
-/** The samples from `start` to `end` of each channel of blocks that follow one another. */
-function byChannel(blocks, inputs, start, end) {
-  const channels = []; // for each, what the model decoded it to
-  inputs.forEach((channel, i) => {
-    const parts = blocks.map((block) => {
-      const length = block.length / inputs.length;
-      return block.subarray(i * length, (i + 1) * length);
-    });
-    (channels[channel] ??= []).push(joined(parts, Float32Array).slice(start, end));
-  });
-  return channels.map(meanOf);
-}
-
 function meanOf([first, ...others]) {
   for (const other of others) first.forEach((_, i) => (first[i] += other[i]));
   return others.length ? first.map((sum) => sum / (others.length + 1)) : first;
-}
-
-/** Arrays one after the other. */
-export function joined(parts, Type) {
-  const all = new Type(sumOf(parts.map((part) => part.length)));
-  let position = 0;
-  for (const part of parts) {
-    all.set(part, position);
-    position += part.length;
-  }
-  return all;
 }

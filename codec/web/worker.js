@@ -2,13 +2,14 @@
  * `{id, kind: "progress" | "done" | "error", ...}`; a live session runs over ports of its own.
  */
 
+import { joined } from "./core.js";
 import { downloadJson } from "./download.js";
 import { Engine } from "./engine.js";
 import { CodecError, FormatError, messageOf } from "./errors.js";
 import { readStreams } from "./format/container.js";
 import { Live } from "./live.js";
 import { resample } from "./resample.js";
-import { decode, encode, headerFor, joined, writeStream } from "./session.js";
+import { decode, encode, headerFor, writeStream } from "./session.js";
 
 let models; // [{name, folder, fingerprint, bytes, context, codebooks, channelsCodedTogether}]
 const engines = new Map(); // by fingerprint; one stays loaded
@@ -32,11 +33,9 @@ const tasks = {
     const numSamples = channels[0].length;
     const header = headerFor(info, channels.length, numCodebooks, sampleRate, numSamples);
     const audio = channels.map((signal) => resample(signal, sampleRate, info.sampleRate));
-    report("Loading the encoder");
-    await engine.prepare("encoder");
     const start = performance.now();
-    const codes = await encode(engine, audio, header, (share) => report("Encoding", share));
-    const bytes = writeStream(header, codes, numSamples, engine.context);
+    const packets = encode(engine, audio, header, (share) => report("Encoding", share));
+    const bytes = writeStream(header, packets, numSamples, engine.context);
     const encodeSeconds = (performance.now() - start) / 1000;
     return { ...(await decodeAll(bytes, numCodebooks, report)), bytes, encodeSeconds };
   },
@@ -50,7 +49,6 @@ const tasks = {
   async start({ fingerprint, numCodebooks, sampleRate, input, output }, report) {
     const engine = await engineFor(fingerprint, report);
     live = new Live(engine, numCodebooks, sampleRate, input, output);
-    await live.warmUp();
     return {};
   },
 
@@ -74,21 +72,14 @@ async function decodeAll(bytes, limit, report) {
       "the streams of the file have different numbers of channels: decode them apart",
     );
   }
-  report("Loading the decoder");
-  await engine.prepare("decoder");
   const start = performance.now();
   const parts = [];
   for (const [number, stream] of streams.entries()) {
     const done = (share) => report("Decoding", (number + share) / streams.length);
-    parts.push(await decode(engine, stream, limit, done));
+    parts.push(decode(engine, stream, limit, done));
   }
   return {
-    channels: parts[0].map((_, c) =>
-      joined(
-        parts.map((part) => part[c]),
-        Float32Array,
-      ),
-    ),
+    channels: parts[0].map((_, c) => joined(parts.map((part) => part[c]))),
     header: { ...header },
     info: engine.info,
     damage: streams.find((stream) => stream.damage)?.damage ?? null,
@@ -112,7 +103,7 @@ async function engineFor(fingerprint, report) {
   return engines.get(fingerprint);
 }
 
-// One message after the other: sessions of onnxruntime do not run at the same time.
+// One message after the other: models are loaded in between.
 let queue = Promise.resolve();
 onmessage = ({ data: { id, kind, ...details } }) => {
   const report = (what, share) => postMessage({ id, kind: "progress", what, share });

@@ -5,15 +5,12 @@
 
 import { FormatError } from "../errors.js";
 import { crc32 } from "./crc32.js";
-import { bitsOf, packedSize } from "./payload.js";
+import { bitsOf, packedSize, sumOf } from "./bitpack.js";
 
 const MAGIC = [0x41, 0x45, 0x43, 0x44]; // "AECD"
 const SYNC = 0xae; // starts a packet of format 1, plus one if it is the last
 const SYNC_CODED = 0xa0; // of formats 2 and 3, plus one if it is the last, plus two per `Coding`
-const CHAINED_STREAM = 1; // flags of the header
-const VARIABLE_STREAM = 2;
-const PAUSES = 4;
-const DTX = 8; // silence was not sent
+const FLAGS = { chained: 1, variable: 2, pauses: 4, dtx: 8 }; // of the header
 const HEADER_SIZE = 44;
 const MORE_SIZE = 12; // of a header of formats 2 and 3
 const TABLE_START = 52; // of a header of format 3
@@ -23,7 +20,8 @@ const MAX_PAYLOAD = 2 ** 16;
 const MAX_PACKET_SECONDS = 10;
 const MAX_SKIP_SECONDS = 60;
 const MAX_SEGMENTS = 8;
-const MAX_EARLIER = 512; // bytes per channel that codes of earlier frames may add to a payload
+const MAX_EARLIER = 512; // bytes per channel of codes of earlier frames, or of comfort noise
+const NOISE_SECONDS = 1; // for which a decoder plays the noise of a packet
 // Concealment may last this many times as long as what arrived, and some seconds more.
 const MAX_CONCEALED = 2;
 const MAX_CONCEALED_SECONDS = 10;
@@ -32,11 +30,15 @@ const MAX_UNTRACED_SECONDS = 20;
 // Frames of a channel that a byte of a packet may stand for, in the mean of a file.
 const MAX_FRAMES_PER_BYTE = 128;
 
-/** How the codes of a packet of formats 2 and 3 are written: plain, coded alone, or after others.
- *
- * From `WITH_EARLIER` on, packets carry codes of earlier frames, as in calls. The page refuses them.
- */
-export const Coding = { PLAIN: 0, CODED: 1, CHAINED: 2, WITH_EARLIER: 3 };
+/** How the codes of a packet of formats 2 and 3 are written: see docs/format.md. */
+export const Coding = {
+  PLAIN: 0,
+  CODED: 1,
+  CHAINED: 2,
+  PLAIN_WITH_EARLIER: 3,
+  CODED_WITH_EARLIER: 4,
+  COMFORT_NOISE: 5,
+};
 
 export const toHex = (bytes) =>
   Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -74,9 +76,9 @@ export class Header {
   constructor(fields) {
     Object.assign(this, OPTIONAL_FIELDS, fields);
     const { codebooks, framesPerPacket, sampleRate, originalSampleRate, hopLength } = this;
-    const { format, context, skip, chained, variable, segments, pauses } = this;
+    const { format, context, skip, chained, variable, segments, pauses, dtx } = this;
     this.bits = bitsOf(codebooks);
-    const needed = context || skip ? 2 : 1;
+    const needed = context || skip || dtx ? 2 : 1;
     this.format = this.hasSimpleCodes ? Math.max(Math.min(format, 2), needed) : 3;
     const numCodes = this.bits.length;
     const possible = ({ bits, perFrame }) => bits >= 1 && bits <= 16 && perFrame >= 1;
@@ -99,35 +101,30 @@ export class Header {
         throw new FormatError(`the header says ${name} ${value}: it must lie in 1..${high}`);
       }
     }
-    if (skip > MAX_SKIP_SECONDS * originalSampleRate) {
-      throw new FormatError(
-        `the header says skip ${skip}: it may be ${MAX_SKIP_SECONDS} seconds at most`,
-      );
-    }
-    if (context && this.format === 3) {
-      throw new FormatError(
-        "a stream with a context model has codebooks of one size, with one code per frame each, and channels that are coded on their own",
-      );
-    }
-    if ((chained || variable) && !context) {
-      throw new FormatError("a stream without a context model is neither chained nor variable");
-    }
-    if (segments > 1 && (chained || !context)) {
-      throw new FormatError("only coded packets that are not chained have segments");
-    }
-    if (pauses && (chained || !variable)) {
-      throw new FormatError("only variable streams that are not chained have pauses");
-    }
-    if (framesPerPacket * hopLength > MAX_PACKET_SECONDS * sampleRate) {
-      throw new FormatError(
-        `the header says packets of ${framesPerPacket} frames: they may last ${MAX_PACKET_SECONDS} seconds at most`,
-      );
-    }
     const size = this.maxPayload(framesPerPacket);
-    if (size > MAX_PAYLOAD - (this.format > 1)) {
-      throw new FormatError(
-        `the header says packets of ${size} bytes, the limit is ${MAX_PAYLOAD}`,
-      );
+    for (const [isWrong, reason] of [
+      [
+        skip > MAX_SKIP_SECONDS * originalSampleRate,
+        `skip ${skip}: it may be ${MAX_SKIP_SECONDS} seconds at most`,
+      ],
+      [
+        context && this.format === 3,
+        "a context model, which is for codebooks of one size, one code per frame, and channels on their own",
+      ],
+      [(chained || variable) && !context, "chained or variable packets without a context model"],
+      [segments > 1 && (chained || !context), "segments of packets that are chained or plain"],
+      [pauses && (chained || !variable), "pauses in a stream that is chained or not variable"],
+      [dtx && !this.canHaveEarlier, "silence left out in a stream that is no call"],
+      [
+        framesPerPacket * hopLength > MAX_PACKET_SECONDS * sampleRate,
+        `packets of ${framesPerPacket} frames: they may last ${MAX_PACKET_SECONDS} seconds at most`,
+      ],
+      [
+        size > MAX_PAYLOAD - (this.format > 1),
+        `packets of ${size} bytes, the limit is ${MAX_PAYLOAD}`,
+      ],
+    ]) {
+      if (isWrong) throw new FormatError(`the header says ${reason}`);
     }
   }
 
@@ -154,6 +151,17 @@ export class Header {
   /** Number of sequence numbers, after which they begin again at 0. */
   get sequenceCount() {
     return this.format > 1 ? 2 ** 16 : 2 ** 8;
+  }
+
+  /** Most packets in a row that may be left out after one of comfort noise. */
+  get numSilent() {
+    return this.dtx ? Math.round((NOISE_SECONDS * this.sampleRate) / this.hopLength) : 0;
+  }
+
+  /** Whether packets may also have codes of earlier frames. */
+  get canHaveEarlier() {
+    const single = this.format > 1 && this.framesPerPacket === 1 && this.segments === 1;
+    return single && !this.chained && !this.pauses;
   }
 
   /** Bytes of a packet before its payload. */
@@ -209,9 +217,7 @@ export class Header {
     bytes.set(
       [
         this.format << 4,
-        (this.chained ? CHAINED_STREAM : 0) |
-          (this.variable ? VARIABLE_STREAM : 0) |
-          (this.pauses ? PAUSES : 0),
+        sumOf(Object.entries(FLAGS).map(([name, flag]) => (this[name] ? flag : 0))),
         this.channels,
         this.numCodebooks,
         this.format === 3 ? this.channelsCodedTogether : this.bits[0],
@@ -259,12 +265,8 @@ export class Header {
     let context = format > 1 ? toHex(bytes.subarray(40, 48)) : "";
     if (/^0*$/.test(context)) context = "";
     const flags = bytes[5];
-    if (format > 1 && flags & DTX) {
-      throw new FormatError(
-        "a recorded call with silence that was not sent, which this page does not read: use aecodec decode",
-      );
-    }
-    if (flags & ~(context ? CHAINED_STREAM | VARIABLE_STREAM | PAUSES : 0)) {
+    const known = Object.entries(FLAGS).filter(([name]) => context || name === "dtx");
+    if (flags & ~(format > 1 ? sumOf(known.map(([, flag]) => flag)) : 0)) {
       throw new FormatError(
         `the header has flags ${flags} that this page does not know: use a newer aecodec`,
       );
@@ -274,12 +276,10 @@ export class Header {
       return { bits, perFrame };
     });
     const header = new Header({
+      ...Object.fromEntries(known.map(([name, flag]) => [name, Boolean(flags & flag)])),
       format,
       context,
-      chained: Boolean(flags & CHAINED_STREAM),
-      variable: Boolean(flags & VARIABLE_STREAM),
       segments: context ? Math.max(1, bytes[9]) : 1,
-      pauses: Boolean(flags & PAUSES),
       channels: bytes[6],
       codebooks,
       channelsCodedTogether: format === 3 ? bytes[8] : 1,
@@ -350,10 +350,10 @@ export class Packet {
   }
 }
 
-/** A place where packets are damaged or missing. */
+/** A place where packets are damaged or missing, or silence was not sent. */
 export class Gap {
-  constructor(numPackets, numBytes) {
-    Object.assign(this, { numPackets, numBytes });
+  constructor(numPackets, numBytes, isSilence = false) {
+    Object.assign(this, { numPackets, numBytes, isSilence });
   }
 }
 
@@ -363,7 +363,7 @@ const checksum = (packet, start) =>
 /** Coding, and whether a packet is the last, by its first byte; undefined if none starts so. */
 function kindOf(byte, format) {
   const kind = byte - (format > 1 ? SYNC_CODED : SYNC);
-  if (kind < 0 || kind >= (format > 1 ? 10 : 2)) return undefined;
+  if (kind < 0 || kind >= (format > 1 ? 12 : 2)) return undefined;
   return { coding: format > 1 ? kind >> 1 : null, isLast: kind % 2 === 1 };
 }
 
@@ -439,7 +439,7 @@ class Claims {
         size = headSize + item.payload.length + ends;
         frames = item.numFrames * channels;
         this._arrived += (frames * hopLength) / sampleRate;
-      } else {
+      } else if (!item.isSilence) {
         const untraced = Math.max(0, frames - MAX_FRAMES_PER_BYTE * size);
         frames -= untraced;
         this._untraced += (untraced * hopLength) / sampleRate;
@@ -467,12 +467,25 @@ function readPackets(bytes, header) {
   let position = 0;
   let expected = 0; // sequence number of the next packet, not reduced
   let skipped = 0;
+  let silent = 0; // packets that may be left out after the last one
   let wasted = 0; // bytes checksummed in vain
   let foundBytes = 0;
   let foundPackets = 0;
 
   /** Whether a packet or a header may start with a byte. */
   const mayStart = (byte) => byte === MAGIC[0] || kindOf(byte, header.format) !== undefined;
+
+  /** Whether a packet of format 2 or 3 may have a payload of that size. */
+  function mayHave(coding, size, numFrames) {
+    if (coding === Coding.COMFORT_NOISE) {
+      return header.dtx && size <= header.channels + header.maxEarlier;
+    }
+    const hasEarlier = coding >= Coding.PLAIN_WITH_EARLIER;
+    if (size > header.maxPayload(numFrames) + (hasEarlier ? header.maxEarlier : 0)) return false;
+    if (hasEarlier && !header.canHaveEarlier) return false;
+    if (coding === Coding.CHAINED && !header.chained) return false;
+    return ![Coding.PLAIN, Coding.PLAIN_WITH_EARLIER].includes(coding) || !header.variable;
+  }
 
   function sizeAt() {
     const kind = kindOf(bytes[position], header.format);
@@ -481,12 +494,7 @@ function readPackets(bytes, header) {
     let size = header.payloadSize(numFrames);
     if (header.format > 1) {
       size = view.getUint16(position + 5, true);
-      const hasEarlier = kind.coding >= Coding.WITH_EARLIER;
-      const more = hasEarlier ? header.maxEarlier : 0;
-      if (size > header.maxPayload(numFrames) + more) return 0;
-      if (hasEarlier && header.framesPerPacket > 1) return 0;
-      if (kind.coding === Coding.CHAINED && !header.chained) return 0;
-      if (kind.coding === Coding.PLAIN && header.variable) return 0;
+      if (!mayHave(kind.coding, size, numFrames)) return 0;
     }
     const full = header.framesPerPacket;
     if (numFrames > full || (numFrames < full && !kind.isLast)) return 0;
@@ -508,11 +516,6 @@ function readPackets(bytes, header) {
       return null;
     }
     const { coding, isLast } = kindOf(packet[0], header.format);
-    if (coding >= Coding.WITH_EARLIER) {
-      throw new FormatError(
-        "a recorded call with redundancy, which this page does not read: use aecodec decode",
-      );
-    }
     const end = size - (isLast ? END_SIZE : 0);
     return new Packet(
       header.format > 1 ? view.getUint16(position + 1, true) : packet[1],
@@ -538,7 +541,9 @@ function readPackets(bytes, header) {
       lost = (((packet.sequence - expected) % count) + count) % count;
       lost += count * Math.max(0, Math.round((skipped / full - lost) / count));
     }
-    if (lost || skipped) items.push(new Gap(lost, skipped));
+    const silence = skipped ? 0 : Math.min(lost, silent);
+    if (silence) items.push(new Gap(silence, 0, true));
+    if (lost > silence || skipped) items.push(new Gap(lost - silence, skipped));
     skipped = 0;
     expected += lost;
   }
@@ -563,6 +568,7 @@ function readPackets(bytes, header) {
     expected++;
     foundBytes += size;
     foundPackets++;
+    silent = packet.coding === Coding.COMFORT_NOISE ? header.numSilent : 0;
     if (packet.numSamples !== null) return { items, end: position };
   }
   skipped += bytes.length - position;
@@ -578,11 +584,11 @@ function damageOf(header, items) {
   let numLost = 0;
   let numFrames = 0;
   for (const item of items) {
-    if (item instanceof Gap) numLost += item.numPackets;
-    else {
+    if (item instanceof Packet) {
       numPackets++;
       numFrames += item.numFrames;
-    }
+    } else if (item.isSilence) numFrames += item.numPackets * header.framesPerPacket;
+    else numLost += item.numPackets;
     if (numLost > few + MAX_CONCEALED * numPackets) {
       throw new FormatError(
         `${numLost} of ${plural(numLost + numPackets)} are missing: the stream is too damaged`,

@@ -1,54 +1,121 @@
-/** Plain payloads: codes of fixed widths, most significant bit first, zero bits up to a byte.
- *
- * Codes are flat arrays in the order of the stream: by frame, then group of channels, then codebook.
- * `bits` are the widths of the codes of a frame and group.
- */
+/** Payloads of a stream: codes to the bytes of packets and back, plain or with a context model. */
 
+import { Codes } from "../codes.js";
 import { FormatError } from "../errors.js";
+import { bitsOf, pack, unpack } from "./bitpack.js";
+import { Coding } from "./container.js";
 
-/** Widths of the codes of the first `count` of codebooks `{bits, perFrame}`. */
-export const bitsOf = (codebooks, count = Infinity) =>
-  codebooks.slice(0, count).flatMap(({ bits, perFrame }) => Array(perFrame).fill(bits));
-
-export const sumOf = (values) => values.reduce((sum, value) => sum + value, 0);
-
-/** Bytes that `packCodes` makes of `count` codes, those of whole groups. */
-export const packedSize = (bits, count) => Math.ceil((sumOf(bits) * count) / bits.length / 8);
-
-/** Bytes of codes. */
-export function packCodes(codes, bits) {
-  const bytes = new Uint8Array(packedSize(bits, codes.length));
-  let held = 0; // the newest bits, of which `count` are not written yet
-  let count = 0;
-  let position = 0;
-  codes.forEach((code, i) => {
-    const width = bits[i % bits.length];
-    if (!(code >= 0 && code < 1 << width))
-      throw new RangeError(`${code} does not fit ${width} bits`);
-    held = ((held << width) | code) & 0xffffff;
-    count += width;
-    for (; count >= 8; count -= 8) bytes[position++] = held >> (count - 8);
-  });
-  if (count) bytes[position] = held << (8 - count);
-  return bytes;
+/** The payload of codes, and how it is written: whatever is shorter. Packets are not chained.
+ *
+ * @param codes of the frames of a packet. In a variable stream they may be absent, and are never
+ * written plain.
+ * @param header of the stream.
+ * @param context the context model that it names, or null.
+ */
+export function encodePayload(codes, header, context) {
+  const plain = header.variable ? null : pack(codes.inOrder(), header.bits);
+  if (!header.context) return [plain, header.format === 1 ? null : Coding.PLAIN];
+  const { bytes } = context.encode(codes, header);
+  if (plain && bytes.length >= plain.length) return [plain, Coding.PLAIN];
+  // Zeros at its end, if it is too short for so many frames to be believed.
+  const coded = new Uint8Array(Math.max(bytes.length, header.leastPayload(codes.frames)));
+  coded.set(bytes);
+  return [coded, Coding.CODED];
 }
 
-/** The `length` codes in a payload. */
-export function unpackCodes(payload, bits, length) {
-  if (payload.length !== packedSize(bits, length)) {
-    throw new FormatError(
-      `${length} codes in ${payload.length} bytes do not fit the stream's header`,
+/** Codes of packets that follow one another. */
+export class PayloadDecoder {
+  /**
+   * @param header of the stream.
+   * @param context the context model that it names, or null.
+   */
+  constructor(header, context) {
+    this._header = header;
+    this._context = context;
+    this._state = null;
+  }
+
+  /** A packet did not arrive: the next one must depend on no other. */
+  lost() {
+    this._state = null;
+  }
+
+  /** Codes of the next packets, decoded side by side; null for what depends on a lost packet. */
+  decode(packets) {
+    if (this._header.chained) return packets.map((packet) => this._next(packet));
+    const isCoded = ({ coding }) => coding === Coding.CODED;
+    const coded = packets.filter(isCoded);
+    const found = coded.length ? this._decode(coded).codes : [];
+    return packets.map((packet) => (isCoded(packet) ? found.shift() : this._alone(packet)));
+  }
+
+  /** Codes of a packet of comfort noise: of some frames, the last of which is its own. */
+  decodeNoise({ payload, numFrames }) {
+    const [frames, codebooks] = [(payload[0] >> 4) + 1, (payload[0] & 15) + 1];
+    this._check(payload.length && numFrames === 1 && codebooks <= this._header.numCodebooks);
+    const bits = bitsOf(this._header.codebooks, codebooks);
+    return this._plain(payload.subarray(1), bits, frames);
+  }
+
+  _alone(packet) {
+    if (packet.coding === Coding.COMFORT_NOISE) return this.decodeNoise(packet).frame(-1);
+    if (packet.coding >= Coding.PLAIN_WITH_EARLIER) return this._lastFrame(packet);
+    return this._plain(packet.payload, this._header.bits, packet.numFrames);
+  }
+
+  /** Codes of the own frame of a packet that also has the first codes of frames before it. */
+  _lastFrame({ coding, payload, numFrames }) {
+    const { codebooks, numCodebooks, numGroups, bits, variable } = this._header;
+    const [earlier, newest] = [payload[0] >> 4, (payload[0] & 15) + 1];
+    this._check(payload.length && numFrames === 1 && earlier && newest <= numCodebooks);
+    // Of each frame, the oldest one first.
+    const counts = Array.from({ length: earlier }, (_, i) =>
+      Math.ceil((newest * (i + 1)) / earlier),
     );
+    counts.push(numCodebooks);
+    const content = payload.subarray(1);
+    if (coding === Coding.CODED_WITH_EARLIER) {
+      const packet = { payload: content, numFrames: counts.length };
+      return this._decode([packet], null, variable ? null : counts).codes[0].frame(-1);
+    }
+    const widths = counts
+      .map((count) => Array(numGroups).fill(bitsOf(codebooks, count)))
+      .flat(2);
+    const values = unpack(content, widths, widths.length);
+    return Codes.fromOrder(numGroups, bits.length, values.slice(-numGroups * bits.length));
   }
-  const codes = new Int32Array(length);
-  let held = 0;
-  let count = 0;
-  let position = 0;
-  for (let i = 0; i < length; i++) {
-    const width = bits[i % bits.length];
-    for (; count < width; count += 8) held = ((held << 8) | payload[position++]) & 0xffffff;
-    count -= width;
-    codes[i] = (held >> count) & ((1 << width) - 1);
+
+  _plain(payload, bits, numFrames) {
+    const { numGroups } = this._header;
+    const values = unpack(payload, bits, numFrames * numGroups * bits.length);
+    return Codes.fromOrder(numGroups, bits.length, values);
   }
-  return codes;
+
+  /** Codes of the next packet of a chained stream. */
+  _next(packet) {
+    if (packet.coding === Coding.PLAIN) {
+      const codes = this._alone(packet);
+      this._state = this._context.stateAfter(codes);
+      return codes;
+    }
+    if (packet.coding === Coding.CODED) this._state = null;
+    else if (this._state === null) return null;
+    const { codes, state } = this._decode([packet], this._state);
+    this._state = state;
+    return codes[0];
+  }
+
+  _decode(packets, state = null, numCodebooks = null) {
+    if (!this._context) {
+      throw new FormatError(
+        "the stream has coded packets but names no context model: it is forged",
+      );
+    }
+    const [payloads, frames] = ["payload", "numFrames"].map((key) => packets.map((p) => p[key]));
+    return this._context.decode(payloads, frames, this._header, state, numCodebooks);
+  }
+
+  _check(fits) {
+    if (!fits) throw new FormatError("a packet does not fit the stream's header: it is forged");
+  }
 }

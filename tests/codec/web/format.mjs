@@ -4,16 +4,22 @@
 import { readFileSync } from "node:fs";
 
 const load = (name) => import(new URL(name, process.argv[2]));
+const { Codes } = await load("codes.js");
+const { ContextModel, Core } = await load("core.js");
 const { Gap, Header, fromHex, readStreams, toHex } = await load("format/container.js");
+const { PayloadDecoder } = await load("format/payload.js");
 const { framesFor, headerFor, writeStream } = await load("session.js");
 const { highPass } = await load("highpass.js");
-const { fillPauses } = await load("entropy/pauses.js");
-const { PayloadDecoder } = await load("entropy/payload.js");
-const { ContextModel } = await load("entropy/context.js");
 const { FormatError } = await load("errors.js");
 
-const contextOf = (path) =>
-  path ? ContextModel.fromBytes(new Uint8Array(readFileSync(path))) : null;
+const core = await Core.load(readFileSync(new URL("aecodec.wasm", process.argv[2])));
+const contexts = new Map(); // by path
+function contextOf(path) {
+  if (path && !contexts.has(path)) {
+    contexts.set(path, ContextModel.fromBytes(core, new Uint8Array(readFileSync(path))));
+  }
+  return path ? contexts.get(path) : null;
+}
 
 const tasks = {
   read: ({ data, context }) =>
@@ -22,37 +28,19 @@ const tasks = {
       const found = items.map((item) => {
         if (item instanceof Gap) {
           payloads.lost();
-          return { lost: item.numPackets, bytes: item.numBytes };
+          return { lost: item.numPackets, bytes: item.numBytes, silence: item.isSilence };
         }
         const { sequence, numFrames, numSamples, coding } = item;
-        const codes = payloads.next(item);
-        const filled = codes && header.pauses ? fillPauses(codes, header) : codes;
+        const [codes] = payloads.decode([item]);
+        const filled = codes && header.pauses ? codes.withPausesFilled() : codes;
         return {
           ...{ sequence, numFrames, numSamples, coding },
-          codes: codes && [...codes],
-          filled: filled && [...filled],
+          codes: codes && [...codes.inOrder()],
+          filled: filled && [...filled.inOrder()],
         };
       });
       return { header: { ...header }, items: found, damage };
     }),
-
-  // Start and frequency of each digit of rows of frames of codes, in the order of coding.
-  intervals: ({ context, rows, variable }) => {
-    const model = contextOf(context);
-    const states = rows.map(() => model.initState());
-    const found = [];
-    for (let t = 0; t < rows[0].length; t++) {
-      const frames = rows.map((row, i) => {
-        return { state: states[i], codes: Int32Array.from(row[t]), present: true };
-      });
-      model.codeFrame(frames, variable, (ends, known) => {
-        const start = known ? ends[known - 1] : 0;
-        found.push(start, ends[known] - start);
-        return known;
-      });
-    }
-    return found;
-  },
 
   filter: ({ samples, sampleRate, hopLength }) => [
     ...highPass(Float32Array.from(samples), sampleRate, hopLength),
@@ -64,8 +52,16 @@ const tasks = {
     return [{ ...header }, framesFor(info, header, numSamples)];
   },
 
-  write: ({ header, codes, numSamples, context }) =>
-    toHex(writeStream(new Header(header), Int32Array.from(codes), numSamples, contextOf(context))),
+  write: ({ header: fields, codes, numSamples, context }) => {
+    const header = new Header(fields);
+    const full = header.numCodes(header.framesPerPacket);
+    const packets = [];
+    for (let start = 0; start <= codes.length; start += full) {
+      const own = Int32Array.from(codes.slice(start, start + full));
+      packets.push(Codes.fromOrder(header.numGroups, header.bits.length, own));
+    }
+    return toHex(writeStream(header, packets, numSamples, contextOf(context)));
+  },
 };
 
 const answers = JSON.parse(readFileSync(0, "utf8")).map(({ kind, ...task }) => {

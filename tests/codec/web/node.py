@@ -10,11 +10,10 @@ from typing import Any
 from codec.cli.web import PAGE
 
 
-def in_node(tasks: list[dict[str, Any]]) -> list[Any]:
-    """What the page's modules answer to tasks, see ``format.mjs``."""
-    script = Path(__file__).parent / "format.mjs"
+def in_node(tasks: list[dict[str, Any]], script: str = "format.mjs") -> list[Any]:
+    """What the page's modules answer to tasks, see the scripts beside this file."""
     result = subprocess.run(
-        ["node", script, f"{PAGE.as_uri()}/"],
+        ["node", Path(__file__).parent / script, f"{PAGE.as_uri()}/"],
         input=json.dumps(tasks),
         capture_output=True,
         text=True,

@@ -89,7 +89,7 @@ def flat(codes: Codes) -> list[int]:
 def described(item: Packet | Gap, payloads: PayloadDecoder, header: Header) -> dict[str, Any]:
     if isinstance(item, Gap):
         payloads.lost()
-        return {"lost": item.num_packets, "bytes": item.num_bytes}
+        return {"lost": item.num_packets, "bytes": item.num_bytes, "silence": item.is_silence}
     (codes,) = payloads.decode([item])
     names = ("sequence", "num_frames", "num_samples", "coding")
     filled = codes if codes is None or not header.pauses else fill_pauses(codes)
@@ -502,18 +502,60 @@ def test_headers_that_contradict_themselves_are_refused_alike(model: ContextMode
         assert "\n" not in answer["error"] and "damaged" not in answer["error"], changes
 
 
-def test_recorded_calls_are_refused_in_one_line() -> None:
-    """With redundancy, or with silence that was not sent."""
-    header = dataclasses.replace(HEADER, frames_per_packet=1, format=2)
-    earlier = Packet(0, 1, b"\x10" + bytes(9), coding=Coding.PLAIN_WITH_EARLIER)
-    data = [
-        dataclasses.replace(header, dtx=True).to_bytes(),
-        header.to_bytes() + earlier.to_bytes(),
-    ]
-    answers = read_in_node(data)
-    for answer, reason in zip(answers, ("silence that was not sent", "redundancy"), strict=True):
-        assert reason in answer["error"] and "use aecodec decode" in answer["error"]
-        assert "\n" not in answer["error"]
+@pytest.mark.parametrize("coded", [False, True])
+def test_recorded_calls_are_read_alike(
+    context_path: Path, model: ContextModel, coded: bool
+) -> None:
+    """With frames of earlier packets, and silence that was not sent; whole and damaged."""
+    header = dataclasses.replace(
+        HEADER,
+        frames_per_packet=1,
+        format=2,
+        dtx=True,
+        context=model.identity if coded else b"",
+    )
+    data = recorded_call(header, model if coded else None)
+    forged = [with_head(data, head) for head in (0x0F, 0x1F, 0xF1, 0x33)]
+    answers = assert_read_alike([data, *flips_and_cuts(data), *forged], context_path, model)
+    items = answers[0][0]["items"]
+    assert [item["lost"] for item in items if item.get("silence")] == [3]
+    codings = {item["coding"] for item in items if "coding" in item}
+    earlier = Coding.CODED_WITH_EARLIER if coded else Coding.PLAIN_WITH_EARLIER
+    assert {earlier, Coding.COMFORT_NOISE} <= codings
+
+
+def recorded_call(header: Header, model: ContextModel | None) -> bytes:
+    """Packets of one frame, some with earlier frames, and some that are silence and not sent."""
+    payloads, codes = PayloadEncoder(header, model), some_codes(header, 12)
+    if model is not None:  # so that they are shorter when they are coded
+        codes = likely_codes(dataclasses.replace(header, dtx=False, frames_per_packet=12), model, 1)
+    packets = []
+    for n in range(12):
+        own = codes[:, :, n : n + 1]
+        if n in (7, 8, 9):
+            continue
+        if n == 6:
+            coding = Coding.COMFORT_NOISE
+            payload = payloads.encode_noise(codes[:, :2, n - 3 : n + 1])
+        elif n >= 2:
+            earlier = codes[:, :2, n - 2 : n].copy()
+            earlier[:, 1, 0] = NO_CODE
+            payload, coding, _ = payloads.encode_with_earlier(own, earlier)
+        else:
+            payload, found = payloads.encode(own)
+            assert found is not None
+            coding = found
+        packets.append(Packet(n, 1, payload, 480 if n == 11 else None, coding))
+    return header.to_bytes() + b"".join(packet.to_bytes() for packet in packets)
+
+
+def with_head(data: bytes, head: int) -> bytes:
+    """A stream whose first packet with earlier frames says something else of them."""
+    header = Header.from_bytes(data)
+    found = read_streams(io.BytesIO(data))
+    packets = [item for batch in next(found).batches for item in batch if isinstance(item, Packet)]
+    packets[2] = dataclasses.replace(packets[2], payload=bytes([head]) + packets[2].payload[1:])
+    return header.to_bytes() + b"".join(packet.to_bytes() for packet in packets)
 
 
 def test_no_segments_are_one(model: ContextModel) -> None:
@@ -586,7 +628,7 @@ def test_rumble_is_filtered_alike() -> None:
 
 
 def assert_planned_alike(codec: Codec, channels: int) -> None:
-    """Headers of files, and numbers of frames."""
+    """Headers of files, and the numbers of frames of their packets."""
     engine = TorchEngine(codec)
     spec = engine.spec
     facts = {
@@ -597,15 +639,17 @@ def assert_planned_alike(codec: Codec, channels: int) -> None:
         "fingerprint": spec.fingerprint.hex(),
         "delay": spec.delay,
     }
-    lengths = [0, 1, spec.hop_length, 5 * spec.hop_length, 997]
+    header = StreamEncoder(engine, channels=channels, packing=Packing.file()).header
+    full = header.frames_per_packet * spec.hop_length
+    lengths = [0, 1, spec.hop_length, 997, full - spec.delay, full - 1, full, full + 1]
     tasks = [
         {"kind": "plan", "info": facts, "channels": channels, "numSamples": n} for n in lengths
     ]
-    for num_samples, (header, num_frames) in zip(lengths, in_node(tasks), strict=True):
+    for num_samples, (header, frames) in zip(lengths, in_node(tasks), strict=True):
         encoder = StreamEncoder(engine, channels=channels, packing=Packing.file())
         packets = encoder.push(sound(num_samples, channels)) + encoder.finish()
         assert header == fields(encoder.header)
-        assert num_frames == sum(packet.num_frames for packet in packets)
+        assert frames == [packet.num_frames for packet in packets]
 
 
 def test_streams_have_equal_headers_and_as_many_frames(codec: Codec) -> None:

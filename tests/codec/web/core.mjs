@@ -1,0 +1,111 @@
+// What the page computes with the core: a list of tasks in JSON comes in, one of answers goes out.
+// The first argument is the address of the page's modules. Arrays are told by their digests.
+
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+
+const load = (name) => import(new URL(name, process.argv[2]));
+const { Codes } = await load("codes.js");
+const { Core, ContextModel } = await load("core.js");
+const { Engine } = await load("engine.js");
+const { readStreams } = await load("format/container.js");
+const { decode, encode, headerFor, writeStream } = await load("session.js");
+
+const bytesOf = (path) => new Uint8Array(readFileSync(path));
+const floatsOf = (path) => new Float32Array(bytesOf(path).buffer);
+const program = readFileSync(new URL("aecodec.wasm", process.argv[2]));
+
+/** Digest of arrays one after the other. */
+function digest(arrays) {
+  const hash = createHash("sha256");
+  for (const { buffer, byteOffset, byteLength } of arrays) {
+    hash.update(new Uint8Array(buffer, byteOffset, byteLength));
+  }
+  return hash.digest("hex");
+}
+
+async function engineOf({ folder, model, kernel }) {
+  const read = (name) => bytesOf(`${folder}/${model.folder}${name}`);
+  const description = JSON.parse(new TextDecoder().decode(read("config.json")));
+  const context = model.context && read("context.safetensors");
+  const core = await Core.load(program, kernel);
+  return new Engine(core, model, description, read("weights.safetensors"), context);
+}
+
+const tasks = {
+  // Codes, what an analysis tells, and audio of steps of some frames.
+  async steps({ audio, frames, rows, ...named }) {
+    const { _network: network, info } = await engineOf(named);
+    const samples = floatsOf(audio);
+    const count = info.codebooks.length;
+    let [encoder, decoder] = ["encoder", "decoder"].map((side) => network.initState(side, rows));
+    const found = { codes: [], errors: [], latent: [], audio: [] };
+    const channels = rows * info.channelsCodedTogether;
+    let start = 0;
+    for (const each of frames) {
+      const block = samples.slice(start, (start += each * info.hopLength * channels));
+      const step = network.encode(block, rows, count, encoder, { analyze: true });
+      const back = network.decode(step.codes, decoder);
+      [encoder, decoder] = [step.state, back.state];
+      found.codes.push(step.codes.values);
+      found.errors.push(step.errors);
+      found.latent.push(step.latent);
+      found.audio.push(back.audio);
+    }
+    const digests = Object.entries(found).map(([name, arrays]) => [name, digest(arrays)]);
+    return Object.fromEntries([...digests, ["states", digest([encoder, decoder])]]);
+  },
+
+  async encode({ audio, codebooks, ...named }) {
+    const engine = await engineOf(named);
+    const samples = floatsOf(audio);
+    const { sampleRate } = engine.info;
+    const header = headerFor(engine.info, 1, codebooks, sampleRate, samples.length);
+    const packets = encode(engine, [samples], header);
+    return digest([writeStream(header, packets, samples.length, engine.context)]);
+  },
+
+  async decode({ stream, limit, ...named }) {
+    const engine = await engineOf(named);
+    return readStreams(bytesOf(stream)).map((each) => {
+      const channels = decode(engine, each, limit ?? Infinity);
+      return { audio: digest(channels), samples: channels[0].length, damage: each.damage };
+    });
+  },
+
+  async search({ context, candidates, errors, channels, frames, each, lambda }) {
+    const model = ContextModel.fromBytes(await Core.load(program), bytesOf(context));
+    const numCodebooks = candidates.length / (channels * frames * each);
+    const shape = { channels, numCodebooks, segments: 1, variable: true, pauses: false };
+    const given = [Int32Array.from(candidates), Float32Array.from(errors), each];
+    return [...model.search(...given, shape, lambda)];
+  },
+
+  // Payloads of rows of codes, each a packet of its own.
+  async payloads({ context, rows, codebooks, variable }) {
+    const model = ContextModel.fromBytes(await Core.load(program), bytesOf(context));
+    const shape = { segments: 1, variable, pauses: false };
+    return rows.map((row) => {
+      const codes = new Codes(1, codebooks, row.length / codebooks, Int32Array.from(row));
+      return Buffer.from(model.encode(codes, shape).bytes).toString("hex");
+    });
+  },
+
+  // Class and message of the error that a frame of codes gives.
+  async error({ codes, ...named }) {
+    const engine = await engineOf(named);
+    const frame = new Codes(1, codes.length, 1, Int32Array.from(codes));
+    try {
+      engine.decodeStep(frame, engine.initState("decoder", 1));
+    } catch (error) {
+      return [error.constructor.name, error.message];
+    }
+    return null;
+  },
+};
+
+const answers = [];
+for (const { kind, ...task } of JSON.parse(readFileSync(0, "utf8"))) {
+  answers.push(await tasks[kind](task));
+}
+process.stdout.write(JSON.stringify(answers));
