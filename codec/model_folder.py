@@ -41,9 +41,6 @@ DEFAULT_MODEL = "speech24k"
 MAX_DELAY_SECONDS = 10
 MAX_JSON = 2**24
 MAX_DIMENSIONS = 8
-GRAPHS, GRAPHS_FORMAT = "graphs.json", 2
-MAX_STATE_SIZE = 2**24
-STATE_TYPES = ("float32", "float64", "int32", "int64", "bool")
 
 PACKAGED = Path(str(resources.files("codec") / "models"))
 """The folder of the packaged models."""
@@ -318,61 +315,3 @@ def count_parameters(model: str | Path) -> int:
     folder = find_model(model)
     weights = float_weights(folder, read_description(folder))
     return sum(value.size for value in weights.values())
-
-
-def read_graphs(folder: Path) -> dict[str, Any]:
-    """Contents of ``graphs.json``.
-
-    Raises:
-        ModelError: it is missing, damaged, or of another version of the format.
-    """
-    path = folder / GRAPHS
-    try:
-        description = read_json(path)
-        version = description["format"]
-        check_hexadecimal(description, "weights_sha256", 64)
-        for side in ("encoder", "decoder"):
-            check_hexadecimal(description[side], "sha256", 64)
-            file = description[side]["file"]
-            # The name may become an address of a page, or of a copy of it.
-            if not re.fullmatch(r"[\w-][\w.-]*", file):
-                raise ValueError(f"{file!r} is no file in the folder")
-            for state in description[side]["states"]:
-                _check_state(state)
-    except UNREADABLE as error:
-        raise ModelError(
-            f"{path} does not describe graphs: {reason_of(error)}; run aecodec export"
-        ) from error
-    if version != GRAPHS_FORMAT:
-        raise ModelError(
-            f"{path} has format {version}, this version reads {GRAPHS_FORMAT}: run aecodec export"
-        )
-    return dict(description)
-
-
-def _check_state(state: dict[str, Any]) -> None:
-    """Raise a ValueError if a tensor of an initial state cannot be made."""
-    kind, shape, value = state["type"], state["shape"], state["value"]
-    if kind not in STATE_TYPES:
-        raise ValueError(f"a state is of type {kind!r}: give one of {STATE_TYPES}")
-    whole = len(shape) <= MAX_DIMENSIONS and all(is_whole(each, MAX_STATE_SIZE) for each in shape)
-    if not whole or prod(shape) > MAX_STATE_SIZE:
-        raise ValueError(f"a state has shape {shape}: it has {MAX_STATE_SIZE} values at most")
-    if not isinstance(value, int | float) or not abs(value) < 2**31:
-        raise ValueError(f"a state begins with {value!r}: give a number")
-
-
-def read_graph(folder: Path, description: dict[str, Any]) -> Path:
-    """Path of a graph, checked against the description of its side, from `read_graphs`.
-
-    Raises:
-        ModelError: the file is missing or damaged.
-    """
-    path = folder / str(description["file"])
-    digest = hashlib.sha256(read_regular(path)).hexdigest()
-    if digest != description["sha256"]:
-        raise ModelError(
-            f"{path} is damaged: its SHA-256 is {digest[:16]}, {GRAPHS} says "
-            f"{description['sha256'][:16]}; run aecodec export, or copy the folder again"
-        )
-    return path

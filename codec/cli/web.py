@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
 import socket
-import struct
 import threading
 import webbrowser
 from contextlib import suppress
@@ -20,18 +18,16 @@ import click
 
 from codec.cli.errors import clear_errors
 from codec.config import CodecConfig
-from codec.core.network import check_supported
-from codec.core.quantize import Tensors, quantize
+from codec.core.network import unsupported
 from codec.entropy.context_file import CONTEXT_FILE
 from codec.errors import CodecError, ModelError
+from codec.export import model_in_8_bits
 from codec.io.outputs import files_together
 from codec.model_folder import (
     DEFAULT_MODEL,
     WEIGHTS,
     find_model,
     read_description,
-    read_weights,
-    stored_tensors,
 )
 from codec.registry import load_model
 
@@ -61,9 +57,6 @@ HEADERS = {
 }
 """What the page may do: run its own scripts and WebAssembly, and load its own files. The page of
 another site may neither show it nor use its files."""
-
-EIGHT_BITS = 3
-"""Format of a model folder whose weights have 8 bits."""
 
 MODELS = "models.json"
 """File of the page that lists its models."""
@@ -126,6 +119,8 @@ def page_files(models: list[str]) -> Files:
     listed: dict[str, dict[str, Any]] = {}
     for model in models:
         folder = find_model(model)
+        if reason := unsupported(CodecConfig.from_dict(read_description(folder)["codec"])):
+            raise ModelError(f"the page cannot run {folder}: {reason}; offer another model")
         description, weights = model_in_8_bits(folder)
         loaded = load_model(model, backend="core")  # checks what is to be served
         spec, context = loaded.spec, loaded.context
@@ -148,45 +143,6 @@ def page_files(models: list[str]) -> Files:
         }
     files[MODELS] = json.dumps([*listed.values()]).encode()
     return files
-
-
-def model_in_8_bits(folder: Path) -> tuple[dict[str, Any], bytes]:
-    """``config.json`` of a model folder with every setting of the model, and its file of weights.
-
-    The weights are those of a folder of format 3: 8 bits, as the core takes them.
-
-    Raises:
-        ModelError: the folder is damaged, or the core cannot run the model.
-    """
-    description = read_description(folder)
-    config = CodecConfig.from_dict(description["codec"])
-    try:
-        check_supported(config)
-    except ModelError as error:
-        reason = str(error).partition(":")[0]
-        raise ModelError(f"the page cannot run {folder}: {reason}; offer another model") from error
-    weights = read_weights(folder, description)
-    if description["format"] < EIGHT_BITS:
-        stored = {name: each.read(weights) for name, each in stored_tensors(weights).items()}
-        try:
-            weights = _as_safetensors(quantize(stored, config))
-        except (KeyError, ValueError) as error:
-            raise ModelError(f"{folder / WEIGHTS} does not fit its config.json: {error}") from error
-    digest = hashlib.sha256(weights).hexdigest()
-    facts = {"format": EIGHT_BITS, "weights_sha256": digest, "codec": config.to_dict()}
-    return description | facts, weights
-
-
-def _as_safetensors(tensors: Tensors) -> bytes:
-    """Tensors as a file: eight bytes of length, a table in JSON, then the values."""
-    table, start, types = {}, 0, {"float32": "F32", "int8": "I8"}
-    for name, tensor in tensors.items():
-        facts = {"dtype": types[tensor.dtype.name], "shape": list(tensor.shape)}
-        table[name] = facts | {"data_offsets": [start, start + tensor.nbytes]}
-        start += tensor.nbytes
-    head = json.dumps(table).encode()
-    values = [each.astype(each.dtype.newbyteorder("<")).tobytes() for each in tensors.values()]
-    return b"".join((struct.pack("<Q", len(head)), head, *values))
 
 
 def copy_page(files: Files, out: Path) -> None:
