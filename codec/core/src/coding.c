@@ -84,7 +84,7 @@ static void multiply_seconds(struct aec_coder *coder, const struct aec_codebook 
             coder->slots[index] = used++;
         }
         if (count)
-            work->model->multiply(book->second + first, coder->grouped, count, sums);
+            work->model->kernel->multiply(book->second + first, coder->grouped, count, sums);
     }
 }
 

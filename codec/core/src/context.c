@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernel.h"
 
 enum {
     LIMIT = 127,         /* largest activation */
@@ -132,35 +131,37 @@ static void place(struct aec_context *model, const uint32_t *dilations, struct a
             model->most_outputs = outputs[index];
 }
 
-static void fill(struct aec_matrix *matrix, const struct product *product, uint64_t index) {
-    const int8_t *weights = product->weights + index * product->inputs * product->outputs;
-    aec_matrix_fill(matrix, 0, weights, product->inputs, product->outputs, product->outputs);
-    aec_matrix_bias(matrix, product->biases + index * product->outputs, product->outputs);
+static void fill(struct aec_matrix *matrix, size_t together, const struct product *product,
+                 uint64_t index) {
+    const size_t inputs = product->inputs, outputs = product->outputs;
+    const int8_t *weights = product->weights + index * inputs * outputs;
+    aec_matrix_fill(matrix, together, 0, weights, inputs, outputs, outputs);
+    aec_matrix_bias(matrix, together, product->biases + index * outputs, outputs);
 }
 
 static void fill_all(struct aec_context *model, const struct product *products,
                      const int8_t *entries, const uint16_t *order) {
     const aec_context_sizes *sizes = &model->sizes;
     size_t dim = sizes->entry_dim, hidden = sizes->hidden, size = sizes->codebook_size;
-    size_t stride = sizes->num_codebooks * hidden;
-    fill(&model->past, products + PAST, 0);
-    fill(&model->counts, products + COUNTS, 0);
+    size_t together = model->kernel->together, stride = sizes->num_codebooks * hidden;
+    fill(&model->past, together, products + PAST, 0);
+    fill(&model->counts, together, products + COUNTS, 0);
     for (size_t layer = 0; layer < model->num_layers; layer++) {
-        fill(&model->layers[layer].taps, products + LAYERS + 2 * layer, 0);
-        fill(&model->layers[layer].project, products + LAYERS + 2 * layer + 1, 0);
+        fill(&model->layers[layer].taps, together, products + LAYERS + 2 * layer, 0);
+        fill(&model->layers[layer].project, together, products + LAYERS + 2 * layer + 1, 0);
     }
     for (size_t k = 0; k < sizes->num_codebooks; k++) {
         struct aec_codebook *book = model->codebooks + k;
-        aec_matrix_fill(&book->units, 0, products[CONTEXT].weights + k * hidden, sizes->width,
+        aec_matrix_fill(&book->units, together, 0, products[CONTEXT].weights + k * hidden, sizes->width,
                         hidden, stride);
         /* Of the codes before it alone: what a file says of others is not looked at. */
-        aec_matrix_fill(&book->units, model->context_size, products[INNER].weights + k * hidden,
+        aec_matrix_fill(&book->units, together, model->context_size, products[INNER].weights + k * hidden,
                         k * dim, hidden, stride);
-        aec_matrix_bias(&book->units, products[CONTEXT].biases + k * hidden, hidden);
-        fill(&book->hidden, products + HIDDEN, k);
-        fill(&book->first, products + FIRST, k);
+        aec_matrix_bias(&book->units, together, products[CONTEXT].biases + k * hidden, hidden);
+        fill(&book->hidden, together, products + HIDDEN, k);
+        fill(&book->first, together, products + FIRST, k);
         for (size_t first = 0; first < model->first_values; first++)
-            fill(book->second + first, products + SECOND, k * model->first_values + first);
+            fill(book->second + first, together, products + SECOND, k * model->first_values + first);
         memcpy(book->entries, entries + k * size * dim, size * dim);
         memcpy(book->order, order + k * size, size * sizeof *order);
         for (size_t code = 0; code < size; code++)
@@ -257,17 +258,17 @@ int aec_context_create(const aec_context_sizes *sizes, const uint32_t *dilations
     uint64_t codes = (uint64_t)sizes->num_codebooks * sizes->codebook_size;
     if (used + codes * sizes->entry_dim != num_weights || added != num_biases || codes != num_order)
         error = AEC_ERROR_ARGUMENT;
-    int kernel = aec_choose_kernel();
-    if (!error && kernel < 0)
+    const struct aec_kernel *kernel = aec_choose_kernel();
+    if (!error && !kernel)
         error = AEC_ERROR_KERNEL;
     if (!error)
         error = check_values(sizes, products, num_products, weights + used, order, largest);
     if (!error && !(*model = allocate(sizes, dilations, num_dilations, first, second)))
         error = AEC_ERROR_MEMORY;
     if (!error) {
+        (*model)->kernel = kernel;
         fill_all(*model, products, weights + used, order);
         aec_distribution_table((*model)->table);
-        (*model)->multiply = aec_multiply_of(kernel);
     }
     free(products);
     return error;

@@ -11,7 +11,7 @@
 
 #include "aecodec.h"
 #include "distribution.h"
-#include "matrix.h"
+#include "kernel.h"
 
 struct aec_layer {
     size_t dilation;
@@ -31,7 +31,7 @@ struct aec_context {
     aec_context_sizes sizes;
     size_t num_layers;
     uint32_t first_values, second_values;
-    aec_multiply *multiply;
+    const struct aec_kernel *kernel;
     struct aec_matrix past, counts;
     struct aec_layer *layers;
     struct aec_codebook *codebooks;
@@ -84,7 +84,7 @@ void aec_remember_entries(struct aec_workspace *work, size_t num_rows, size_t nu
 /* sums [count, outputs] of inputs[0 .. count - 1]. */
 static inline void aec_multiply_inputs(const struct aec_workspace *work,
                                        const struct aec_matrix *matrix, size_t count) {
-    work->model->multiply(matrix, work->inputs, count, work->sums);
+    work->model->kernel->multiply(matrix, work->inputs, count, work->sums);
 }
 
 /* Hidden units of a codebook for `count` listed frames: hidden [count, outputs], which then are the

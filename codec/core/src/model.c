@@ -14,6 +14,7 @@
 
 struct builder {
     struct aec_model *model;
+    const struct aec_kernel *kernel;
     const aec_tensor *tensors;
     size_t num_tensors;
     int error;
@@ -61,6 +62,15 @@ static float *row_of(struct builder *b, const char *name, size_t count) {
     return row;
 }
 
+/* Weights [AEC_LANES][AEC_BLOCK] in the order of a kernel. */
+static void pack(const struct aec_kernel *kernel, const int8_t *weights, size_t stride,
+                 uint8_t *packed) {
+    for (size_t i = 0; i < AEC_BLOCK; i += kernel->together)
+        for (size_t o = 0; o < AEC_LANES; o++)
+            for (size_t k = 0; k < kernel->together; k++)
+                *packed++ = (uint8_t)(weights[o * stride + i + k] + kernel->offset);
+}
+
 static void set_linear(struct builder *b, struct aec_linear *matrix, const char *name, size_t taps,
                        size_t inputs, size_t outputs) {
     matrix->taps = taps;
@@ -80,8 +90,7 @@ static void set_linear(struct builder *b, struct aec_linear *matrix, const char 
         for (size_t d = 0; d < depth; d++, packed++) {
             for (size_t o = 0; o < AEC_LANES; o++)
                 packed->scales[o] = scales[(first + o) * depth + d];
-            b->model->loops->pack(weights + first * length + d * AEC_BLOCK, length,
-                                   packed->values);
+            pack(b->kernel, weights + first * length + d * AEC_BLOCK, length, packed->values);
         }
 }
 
@@ -450,35 +459,17 @@ static int is_possible(const aec_config *c) {
            in_range(c->fine_dilations, (size_t)c->fine_depth, 1, MOST);
 }
 
-/* The loops of the kernel that is in use; NULL if the environment names one that cannot be. */
-static const struct aec_loops *choose_loops(void) {
-    switch (aec_choose_kernel()) {
-    case AEC_PORTABLE:
-        return &aec_loops_portable;
-#ifdef AEC_X86
-    case AEC_AVX2:
-        return &aec_loops_avx2;
-    case AEC_AVX_VNNI:
-        return &aec_loops_avxvnni;
-    case AEC_VNNI:
-        return &aec_loops_vnni;
-#endif
-    default:
-        return NULL;
-    }
-}
-
 int aec_model_create(const aec_config *config, const aec_tensor *tensors, size_t num_tensors,
                      aec_model **model) {
     if (!model) return AEC_ERROR_ARGUMENT;
     *model = NULL;
     if (!config || !tensors || !is_possible(config)) return AEC_ERROR_ARGUMENT;
-    const struct aec_loops *loops = choose_loops();
-    if (!loops) return AEC_ERROR_KERNEL;
+    const struct aec_kernel *kernel = aec_choose_kernel();
+    if (!kernel) return AEC_ERROR_KERNEL;
     struct aec_model *made = calloc(1, sizeof *made);
     if (!made) return AEC_ERROR_MEMORY;
     made->config = *config;
-    made->loops = loops;
+    made->loops = &kernel->loops;
     made->latent = aec_row((size_t)config->latent_dim);
     made->hop = 1;
     for (int l = 0; l < config->num_levels; l++) {
@@ -488,7 +479,7 @@ int aec_model_create(const aec_config *config, const aec_tensor *tensors, size_t
             return AEC_ERROR_ARGUMENT;
         }
     }
-    struct builder builder = {made, tensors, num_tensors, 0, NULL};
+    struct builder builder = {made, kernel, tensors, num_tensors, 0, NULL};
     const uint64_t mode = aec_set_float_mode(AEC_FLOAT_MODE);
     set_encoder(&builder);
     set_quantizer(&builder);

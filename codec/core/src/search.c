@@ -84,7 +84,7 @@ static void add_symbols(struct aec_coder *coder, const struct choice *choice, ui
         uint32_t same = same_first(coder, choice, codebook, candidate);
         if (same == candidate) {
             int32_t *sums = coder->sums + candidate * model->most_outputs;
-            model->multiply(model->codebooks[codebook].second + coder->symbols[candidate],
+            model->kernel->multiply(model->codebooks[codebook].second + coder->symbols[candidate],
                             work->inputs + slot, 1, sums);
             coder->of_second[candidate] = aec_distribution_after(model, sums, model->second_values);
         }
