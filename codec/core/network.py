@@ -100,7 +100,7 @@ class Network:
             _Tensor(name.encode(), TYPES.get(value.dtype.name, -1), value.ctypes.data, value.size)
             for name, value in arrays.items()
         ]
-        shape, model, count = _shape(config), c_void_p(), len(entries)
+        shape, model, count = shape_of(config), c_void_p(), len(entries)
         try:
             _check("aec_model_create", shape, (_Tensor * count)(*entries), count, model)
         except ValueError as error:
@@ -218,7 +218,8 @@ def check_supported(config: CodecConfig) -> None:
             raise ModelError(f"the core has no {what}: use --backend torch")
 
 
-def _shape(config: CodecConfig) -> _Config:
+def shape_of(config: CodecConfig) -> _Config:
+    """``aec_config``."""
     shape = _Config()
     for name in ("sample_rate", "channels", "lapped_transform", "kernel_size", "latent_dim"):
         setattr(shape, name, int(getattr(config, name)))
