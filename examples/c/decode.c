@@ -16,8 +16,11 @@ enum { MOST_CODEBOOKS = 255, MOST_BYTES = 65535 };
 /* Codes of a packet; it can be decoded without those before it. */
 static int decode_codes(const aec_context *context, const uint8_t *bytes, uint32_t length,
                         uint32_t num_codebooks, int64_t *codes) {
-    const aec_packets shape = {.num_packets = 1, .channels = 1, .num_codebooks = num_codebooks,
-                               .num_frames = 1, .segments = 1};
+    const aec_packets shape = {.num_packets = 1,
+                               .channels = 1,
+                               .num_codebooks = num_codebooks,
+                               .num_frames = 1,
+                               .segments = 1};
     const uint32_t frames = 1;
     int32_t found[MOST_CODEBOOKS];
     size_t state_size = aec_context_state_size(context);

@@ -12,8 +12,8 @@
 enum { MODEL_FLOAT32, MODEL_INT8, MODEL_INT32, MODEL_UINT16, MODEL_UINT32 };
 
 struct model {
-    char *file;           /* the whole of it */
-    aec_tensor *arrays;   /* which point there */
+    char *file;         /* the whole of it */
+    aec_tensor *arrays; /* which point there */
     size_t num_arrays;
     aec_config config;
     aec_model *network;

@@ -169,8 +169,7 @@ FUNCTION void compand_complex(const float *restrict x, size_t bins, float *restr
     }
 }
 
-FUNCTION void smooth_power(const float *restrict x, size_t bins, size_t padded,
-                           float *restrict y) {
+FUNCTION void smooth_power(const float *restrict x, size_t bins, size_t padded, float *restrict y) {
     const float *imaginary = x + padded;
     float first = x[0] * x[0] + imaginary[0] * imaginary[0], before = first, now = first;
     for (size_t i = 0; i < bins; i++) {
@@ -430,29 +429,30 @@ const struct aec_kernel JOINED(aec_, KERNEL_NAME) = {
     .together = TOGETHER,
     .offset = OFFSET,
     .multiply = multiply,
-    .loops = {
-        .product = product,
-        .dense = dense,
-        .quantize = quantize,
-        .power = power,
-        .normalize = normalize,
-        .silu = silu,
-        .add = add,
-        .subtract = subtract,
-        .overlap = overlap,
-        .compand = compand,
-        .expand = expand,
-        .compand_complex = compand_complex,
-        .smooth_power = smooth_power,
-        .envelope = envelope,
-        .shape = shape,
-        .turn = turn,
-        .fold = fold,
-        .unfold = unfold,
-        .pitch = pitch_of,
-        .pulses = pulses,
-        .interpolation = interpolation,
-        .earlier = earlier,
-        .nearest = nearest,
-    },
+    .loops =
+        {
+            .product = product,
+            .dense = dense,
+            .quantize = quantize,
+            .power = power,
+            .normalize = normalize,
+            .silu = silu,
+            .add = add,
+            .subtract = subtract,
+            .overlap = overlap,
+            .compand = compand,
+            .expand = expand,
+            .compand_complex = compand_complex,
+            .smooth_power = smooth_power,
+            .envelope = envelope,
+            .shape = shape,
+            .turn = turn,
+            .fold = fold,
+            .unfold = unfold,
+            .pitch = pitch_of,
+            .pulses = pulses,
+            .interpolation = interpolation,
+            .earlier = earlier,
+            .nearest = nearest,
+        },
 };

@@ -3,12 +3,12 @@
 #include <string.h>
 
 void aec_matrix_place(struct aec_matrix *matrix, size_t inputs, size_t outputs,
-                      struct aec_block *block) {
+                      struct aec_arena *memory) {
     matrix->inputs = (uint32_t)AEC_PADDED(inputs, AEC_INPUTS_TOGETHER);
     matrix->outputs = (uint32_t)AEC_PADDED(outputs, AEC_OUTPUTS_TOGETHER);
-    matrix->weights = aec_take(block, (size_t)matrix->inputs * matrix->outputs, 1);
-    matrix->biases = aec_take(block, matrix->outputs, sizeof(int32_t));
-    matrix->shifted = aec_take(block, matrix->outputs, sizeof(int32_t));
+    matrix->weights = aec_allocate(memory, matrix->inputs, matrix->outputs);
+    matrix->biases = aec_allocate(memory, matrix->outputs, sizeof(int32_t));
+    matrix->shifted = aec_allocate(memory, matrix->outputs, sizeof(int32_t));
 }
 
 void aec_matrix_fill(struct aec_matrix *matrix, size_t together, size_t first,

@@ -9,11 +9,11 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "memory.h"
+#include "arena.h"
 
 enum { AEC_INPUTS_TOGETHER = 4, AEC_OUTPUTS_TOGETHER = 16 };
 
-#define AEC_PADDED(count, together) (((count) + (together) - 1) / (together) * (together))
+#define AEC_PADDED(count, together) (((count) + (together)-1) / (together) * (together))
 
 struct aec_matrix {
     uint32_t inputs;  /* a multiple of AEC_INPUTS_TOGETHER */
@@ -25,9 +25,9 @@ struct aec_matrix {
     int32_t *shifted;
 };
 
-/* Set the sizes and take the memory; weights and biases are zero once the block is. */
+/* Set the sizes and allocate zeros. */
 void aec_matrix_place(struct aec_matrix *matrix, size_t inputs, size_t outputs,
-                      struct aec_block *block);
+                      struct aec_arena *memory);
 
 /* Set weights [inputs, outputs] with `stride` weights from one input to the next, from the input
  * `first` on. */

@@ -175,8 +175,7 @@ static void set_fourier(struct builder *b, struct aec_fourier *fourier, size_t s
     for (size_t i = 0; i < bins; i++)
         for (size_t k = 0; k < bins; k++) {
             double factor = inverse && (i == 0 || i == stride) ? 0.5 : 1.0;
-            fourier->cosines.weights[i * padded + k] =
-                (float)(factor * cosine(i * k, 2 * stride));
+            fourier->cosines.weights[i * padded + k] = (float)(factor * cosine(i * k, 2 * stride));
         }
     for (size_t i = 1; i < stride; i++)
         for (size_t k = 1; k < stride; k++)
@@ -211,8 +210,8 @@ static void set_encoder(struct builder *b) {
             snprintf(name, sizeof name, "encoder.body.layers.%zu.project", layer++);
             set_conv(b, &level->down, name, 1, 1, aec_row(stride), row);
         } else {
-            size_t patch = l ? stride * aec_row(channels)
-                             : aec_row(stride * (size_t)config->channels);
+            size_t patch =
+                l ? stride * aec_row(channels) : aec_row(stride * (size_t)config->channels);
             snprintf(name, sizeof name, "encoder.body.layers.%zu.linear", layer++);
             set_conv(b, &level->down, name, 2, 1, patch, row);
         }
@@ -253,17 +252,15 @@ static void set_fine(struct builder *b) {
     for (size_t i = 0; i < channels; i++) fine->ones[i] = 1.0f;
     /* Even steps of the logarithm of 60 Hz to that of 500 Hz. */
     for (size_t i = 0; i < AEC_PITCH_STEPS; i++)
-        fine->log_pitches[i] =
-            (float)(4.0943445622221007 +
-                    2.1202635362000910 * (double)i / (double)(AEC_PITCH_STEPS - 1));
+        fine->log_pitches[i] = (float)(4.0943445622221007 + 2.1202635362000910 * (double)i /
+                                                                (double)(AEC_PITCH_STEPS - 1));
     for (size_t i = 0; i < block; i++) {
         fine->ramp[i] = (float)((double)(i + 1) / (double)block);
         fine->triangle[i] = (float)((double)(i + 1) * (double)(i + 2) / (double)(2 * block));
     }
 
     fine->pitch_norm = row_of(b, "decoder.fine.pitch.norm.weight", channels);
-    set_conv(b, &fine->pitch, "decoder.fine.pitch.conv.linear", 3, 1, features,
-             AEC_PITCH_CHANNELS);
+    set_conv(b, &fine->pitch, "decoder.fine.pitch.conv.linear", 3, 1, features, AEC_PITCH_CHANNELS);
     set_linear(b, &fine->logits, "decoder.fine.pitch.logits", 1, AEC_PITCH_CHANNELS, 128);
     set_linear(b, &fine->condition, "decoder.fine.condition", 1, features,
                fine->ratio * fine->conditions);
@@ -276,8 +273,7 @@ static void set_fine(struct builder *b) {
     fine->norm = row_of(b, "decoder.fine.norm.weight", width);
     set_linear(b, &fine->hidden, "decoder.fine.hidden", 1, row, row);
     set_linear(b, &fine->gain, "decoder.fine.gain", 1, row, fine->padded);
-    set_linear(b, &fine->gains, "decoder.fine.gains", 1, row,
-               2 * (AEC_SPECTRA - 1) * fine->padded);
+    set_linear(b, &fine->gains, "decoder.fine.gains", 1, row, 2 * (AEC_SPECTRA - 1) * fine->padded);
     set_linear(b, &fine->change, "decoder.fine.change", 1, row, 2 * fine->padded);
     fine->oscillator = new_state(b, sizeof(struct aec_oscillator));
     fine->past = new_state(b, AEC_PERIODS * fine->reach * sizeof(float));
@@ -315,8 +311,7 @@ static void set_decoder(struct builder *b) {
         } else {
             struct aec_transposed *up = &level->up;
             channels = l ? (size_t)config->decoder_channels[l - 1] : 0;
-            up->patch = l ? stride * aec_row(channels)
-                          : aec_row(stride * (size_t)config->channels);
+            up->patch = l ? stride * aec_row(channels) : aec_row(stride * (size_t)config->channels);
             snprintf(name, sizeof name, "decoder.body.layers.%zu.linear", layer);
             set_linear(b, &up->matrix, name, 1, row, 2 * up->patch);
             snprintf(name, sizeof name, "decoder.body.layers.%zu.bias", layer++);
@@ -382,8 +377,7 @@ static void set_vectors(struct builder *b, struct aec_stage *stage, size_t numbe
         }
         for (size_t d = 0; d < dim; d++) {
             double sum = products[dim * dim + d];
-            for (size_t e = 0; e < dim; e++)
-                sum += 0.5 * products[d * dim + e] * (double)vector[e];
+            for (size_t e = 0; e < dim; e++) sum += 0.5 * products[d * dim + e] * (double)vector[e];
             offset += (double)vector[d] * sum;
         }
         stage->offsets[code] = (float)offset;

@@ -39,8 +39,7 @@ INLINE void tile(const struct aec_matrix *matrix, const int8_t *const *rows, int
     const int8_t *weights = matrix->weights + TOGETHER * output;
     whole_vector found[MATRIX_ROWS][4];
     for (int r = 0; r < num_rows; r++)
-        for (int c = 0; c < columns; c++)
-            found[r][c] = *(const whole_vector *)(start + c * WIDTH);
+        for (int c = 0; c < columns; c++) found[r][c] = *(const whole_vector *)(start + c * WIDTH);
     for (size_t first = 0; first < inputs; first += AEC_BLOCK) {
         const size_t count = inputs - first < AEC_BLOCK ? inputs - first : AEC_BLOCK;
         const void *x[MATRIX_ROWS];

@@ -1,5 +1,5 @@
-/* Prints digests of what the core computes: codes, bytes and samples of clips, in whole and in steps
- * of a frame with losses. They are the same however and wherever it was compiled.
+/* Prints digests of what the core computes: codes, bytes and samples of clips, in whole and in
+ * steps of a frame with losses. They are the same however and wherever it was compiled.
  *
  *     digests MODEL
  *
@@ -152,7 +152,8 @@ static uint64_t search(struct work *w, uint64_t sum, size_t codebooks) {
             for (size_t k = 0; k < codebooks; k++)
                 w->packed[(t * CANDIDATES + c) * codebooks + k] =
                     (int32_t)w->codes[k * w->frames + (c ? w->frames - 1 - t : t)];
-            errors[t * CANDIDATES + c] = w->errors[(codebooks - 1) * w->frames + t] * (float)(c + 1);
+            errors[t * CANDIDATES + c] =
+                w->errors[(codebooks - 1) * w->frames + t] * (float)(c + 1);
         }
     check(aec_search_codes(model->context, &shape, CANDIDATES, w->packed,
                            w->frames * CANDIDATES * codebooks, errors, w->frames * CANDIDATES,
@@ -184,14 +185,14 @@ static void run_clip(size_t clip) {
     struct work w = work_of(&clips[clip]);
     uint64_t codes[2] = {encode(&w, w.frames), 0};
     for (size_t b = 0; b < NUM_BITRATES; b++) {
-        const size_t codebooks =
-            CODEBOOKS[b] < w.num_codebooks ? CODEBOOKS[b] : w.num_codebooks;
+        const size_t codebooks = CODEBOOKS[b] < w.num_codebooks ? CODEBOOKS[b] : w.num_codebooks;
         struct digests *file = &found[clip][b][0], *steps = &found[clip][b][1];
         file->codes = codes[0];
         file->bytes = search(&w, pack(&w, 0, 0, w.frames, codebooks), codebooks);
         file->samples = decode(&w, w.frames, codebooks);
         steps->samples = decode(&w, 1, codebooks);
-        for (size_t t = 0; t < w.frames; t++) steps->bytes = pack(&w, steps->bytes, t, 1, codebooks);
+        for (size_t t = 0; t < w.frames; t++)
+            steps->bytes = pack(&w, steps->bytes, t, 1, codebooks);
     }
     codes[1] = encode(&w, 1);
     for (size_t b = 0; b < NUM_BITRATES; b++) found[clip][b][1].codes = codes[1];

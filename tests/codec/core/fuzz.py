@@ -21,9 +21,9 @@ from codec.core import library
 from codec.core.library import ContextSizes, Packets, call, core
 from codec.entropy.context import ContextModel, ContextShape
 from codec.errors import CodecError
+from tests.codec.core.kernels import KERNELS
 from tests.codec.entropy.oracle import random_context
 
-KERNELS = ("portable", "avx2", "avxvnni", "vnni")
 HOSTILE = (0, 1, 2, 255, 65_535, 65_536, 65_537, 2**31 - 1, 2**31, 2**32 - 1)
 MODELS = 50
 """Calls for each model."""
