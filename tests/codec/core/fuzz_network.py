@@ -25,6 +25,8 @@ from codec.errors import CodecError
 from tests.codec.core.kernels import KERNELS
 
 SOUNDS = ("noise", "silence", "faint", "damaged", "any state")
+REFUSED = 10_000
+"""Calls with wrong sizes, for each model."""
 SIZES = (0, 1, 2, 7, 64, 2**31, 2**40, 2**63)
 
 
@@ -166,7 +168,7 @@ def _refuse(
     shared = library.core()
     assert shared.aec_coder_create(made._model, coder) == 0
     at = memory.ctypes.data
-    for _ in range(20):
+    for _ in range(REFUSED):
         sizes, lengths = ([SIZES[i] for i in rng.integers(0, len(SIZES), 3)] for _ in range(2))
         lengths = [min(length, 64) for length in lengths]
         states = (at, at, lengths[1])
