@@ -239,8 +239,9 @@ static void set_fine(struct builder *b) {
     fine->width = width;
     fine->conditions = aec_row(3 * width / 4);
     fine->row = 2 * AEC_SPECTRA * fine->padded + fine->conditions;
-    fine->longest = (float)ceil(longest);
-    fine->reach = (size_t)ceil(longest) + 3;
+    const size_t whole = (size_t)longest, rounded_up = whole + ((double)whole < longest);
+    fine->longest = (float)rounded_up;
+    fine->reach = rounded_up + 3;
     set_fourier(b, &fine->analysis, stride, 0);
     set_fourier(b, &fine->synthesis, stride, 1);
 
