@@ -37,7 +37,7 @@ static int decode_codes(const aec_context *context, const uint8_t *bytes, uint32
     return error;
 }
 
-/* All packets of a file. Without codes a decoder goes on with what it remembers. */
+/* All packets of a file. A lost one repeats the codes of the one before. */
 static int decode(const struct model *model, FILE *packets, FILE *audio) {
     static uint8_t head[3], bytes[MOST_BYTES];
     int64_t codes[MOST_CODEBOOKS];
@@ -49,16 +49,20 @@ static int decode(const struct model *model, FILE *packets, FILE *audio) {
     aec_coder *coder = NULL;
     int error = state && samples ? aec_coder_create(model->network, &coder) : AEC_ERROR_MEMORY;
     if (!error) error = aec_decoder_init(model->network, state, size);
-    while (!error && fread(head, 1, sizeof head, packets) == sizeof head) {
-        const uint32_t num_codebooks = head[0], length = head[1] + 256u * head[2];
+    size_t read = 0, num_codebooks = 0;
+    while (!error && (read = fread(head, 1, sizeof head, packets)) == sizeof head) {
+        const uint32_t length = head[1] + 256u * head[2];
         if (fread(bytes, 1, length, packets) != length) error = AEC_ERROR_ARGUMENT;
-        if (!error && num_codebooks)
-            error = decode_codes(model->context, bytes, length, num_codebooks, codes);
+        if (!error && head[0]) {
+            num_codebooks = head[0];
+            error = decode_codes(model->context, bytes, length, head[0], codes);
+        }
         if (!error)
             error = aec_decode(coder, 1, 1, num_codebooks, codes, num_codebooks, state, state, size,
                                samples, hop);
         if (!error && fwrite(samples, sizeof *samples, hop, audio) != hop) error = -1;
     }
+    if (!error && read) error = AEC_ERROR_ARGUMENT; /* the file ends within a packet */
     aec_coder_destroy(coder);
     free(samples);
     free(state);

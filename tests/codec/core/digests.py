@@ -30,8 +30,8 @@ from tests.codec.core.kernels import KERNELS
 REPOSITORY = CORE.parents[1]
 EXAMPLE = REPOSITORY / "examples" / "c"
 SAMPLE_RATE, HOP = 24_000, 480
-FRAMES = 20
-"""Frames of a clip."""
+FRAMES, LONGEST = 8, 40
+"""Frames of a clip, and of the first one, which the core divides into pieces."""
 THREADS = ("-DTHREADS=4", "-pthread")
 NODE = """
 import { WASI } from 'node:wasi';
@@ -68,7 +68,8 @@ def clips() -> dict[str, npt.NDArray[np.float32]]:
     seconds = np.arange(length) / SAMPLE_RATE
     chord = sum(np.sin(2 * np.pi * pitch * seconds) for pitch in (220, 277.2, 329.6))
     noise = rng.normal(0, 1, length)
-    found = {f"speech{i}": speech[i * length : (i + 1) * length] for i in range(10)}
+    found = {"long speech": speech[: LONGEST * HOP]}
+    found |= {f"speech{i}": speech[(2 * i + 5) * length :][:length] for i in range(9)}
     found |= {
         "faint speech": 1e-4 * found["speech1"],
         "loud speech": 30 * found["speech2"],
@@ -91,16 +92,25 @@ def write_model(path: Path, num_clips: int | None = None) -> None:
     export["write_arrays"](path, arrays)
 
 
-def compile_program(output: Path, compiler: Sequence[str]) -> None:
-    """Compile the program; a RuntimeError with what the compiler says if that fails."""
-    sources = [
-        *sorted((CORE / "src").glob("*.c")),
-        *(EXAMPLE / "model.c", Path(__file__).with_name("digests.c")),
-    ]
+def compile_program(output: Path, compiler: Sequence[str], library: Path | None = None) -> None:
+    """Compile the program.
+
+    Args:
+        output: the program.
+        compiler: command and arguments.
+        library: the compiled core; if None it is compiled, too.
+
+    Raises:
+        RuntimeError: with what the compiler says, if it fails.
+    """
+    core = [library] if library else sorted((CORE / "src").glob("*.c"))
+    sources = [EXAMPLE / "model.c", Path(__file__).with_name("digests.c"), *core]
     level = () if any(each.startswith("-O") for each in compiler) else ("-O3",)
     flags = [each for each in FLAGS if each != "-O3"]
     includes = ("-I", str(CORE / "include"), "-I", str(EXAMPLE))
-    command = [*compiler, *level, *flags, *includes, *map(str, sources), "-o", str(output)]
+    # Square roots are instructions, but not for gcc -O0.
+    rest = (*map(str, sources), "-lm", "-o", str(output))
+    command = [*compiler, *level, *flags, *includes, *rest]
     found = subprocess.run(command, capture_output=True, text=True)
     if found.returncode:
         raise RuntimeError(found.stderr)

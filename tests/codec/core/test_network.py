@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import ctypes
 import dataclasses
+import multiprocessing
 import platform
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from codec.config import CodecConfig
 from codec.core.library import Config, core
 from codec.core.network import Network
 from codec.core.quantize import BLOCK, _matrices, quantize
+from codec.engines.core import CoreEngine
 from codec.errors import ModelError
 from codec.network.model import Codec
 from tests.codec.core.kernels import KERNELS
@@ -234,3 +237,29 @@ def test_what_the_core_lacks_names_the_remedy(
     config: CodecConfig = dataclasses.replace(lapped.config, **change)
     with pytest.raises(ModelError, match=f"the core has no {what}: use --backend torch"):
         Network(config, {})
+
+
+@pytest.mark.filterwarnings("ignore:.*is multi-threaded:DeprecationWarning")
+@pytest.mark.skipif(sys.platform == "win32", reason="this system does not fork")
+def test_forked_processes_go_on_with_a_model(fine: Codec) -> None:
+    made, count = make_network(fine), fine.config.num_codebooks
+    audio = sound(5 * fine.config.hop_length)
+    codes, after = made.encode(audio, made.init_encoder(1), count)
+    expected, _ = made.encode(audio, after, count)
+    process = multiprocessing.get_context("fork").Process(
+        target=lambda: exit(not np.array_equal(made.encode(audio, after, count)[0], expected))
+    )
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+
+
+def test_a_spawned_process_loads_the_model_again() -> None:
+    """And goes on with the state of this one."""
+    engine = CoreEngine("speech24k")
+    audio = sound(960)
+    _, after = engine.encode_step(audio, engine.init_encoder(1), 3)
+    expected, _ = engine.encode_step(audio, after, 3)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        found, _ = pool.submit(engine.encode_step, audio, after, 3).result(60)
+    assert np.array_equal(found, expected)
