@@ -42,7 +42,7 @@ struct digests {
     uint64_t codes, bytes, samples;
 };
 
-static struct digests found[MOST_CLIPS][NUM_BITRATES][2];
+static struct digests found[MOST_CLIPS][2]; /* in whole, in steps */
 
 static void check(int error, const char *what) {
     if (!error) return;
@@ -181,21 +181,22 @@ static uint64_t decode(struct work *w, size_t step, size_t codebooks) {
     return digest(sum, w->decoder, w->decoder_size);
 }
 
+static size_t codebooks_of(size_t clip) {
+    const size_t wanted = CODEBOOKS[clip % NUM_BITRATES];
+    const size_t most = (size_t)model->config.num_codebooks;
+    return wanted < most ? wanted : most;
+}
+
 static void run_clip(size_t clip) {
+    const size_t codebooks = codebooks_of(clip);
     struct work w = work_of(&clips[clip]);
-    uint64_t codes[2] = {encode(&w, w.frames), 0};
-    for (size_t b = 0; b < NUM_BITRATES; b++) {
-        const size_t codebooks = CODEBOOKS[b] < w.num_codebooks ? CODEBOOKS[b] : w.num_codebooks;
-        struct digests *file = &found[clip][b][0], *steps = &found[clip][b][1];
-        file->codes = codes[0];
-        file->bytes = search(&w, pack(&w, 0, 0, w.frames, codebooks), codebooks);
-        file->samples = decode(&w, w.frames, codebooks);
-        steps->samples = decode(&w, 1, codebooks);
-        for (size_t t = 0; t < w.frames; t++)
-            steps->bytes = pack(&w, steps->bytes, t, 1, codebooks);
-    }
-    codes[1] = encode(&w, 1);
-    for (size_t b = 0; b < NUM_BITRATES; b++) found[clip][b][1].codes = codes[1];
+    struct digests *whole = &found[clip][0], *steps = &found[clip][1];
+    whole->codes = encode(&w, w.frames);
+    whole->bytes = search(&w, pack(&w, 0, 0, w.frames, codebooks), codebooks);
+    whole->samples = decode(&w, w.frames, codebooks);
+    for (size_t t = 0; t < w.frames; t++) steps->bytes = pack(&w, steps->bytes, t, 1, codebooks);
+    steps->samples = decode(&w, 1, codebooks);
+    steps->codes = encode(&w, 1);
     release(&w);
 }
 
@@ -221,14 +222,12 @@ int main(int argc, char **argv) {
     run(&firsts[0]);
 #endif
     for (size_t clip = 0; clip < num_clips; clip++)
-        for (size_t b = 0; b < NUM_BITRATES; b++)
-            for (size_t i = 0; i < 2; i++) {
-                const struct digests *d = &found[clip][b][i];
-                printf("%s %d %s %016llx %016llx %016llx\n", clips[clip].name, (int)CODEBOOKS[b],
-                       i ? "steps" : "file", (unsigned long long)d->codes,
-                       (unsigned long long)d->bytes, (unsigned long long)d->samples);
-            }
-    fprintf(stderr, "%s\n", aec_kernel());
+        for (size_t i = 0; i < 2; i++) {
+            const struct digests *d = &found[clip][i];
+            printf("%s %d %s %016llx %016llx %016llx\n", clips[clip].name, (int)codebooks_of(clip),
+                   i ? "steps" : "whole", (unsigned long long)d->codes,
+                   (unsigned long long)d->bytes, (unsigned long long)d->samples);
+        }
     model_close(&opened);
     return 0;
 }

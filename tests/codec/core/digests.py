@@ -130,25 +130,27 @@ def run_program(program: Path, model: Path, kernel: str = "", run: Sequence[str]
 
 def builds(folder: Path) -> Iterator[Build]:
     """What this machine can compile and run."""
-    compilers = {name: (name,) for name in ("gcc", "clang") if shutil.which(name)}
+    compilers: dict[str, tuple[str, ...]] = {
+        name: (name,) for name in ("gcc", "clang") if shutil.which(name)
+    }
     zig = find_spec("ziglang") is not None
     if zig:
         compilers["zig"] = (*ZIG, "-mcpu=baseline")
     for name, compiler in compilers.items():
-        yield Build(f"{name} -O0", (*compiler, "-O0"), (KERNELS[0], KERNELS[-1]))
+        yield Build(f"{name} -O0", (*compiler, "-O0"), KERNELS[:1])
         for level in ("-O1", "-O3"):
             yield Build(f"{name} {level}", (*compiler, level), KERNELS)
         yield Build(f"{name} -O3, 4 threads", (*compiler, "-O3", *THREADS), KERNELS[-1:])
     if zig and shutil.which("qemu-aarch64"):
-        compiler = (*ZIG, "-target", "aarch64-linux-musl", "-static")
-        yield Build("arm64", compiler, ("portable", "dotprod"), ("qemu-aarch64",))
+        arm = (*ZIG, "-target", "aarch64-linux-musl", "-static")
+        yield Build("arm64", arm, ("portable", "dotprod"), ("qemu-aarch64",))
     if zig and shutil.which("node"):
         script = folder / "wasi.mjs"
         script.write_text(NODE)
-        compiler = (*ZIG, "-target", "wasm32-wasi")
+        wasm = (*ZIG, "-target", "wasm32-wasi")
         run = ("node", "--no-warnings", str(script))
-        yield Build("WebAssembly", compiler, ("portable",), run)
-        yield Build("WebAssembly, vectors", (*compiler, "-msimd128"), ("portable", "wasm"), run)
+        yield Build("WebAssembly", wasm, ("portable",), run)
+        yield Build("WebAssembly, vectors", (*wasm, "-msimd128"), ("portable", "wasm"), run)
 
 
 def print_table(folder: Path) -> bool:

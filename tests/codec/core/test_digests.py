@@ -25,11 +25,11 @@ needs_compiler = pytest.mark.skipif(not COMPILER, reason="compiles a program")
 @pytest.mark.slow
 def test_levels_of_optimisation_kernels_and_threads_give_the_same_digests(tmp_path: Path) -> None:
     """``.ci/digests`` compares more: other compilers and processors."""
-    write_model(tmp_path / "model", 2)
+    write_model(tmp_path / "model", 5)
     compile_program(tmp_path / "plain", (COMPILER, "-O1", *THREADS))
     compile_program(tmp_path / "linked", (COMPILER,), library.PATH)
     fastest = run_program(tmp_path / "linked", tmp_path / "model")
-    assert fastest.count("\n") == 2 * 5 * 2  # clips, bitrates, in whole and in steps
+    assert fastest.count("\n") == 5 * 2  # clips, in whole and in steps
     assert run_program(tmp_path / "plain", tmp_path / "model", "portable") == fastest
 
 

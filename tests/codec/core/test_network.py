@@ -244,7 +244,7 @@ def test_what_the_core_lacks_names_the_remedy(
 def test_forked_processes_go_on_with_a_model(fine: Codec) -> None:
     made, count = make_network(fine), fine.config.num_codebooks
     audio = sound(5 * fine.config.hop_length)
-    codes, after = made.encode(audio, made.init_encoder(1), count)
+    _, after = made.encode(audio, made.init_encoder(1), count)
     expected, _ = made.encode(audio, after, count)
     process = multiprocessing.get_context("fork").Process(
         target=lambda: exit(not np.array_equal(made.encode(audio, after, count)[0], expected))
