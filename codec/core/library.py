@@ -22,6 +22,10 @@ PATH = Path(__file__).parent / "_lib" / f"aecodec{_SUFFIX}"
 BUILD = "run 'pip install .' or, in a checkout, 'python codec/core/backend.py'"
 
 
+MOST_LEVELS, MOST_UNITS = 8, 16
+"""``AEC_MOST_LEVELS`` and ``AEC_MOST_UNITS``."""
+
+
 class ContextSizes(ctypes.Structure):
     """``aec_context_sizes``."""
 
@@ -45,7 +49,36 @@ class Packets(ctypes.Structure):
     ]
 
 
-_COUNT, _POINTER = ctypes.c_uint32, ctypes.c_void_p
+class Config(ctypes.Structure):
+    """``aec_config``."""
+
+    _fields_ = [
+        *((name, ctypes.c_int32) for name in ("sample_rate", "channels", "lapped_transform")),
+        *((name, ctypes.c_int32) for name in ("kernel_size", "latent_dim", "num_codebooks")),
+        *((name, ctypes.c_int32) for name in ("codebook_size", "codebook_dim", "scalar_quantizer")),
+        ("num_levels", ctypes.c_int32),
+        *((name, ctypes.c_int32 * MOST_LEVELS) for name in ("strides", "encoder_channels")),
+        *((name, ctypes.c_int32 * MOST_LEVELS) for name in ("decoder_channels", "encoder_depths")),
+        ("decoder_depths", ctypes.c_int32 * MOST_LEVELS),
+        ("encoder_dilations", ctypes.c_int32 * MOST_UNITS * MOST_LEVELS),
+        ("decoder_dilations", ctypes.c_int32 * MOST_UNITS * MOST_LEVELS),
+        *((name, ctypes.c_int32) for name in ("fine_stride", "fine_channels", "fine_depth")),
+        ("fine_dilations", ctypes.c_int32 * MOST_UNITS),
+    ]
+
+
+class Tensor(ctypes.Structure):
+    """``aec_tensor``."""
+
+    _fields_ = [
+        ("name", ctypes.c_char_p),
+        ("type", ctypes.c_int32),
+        ("values", ctypes.c_void_p),
+        ("count", ctypes.c_size_t),
+    ]
+
+
+_COUNT, _POINTER, _SIZE = ctypes.c_uint32, ctypes.c_void_p, ctypes.c_size_t
 _SHAPE = ctypes.POINTER(Packets)
 # Types of NumPy stand for an array of such elements and, after it, their number.
 _FUNCTIONS: dict[str, tuple[Any, ...]] = {
@@ -67,11 +100,24 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
         *(_POINTER, _SHAPE, _COUNT),
         *(np.int32, np.float32, ctypes.c_double, np.uint32, np.uint8),
     ),
+    "aec_model_create": (
+        *(ctypes.POINTER(Config), ctypes.POINTER(Tensor), _SIZE, ctypes.POINTER(_POINTER)),
+    ),
+    "aec_coder_create": (_POINTER, ctypes.POINTER(_POINTER)),
+    "aec_encoder_init": (_POINTER, _POINTER, _SIZE),
+    "aec_decoder_init": (_POINTER, _POINTER, _SIZE),
+    "aec_encode": (
+        *(_POINTER, *[_SIZE] * 3, np.float32, *[_POINTER] * 2, _SIZE),
+        *(np.int64, _POINTER, np.float32),
+    ),
+    "aec_decode": (*(_POINTER, *[_SIZE] * 3, np.int64, *[_POINTER] * 2, _SIZE, np.float32),),
 }
 _SIZES: dict[str, tuple[Any, ...]] = {
     "aec_context_state_size": (_POINTER,),
-    "aec_context_scratch_size": (_POINTER, ctypes.c_size_t),
+    "aec_context_scratch_size": (_POINTER, _SIZE),
     "aec_packet_capacity": (_SHAPE,),
+    "aec_encoder_state_size": (_POINTER,),
+    "aec_decoder_state_size": (_POINTER,),
 }
 """Functions that return a size."""
 
@@ -92,11 +138,13 @@ def core() -> ctypes.CDLL:
     for name, kinds in (_FUNCTIONS | _SIZES).items():
         arguments: list[Any] = []
         for kind in kinds:
-            arguments += (_POINTER, ctypes.c_size_t) if _is_array(kind) else (kind,)
+            arguments += (_POINTER, _SIZE) if _is_array(kind) else (kind,)
         getattr(library, name).argtypes = arguments
     for name in _SIZES:
-        getattr(library, name).restype = ctypes.c_size_t
-    library.aec_context_destroy.argtypes, library.aec_context_destroy.restype = (_POINTER,), None
+        getattr(library, name).restype = _SIZE
+    for name in ("context", "model", "coder"):
+        destroy = getattr(library, f"aec_{name}_destroy")
+        destroy.argtypes, destroy.restype = (_POINTER,), None
     library.aec_kernel.argtypes, library.aec_kernel.restype = (), ctypes.c_char_p
     return library
 

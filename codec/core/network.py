@@ -6,18 +6,16 @@ import ctypes
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from ctypes import POINTER, c_char_p, c_int32, c_size_t, c_void_p
-from functools import cache
+from ctypes import c_void_p
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from codec.config import CodecConfig
-from codec.core.library import core, exception_of
+from codec.core.library import MOST_LEVELS, MOST_UNITS, Config, Tensor, core, exception_of
 from codec.errors import ModelError
 
-MOST_LEVELS, MOST_UNITS = 8, 16
 ERROR_ARGUMENT, ERROR_CODE = -1, -4
 
 TYPES = {"float32": 0, "int8": 1}
@@ -26,55 +24,6 @@ Audio: TypeAlias = npt.NDArray[np.float32]
 Codes: TypeAlias = npt.NDArray[np.int64]
 States: TypeAlias = npt.NDArray[np.int64]
 """``[rows, size]``: a state is a row of words, which the core alone understands."""
-
-
-class _Config(ctypes.Structure):
-    _fields_ = [
-        *((name, c_int32) for name in ("sample_rate", "channels", "lapped_transform")),
-        *((name, c_int32) for name in ("kernel_size", "latent_dim", "num_codebooks")),
-        *((name, c_int32) for name in ("codebook_size", "codebook_dim", "scalar_quantizer")),
-        ("num_levels", c_int32),
-        *((name, c_int32 * MOST_LEVELS) for name in ("strides", "encoder_channels")),
-        *((name, c_int32 * MOST_LEVELS) for name in ("decoder_channels", "encoder_depths")),
-        ("decoder_depths", c_int32 * MOST_LEVELS),
-        ("encoder_dilations", c_int32 * MOST_UNITS * MOST_LEVELS),
-        ("decoder_dilations", c_int32 * MOST_UNITS * MOST_LEVELS),
-        *((name, c_int32) for name in ("fine_stride", "fine_channels", "fine_depth")),
-        ("fine_dilations", c_int32 * MOST_UNITS),
-    ]
-
-
-class _Tensor(ctypes.Structure):
-    _fields_ = [
-        ("name", c_char_p),
-        ("type", c_int32),
-        ("values", c_void_p),
-        ("count", c_size_t),
-    ]
-
-
-@cache
-def _library() -> ctypes.CDLL:
-    """The core with the functions of `Network` declared."""
-    library, pointer, size = core(), c_void_p, c_size_t
-    tensors = (POINTER(_Tensor), size)
-    library.aec_model_create.argtypes = (POINTER(_Config), *tensors, POINTER(c_void_p))
-    library.aec_coder_create.argtypes = (pointer, POINTER(c_void_p))
-    for side in ("encoder", "decoder"):
-        state_size = getattr(library, f"aec_{side}_state_size")
-        state_size.argtypes, state_size.restype = (pointer,), size
-        getattr(library, f"aec_{side}_init").argtypes = (pointer, pointer, size)
-    for name in ("model", "coder"):
-        destroy = getattr(library, f"aec_{name}_destroy")
-        destroy.argtypes, destroy.restype = (pointer,), None
-    states = (pointer, pointer, size)
-    sizes = (size, size, size)
-    library.aec_encode.argtypes = (
-        *(pointer, *sizes, pointer, size, *states),
-        *(pointer, size, pointer, pointer, size),
-    )
-    library.aec_decode.argtypes = (pointer, *sizes, pointer, size, *states, pointer, size)
-    return library
 
 
 class Network:
@@ -94,15 +43,15 @@ class Network:
 
     def __init__(self, config: CodecConfig, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
         check_supported(config)
-        self._config, self._library = config, _library()
+        self._config, self._library = config, core()
         arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
         entries = [
-            _Tensor(name.encode(), TYPES.get(value.dtype.name, -1), value.ctypes.data, value.size)
+            Tensor(name.encode(), TYPES.get(value.dtype.name, -1), value.ctypes.data, value.size)
             for name, value in arrays.items()
         ]
-        shape, model, count = _shape(config), c_void_p(), len(entries)
+        shape, model, count = shape_of(config), c_void_p(), len(entries)
         try:
-            _check("aec_model_create", shape, (_Tensor * count)(*entries), count, model)
+            _check("aec_model_create", shape, (Tensor * count)(*entries), count, model)
         except ValueError as error:
             raise ModelError("the core has no model of this size: use --backend torch") from error
         self._model = model
@@ -230,8 +179,9 @@ def unsupported(config: CodecConfig) -> str | None:
     return next((reason for reason, found in reasons.items() if found), None)
 
 
-def _shape(config: CodecConfig) -> _Config:
-    shape = _Config()
+def shape_of(config: CodecConfig) -> Config:
+    """``aec_config``."""
+    shape = Config()
     for name in ("sample_rate", "channels", "lapped_transform", "kernel_size", "latent_dim"):
         setattr(shape, name, int(getattr(config, name)))
     for name in ("num_codebooks", "codebook_size", "codebook_dim"):
@@ -261,7 +211,7 @@ def _check(name: str, *arguments: Any) -> None:
         CodecError: it returned an error.
         ValueError: sizes or codes do not belong to the model.
     """
-    error = getattr(_library(), name)(*arguments)
+    error = getattr(core(), name)(*arguments)
     if error in (ERROR_ARGUMENT, ERROR_CODE):
         raise ValueError(f"sizes or codes that do not belong to the model ({name})")
     if error:

@@ -129,8 +129,8 @@ AEC_EXPORT int aec_decode_packets(const aec_context *model, const aec_packets *s
                                   const uint8_t *bytes, size_t num_bytes, const uint32_t *lengths,
                                   size_t num_lengths, const uint32_t *frames, size_t num_frames,
                                   const uint32_t *codebooks, size_t num_codebooks, uint8_t *state,
-                                  size_t num_state, int32_t *codes, size_t num_codes,
-                                  void *scratch, size_t scratch_size);
+                                  size_t num_state, int32_t *codes, size_t num_codes, void *scratch,
+                                  size_t scratch_size);
 
 /* The state after known codes [num_rows, k, T] of frames that are not coded. */
 AEC_EXPORT int aec_context_advance(const aec_context *model, uint32_t num_rows,

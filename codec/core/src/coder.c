@@ -108,14 +108,13 @@ int aec_coder_create(const aec_model *model, aec_coder **coder) {
     made->x = aec_allocate(memory, sizes.floats, sizeof(float));
     made->y = aec_allocate(memory, sizes.floats, sizeof(float));
     /* Layers keep up to two rows and a frame there, and the powers before the first frame. */
-    made->hidden = aec_allocate(memory,
-                                2 * sizes.floats + 2 * past + AEC_ENVELOPE_FRAMES * fine->padded,
-                                sizeof(float));
+    made->hidden = aec_allocate(
+        memory, 2 * sizes.floats + 2 * past + AEC_ENVELOPE_FRAMES * fine->padded, sizeof(float));
     made->row = aec_allocate(memory, sizes.row, sizeof(float));
     made->blocks = aec_allocate(memory, sizes.blocks, sizeof *made->blocks);
     made->places = aec_allocate(memory, sizes.places, sizeof *made->places);
-    made->samples = aec_allocate(memory, AEC_TILE * model->hop * (size_t)model->config.channels,
-                                 sizeof(float));
+    made->samples =
+        aec_allocate(memory, AEC_TILE * model->hop * (size_t)model->config.channels, sizeof(float));
     made->audio = aec_allocate(memory, AEC_TILE * model->hop + past, sizeof(float));
     if (model->config.fine_stride) allocate_fine(made, memory);
     if (memory->failed) {
@@ -204,8 +203,8 @@ static void encode_piece(const struct aec_piece *piece, size_t frames) {
     /* Quiet frames keep their level, and only loud ones are bounded. */
     for (size_t r = 0; r < piece->rows * frames; r++)
         piece->loops->normalize(coder->hidden + r * model->latent, NULL, model->latent,
-                                 (size_t)model->config.latent_dim, 1.0f,
-                                 coder->x + r * model->latent);
+                                (size_t)model->config.latent_dim, 1.0f,
+                                coder->x + r * model->latent);
 }
 
 /* The audio of the latent in `coder->x`, in `coder->samples`. */
@@ -231,14 +230,30 @@ static void decode_piece(const struct aec_piece *piece, size_t frames) {
     }
     if (!model->config.lapped_transform)
         deinterleave(model, x, piece->rows, frames, coder->samples);
-    if (model->config.fine_stride)
-        aec_run_fine(piece, &model->fine, coder->samples, x, frames);
+    if (model->config.fine_stride) aec_run_fine(piece, &model->fine, coder->samples, x, frames);
 }
 
 /* Whether `length` is the product of three sizes. */
 static int is_product(size_t length, size_t a, size_t b, size_t c) {
     if (!a || !b || !c) return !length;
     return !(length % a) && !(length / a % b) && length / a / b == c;
+}
+
+/* What encoding and decoding are called with. */
+struct call {
+    size_t rows, frames, num_codebooks, audio_length, state, state_size, num_codes;
+    int has_audio, has_states, has_codes;
+};
+
+static int is_valid(const struct aec_model *model, const struct call *call) {
+    const size_t channels = (size_t)model->config.channels;
+    return call->num_codebooks <= (size_t)model->config.num_codebooks &&
+           call->frames <= SIZE_MAX / model->hop && call->rows <= SIZE_MAX / channels &&
+           is_product(call->audio_length, call->rows * channels, call->frames, model->hop) &&
+           is_product(call->state_size, call->rows, call->state, 1) &&
+           is_product(call->num_codes, call->rows, call->num_codebooks, call->frames) &&
+           (call->has_audio || !call->audio_length) && (call->has_states || !call->state_size) &&
+           (call->has_codes || !call->num_codes);
 }
 
 static size_t least(size_t a, size_t b) { return a < b ? a : b; }
@@ -251,18 +266,18 @@ int aec_encode(aec_coder *coder, size_t rows, size_t frames, size_t num_codebook
     const struct aec_model *model = coder->model;
     const size_t channels = (size_t)model->config.channels, hop = model->hop;
     const size_t state = model->encoder_state, dim = (size_t)model->config.latent_dim;
-    if (num_codebooks > (size_t)model->config.num_codebooks || frames > SIZE_MAX / hop ||
-        rows > SIZE_MAX / channels || !is_product(audio_length, rows * channels, frames, hop) ||
-        !is_product(state_size, rows, state, 1) ||
-        !is_product(num_codes, rows, num_codebooks, frames) ||
-        (latent && !is_product(latent_length, rows, frames, dim)) ||
-        (audio_length && !audio) || (state_size && (!from || !to)) || (num_codes && !codes))
+    const struct call call = {rows,       frames,    num_codebooks, audio_length, state,
+                              state_size, num_codes, audio != NULL, from && to,   codes != NULL};
+    if (!is_valid(model, &call) || (latent && !is_product(latent_length, rows, frames, dim)))
         return AEC_ERROR_ARGUMENT;
     if (!frames && state_size) memmove(to, from, state_size);
     const uint64_t mode = aec_set_float_mode(AEC_FLOAT_MODE);
     for (size_t r = 0; r < rows; r += AEC_TILE) {
-        struct aec_piece piece = {coder, model->loops, least(rows - r, AEC_TILE),
-                                  (const uint8_t *)from + r * state, (uint8_t *)to + r * state,
+        struct aec_piece piece = {coder,
+                                  model->loops,
+                                  least(rows - r, AEC_TILE),
+                                  (const uint8_t *)from + r * state,
+                                  (uint8_t *)to + r * state,
                                   state};
         const size_t most = AEC_TILE / piece.rows;
         for (size_t t = 0, count; t < frames; t += count, piece.from = piece.to) {
@@ -291,19 +306,19 @@ int aec_decode(aec_coder *coder, size_t rows, size_t frames, size_t num_codebook
     const struct aec_model *model = coder->model;
     const size_t channels = (size_t)model->config.channels, hop = model->hop;
     const size_t state = model->decoder_state;
-    if (num_codebooks > (size_t)model->config.num_codebooks || frames > SIZE_MAX / hop ||
-        rows > SIZE_MAX / channels || !is_product(audio_length, rows * channels, frames, hop) ||
-        !is_product(state_size, rows, state, 1) ||
-        !is_product(num_codes, rows, num_codebooks, frames) || (audio_length && !audio) ||
-        (state_size && (!from || !to)) || (num_codes && !codes))
-        return AEC_ERROR_ARGUMENT;
+    const struct call call = {rows,       frames,    num_codebooks, audio_length, state,
+                              state_size, num_codes, audio != NULL, from && to,   codes != NULL};
+    if (!is_valid(model, &call)) return AEC_ERROR_ARGUMENT;
     for (size_t i = 0; i < num_codes; i++)
         if (codes[i] >= model->config.codebook_size) return AEC_ERROR_CODE;
     if (!frames && state_size) memmove(to, from, state_size);
     const uint64_t mode = aec_set_float_mode(AEC_FLOAT_MODE);
     for (size_t r = 0; r < rows; r += AEC_TILE) {
-        struct aec_piece piece = {coder, model->loops, least(rows - r, AEC_TILE),
-                                  (const uint8_t *)from + r * state, (uint8_t *)to + r * state,
+        struct aec_piece piece = {coder,
+                                  model->loops,
+                                  least(rows - r, AEC_TILE),
+                                  (const uint8_t *)from + r * state,
+                                  (uint8_t *)to + r * state,
                                   state};
         const size_t most = AEC_TILE / piece.rows;
         for (size_t t = 0, count; t < frames; t += count, piece.from = piece.to) {

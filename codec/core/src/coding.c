@@ -29,8 +29,7 @@ static struct aec_coder take_coder(const aec_context *model, size_t num_rows,
 
 size_t aec_context_scratch_size(const aec_context *model, size_t num_rows) {
     struct aec_block counted = {NULL, 0};
-    if (num_rows > UINT32_MAX)
-        return 0;
+    if (num_rows > UINT32_MAX) return 0;
     take_coder(model, num_rows, &counted);
     return counted.used < AEC_TOO_LARGE ? counted.used + AEC_ALIGNMENT : 0;
 }
@@ -38,8 +37,7 @@ size_t aec_context_scratch_size(const aec_context *model, size_t num_rows) {
 int aec_coder_in(struct aec_coder *coder, const aec_context *model, size_t num_rows, void *scratch,
                  size_t scratch_size) {
     size_t needed = aec_context_scratch_size(model, num_rows);
-    if (!needed || scratch_size < needed)
-        return AEC_ERROR_ARGUMENT;
+    if (!needed || scratch_size < needed) return AEC_ERROR_ARGUMENT;
     struct aec_block block = aec_block_in(scratch);
     *coder = take_coder(model, num_rows, &block);
     return 0;
@@ -58,8 +56,7 @@ int aec_fits(const aec_context *model, const aec_packets *shape) {
 int aec_are_codes(const aec_context *model, const int32_t *codes, size_t count) {
     int32_t size = (int32_t)model->sizes.codebook_size;
     for (size_t index = 0; index < count; index++)
-        if (codes[index] >= size)
-            return 0;
+        if (codes[index] >= size) return 0;
     return 1;
 }
 
@@ -70,8 +67,7 @@ static void multiply_seconds(struct aec_coder *coder, const struct aec_codebook 
                              uint32_t there) {
     struct aec_workspace *work = &coder->work;
     uint32_t newest[1 << 8], *before = coder->before, used = 0;
-    for (uint32_t first = 0; first < work->model->first_values; first++)
-        newest[first] = UINT32_MAX;
+    for (uint32_t first = 0; first < work->model->first_values; first++) newest[first] = UINT32_MAX;
     for (uint32_t index = 0; index < there; index++) {
         before[index] = newest[coder->firsts[index]];
         newest[coder->firsts[index]] = index;
@@ -83,8 +79,7 @@ static void multiply_seconds(struct aec_coder *coder, const struct aec_codebook 
             coder->grouped[count++] = work->inputs[index];
             coder->slots[index] = used++;
         }
-        if (count)
-            work->model->multiply(book->second + first, coder->grouped, count, sums);
+        if (count) work->model->kernel->multiply(book->second + first, coder->grouped, count, sums);
     }
 }
 
@@ -123,8 +118,7 @@ static uint64_t frame_of(const struct part *part, uint32_t row, uint64_t frame) 
 static int32_t code_at(const struct part *part, uint32_t row, uint32_t codebook, uint64_t frame) {
     const aec_packets *shape = part->shape;
     uint64_t index = frame_of(part, row, frame), channel = row % shape->channels;
-    if (index >= shape->num_frames)
-        return -1;
+    if (index >= shape->num_frames) return -1;
     return part->codes[(channel * shape->num_codebooks + codebook) * shape->num_frames + index];
 }
 
@@ -190,20 +184,17 @@ static void find_symbols(struct aec_coder *coder, const struct part *part, uint3
     for (uint32_t index = 0; index < count; index++) {
         uint32_t row = index / part->num_frames;
         int32_t code = code_at(part, row, codebook, part->begin + index % part->num_frames);
-        if (code < 0)
-            continue;
+        if (code < 0) continue;
         coder->symbols[there] = book->order[code];
         coder->firsts[there] = coder->symbols[there] / model->second_values;
         coder->list[there++] = index;
     }
-    if (!there)
-        return;
+    if (!there) return;
     aec_compute_units(work, codebook, coder->list, there);
     aec_multiply_inputs(work, &book->first, there);
     for (uint32_t index = 0; index < there; index++) {
         int32_t *sums = work->sums + (size_t)index * book->first.outputs;
-        struct aec_distribution first =
-            aec_distribution_after(model, sums, model->first_values);
+        struct aec_distribution first = aec_distribution_after(model, sums, model->first_values);
         *intervals_from(coder, part, coder->list[index], symbol) =
             aec_interval_of(&first, coder->firsts[index]);
     }
@@ -221,12 +212,9 @@ static void find_intervals(struct aec_coder *coder, const struct part *part, uin
     size_t size = sizeof *coder->intervals;
     memset(coder->intervals, 0,
            (size_t)(intervals_from(coder, part, count, 0) - coder->intervals) * size);
-    if (part->shape->pauses)
-        find_presence(coder, part, count);
-    if (part->shape->variable)
-        find_counts(coder, part, count);
-    for (uint32_t k = 0; k < part->shape->num_codebooks; k++)
-        find_symbols(coder, part, count, k);
+    if (part->shape->pauses) find_presence(coder, part, count);
+    if (part->shape->variable) find_counts(coder, part, count);
+    for (uint32_t k = 0; k < part->shape->num_codebooks; k++) find_symbols(coder, part, count, k);
 }
 
 /* Frame after frame, each symbol of all rows before the next one. */
@@ -252,17 +240,14 @@ static void add_bits(const struct aec_coder *coder, const struct part *part, uin
                                   (uint64_t)part->begin + index % part->num_frames);
         for (size_t symbol = 0; symbol < symbols; symbol++) {
             struct aec_interval found = *intervals_from(coder, part, index, symbol);
-            if (found.frequency)
-                aec_information_add(&information, found);
+            if (found.frequency) aec_information_add(&information, found);
         }
-        if (frame < part->shape->num_frames)
-            bits[frame] += aec_information_bits(&information);
+        if (frame < part->shape->num_frames) bits[frame] += aec_information_bits(&information);
     }
 }
 
 static uint32_t encode_packet(struct aec_coder *coder, const aec_packets *shape,
-                              const int32_t *codes, uint8_t *bytes, size_t capacity,
-                              double *bits) {
+                              const int32_t *codes, uint8_t *bytes, size_t capacity, double *bits) {
     uint32_t num_rows = (uint32_t)rows_of(shape);
     uint32_t together = (uint32_t)(coder->num_frames / num_rows);
     struct part part = {shape, codes, aec_ceil_div(shape->num_frames, shape->segments), 0, 0};
@@ -275,8 +260,7 @@ static uint32_t encode_packet(struct aec_coder *coder, const aec_packets *shape,
         aec_remember_entries(&coder->work, num_rows, part.num_frames);
         find_intervals(coder, &part, num_rows);
         write_intervals(coder, &part, num_rows, &encoder);
-        if (bits)
-            add_bits(coder, &part, num_rows, bits);
+        if (bits) add_bits(coder, &part, num_rows, bits);
     }
     return (uint32_t)aec_range_finish(&encoder);
 }
@@ -309,12 +293,9 @@ int aec_encode_packets(const aec_context *model, const aec_packets *shape, const
         (num_bits && packets * frames != num_bits))
         return AEC_ERROR_ARGUMENT;
     int error = aec_coder_in(&coder, model, (size_t)rows, scratch, scratch_size);
-    if (error)
-        return error;
-    if (!aec_are_codes(model, codes, num_codes))
-        return AEC_ERROR_CODE;
-    for (size_t index = 0; index < num_bits; index++)
-        bits[index] = 0;
+    if (error) return error;
+    if (!aec_are_codes(model, codes, num_codes)) return AEC_ERROR_CODE;
+    for (size_t index = 0; index < num_bits; index++) bits[index] = 0;
     for (uint32_t packet = 0; packet < packets; packet++) {
         set_states(&coder, state, (size_t)rows);
         lengths[packet] = encode_packet(&coder, shape, codes, bytes, capacity,
@@ -337,13 +318,11 @@ int aec_context_advance(const aec_context *model, uint32_t num_rows, uint32_t nu
         aec_times(num_rows, model->state_size) != num_state)
         return AEC_ERROR_ARGUMENT;
     int error = aec_coder_in(&coder, model, 1, scratch, scratch_size);
-    if (error)
-        return error;
-    if (!aec_are_codes(model, codes, num_codes))
-        return AEC_ERROR_CODE;
+    if (error) return error;
+    if (!aec_are_codes(model, codes, num_codes)) return AEC_ERROR_CODE;
     for (uint32_t row = 0; row < num_rows; row++, state += model->state_size) {
-        struct part part = {&shape, codes + (size_t)row * num_codebooks * num_frames, num_frames,
-                            0, 0};
+        struct part part = {&shape, codes + (size_t)row * num_codebooks * num_frames, num_frames, 0,
+                            0};
         set_states(&coder, state, 1);
         for (; part.begin < num_frames; part.begin += part.num_frames) {
             uint32_t left = num_frames - part.begin;
@@ -402,8 +381,7 @@ static void decode_counts(struct aec_coder *coder, const struct group *group, ui
         coder->counts[index] = coder->present[coder->rows[index]] ? num_codebooks : 0;
         work->inputs[index] = aec_frame_context(work, index);
     }
-    if (!group->shape->variable || !num_codebooks)
-        return;
+    if (!group->shape->variable || !num_codebooks) return;
     aec_multiply_inputs(work, &model->counts, running);
     for (uint32_t index = 0; index < running; index++)
         if (coder->counts[index]) {
@@ -449,17 +427,14 @@ static void decode_frame(struct aec_coder *coder, const struct group *group, con
             memset(aec_frame_entries(work, running), 0, model->entries_size);
             coder->rows[running++] = row;
         }
-    if (group->shape->pauses)
-        decode_presence(coder, group, running);
+    if (group->shape->pauses) decode_presence(coder, group, running);
     aec_compute_context(work, running, 1);
     decode_counts(coder, group, running, num_codebooks);
     for (uint32_t k = 0; k < num_codebooks; k++) {
         uint32_t there = 0;
         for (uint32_t index = 0; index < running; index++)
-            if (coder->counts[index] > k)
-                coder->list[there++] = index;
-        if (!there)
-            break;
+            if (coder->counts[index] > k) coder->list[there++] = index;
+        if (!there) break;
         decode_symbols(coder, group, k, there);
         for (uint32_t index = 0; index < there; index++) {
             uint32_t code = model->codebooks[k].codes[coder->symbols[index]];
@@ -472,8 +447,8 @@ static void decode_frame(struct aec_coder *coder, const struct group *group, con
 }
 
 /* Decode a group of packets; the number of bytes that they have. */
-static size_t decode_group(struct aec_coder *coder, const struct group *group,
-                           const uint8_t *bytes, const uint32_t *lengths, const uint32_t *frames) {
+static size_t decode_group(struct aec_coder *coder, const struct group *group, const uint8_t *bytes,
+                           const uint32_t *lengths, const uint32_t *frames) {
     uint32_t longest = 0, segments = group->shape->segments, channels = group->shape->channels;
     uint32_t *steps = coder->steps;
     size_t used = 0;
@@ -490,8 +465,7 @@ static size_t decode_group(struct aec_coder *coder, const struct group *group,
                 coder->present[row] = 1;
             }
     }
-    for (uint32_t frame = 0; frame < longest; frame++)
-        decode_frame(coder, group, steps, frame);
+    for (uint32_t frame = 0; frame < longest; frame++) decode_frame(coder, group, steps, frame);
     return used;
 }
 
@@ -509,23 +483,21 @@ int aec_decode_packets(const aec_context *model, const aec_packets *shape, const
         return AEC_ERROR_ARGUMENT;
     for (uint32_t packet = 0; packet < packets; packet++) {
         sum += lengths[packet];
-        if (frames[packet] > shape->num_frames)
-            return AEC_ERROR_ARGUMENT;
+        if (frames[packet] > shape->num_frames) return AEC_ERROR_ARGUMENT;
     }
     for (uint32_t frame = 0; frame < shape->num_frames; frame++)
-        if (codebooks[frame] > shape->num_codebooks)
-            return AEC_ERROR_ARGUMENT;
-    if (sum != num_bytes)
-        return AEC_ERROR_ARGUMENT;
+        if (codebooks[frame] > shape->num_codebooks) return AEC_ERROR_ARGUMENT;
+    if (sum != num_bytes) return AEC_ERROR_ARGUMENT;
     int error = aec_coder_in(&coder, model, (size_t)rows, scratch, scratch_size);
-    if (error)
-        return error;
-    for (size_t index = 0; index < num_codes; index++)
-        codes[index] = -1;
+    if (error) return error;
+    for (size_t index = 0; index < num_codes; index++) codes[index] = -1;
     uint32_t together = (uint32_t)(coder.num_frames / rows);
     for (uint32_t packet = 0; packet < packets; packet += together) {
         uint32_t left = (uint32_t)packets - packet;
-        struct group group = {shape, codebooks, left < together ? left : together, (uint32_t)rows,
+        struct group group = {shape,
+                              codebooks,
+                              left < together ? left : together,
+                              (uint32_t)rows,
                               state + packet * rows * model->state_size,
                               codes + packet * per_packet};
         bytes += decode_group(&coder, &group, bytes, lengths + packet, frames + packet);

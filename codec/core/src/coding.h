@@ -8,7 +8,7 @@
 /* A workspace, and arrays of the functions that use it, for as many frames of any rows. */
 struct aec_coder {
     struct aec_workspace work;
-    size_t num_frames; /* elements of each array, unless it says more */
+    size_t num_frames;                             /* elements of each array, unless it says more */
     struct aec_interval *intervals;                /* [num_frames, 2 + 2 * K] */
     struct aec_range_decoder *decoders;            /* of packets */
     struct aec_distribution *of_first, *of_second; /* of candidates */

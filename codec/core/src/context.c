@@ -3,8 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernel.h"
-
 enum {
     LIMIT = 127,         /* largest activation */
     WEIGHT_BITS = 6,     /* weights count 1/64 */
@@ -62,13 +60,11 @@ static void add_largest(const struct product *product, uint64_t index, int64_t *
 static int64_t largest_sum(const struct product *product, const struct product *added) {
     int64_t largest = 0;
     int64_t *sums = malloc(product->outputs * sizeof *sums);
-    if (!sums)
-        return -1;
+    if (!sums) return -1;
     for (uint64_t index = 0; index < product->count; index++) {
         memset(sums, 0, product->outputs * sizeof *sums);
         add_largest(product, index, sums);
-        if (added)
-            add_largest(added, index, sums);
+        if (added) add_largest(added, index, sums);
         for (uint64_t output = 0; output < product->outputs; output++)
             largest = sums[output] > largest ? sums[output] : largest;
     }
@@ -81,90 +77,88 @@ static int check_sizes(const aec_context_sizes *sizes, const uint32_t *dilations
     const uint32_t all[] = {sizes->num_codebooks, sizes->codebook_size, sizes->entry_dim,
                             sizes->width, sizes->hidden};
     for (size_t index = 0; index < sizeof all / sizeof *all; index++)
-        if (all[index] < 1 || all[index] > LARGEST_SIZE)
-            return AEC_ERROR_ARGUMENT;
+        if (all[index] < 1 || all[index] > LARGEST_SIZE) return AEC_ERROR_ARGUMENT;
     if (sizes->codebook_size < 2 || (sizes->codebook_size & (sizes->codebook_size - 1)))
         return AEC_ERROR_ARGUMENT;
-    if (num_dilations > LARGEST_SIZE)
-        return AEC_ERROR_ARGUMENT;
+    if (num_dilations > LARGEST_SIZE) return AEC_ERROR_ARGUMENT;
     for (size_t layer = 0; layer < num_dilations; layer++)
-        if (dilations[layer] < 1 || dilations[layer] > LARGEST_SIZE)
-            return AEC_ERROR_ARGUMENT;
+        if (dilations[layer] < 1 || dilations[layer] > LARGEST_SIZE) return AEC_ERROR_ARGUMENT;
     return 0;
 }
 
-/* Sizes of all that follows from the sizes, and pieces of the block; pointers mean nothing before
- * there is one. */
-static void place(struct aec_context *model, const uint32_t *dilations, struct aec_block *block) {
+/* All that follows from the sizes, with memory for it. */
+static void place(struct aec_context *model, const uint32_t *dilations) {
+    struct aec_arena *memory = &model->memory;
     const aec_context_sizes *sizes = &model->sizes;
     size_t dim = sizes->entry_dim, width = sizes->width, hidden = sizes->hidden;
     size_t entries = sizes->num_codebooks * dim;
     model->context_size = AEC_PADDED(width, AEC_INPUTS_TOGETHER);
     model->entries_size = AEC_PADDED(entries, AEC_INPUTS_TOGETHER);
-    aec_matrix_place(&model->past, entries, width, block);
-    aec_matrix_place(&model->counts, width, sizes->num_codebooks, block);
+    aec_matrix_place(&model->past, entries, width, memory);
+    aec_matrix_place(&model->counts, width, sizes->num_codebooks, memory);
     model->state_size = model->entries_size;
     for (size_t index = 0; index < model->num_layers; index++) {
         struct aec_layer *layer = model->layers + index;
         layer->dilation = dilations[index];
         layer->state = model->state_size;
         model->state_size += layer->dilation * width;
-        aec_matrix_place(&layer->taps, 2 * width, width, block);
-        aec_matrix_place(&layer->project, width, width, block);
+        aec_matrix_place(&layer->taps, 2 * width, width, memory);
+        aec_matrix_place(&layer->project, width, width, memory);
     }
     for (uint32_t k = 0; k < sizes->num_codebooks; k++) {
         struct aec_codebook *book = model->codebooks + k;
-        aec_matrix_place(&book->units, model->context_size + k * dim, hidden, block);
-        aec_matrix_place(&book->hidden, hidden, hidden, block);
-        aec_matrix_place(&book->first, hidden, model->first_values, block);
+        aec_matrix_place(&book->units, model->context_size + k * dim, hidden, memory);
+        aec_matrix_place(&book->hidden, hidden, hidden, memory);
+        aec_matrix_place(&book->first, hidden, model->first_values, memory);
         book->second = model->seconds + (size_t)k * model->first_values;
         for (uint32_t first = 0; first < model->first_values; first++)
-            aec_matrix_place(book->second + first, hidden, model->second_values, block);
-        book->entries = aec_take(block, sizes->codebook_size, dim);
-        book->order = aec_take(block, sizes->codebook_size, sizeof(uint16_t));
-        book->codes = aec_take(block, sizes->codebook_size, sizeof(uint16_t));
+            aec_matrix_place(book->second + first, hidden, model->second_values, memory);
+        book->entries = aec_allocate(memory, sizes->codebook_size, dim);
+        book->order = aec_allocate(memory, sizes->codebook_size, sizeof(uint16_t));
+        book->codes = aec_allocate(memory, sizes->codebook_size, sizeof(uint16_t));
     }
     const size_t outputs[] = {model->past.outputs, model->counts.outputs,
                               model->codebooks->hidden.outputs, model->codebooks->first.outputs};
     model->most_outputs = 0;
     for (size_t index = 0; index < sizeof outputs / sizeof *outputs; index++)
-        if (outputs[index] > model->most_outputs)
-            model->most_outputs = outputs[index];
+        if (outputs[index] > model->most_outputs) model->most_outputs = outputs[index];
 }
 
-static void fill(struct aec_matrix *matrix, const struct product *product, uint64_t index) {
-    const int8_t *weights = product->weights + index * product->inputs * product->outputs;
-    aec_matrix_fill(matrix, 0, weights, product->inputs, product->outputs, product->outputs);
-    aec_matrix_bias(matrix, product->biases + index * product->outputs, product->outputs);
+static void fill(struct aec_matrix *matrix, size_t together, const struct product *product,
+                 uint64_t index) {
+    const size_t inputs = product->inputs, outputs = product->outputs;
+    const int8_t *weights = product->weights + index * inputs * outputs;
+    aec_matrix_fill(matrix, together, 0, weights, inputs, outputs, outputs);
+    aec_matrix_bias(matrix, together, product->biases + index * outputs, outputs);
 }
 
 static void fill_all(struct aec_context *model, const struct product *products,
                      const int8_t *entries, const uint16_t *order) {
     const aec_context_sizes *sizes = &model->sizes;
     size_t dim = sizes->entry_dim, hidden = sizes->hidden, size = sizes->codebook_size;
-    size_t stride = sizes->num_codebooks * hidden;
-    fill(&model->past, products + PAST, 0);
-    fill(&model->counts, products + COUNTS, 0);
+    size_t together = model->kernel->together, stride = sizes->num_codebooks * hidden;
+    fill(&model->past, together, products + PAST, 0);
+    fill(&model->counts, together, products + COUNTS, 0);
     for (size_t layer = 0; layer < model->num_layers; layer++) {
-        fill(&model->layers[layer].taps, products + LAYERS + 2 * layer, 0);
-        fill(&model->layers[layer].project, products + LAYERS + 2 * layer + 1, 0);
+        fill(&model->layers[layer].taps, together, products + LAYERS + 2 * layer, 0);
+        fill(&model->layers[layer].project, together, products + LAYERS + 2 * layer + 1, 0);
     }
     for (size_t k = 0; k < sizes->num_codebooks; k++) {
         struct aec_codebook *book = model->codebooks + k;
-        aec_matrix_fill(&book->units, 0, products[CONTEXT].weights + k * hidden, sizes->width,
-                        hidden, stride);
+        aec_matrix_fill(&book->units, together, 0, products[CONTEXT].weights + k * hidden,
+                        sizes->width, hidden, stride);
         /* Of the codes before it alone: what a file says of others is not looked at. */
-        aec_matrix_fill(&book->units, model->context_size, products[INNER].weights + k * hidden,
-                        k * dim, hidden, stride);
-        aec_matrix_bias(&book->units, products[CONTEXT].biases + k * hidden, hidden);
-        fill(&book->hidden, products + HIDDEN, k);
-        fill(&book->first, products + FIRST, k);
+        aec_matrix_fill(&book->units, together, model->context_size,
+                        products[INNER].weights + k * hidden, k * dim, hidden, stride);
+        aec_matrix_bias(&book->units, together, products[CONTEXT].biases + k * hidden, hidden);
+        fill(&book->hidden, together, products + HIDDEN, k);
+        fill(&book->first, together, products + FIRST, k);
         for (size_t first = 0; first < model->first_values; first++)
-            fill(book->second + first, products + SECOND, k * model->first_values + first);
+            fill(book->second + first, together, products + SECOND,
+                 k * model->first_values + first);
         memcpy(book->entries, entries + k * size * dim, size * dim);
         memcpy(book->order, order + k * size, size * sizeof *order);
-        for (size_t code = 0; code < size; code++)
-            book->codes[book->order[code]] = (uint16_t)code;
+        for (size_t code = 0; code < size; code++) book->codes[book->order[code]] = (uint16_t)code;
     }
 }
 
@@ -189,15 +183,12 @@ static int check_values(const aec_context_sizes *sizes, const struct product *pr
     for (size_t index = 0; index < num_products; index++) {
         /* Context and inner are added up before they are shifted. */
         largest[index] = largest_sum(products + index, index == CONTEXT ? products + INNER : NULL);
-        if (largest[index] < 0)
-            return AEC_ERROR_MEMORY;
-        if (largest[index] >= AEC_LARGEST_SUM)
-            error = AEC_ERROR_INEXACT;
+        if (largest[index] < 0) return AEC_ERROR_MEMORY;
+        if (largest[index] >= AEC_LARGEST_SUM) error = AEC_ERROR_INEXACT;
     }
     size_t num_entries = (size_t)sizes->num_codebooks * sizes->codebook_size * sizes->entry_dim;
     for (size_t index = 0; index < num_entries; index++)
-        if (entries[index] < -LIMIT)
-            error = AEC_ERROR_INEXACT;
+        if (entries[index] < -LIMIT) error = AEC_ERROR_INEXACT;
     return !error && !has_each_once(sizes, order) ? AEC_ERROR_ORDER : error;
 }
 
@@ -205,27 +196,20 @@ static int check_values(const aec_context_sizes *sizes, const struct product *pr
 static struct aec_context *allocate(const aec_context_sizes *sizes, const uint32_t *dilations,
                                     size_t num_dilations, uint32_t first, uint32_t second) {
     struct aec_context *model = calloc(1, sizeof *model);
-    if (!model)
-        return NULL;
+    if (!model) return NULL;
     model->sizes = *sizes;
     model->num_layers = num_dilations;
     model->first_values = first;
     model->second_values = second;
-    model->layers = calloc(num_dilations + 1, sizeof *model->layers);
-    model->codebooks = calloc(sizes->num_codebooks, sizeof *model->codebooks);
-    model->seconds = calloc((size_t)sizes->num_codebooks * first, sizeof *model->seconds);
-    if (model->layers && model->codebooks && model->seconds) {
-        struct aec_block counted = {NULL, 0};
-        place(model, dilations, &counted);
-        model->memory = calloc(counted.used + AEC_ALIGNMENT, 1);
-    }
-    if (!model->memory) {
-        aec_context_destroy(model);
-        return NULL;
-    }
-    struct aec_block block = aec_block_in(model->memory);
-    place(model, dilations, &block);
-    return model;
+    struct aec_arena *memory = &model->memory;
+    model->layers = aec_allocate(memory, num_dilations, sizeof *model->layers);
+    model->codebooks = aec_allocate(memory, sizes->num_codebooks, sizeof *model->codebooks);
+    const size_t num_seconds = (size_t)sizes->num_codebooks * first;
+    model->seconds = aec_allocate(memory, num_seconds, sizeof *model->seconds);
+    if (!memory->failed) place(model, dilations);
+    if (!memory->failed) return model;
+    aec_context_destroy(model);
+    return NULL;
 }
 
 int aec_context_create(const aec_context_sizes *sizes, const uint32_t *dilations,
@@ -235,14 +219,11 @@ int aec_context_create(const aec_context_sizes *sizes, const uint32_t *dilations
                        aec_context **model) {
     int error = check_sizes(sizes, dilations, num_dilations), bits = 0;
     size_t num_products = LAYERS + 2 * num_dilations;
-    if (error || num_largest != num_products)
-        return AEC_ERROR_ARGUMENT;
-    while (sizes->codebook_size >> (bits + 1))
-        bits++;
+    if (error || num_largest != num_products) return AEC_ERROR_ARGUMENT;
+    while (sizes->codebook_size >> (bits + 1)) bits++;
     uint32_t first = 1u << (bits + 1) / 2, second = 1u << bits / 2;
     struct product *products = calloc(num_products, sizeof *products);
-    if (!products)
-        return AEC_ERROR_MEMORY;
+    if (!products) return AEC_ERROR_MEMORY;
     uint64_t used = 0, added = 0; /* weights and biases; sizes of 16 bits cannot overflow them */
     for (size_t index = 0; index < num_products; index++) {
         struct product *product = products + index;
@@ -251,35 +232,28 @@ int aec_context_create(const aec_context_sizes *sizes, const uint32_t *dilations
         product->biases = biases + added;
         used += product->count * product->inputs * product->outputs;
         added += product->count * product->outputs;
-        if (used > num_weights || added > num_biases)
-            break;
+        if (used > num_weights || added > num_biases) break;
     }
     uint64_t codes = (uint64_t)sizes->num_codebooks * sizes->codebook_size;
     if (used + codes * sizes->entry_dim != num_weights || added != num_biases || codes != num_order)
         error = AEC_ERROR_ARGUMENT;
-    int kernel = aec_choose_kernel();
-    if (!error && kernel < 0)
-        error = AEC_ERROR_KERNEL;
-    if (!error)
-        error = check_values(sizes, products, num_products, weights + used, order, largest);
+    const struct aec_kernel *kernel = aec_choose_kernel();
+    if (!error && !kernel) error = AEC_ERROR_KERNEL;
+    if (!error) error = check_values(sizes, products, num_products, weights + used, order, largest);
     if (!error && !(*model = allocate(sizes, dilations, num_dilations, first, second)))
         error = AEC_ERROR_MEMORY;
     if (!error) {
+        (*model)->kernel = kernel;
         fill_all(*model, products, weights + used, order);
         aec_distribution_table((*model)->table);
-        (*model)->multiply = aec_multiply_of(kernel);
     }
     free(products);
     return error;
 }
 
 void aec_context_destroy(aec_context *model) {
-    if (!model)
-        return;
-    free(model->memory);
-    free(model->seconds);
-    free(model->codebooks);
-    free(model->layers);
+    if (!model) return;
+    aec_release(&model->memory);
     free(model);
 }
 
@@ -316,8 +290,7 @@ static void activate(const int32_t *sums, size_t count, int32_t lowest, int8_t *
 /* Inputs are rows of an array. */
 static void set_inputs(struct aec_workspace *work, const int8_t *rows, size_t stride,
                        size_t count) {
-    for (size_t row = 0; row < count; row++)
-        work->inputs[row] = rows + row * stride;
+    for (size_t row = 0; row < count; row++) work->inputs[row] = rows + row * stride;
 }
 
 void aec_set_entry(const aec_context *model, int8_t *entries, uint32_t codebook, uint32_t code) {

@@ -10,8 +10,10 @@
 #define AEC_CONTEXT_H
 
 #include "aecodec.h"
+#include "arena.h"
 #include "distribution.h"
-#include "matrix.h"
+#include "kernel.h"
+#include "memory.h"
 
 struct aec_layer {
     size_t dilation;
@@ -28,20 +30,20 @@ struct aec_codebook {
 };
 
 struct aec_context {
+    struct aec_arena memory;
     aec_context_sizes sizes;
     size_t num_layers;
     uint32_t first_values, second_values;
-    aec_multiply *multiply;
+    const struct aec_kernel *kernel;
     struct aec_matrix past, counts;
     struct aec_layer *layers;
     struct aec_codebook *codebooks;
     struct aec_matrix *seconds; /* of all codebooks */
-    void *memory;               /* of weights */
     uint32_t table[AEC_TABLE_SIZE];
-    size_t entries_size;  /* bytes of the entries of a frame */
-    size_t context_size;  /* bytes of what is known before it */
-    size_t state_size;    /* of a row */
-    size_t most_outputs;  /* of a matrix */
+    size_t entries_size; /* bytes of the entries of a frame */
+    size_t context_size; /* bytes of what is known before it */
+    size_t state_size;   /* of a row */
+    size_t most_outputs; /* of a matrix */
 };
 
 /* Frames of rows that are computed together: more would not be faster, and need more memory. */
@@ -56,7 +58,7 @@ struct aec_workspace {
     int8_t *hidden; /* the same after it */
     int32_t *sums;  /* [num_frames, most_outputs] */
     const int8_t **inputs; /* [num_frames] */
-    uint8_t **states; /* [num_frames], of rows */
+    uint8_t **states;      /* [num_frames], of rows */
 };
 
 /* Take the memory of a workspace. */
@@ -84,7 +86,7 @@ void aec_remember_entries(struct aec_workspace *work, size_t num_rows, size_t nu
 /* sums [count, outputs] of inputs[0 .. count - 1]. */
 static inline void aec_multiply_inputs(const struct aec_workspace *work,
                                        const struct aec_matrix *matrix, size_t count) {
-    work->model->multiply(matrix, work->inputs, count, work->sums);
+    work->model->kernel->multiply(matrix, work->inputs, count, work->sums);
 }
 
 /* Hidden units of a codebook for `count` listed frames: hidden [count, outputs], which then are the

@@ -53,16 +53,14 @@ uint32_t aec_decode_value(const struct aec_distribution *distribution,
     uint32_t last = distribution->count - 1, value = 0;
     int64_t shared = AEC_TOTAL - (int64_t)distribution->count;
     uint64_t sum = 0;
-    if (last == 0)
-        return 0;
+    if (last == 0) return 0;
     /* The first value whose end is above the number, without a division for each:
      * floor(a / b) < c is a < b * c. */
     uint32_t peeked = aec_range_peek(decoder);
     int64_t number = peeked < 2 * AEC_TOTAL ? peeked : 2 * AEC_TOTAL;
     for (; value < last; value++) {
         uint64_t next = sum + (uint64_t)distribution->weights[value];
-        if ((int64_t)next * shared >= (number - value) * (int64_t)distribution->total)
-            break;
+        if ((int64_t)next * shared >= (number - value) * (int64_t)distribution->total) break;
         sum = next;
     }
     aec_range_skip(decoder, interval_after(distribution, value, sum));
@@ -92,8 +90,7 @@ static double log2_of(double x) {
     }
     /* log(x) = 2 * artanh((x - 1) / (x + 1)), whose series ends below the precision. */
     double ratio = (x - 1) / (x + 1), square = ratio * ratio, sum = 0;
-    for (int power = 23; power > 0; power -= 2)
-        sum = sum * square + 1.0 / power;
+    for (int power = 23; power > 0; power -= 2) sum = sum * square + 1.0 / power;
     return exponent + 2 / 0.6931471805599453 * (ratio * sum);
 }
 

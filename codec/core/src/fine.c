@@ -34,7 +34,7 @@ static void make_sources(const struct aec_piece *piece, const struct aec_fine *f
         pitch = pitch < AEC_HIGHEST_PITCH ? pitch : AEC_HIGHEST_PITCH;
         memcpy(padded, audio + t * block, block * sizeof(float));
         piece->loops->pulses(&state, &tables, padded, pitch, pulses + t * block,
-                              coder->period + t * block);
+                             coder->period + t * block);
     }
     memcpy(to + fine->oscillator, &state, sizeof state);
 
@@ -47,7 +47,7 @@ static void make_sources(const struct aec_piece *piece, const struct aec_fine *f
         memcpy(coder->audio, from + place, reach * sizeof(float));
         memcpy(coder->audio + reach, source, length * sizeof(float));
         piece->loops->earlier(coder->audio + reach, coder->back, weights, length,
-                               coder->sources + (p + 1) * length);
+                              coder->sources + (p + 1) * length);
         memcpy(to + place, coder->audio + length, reach * sizeof(float));
     }
 }
@@ -67,7 +67,7 @@ static void analyze(const struct aec_piece *piece, const struct aec_fine *fine, 
         memcpy(piece->to + place, samples + length, kept);
         for (size_t t = 0; t < num_frames; t++)
             piece->loops->fold(samples + t * stride, fourier->window, stride, even + t * padded,
-                                odd + t * padded);
+                               odd + t * padded);
         float *out = spectra + s * spectrum;
         const size_t row = AEC_SPECTRA * spectrum;
         piece->loops->dense(&fourier->cosines, NULL, even, padded, num_frames, out, row);
@@ -84,7 +84,7 @@ static void find_envelope(const struct aec_piece *piece, const struct aec_fine *
     memcpy(powers, piece->from + place, kept);
     for (size_t t = 0; t < num_frames; t++)
         piece->loops->smooth_power(spectra + t * row, fine->bins, padded,
-                                    powers + (t + AEC_ENVELOPE_FRAMES - 1) * padded);
+                                   powers + (t + AEC_ENVELOPE_FRAMES - 1) * padded);
     for (size_t t = 0; t < num_frames; t++)
         piece->loops->envelope(powers + t * padded, padded, padded, envelope + t * padded);
     memcpy(piece->to + place, powers + num_frames * padded, kept);
@@ -97,7 +97,7 @@ static void show(const struct aec_piece *piece, const struct aec_fine *fine, siz
     for (size_t t = 0; t < num_frames; t++, spectra += AEC_SPECTRA * spectrum, seen += fine->row) {
         for (size_t s = 0; s + 1 < AEC_SPECTRA; s++)
             piece->loops->compand_complex(spectra + s * spectrum, fine->padded,
-                                           seen + s * spectrum);
+                                          seen + s * spectrum);
         const float *pulses = spectra + (AEC_SPECTRA - 1) * spectrum;
         float *y = seen + (AEC_SPECTRA - 1) * spectrum;
         for (size_t i = 0; i < spectrum; i++) y[i] = 0.5f * pulses[i];
@@ -116,8 +116,7 @@ static void synthesize(const struct aec_piece *piece, const struct aec_fine *fin
     memmove(tail, piece->from + r * piece->state + fine->tail,
             (stride + stride % 2) * sizeof(float));
     piece->loops->dense(&fourier->cosines, NULL, spectra, spectrum, num_frames, even, padded);
-    piece->loops->dense(&fourier->sines, NULL, spectra + padded, spectrum, num_frames, odd,
-                         padded);
+    piece->loops->dense(&fourier->sines, NULL, spectra + padded, spectrum, num_frames, odd, padded);
     for (size_t t = 0; t < num_frames; t++, audio += stride) {
         piece->loops->unfold(even + t * padded, odd + t * padded, fourier->window, stride, frame);
         for (size_t i = 0; i < stride; i++) audio[i] = frame[i] + tail[i];
@@ -145,8 +144,8 @@ void aec_run_fine(const struct aec_piece *piece, const struct aec_fine *fine, fl
     for (size_t r = 0; r < piece->rows; r++) {
         const size_t first = r * num_frames;
         float *spectra = coder->spectra + first * AEC_SPECTRA * spectrum;
-        make_sources(piece, fine, r, audio + r * length,
-                     logits + r * frames * fine->logits.outputs, frames);
+        make_sources(piece, fine, r, audio + r * length, logits + r * frames * fine->logits.outputs,
+                     frames);
         analyze(piece, fine, r, length, spectra);
         find_envelope(piece, fine, r, num_frames, spectra, coder->envelope + first * padded);
     }
@@ -173,8 +172,8 @@ void aec_run_fine(const struct aec_piece *piece, const struct aec_fine *fine, fl
         loops->shape(sources, gain + t * padded, change + t * spectrum, padded, y);
         for (size_t s = 1; s < AEC_SPECTRA; s++)
             loops->turn(sources + s * spectrum,
-                         s + 1 < AEC_SPECTRA ? NULL : coder->envelope + t * padded,
-                         turns + (s - 1) * spectrum, padded, y);
+                        s + 1 < AEC_SPECTRA ? NULL : coder->envelope + t * padded,
+                        turns + (s - 1) * spectrum, padded, y);
     }
     for (size_t r = 0; r < piece->rows; r++)
         synthesize(piece, fine, r, num_frames, sum + r * num_frames * spectrum, audio + r * length);

@@ -1,6 +1,6 @@
 /* How the processor computes with floats while the core does: rounding to the nearest, with numbers
- * too small to be normal. A process may have asked for another way, as PyTorch lets it and libraries
- * built with -ffast-math do without asking, and results must not depend on that. */
+ * too small to be normal. A process may have asked for another way, as PyTorch lets it and
+ * libraries built with -ffast-math do without asking, and results must not depend on that. */
 
 #ifndef AEC_FLOAT_MODE_H
 #define AEC_FLOAT_MODE_H

@@ -5,16 +5,9 @@
 
 #include "aecodec.h"
 
-static const char *const NAMES[AEC_NUM_KERNELS] = {
-    "portable",
-#ifdef AEC_X86
-    "avx2",
-    "avxvnni",
-    "vnni",
-#endif
-};
+static int always(void) { return 1; }
 
-#ifdef AEC_X86
+#if defined(__x86_64__)
 
 #include <cpuid.h>
 
@@ -22,43 +15,71 @@ static const char *const NAMES[AEC_NUM_KERNELS] = {
 
 /* Which registers the operating system keeps for each process. */
 static unsigned kept_registers(void) {
-    unsigned low, high;
+    unsigned low, high, a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !BIT(c, 27)) /* xgetbv */
+        return 0;
     __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     return low;
 }
 
-/* Whether this processor has the instructions of a kernel. */
-static int is_usable(int kernel) {
-    unsigned a, b, c, d, leaves, a1 = 0, b1, c1, d1;
-    if (kernel == AEC_PORTABLE)
-        return 1;
-    if (!__get_cpuid(1, &a, &b, &c, &d) || !BIT(c, 27)) /* xgetbv */
-        return 0;
-    unsigned registers = kept_registers();
-    if ((registers & 0x6) != 0x6 || !__get_cpuid_count(7, 0, &leaves, &b, &c, &d) || !BIT(b, 5))
-        return 0;
-    if (kernel == AEC_VNNI) /* AVX-512 F, BW, VL, VNNI */
-        return (registers & 0xe6) == 0xe6 && BIT(b, 16) && BIT(b, 30) && BIT(b, 31) && BIT(c, 11);
-    if (kernel == AEC_AVX_VNNI)
-        return leaves >= 1 && __get_cpuid_count(7, 1, &a1, &b1, &c1, &d1) && BIT(a1, 4);
-    return 1;
+static int has_avx2(void) {
+    unsigned a, b, c, d;
+    return (kept_registers() & 0x6) == 0x6 && __get_cpuid_count(7, 0, &a, &b, &c, &d) && BIT(b, 5);
 }
 
-#else
+static int has_avxvnni(void) {
+    unsigned a, b, c, d;
+    if (!has_avx2() || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || a < 1) return 0;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && BIT(a, 4);
+}
 
-static int is_usable(int kernel) { return kernel == AEC_PORTABLE; }
+/* AVX-512 F, BW, VL and VNNI. */
+static int has_vnni(void) {
+    unsigned a, b, c, d;
+    return has_avx2() && (kept_registers() & 0xe6) == 0xe6 &&
+           __get_cpuid_count(7, 0, &a, &b, &c, &d) && BIT(b, 16) && BIT(b, 30) && BIT(b, 31) &&
+           BIT(c, 11);
+}
+
+#elif defined(AEC_DOTPROD) && defined(__ARM_FEATURE_DOTPROD)
+
+#define has_dotprod always
+
+#elif defined(AEC_DOTPROD)
+
+#include <sys/auxv.h>
+
+static int has_dotprod(void) { return (getauxval(AT_HWCAP) >> 20) & 1; } /* HWCAP_ASIMDDP */
 
 #endif
 
-int aec_choose_kernel(void) {
+/* From the slowest to the fastest. */
+static const struct {
+    const struct aec_kernel *kernel;
+    int (*is_usable)(void);
+} KERNELS[] = {
+    {&aec_portable, always},
+#if defined(__x86_64__)
+    {&aec_avx2, has_avx2},
+    {&aec_avxvnni, has_avxvnni}, /* for processors without AVX-512 */
+    {&aec_vnni, has_vnni},
+#elif defined(AEC_DOTPROD)
+    {&aec_dotprod, has_dotprod},
+#elif defined(__wasm_simd128__)
+    {&aec_wasm, always},
+#endif
+};
+
+const struct aec_kernel *aec_choose_kernel(void) {
     const char *named = getenv("AECODEC_KERNEL");
-    for (int kernel = AEC_NUM_KERNELS - 1; kernel >= 0; kernel--)
-        if ((!named || !*named || !strcmp(named, NAMES[kernel])) && is_usable(kernel))
-            return kernel;
-    return -1;
+    for (size_t i = sizeof KERNELS / sizeof *KERNELS; i-- > 0;)
+        if ((!named || !*named || !strcmp(named, KERNELS[i].kernel->name)) &&
+            KERNELS[i].is_usable())
+            return KERNELS[i].kernel;
+    return NULL;
 }
 
 const char *aec_kernel(void) {
-    int kernel = aec_choose_kernel();
-    return kernel < 0 ? NULL : NAMES[kernel];
+    const struct aec_kernel *kernel = aec_choose_kernel();
+    return kernel ? kernel->name : NULL;
 }

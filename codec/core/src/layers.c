@@ -38,20 +38,20 @@ void aec_run_conv(const struct aec_piece *piece, const struct aec_conv *conv, co
     for (size_t r = 0; r < piece->rows; r++) {
         struct aec_quantized *blocks = coder->blocks + r * (conv->context + frames) * num_blocks;
         memcpy(blocks, piece->from + r * piece->state + conv->state, kept);
-        struct aec_quantized *new = blocks + conv->context * num_blocks;
+        struct aec_quantized *new = blocks + conv->context *num_blocks;
         for (size_t t = 0; t < frames; t++, x += row) {
             const float *source = x;
             if (norm) {
                 piece->loops->normalize(x, norm, row, channels, AEC_NORM_FLOOR, coder->row);
                 source = coder->row;
             }
-            piece->loops->quantize(source, num_blocks, new + t * num_blocks);
+            piece->loops->quantize(source, num_blocks, new + t *num_blocks);
             coder->places[r * frames + t] = blocks + t * num_blocks;
         }
         memcpy(piece->to + r * piece->state + conv->state, blocks + frames * num_blocks, kept);
     }
     piece->loops->product(&conv->matrix, coder->places, piece->rows * frames,
-                           conv->dilation * num_blocks, out, conv->matrix.outputs, 0);
+                          conv->dilation * num_blocks, out, conv->matrix.outputs, 0);
 }
 
 void aec_run_unit(const struct aec_piece *piece, const struct aec_unit *unit, float *x,

@@ -36,15 +36,8 @@ static inline int32_t aec_surplus(const struct aec_quantized *block) {
     return (int32_t)(0u - 128u * (uint32_t)block->sum);
 }
 
-/* Rearranges weights [AEC_LANES][AEC_BLOCK] for products of unsigned weights, four inputs at once,
- * with that 128 added. */
-static inline void aec_pack_unsigned(const int8_t *weights, size_t stride, uint8_t *packed) {
-    for (size_t i = 0; i < AEC_BLOCK; i += 4)
-        for (size_t o = 0; o < AEC_LANES; o++)
-            for (size_t k = 0; k < 4; k++) *packed++ = (uint8_t)(weights[o * stride + i + k] + 128);
-}
-
-/* Weights of a block of inputs to AEC_LANES outputs, in the order in which a kernel reads them. */
+/* Weights of a block of inputs to AEC_LANES outputs, in the order in which a kernel reads them:
+ * [AEC_BLOCK / together][AEC_LANES][together], with its offset added. */
 struct aec_weights {
     float scales[AEC_LANES];
     uint8_t values[AEC_BLOCK * AEC_LANES];
@@ -82,9 +75,6 @@ struct aec_pulse_tables {
 };
 
 struct aec_loops {
-    /* Rearranges weights [AEC_LANES][AEC_BLOCK] for this kernel. */
-    void (*pack)(const int8_t *weights, size_t stride, uint8_t *packed);
-
     /* out[r] = bias + weights * rows[r], or this added to out[r]. rows[r] is where the first tap of
      * a row begins, the next ones follow at distances of `tap` blocks. */
     void (*product)(const struct aec_linear *matrix, const struct aec_quantized *const *rows,
@@ -149,8 +139,5 @@ struct aec_loops {
     /* The entry with the greatest score `x * entries - offsets`, the first of several. */
     size_t (*nearest)(const struct aec_dense *entries, const float *offsets, const float *x);
 };
-
-/* Those of the kernels of kernel.h. */
-extern const struct aec_loops aec_loops_portable, aec_loops_avx2, aec_loops_avxvnni, aec_loops_vnni;
 
 #endif

@@ -1,25 +1,17 @@
 /* The loops that all kernels share. A kernel's file defines
  *
- *   KERNEL_NAME   its name, such as avx2
- *   KERNEL_TARGET attributes of its functions: the instructions that they may use
- *   WIDTH         floats in a vector, 4, 8 or 16
- *   PACK          its function that rearranges weights, see loops.h
- *   product       see loops.h
+ *   KERNEL_NAME       its name, such as avx2
+ *   TOGETHER, OFFSET  see struct aec_kernel
+ *   multiply, product see matrix.h and loops.h
  *
- * and includes this. Vectors are GCC's, which clang has as well; where loops are short and plain,
- * the compiler makes vectors of them by itself. */
+ * and what vectors.h needs, and includes this. Where loops are short and plain, the compiler makes
+ * vectors of them by itself. */
 
 #include <math.h>
 
 #include "elementary.h"
-
-typedef float vector __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
-
-#define LANE_VECTORS (AEC_LANES / WIDTH)
-#define LOAD(p) (*(const vector *)(p))
-#define STORE(p, x) (*(vector *)(p) = (x))
-#define FUNCTION static KERNEL_TARGET
-#define INLINE static inline __attribute__((always_inline)) KERNEL_TARGET
+#include "kernel.h"
+#include "vectors.h"
 
 /* Rows and vectors of a tile of `dense`: as many as there are registers for sums. */
 #if WIDTH == 16
@@ -177,8 +169,7 @@ FUNCTION void compand_complex(const float *restrict x, size_t bins, float *restr
     }
 }
 
-FUNCTION void smooth_power(const float *restrict x, size_t bins, size_t padded,
-                           float *restrict y) {
+FUNCTION void smooth_power(const float *restrict x, size_t bins, size_t padded, float *restrict y) {
     const float *imaginary = x + padded;
     float first = x[0] * x[0] + imaginary[0] * imaginary[0], before = first, now = first;
     for (size_t i = 0; i < bins; i++) {
@@ -389,8 +380,6 @@ FUNCTION void earlier(const float *restrict sound, const int32_t *restrict back,
     }
 }
 
-typedef int32_t whole_vector __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
-
 INLINE vector choose(whole_vector mask, vector a, vector b) {
     return (vector)(((whole_vector)a & mask) | ((whole_vector)b & ~mask));
 }
@@ -430,32 +419,40 @@ FUNCTION size_t nearest(const struct aec_dense *entries, const float *offsets, c
     return entry;
 }
 
-#define KERNEL_SYMBOL_(name) aec_loops_##name
-#define KERNEL_SYMBOL(name) KERNEL_SYMBOL_(name)
+#define JOINED_(a, b) a##b
+#define JOINED(a, b) JOINED_(a, b)
+#define TEXT_(name) #name
+#define TEXT(name) TEXT_(name)
 
-const struct aec_loops KERNEL_SYMBOL(KERNEL_NAME) = {
-    .pack = PACK,
-    .product = product,
-    .dense = dense,
-    .quantize = quantize,
-    .power = power,
-    .normalize = normalize,
-    .silu = silu,
-    .add = add,
-    .subtract = subtract,
-    .overlap = overlap,
-    .compand = compand,
-    .expand = expand,
-    .compand_complex = compand_complex,
-    .smooth_power = smooth_power,
-    .envelope = envelope,
-    .shape = shape,
-    .turn = turn,
-    .fold = fold,
-    .unfold = unfold,
-    .pitch = pitch_of,
-    .pulses = pulses,
-    .interpolation = interpolation,
-    .earlier = earlier,
-    .nearest = nearest,
+const struct aec_kernel JOINED(aec_, KERNEL_NAME) = {
+    .name = TEXT(KERNEL_NAME),
+    .together = TOGETHER,
+    .offset = OFFSET,
+    .multiply = multiply,
+    .loops =
+        {
+            .product = product,
+            .dense = dense,
+            .quantize = quantize,
+            .power = power,
+            .normalize = normalize,
+            .silu = silu,
+            .add = add,
+            .subtract = subtract,
+            .overlap = overlap,
+            .compand = compand,
+            .expand = expand,
+            .compand_complex = compand_complex,
+            .smooth_power = smooth_power,
+            .envelope = envelope,
+            .shape = shape,
+            .turn = turn,
+            .fold = fold,
+            .unfold = unfold,
+            .pitch = pitch_of,
+            .pulses = pulses,
+            .interpolation = interpolation,
+            .earlier = earlier,
+            .nearest = nearest,
+        },
 };

@@ -24,8 +24,7 @@ static inline void *aec_take(struct aec_block *block, size_t count, size_t size)
         block->used = AEC_TOO_LARGE;
     else
         block->used += (count * size + AEC_ALIGNMENT - 1) / AEC_ALIGNMENT * AEC_ALIGNMENT;
-    if (block->used > AEC_TOO_LARGE)
-        block->used = AEC_TOO_LARGE;
+    if (block->used > AEC_TOO_LARGE) block->used = AEC_TOO_LARGE;
     return block->begin ? block->begin + offset : NULL;
 }
 

@@ -14,6 +14,7 @@
 
 struct builder {
     struct aec_model *model;
+    const struct aec_kernel *kernel;
     const aec_tensor *tensors;
     size_t num_tensors;
     int error;
@@ -61,6 +62,15 @@ static float *row_of(struct builder *b, const char *name, size_t count) {
     return row;
 }
 
+/* Weights [AEC_LANES][AEC_BLOCK] in the order of a kernel. */
+static void pack(const struct aec_kernel *kernel, const int8_t *weights, size_t stride,
+                 uint8_t *packed) {
+    for (size_t i = 0; i < AEC_BLOCK; i += kernel->together)
+        for (size_t o = 0; o < AEC_LANES; o++)
+            for (size_t k = 0; k < kernel->together; k++)
+                *packed++ = (uint8_t)(weights[o * stride + i + k] + kernel->offset);
+}
+
 static void set_linear(struct builder *b, struct aec_linear *matrix, const char *name, size_t taps,
                        size_t inputs, size_t outputs) {
     matrix->taps = taps;
@@ -80,8 +90,7 @@ static void set_linear(struct builder *b, struct aec_linear *matrix, const char 
         for (size_t d = 0; d < depth; d++, packed++) {
             for (size_t o = 0; o < AEC_LANES; o++)
                 packed->scales[o] = scales[(first + o) * depth + d];
-            b->model->loops->pack(weights + first * length + d * AEC_BLOCK, length,
-                                   packed->values);
+            pack(b->kernel, weights + first * length + d * AEC_BLOCK, length, packed->values);
         }
 }
 
@@ -166,8 +175,7 @@ static void set_fourier(struct builder *b, struct aec_fourier *fourier, size_t s
     for (size_t i = 0; i < bins; i++)
         for (size_t k = 0; k < bins; k++) {
             double factor = inverse && (i == 0 || i == stride) ? 0.5 : 1.0;
-            fourier->cosines.weights[i * padded + k] =
-                (float)(factor * cosine(i * k, 2 * stride));
+            fourier->cosines.weights[i * padded + k] = (float)(factor * cosine(i * k, 2 * stride));
         }
     for (size_t i = 1; i < stride; i++)
         for (size_t k = 1; k < stride; k++)
@@ -202,8 +210,8 @@ static void set_encoder(struct builder *b) {
             snprintf(name, sizeof name, "encoder.body.layers.%zu.project", layer++);
             set_conv(b, &level->down, name, 1, 1, aec_row(stride), row);
         } else {
-            size_t patch = l ? stride * aec_row(channels)
-                             : aec_row(stride * (size_t)config->channels);
+            size_t patch =
+                l ? stride * aec_row(channels) : aec_row(stride * (size_t)config->channels);
             snprintf(name, sizeof name, "encoder.body.layers.%zu.linear", layer++);
             set_conv(b, &level->down, name, 2, 1, patch, row);
         }
@@ -231,8 +239,9 @@ static void set_fine(struct builder *b) {
     fine->width = width;
     fine->conditions = aec_row(3 * width / 4);
     fine->row = 2 * AEC_SPECTRA * fine->padded + fine->conditions;
-    fine->longest = (float)ceil(longest);
-    fine->reach = (size_t)ceil(longest) + 3;
+    const size_t whole = (size_t)longest, rounded_up = whole + ((double)whole < longest);
+    fine->longest = (float)rounded_up;
+    fine->reach = rounded_up + 3;
     set_fourier(b, &fine->analysis, stride, 0);
     set_fourier(b, &fine->synthesis, stride, 1);
 
@@ -244,17 +253,15 @@ static void set_fine(struct builder *b) {
     for (size_t i = 0; i < channels; i++) fine->ones[i] = 1.0f;
     /* Even steps of the logarithm of 60 Hz to that of 500 Hz. */
     for (size_t i = 0; i < AEC_PITCH_STEPS; i++)
-        fine->log_pitches[i] =
-            (float)(4.0943445622221007 +
-                    2.1202635362000910 * (double)i / (double)(AEC_PITCH_STEPS - 1));
+        fine->log_pitches[i] = (float)(4.0943445622221007 + 2.1202635362000910 * (double)i /
+                                                                (double)(AEC_PITCH_STEPS - 1));
     for (size_t i = 0; i < block; i++) {
         fine->ramp[i] = (float)((double)(i + 1) / (double)block);
         fine->triangle[i] = (float)((double)(i + 1) * (double)(i + 2) / (double)(2 * block));
     }
 
     fine->pitch_norm = row_of(b, "decoder.fine.pitch.norm.weight", channels);
-    set_conv(b, &fine->pitch, "decoder.fine.pitch.conv.linear", 3, 1, features,
-             AEC_PITCH_CHANNELS);
+    set_conv(b, &fine->pitch, "decoder.fine.pitch.conv.linear", 3, 1, features, AEC_PITCH_CHANNELS);
     set_linear(b, &fine->logits, "decoder.fine.pitch.logits", 1, AEC_PITCH_CHANNELS, 128);
     set_linear(b, &fine->condition, "decoder.fine.condition", 1, features,
                fine->ratio * fine->conditions);
@@ -267,8 +274,7 @@ static void set_fine(struct builder *b) {
     fine->norm = row_of(b, "decoder.fine.norm.weight", width);
     set_linear(b, &fine->hidden, "decoder.fine.hidden", 1, row, row);
     set_linear(b, &fine->gain, "decoder.fine.gain", 1, row, fine->padded);
-    set_linear(b, &fine->gains, "decoder.fine.gains", 1, row,
-               2 * (AEC_SPECTRA - 1) * fine->padded);
+    set_linear(b, &fine->gains, "decoder.fine.gains", 1, row, 2 * (AEC_SPECTRA - 1) * fine->padded);
     set_linear(b, &fine->change, "decoder.fine.change", 1, row, 2 * fine->padded);
     fine->oscillator = new_state(b, sizeof(struct aec_oscillator));
     fine->past = new_state(b, AEC_PERIODS * fine->reach * sizeof(float));
@@ -306,8 +312,7 @@ static void set_decoder(struct builder *b) {
         } else {
             struct aec_transposed *up = &level->up;
             channels = l ? (size_t)config->decoder_channels[l - 1] : 0;
-            up->patch = l ? stride * aec_row(channels)
-                          : aec_row(stride * (size_t)config->channels);
+            up->patch = l ? stride * aec_row(channels) : aec_row(stride * (size_t)config->channels);
             snprintf(name, sizeof name, "decoder.body.layers.%zu.linear", layer);
             set_linear(b, &up->matrix, name, 1, row, 2 * up->patch);
             snprintf(name, sizeof name, "decoder.body.layers.%zu.bias", layer++);
@@ -373,8 +378,7 @@ static void set_vectors(struct builder *b, struct aec_stage *stage, size_t numbe
         }
         for (size_t d = 0; d < dim; d++) {
             double sum = products[dim * dim + d];
-            for (size_t e = 0; e < dim; e++)
-                sum += 0.5 * products[d * dim + e] * (double)vector[e];
+            for (size_t e = 0; e < dim; e++) sum += 0.5 * products[d * dim + e] * (double)vector[e];
             offset += (double)vector[d] * sum;
         }
         stage->offsets[code] = (float)offset;
@@ -450,35 +454,17 @@ static int is_possible(const aec_config *c) {
            in_range(c->fine_dilations, (size_t)c->fine_depth, 1, MOST);
 }
 
-/* The loops of the kernel that is in use; NULL if the environment names one that cannot be. */
-static const struct aec_loops *choose_loops(void) {
-    switch (aec_choose_kernel()) {
-    case AEC_PORTABLE:
-        return &aec_loops_portable;
-#ifdef AEC_X86
-    case AEC_AVX2:
-        return &aec_loops_avx2;
-    case AEC_AVX_VNNI:
-        return &aec_loops_avxvnni;
-    case AEC_VNNI:
-        return &aec_loops_vnni;
-#endif
-    default:
-        return NULL;
-    }
-}
-
 int aec_model_create(const aec_config *config, const aec_tensor *tensors, size_t num_tensors,
                      aec_model **model) {
     if (!model) return AEC_ERROR_ARGUMENT;
     *model = NULL;
     if (!config || !tensors || !is_possible(config)) return AEC_ERROR_ARGUMENT;
-    const struct aec_loops *loops = choose_loops();
-    if (!loops) return AEC_ERROR_KERNEL;
+    const struct aec_kernel *kernel = aec_choose_kernel();
+    if (!kernel) return AEC_ERROR_KERNEL;
     struct aec_model *made = calloc(1, sizeof *made);
     if (!made) return AEC_ERROR_MEMORY;
     made->config = *config;
-    made->loops = loops;
+    made->loops = &kernel->loops;
     made->latent = aec_row((size_t)config->latent_dim);
     made->hop = 1;
     for (int l = 0; l < config->num_levels; l++) {
@@ -488,7 +474,7 @@ int aec_model_create(const aec_config *config, const aec_tensor *tensors, size_t
             return AEC_ERROR_ARGUMENT;
         }
     }
-    struct builder builder = {made, tensors, num_tensors, 0, NULL};
+    struct builder builder = {made, kernel, tensors, num_tensors, 0, NULL};
     const uint64_t mode = aec_set_float_mode(AEC_FLOAT_MODE);
     set_encoder(&builder);
     set_quantizer(&builder);

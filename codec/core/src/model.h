@@ -130,12 +130,12 @@ enum { AEC_TILE = 32 };
 struct aec_coder {
     struct aec_arena memory;
     const struct aec_model *model;
-    float *x, *y, *hidden;           /* rows of activations, each for the longest layer */
-    float *row;                      /* one row */
-    float *samples;                  /* [rows][frames * hop] of the piece */
+    float *x, *y, *hidden;               /* rows of activations, each for the longest layer */
+    float *row;                          /* one row */
+    float *samples;                      /* [rows][frames * hop] of the piece */
     struct aec_quantized *blocks;        /* quantized rows with their context */
     const struct aec_quantized **places; /* where rows begin among them */
-    float *audio;                    /* samples with their past */
+    float *audio;                        /* samples with their past */
     /* Of the second stage: */
     float *logits, *conditions, *sources, *period, *spectra, *seen, *envelope, *pulses;
     int32_t *back;

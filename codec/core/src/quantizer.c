@@ -41,10 +41,9 @@ void aec_encode_latent(const struct aec_piece *piece, const float *latent, size_
             for (size_t t = 0; t < frames; t++) {
                 float *left = residual + (r * frames + t) * length;
                 const float *x = reduced + (r * frames + t) * dim;
-                size_t code =
-                    model->config.scalar_quantizer
-                        ? rounded(stage, x)
-                        : piece->loops->nearest(&stage->entries, stage->offsets, x);
+                size_t code = model->config.scalar_quantizer
+                                  ? rounded(stage, x)
+                                  : piece->loops->nearest(&stage->entries, stage->offsets, x);
                 piece->loops->subtract(value_of(piece, stage, code), length, left);
                 const size_t place = r * row_stride + k * codebook_stride + t;
                 codes[place] = (int64_t)code;
@@ -66,6 +65,6 @@ void aec_decode_codes(const struct aec_piece *piece, const int64_t *codes, size_
                 int64_t code = codes[r * row_stride + k * codebook_stride + t];
                 if (code >= 0)
                     piece->loops->add(value_of(piece, &model->stages[k], (size_t)code),
-                                       model->latent, latent + (r * frames + t) * model->latent);
+                                      model->latent, latent + (r * frames + t) * model->latent);
             }
 }

@@ -12,15 +12,13 @@ struct aec_range_encoder aec_range_encoder_in(uint8_t *bytes, size_t capacity) {
 }
 
 static void append(struct aec_range_encoder *encoder, uint8_t byte) {
-    if (encoder->length < encoder->capacity)
-        encoder->bytes[encoder->length++] = byte;
+    if (encoder->length < encoder->capacity) encoder->bytes[encoder->length++] = byte;
 }
 
 /* Add one to the number that the bytes so far are. */
 static void carry(struct aec_range_encoder *encoder) {
     for (size_t position = encoder->length; position-- > 0;)
-        if (++encoder->bytes[position])
-            return;
+        if (++encoder->bytes[position]) return;
 }
 
 void aec_range_encode(struct aec_range_encoder *encoder, struct aec_interval symbol) {
@@ -45,8 +43,7 @@ size_t aec_range_finish(struct aec_range_encoder *encoder) {
     for (; count <= 4; count++) {
         uint64_t unit = TOP >> 8 * count;
         number = (encoder->low + unit - 1) / unit * unit;
-        if (number < encoder->low + encoder->range)
-            break;
+        if (number < encoder->low + encoder->range) break;
     }
     if (number >= TOP) {
         number -= TOP;
@@ -54,8 +51,7 @@ size_t aec_range_finish(struct aec_range_encoder *encoder) {
     }
     for (int index = 0; index < count; index++)
         append(encoder, (uint8_t)(number >> (24 - 8 * index)));
-    while (encoder->length && !encoder->bytes[encoder->length - 1])
-        encoder->length--;
+    while (encoder->length && !encoder->bytes[encoder->length - 1]) encoder->length--;
     return encoder->length;
 }
 

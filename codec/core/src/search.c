@@ -46,8 +46,7 @@ static uint32_t find_firsts(struct aec_coder *coder, const struct choice *choice
         coder->slots[leader] = there;
         coder->list[there++] = choice->first_frame + leader;
     }
-    if (!there)
-        return 0;
+    if (!there) return 0;
     aec_compute_units(work, codebook, coder->list, there);
     aec_multiply_inputs(work, &book->first, there);
     for (uint32_t index = 0; index < there; index++)
@@ -72,27 +71,24 @@ static uint32_t same_first(const struct aec_coder *coder, const struct choice *c
 static void add_symbols(struct aec_coder *coder, const struct choice *choice, uint32_t codebook) {
     struct aec_workspace *work = &coder->work;
     const aec_context *model = work->model;
-    if (!find_firsts(coder, choice, codebook))
-        return;
+    if (!find_firsts(coder, choice, codebook)) return;
     for (uint32_t candidate = 0; candidate < choice->num_candidates; candidate++) {
         int32_t code = code_of(choice, candidate, codebook);
-        if (code < 0)
-            continue;
+        if (code < 0) continue;
         uint32_t index = model->codebooks[codebook].order[code];
         uint32_t slot = coder->slots[coder->leaders[candidate]];
         coder->symbols[candidate] = index / model->second_values;
         uint32_t same = same_first(coder, choice, codebook, candidate);
         if (same == candidate) {
             int32_t *sums = coder->sums + candidate * model->most_outputs;
-            model->multiply(model->codebooks[codebook].second + coder->symbols[candidate],
-                            work->inputs + slot, 1, sums);
+            model->kernel->multiply(model->codebooks[codebook].second + coder->symbols[candidate],
+                                    work->inputs + slot, 1, sums);
             coder->of_second[candidate] = aec_distribution_after(model, sums, model->second_values);
         }
         aec_information_add(coder->information + candidate,
                             aec_interval_of(coder->of_first + slot, coder->symbols[candidate]));
-        aec_information_add(
-            coder->information + candidate,
-            aec_interval_of(coder->of_second + same, index % model->second_values));
+        aec_information_add(coder->information + candidate,
+                            aec_interval_of(coder->of_second + same, index % model->second_values));
         aec_set_entry(model, aec_frame_entries(work, choice->first_frame + candidate), codebook,
                       (uint32_t)code);
     }
@@ -157,26 +153,23 @@ int aec_search_codes(const aec_context *model, const aec_packets *shape, uint32_
         aec_times4(choices, num_candidates, shape->num_codebooks, 1) != num_codes ||
         aec_times(choices, num_candidates) != num_errors || choices != num_chosen)
         return AEC_ERROR_ARGUMENT;
-    int error = aec_coder_in(&coder, model, (size_t)(channels + num_candidates), scratch,
-                             scratch_size);
-    if (error)
-        return error;
-    if (!aec_are_codes(model, candidates, num_codes))
-        return AEC_ERROR_CODE;
+    int error =
+        aec_coder_in(&coder, model, (size_t)(channels + num_candidates), scratch, scratch_size);
+    if (error) return error;
+    if (!aec_are_codes(model, candidates, num_codes)) return AEC_ERROR_CODE;
     uint32_t steps = aec_ceil_div(shape->num_frames, shape->segments);
     for (uint32_t channel = 0; channel < channels; channel++)
         coder.work.states[channel] = coder.states + channel * model->state_size;
     for (uint32_t frame = 0; frame < frames; frame++) {
-        if (frame % steps == 0)
-            memset(coder.states, 0, channels * model->state_size);
+        if (frame % steps == 0) memset(coder.states, 0, channels * model->state_size);
         for (uint32_t channel = 0; channel < channels; channel++)
             memset(aec_frame_entries(&coder.work, channel), 0, model->entries_size);
         aec_compute_context(&coder.work, channels, 1);
         for (uint32_t channel = 0; channel < channels; channel++) {
             size_t index = channel * frames + frame;
-            struct choice choice = {
-                candidates + index * num_candidates * shape->num_codebooks, num_candidates,
-                shape->num_codebooks, channel, (uint32_t)channels};
+            struct choice choice = {candidates + index * num_candidates * shape->num_codebooks,
+                                    num_candidates, shape->num_codebooks, channel,
+                                    (uint32_t)channels};
             chosen[index] = choose(&coder, &choice, errors + index * num_candidates, lambda);
         }
         aec_remember_entries(&coder.work, channels, 1);

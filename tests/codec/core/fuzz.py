@@ -21,10 +21,12 @@ from codec.core import library
 from codec.core.library import ContextSizes, Packets, call, core
 from codec.entropy.context import ContextModel, ContextShape
 from codec.errors import CodecError
+from tests.codec.core.kernels import KERNELS
 from tests.codec.entropy.oracle import random_context
 
-KERNELS = ("portable", "avx2", "avxvnni", "vnni")
 HOSTILE = (0, 1, 2, 255, 65_535, 65_536, 65_537, 2**31 - 1, 2**31, 2**32 - 1)
+NUMBERS = (*HOSTILE, *range(9))
+"""What a size is changed to."""
 MODELS = 50
 """Calls for each model."""
 BROKEN = 0.5
@@ -36,12 +38,14 @@ class Fuzzer:
 
     Args:
         seed: of all choices.
+        variants: further calls with the arguments of one, and other numbers among them.
 
     Attributes:
         outcomes: how often each function was accepted and refused.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, variants: int = 0) -> None:
+        self._variants = variants
         self._rng = np.random.default_rng(seed)
         self.outcomes: Counter[tuple[str, bool]] = Counter()
 
@@ -56,12 +60,37 @@ class Fuzzer:
             name, arguments = function()
             if self._rng.random() < BROKEN:
                 self._break(arguments)
-            try:
-                call(name, *arguments)
-            except CodecError:
-                self.outcomes[name, False] += 1
+            self._count(name, arguments)
+            self._vary(name, arguments)
+
+    def _vary(self, name: str, arguments: list[Any]) -> None:
+        """Call it again with the same arrays, which takes little time, and with other numbers."""
+        if name.endswith("_create"):
+            return
+        numbers = [
+            place
+            for place, value in enumerate(arguments)
+            if isinstance(value, int | ctypes.Structure)
+        ]
+        for _ in range(self._variants if numbers else 0):
+            place = numbers[self._whole(0, len(numbers))]
+            changed = list(arguments)
+            if isinstance(value := changed[place], ctypes.Structure):
+                changed[place] = value = type(value).from_buffer_copy(value)
+                fields = [field[0] for field in value._fields_]
+                number = NUMBERS[self._whole(0, len(NUMBERS))]
+                setattr(value, fields[self._whole(0, len(fields))], number & 0x7FFFFFFF)
             else:
-                self.outcomes[name, True] += 1
+                changed[place] = NUMBERS[self._whole(0, len(NUMBERS))]
+            self._count(name, changed)
+
+    def _count(self, name: str, arguments: list[Any]) -> None:
+        try:
+            call(name, *arguments)
+        except CodecError:
+            self.outcomes[name, False] += 1
+        else:
+            self.outcomes[name, True] += 1
 
     def _whole(self, low: int, high: int) -> int:
         return int(self._rng.integers(low, high))
@@ -175,12 +204,12 @@ class Fuzzer:
             arguments[place] = np.array((shorter, longer)[self._whole(0, 2)])
         elif isinstance(changed, ctypes.Structure):
             fields = [field[0] for field in type(changed)._fields_]
-            value = int(self._rng.choice((*HOSTILE, *range(9))))
+            value = int(self._rng.choice(NUMBERS))
             setattr(changed, fields[self._whole(0, len(fields))], value & 0x7FFFFFFF)
             if self._rng.random() < 0.5:
                 setattr(changed, fields[0], value)
         elif isinstance(changed, int):
-            arguments[place] = int(self._rng.choice((*HOSTILE, *range(9))))
+            arguments[place] = int(self._rng.choice(NUMBERS))
 
 
 class _Owned(ctypes.c_void_p):
@@ -196,11 +225,12 @@ class _Owned(ctypes.c_void_p):
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--calls", type=int, default=10_000)
+    parser.add_argument("--variants", type=int, default=0, help="of a call, with other numbers")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--library", type=Path, help="another build of the core")
     arguments = parser.parse_args()
     library.PATH = arguments.library or library.PATH
-    fuzzer = Fuzzer(arguments.seed)
+    fuzzer = Fuzzer(arguments.seed, arguments.variants)
     fuzzer.run(arguments.calls)
     for name in sorted({name for name, _ in fuzzer.outcomes}):
         accepted, refused = (fuzzer.outcomes[name, each] for each in (True, False))

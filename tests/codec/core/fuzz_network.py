@@ -18,13 +18,15 @@ from typing import Any
 import numpy as np
 
 from codec.config import CodecConfig
-from codec.core import library, network
+from codec.core import library
 from codec.core.network import Network
 from codec.core.quantize import _matrices, quantize
 from codec.errors import CodecError
+from tests.codec.core.kernels import KERNELS
 
-KERNELS = ("portable", "avx2", "avxvnni", "vnni")
 SOUNDS = ("noise", "silence", "faint", "damaged", "any state")
+REFUSED = 10_000
+"""Calls with wrong sizes, for each model."""
 SIZES = (0, 1, 2, 7, 64, 2**31, 2**40, 2**63)
 
 
@@ -163,10 +165,10 @@ def _refuse(
 ) -> None:
     """Calls with sizes that say more than there is, and models without one of their tensors."""
     coder, memory = ctypes.c_void_p(), np.zeros(64, np.int64)
-    shared = network._library()
+    shared = library.core()
     assert shared.aec_coder_create(made._model, coder) == 0
     at = memory.ctypes.data
-    for _ in range(20):
+    for _ in range(REFUSED):
         sizes, lengths = ([SIZES[i] for i in rng.integers(0, len(SIZES), 3)] for _ in range(2))
         lengths = [min(length, 64) for length in lengths]
         states = (at, at, lengths[1])

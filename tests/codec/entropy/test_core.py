@@ -17,11 +17,11 @@ from codec.entropy.coding import decode_packets, encode_packets
 from codec.entropy.context import NO_CODE, ContextModel, ContextShape, Integers
 from codec.errors import ConfigError, ModelError
 from codec.rate.search import rate_distortion_search
+from tests.codec.core.kernels import KERNELS
 from tests.codec.entropy import reference
 from tests.codec.entropy.oracle import Tensors, random_context
 from tests.codec.entropy.reference import ReferenceModel
 
-KERNELS = ("portable", "avx2", "avxvnni", "vnni")
 SMALL = ContextShape(3, 32, 4, width=10, hidden=6, dilations=(1, 3))
 
 

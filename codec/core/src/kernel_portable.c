@@ -1,15 +1,26 @@
-/* The kernel in plain C, for every processor. */
+/* The kernel in plain C, for every processor. Products of two bytes fit 16 bits. */
 
-#include "loops.h"
+#include <string.h>
 
 #define KERNEL_NAME portable
 #define KERNEL_TARGET
-#define PACK pack
 #define WIDTH 4
+#define TOGETHER 1
+#define OFFSET 0
 
-static void pack(const int8_t *weights, size_t stride, uint8_t *packed) {
-    for (size_t i = 0; i < AEC_BLOCK; i++)
-        for (size_t o = 0; o < AEC_LANES; o++) *packed++ = (uint8_t)weights[o * stride + i];
+#include "kernel.h"
+
+static void multiply(const struct aec_matrix *matrix, const int8_t *const *rows, size_t num_rows,
+                     int32_t *sums) {
+    const size_t outputs = matrix->outputs;
+    for (size_t r = 0; r < num_rows; r++, sums += outputs) {
+        const int8_t *weights = matrix->weights;
+        memcpy(sums, matrix->biases, outputs * sizeof *sums);
+        for (size_t i = 0; i < matrix->inputs; i++, weights += outputs) {
+            const int8_t value = rows[r][i];
+            for (size_t o = 0; o < outputs; o++) sums[o] += (int16_t)(value * weights[o]);
+        }
+    }
 }
 
 static void product(const struct aec_linear *matrix, const struct aec_quantized *const *rows,
