@@ -13,7 +13,7 @@ import numpy as np
 
 from codec.errors import CodecError, ConfigError, ModelError, NotEnoughMemoryError
 
-INTERFACE = 3
+INTERFACE = 4
 """``AEC_INTERFACE`` of ``include/aecodec.h``, for which this module is written."""
 
 _SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
@@ -67,6 +67,11 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
         *(_POINTER, _SHAPE, _COUNT),
         *(np.int32, np.float32, ctypes.c_double, np.uint32, np.uint8),
     ),
+    "aec_high_pass": (*[_COUNT] * 3, np.float32, np.float64, np.float32),
+    "aec_measure_frames": (_COUNT, np.float32, np.float32, np.float32),
+    "aec_levels_above": (_COUNT, _COUNT, np.float32, np.float32, np.float32),
+    "aec_mean_spectrum": (_COUNT, np.float32, np.float32, np.float32),
+    "aec_slopes": (np.float64, np.float64, np.float64),
 }
 _SIZES: dict[str, tuple[Any, ...]] = {
     "aec_context_state_size": (_POINTER,),
