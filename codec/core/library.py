@@ -45,6 +45,12 @@ class Packets(ctypes.Structure):
     ]
 
 
+class BeamSizes(ctypes.Structure):
+    """``aec_beam_sizes``."""
+
+    _fields_ = [(name, ctypes.c_uint32) for name in ("dim", "latent_dim", "num_candidates")]
+
+
 _COUNT, _POINTER = ctypes.c_uint32, ctypes.c_void_p
 _SHAPE = ctypes.POINTER(Packets)
 # Types of NumPy stand for an array of such elements and, after it, their number.
@@ -72,6 +78,12 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "aec_levels_above": (_COUNT, _COUNT, np.float32, np.float32, np.float32),
     "aec_mean_spectrum": (_COUNT, np.float32, np.float32, np.float32),
     "aec_slopes": (np.float64, np.float64, np.float64),
+    "aec_beam_create": (
+        ctypes.POINTER(BeamSizes),
+        *(np.uint32, np.float32, np.float32, np.float32),
+        ctypes.POINTER(_POINTER),
+    ),
+    "aec_beam_search": (_POINTER, np.float32, np.uint32, np.int32, np.float32),
 }
 _SIZES: dict[str, tuple[Any, ...]] = {
     "aec_context_state_size": (_POINTER,),
@@ -101,7 +113,8 @@ def core() -> ctypes.CDLL:
         getattr(library, name).argtypes = arguments
     for name in _SIZES:
         getattr(library, name).restype = ctypes.c_size_t
-    library.aec_context_destroy.argtypes, library.aec_context_destroy.restype = (_POINTER,), None
+    for destroy in (library.aec_context_destroy, library.aec_beam_destroy):
+        destroy.argtypes, destroy.restype = (_POINTER,), None
     library.aec_kernel.argtypes, library.aec_kernel.restype = (), ctypes.c_char_p
     return library
 

@@ -196,6 +196,39 @@ AEC_EXPORT int aec_mean_spectrum(uint32_t frame_length, const float *audio, size
 AEC_EXPORT int aec_slopes(const double *errors, size_t num_errors, const double *bits,
                           size_t num_bits, double *slopes, size_t num_slopes);
 
+/* ---- Search: codes that are nearer to a latent than the nearest entries one by one ----
+ *
+ * A beam has memory for one thread at a time. */
+
+typedef struct aec_beam aec_beam;
+
+typedef struct {
+    uint32_t dim;            /* d, numbers of a vector */
+    uint32_t latent_dim;     /* D */
+    uint32_t num_candidates; /* M, that are kept of each frame */
+} aec_beam_sizes;            /* each at most 2^16 */
+
+/* Code c of codebook k stands for vectors[k][c] * maps[k] + biases[k].
+ *
+ * codebook_sizes: [K], each at most 2^15.
+ * vectors: [codebook_size][d] of one codebook after the other; maps: [K][d][D]; biases: [K][D]. */
+AEC_EXPORT int aec_beam_create(const aec_beam_sizes *sizes, const uint32_t *codebook_sizes,
+                               size_t num_codebooks, const float *vectors, size_t num_vectors,
+                               const float *maps, size_t num_maps, const float *biases,
+                               size_t num_biases, aec_beam **beam);
+AEC_EXPORT void aec_beam_destroy(aec_beam *beam);
+
+/* The best codes that are found for each frame, the best first.
+ *
+ * latent: [frames][D].
+ * counts: [frames], numbers of codes, at most K.
+ * codes: [frames][M][K], is given them, -1 where they are absent.
+ * errors: [frames][M], is given the mean squares of what they leave of the latent, infinite where
+ *     there are fewer than M. */
+AEC_EXPORT int aec_beam_search(aec_beam *beam, const float *latent, size_t num_latent,
+                               const uint32_t *counts, size_t num_frames, int32_t *codes,
+                               size_t num_codes, float *errors, size_t num_errors);
+
 /* ---- The network: audio to codes, and codes to audio ----
  *
  * A model, which is not changed after it was made; coders, each with memory for the
