@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
 from codec.cli.errors import Failure, WrongUse, clear_errors, in_one_line
 from codec.errors import CodecError
 from codec.io.pipes import is_terminal
+
+T, R = TypeVar("T"), TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -58,10 +61,19 @@ class Files:
         self,
         pairs: list[tuple[Path, Path]],
         work: Callable[[Path, Path, Callable[[float], None]], None],
+        *,
+        at_once: int = 1,
     ) -> None:
-        """Work on each input and output; a bad file is reported, and the others continue."""
-        failures = []
-        for source, target in pairs:
+        """Work on each input and output; a bad file is reported, and the others continue.
+
+        Args:
+            pairs: inputs and outputs.
+            work: what is done with them, and with a function to report progress.
+            at_once: files that are worked on side by side.
+        """
+
+        def succeeds(pair: tuple[Path, Path]) -> bool:
+            source, target = pair
             try:
                 with clear_errors(), progress_bar(in_one_line(source.name)) as progress:
                     if self.out_dir is not None:
@@ -70,11 +82,29 @@ class Files:
             except Failure as failure:
                 if len(pairs) == 1:
                     raise
-                failures.append(source)
                 click.echo(f"aecodec: {in_one_line(failure.about(source))}", err=True)
+                return False
+            return True
+
+        succeeded = in_threads(succeeds, pairs, at_once)
+        failures = [source for (source, _), good in zip(pairs, succeeded, strict=True) if not good]
         if failures:
             names = ", ".join(map(str, failures))
             raise Failure(f"{len(failures)} of {len(pairs)} files failed: {names}")
+
+
+def in_threads(work: Callable[[T], R], items: Sequence[T], threads: int) -> list[R]:
+    """What ``work`` returns for each item, some of which are worked on at once."""
+    if min(threads, len(items)) < 2:
+        return list(map(work, items))
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            return list(pool.map(work, items))
+        except BaseException:  # such as an interrupt: those that have not begun never will
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 @contextmanager

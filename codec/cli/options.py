@@ -67,12 +67,15 @@ class ModelChoice:
     backend: Backend | None = None
     threads: int = 1
 
-    def load(self) -> Model:
+    def load(self, for_files: int = 1) -> Model:
+        """The model; several files are worked on side by side, and a single one by all threads."""
         from codec.model_folder import DEFAULT_MODEL
         from codec.registry import load_model
 
         name = DEFAULT_MODEL if self.model is None else self.model
-        return load_model(name, backend=self.backend, threads=self.threads)
+        loaded = load_model(name, backend=self.backend)
+        loaded.engine.threads = self.threads if for_files == 1 else 1
+        return loaded
 
 
 def removed(*names: str, remedy: str, is_flag: bool = False) -> Callable[[F], F]:
@@ -158,7 +161,10 @@ BACKEND = click.option(
     help="onnxruntime, PyTorch, or the core in 8 bits. [onnx for models with graphs]",
 )
 THREADS = click.option(
-    "--threads", type=click.IntRange(min=1), default=1, help="Threads of onnxruntime. [1]"
+    "--threads",
+    type=click.IntRange(min=1),
+    default=1,
+    help="Files at once, or threads for a single one. [1]",
 )
 CODEBOOKS = click.option(
     *("-k", "--codebooks"),

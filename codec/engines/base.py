@@ -69,6 +69,8 @@ class Engine(ABC):
     Attributes:
         spec: geometry of the codes.
         can_join: whether the states of many sessions can be joined to one (`join_states`).
+        threads: threads among which the core divides a long step, without a change of any bit.
+            With more than one, files are coded in long steps; set it before.
 
     Example:
         >>> import numpy as np
@@ -85,6 +87,7 @@ class Engine(ABC):
 
     spec: CodecSpec
     can_join = False
+    threads = 1
 
     @abstractmethod
     def init_encoder(self, channels: int) -> State:

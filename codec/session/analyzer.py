@@ -13,7 +13,7 @@ from codec.activity.silence import SilenceDetector
 from codec.arguments import check_whole
 from codec.arrays import Samples
 from codec.bitrate import ceil_div
-from codec.engines.base import State
+from codec.engines.base import Analysis, State
 from codec.engines.groups import ChannelGroups
 from codec.errors import AudioError
 from codec.format.container import PLAIN_FORMAT
@@ -25,6 +25,8 @@ from codec.session.plan import Plan
 
 LOUDEST = 1e15
 """Largest sample, the square of which float32 still holds."""
+THREAD_SECONDS = 16.0
+"""Audio that a thread analyses at once, if there are several and so much was pushed."""
 
 
 class Analyzer:
@@ -136,17 +138,22 @@ class Analyzer:
 
     def _last_blocks(self, audio: Samples, whole: int) -> Iterator[Block]:
         yield from self._blocks(audio, whole)
-        yield self._analyzed(audio[:, whole:], audio[:, :0])
+        yield from self._analyzed(audio[:, whole:], audio[:, :0])
 
     def _blocks(self, audio: Samples, whole: int) -> Iterator[Block]:
         """Blocks of the first ``whole`` samples."""
         step, lookahead = self._step, self._engine.spec.lookahead
-        for end in range(step, whole + 1, step):
-            own, ahead = audio[:, end - step : end], audio[:, end : end + lookahead]
+        if self._silence is None and self._engine.threads > 1:
+            step *= max(
+                1, round(THREAD_SECONDS * self._engine.threads * self._header.sample_rate / step)
+            )
+        for start in range(0, whole, step):
+            end = min(start + step, whole)
+            own, ahead = audio[:, start:end], audio[:, end : end + lookahead]
             if self._silence is not None and self._silence.find(own):
                 yield Block(self._encoded(own, ahead, NOISE_CODEBOOKS), is_silence=True)
             else:
-                yield self._analyzed(own, ahead)
+                yield from self._analyzed(own, ahead)
 
     def _encoded(self, audio: Samples, ahead: Samples, num_codebooks: int) -> npt.NDArray[np.int64]:
         codes, self._state = self._engine.encode_step(
@@ -154,21 +161,33 @@ class Analyzer:
         )
         return codes
 
-    def _analyzed(self, audio: Samples, ahead: Samples) -> Block:
-        """What is known of the frames of a packet without the packets before it."""
-        header = self._header
-        num_frames = audio.shape[1] // header.hop_length
+    def _analyzed(self, audio: Samples, ahead: Samples) -> Iterator[Block]:
+        """Blocks of packets, which are analysed in one step; the last one may be shorter."""
+        header, hop = self._header, self._header.hop_length
+        num_frames, size = audio.shape[1] // hop, header.frames_per_packet
+        starts = range(0, num_frames, size)
         if not num_frames:
             groups = header.num_groups(header.channels)
-            return Block(np.zeros((groups, header.num_codes(), 0), np.int64))
-        if not header.variable and not self._searches:
-            return Block(self._encoded(audio, ahead, header.num_codebooks))
-        found, self._state = self._engine.analyze_step(self._groups.inputs(audio), self._state)
-        limits = None
+            yield Block(np.zeros((groups, header.num_codes(), 0), np.int64))
+        elif not header.variable and not self._searches:
+            codes = self._encoded(audio, ahead, header.num_codebooks)
+            yield from (Block(codes[:, :, start : start + size]) for start in starts)
+        else:
+            found, self._state = self._engine.analyze_step(self._groups.inputs(audio), self._state)
+            for start in starts:
+                end = min(start + size, num_frames)
+                frames = Analysis(
+                    *(each[:, :, start:end] for each in found[:2]), found.latent[:, start:end]
+                )
+                yield self._block(audio[:, start * hop : end * hop], frames)
+
+    def _block(self, audio: Samples, found: Analysis) -> Block:
+        """What is known of the frames of a packet without the packets before it."""
+        header, limits = self._header, None
         if self._pauses is not None:
             pauses, references = self._pauses.find(audio)
             limits = np.where(pauses, 0, np.where(references, 1, UNLIMITED))
-        weights = perceptual_weight(audio, num_frames)
+        weights = perceptual_weight(audio, found.codes.shape[2])
         steepness = None
         if header.variable:
             errors = found.errors.transpose(0, 2, 1) * weights[..., None]
