@@ -85,15 +85,18 @@ class PauseDetector:
         quiet = levels < min(self._loudest.db - BELOW_LOUDEST_DB, HIGHEST_DB)
         pauses, references = np.zeros_like(quiet), np.zeros_like(quiet)
         frame_rate = self._sample_rate / self._hop_length
+        shortest = MIN_SECONDS * frame_rate
         before, after = round(BEFORE_SECONDS * frame_rate), round(AFTER_SECONDS * frame_rate)
         for channel, own in enumerate(quiet):
             for start, end in _runs(own):
+                if end - start < shortest:
+                    continue
                 passage = self._levels_above_hum(frames[channel, start:end])
                 own[start:end] = passage < np.median(passage) + RISE_DB
             for start, end in _runs(own):
                 begin = start + after if start else start
                 stop = end - before
-                if stop - begin < MIN_SECONDS * frame_rate:
+                if stop - begin < shortest:
                     continue
                 if not self._is_noise(frames[channel, begin:stop], levels[channel, begin:stop]):
                     continue

@@ -8,6 +8,7 @@ doi:10.1109/29.90373).
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Protocol, TypeAlias
 
@@ -181,7 +182,8 @@ class RateControl:
     def __init__(self, target: float, frame_rate: float, bits_per_code: int) -> None:
         self._frame_rate, self._bits_per_code = frame_rate, bits_per_code
         self.change_target(target)
-        self._past: Floats = np.zeros((0, 0))
+        self._past: deque[Floats] = deque()  # slopes of the newest frames of a live stream
+        self._num_past = 0
         self._age = np.inf  # of lambda of a live stream, in seconds
         self._ratio = FIRST_RATIO  # of what codes cost to what plain ones would
         self._excess = 0.0  # bits per channel that were spent too much so far
@@ -215,14 +217,17 @@ class RateControl:
 
     def _follow_the_past(self, block: Block, competing: Floats) -> None:
         """Set lambda of a live stream from time to time."""
-        channels = len(block.codes)
-        self._past = np.concatenate((self._past.reshape(-1, competing.shape[1]), competing))
-        self._past = self._past[-round(WINDOW_SECONDS * self._frame_rate) * channels :]
+        window = round(WINDOW_SECONDS * self._frame_rate) * len(block.codes)
+        self._past.append(competing)
+        self._num_past += len(competing)
+        while self._num_past - len(self._past[0]) >= window:
+            self._num_past -= len(self._past.popleft())
         self._age += block.num_frames / self._frame_rate
         if self._age >= CHOICE_SECONDS:
             correction = self._excess / (HORIZON_SECONDS * self._frame_rate * self._target)
             correction = np.clip(correction, -MOST_CORRECTION, MOST_CORRECTION)
-            self._set_lambda(self._past, self._target * (1 - correction) * len(self._past))
+            past = np.concatenate(self._past)[-window:]
+            self._set_lambda(past, self._target * (1 - correction) * len(past))
             self._age = 0.0
 
     def _set_lambda(self, frames: Floats, bits: float) -> None:

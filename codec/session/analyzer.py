@@ -54,6 +54,7 @@ class Analyzer:
         header = plan.header
         self._engine, self._header = plan.model.engine, header
         self._searches = plan.effort > 0
+        self._bits = np.array(plan.model.spec.bits, float)
         self._pauses = self._silence = None
         if header.pauses:
             self._pauses = PauseDetector(header.sample_rate, header.hop_length)
@@ -80,7 +81,9 @@ class Analyzer:
         """
         audio = self._checked(samples)
         self.num_samples += audio.shape[1]
-        audio = np.concatenate((self._remainder, self._filter.push(audio)), axis=1)
+        audio = self._filter.push(audio)
+        if self._remainder.size:
+            audio = np.concatenate((self._remainder, audio), axis=1)
         whole = max(0, audio.shape[1] - self._engine.spec.lookahead) // self._step * self._step
         self._remainder = audio[:, whole:].copy()
         return self._blocks(audio, whole)
@@ -128,9 +131,10 @@ class Analyzer:
                 f"samples have shape {list(audio.shape)}, "
                 f"this stream takes [{self._header.channels}, n]"
             )
-        if not np.isfinite(audio).all():
+        peak = max(audio.max(initial=0), -audio.min(initial=0))  # NaN if a sample is
+        if not np.isfinite(peak):
             raise AudioError("the audio holds NaN or infinite samples: repair it before coding")
-        if (peak := np.abs(audio).max(initial=0)) > LOUDEST:
+        if peak > LOUDEST:
             raise AudioError(
                 f"the audio holds samples of {peak:.3g}: scale it so that they are near 1"
             )
@@ -191,7 +195,7 @@ class Analyzer:
         steepness = None
         if header.variable:
             errors = found.errors.transpose(0, 2, 1) * weights[..., None]
-            steepness = slopes(errors, np.array(self._engine.spec.bits, float))
+            steepness = slopes(errors, self._bits)
         latent = found.latent if self._searches else None  # much memory
         return Block(found.codes, steepness, limits, latent, weights)
 
