@@ -110,11 +110,13 @@ def in_threads(work: Callable[[T], R], items: Sequence[T], threads: int) -> list
 @contextmanager
 def progress_bar(name: str) -> Iterator[Callable[[float], None]]:
     """A progress bar on a terminal, nothing otherwise."""
+    if not is_terminal():
+        yield lambda share: None
+        return
     from tqdm import tqdm
 
     layout = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
-    hidden = not is_terminal()
-    with tqdm(total=1.0, desc=name, leave=False, disable=hidden, bar_format=layout) as bar:
+    with tqdm(total=1.0, desc=name, leave=False, bar_format=layout) as bar:
 
         def progress(share: float) -> None:
             bar.n = share

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import math
 import re
 from collections.abc import Callable
@@ -145,6 +144,8 @@ def output_suffix(name: str) -> str:
 
 def log_to_stderr() -> None:
     """Show the log messages of training and evaluation."""
+    import logging
+
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 
 
