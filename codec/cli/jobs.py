@@ -14,7 +14,8 @@ from codec.cli.errors import Failure, WrongUse, clear_errors, in_one_line
 from codec.errors import CodecError
 from codec.io.pipes import is_terminal
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)

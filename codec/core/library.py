@@ -145,7 +145,7 @@ def call(name: str, *arguments: Any) -> None:
 def address(array: npt.NDArray[Any]) -> int:
     """Where the elements of a contiguous array lie, which it must outlive."""
     try:  # a third of the time of array.ctypes.data
-        return ctypes.addressof(ctypes.c_char.from_buffer(array))
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
     except (TypeError, ValueError):  # read-only, or without elements
         return int(array.ctypes.data)
 

@@ -11,9 +11,9 @@ from codec.activity.noise import NOISE_CODEBOOKS
 from codec.activity.pauses import PauseDetector
 from codec.activity.silence import SilenceDetector
 from codec.arguments import check_whole
-from codec.arrays import Samples
+from codec.arrays import Codes, Latents, Samples
 from codec.bitrate import ceil_div
-from codec.engines.base import Analysis, State
+from codec.engines.base import Errors, State
 from codec.engines.groups import ChannelGroups
 from codec.errors import AudioError
 from codec.format.container import PLAIN_FORMAT
@@ -159,7 +159,7 @@ class Analyzer:
             else:
                 yield from self._analyzed(own, ahead)
 
-    def _encoded(self, audio: Samples, ahead: Samples, num_codebooks: int) -> npt.NDArray[np.int64]:
+    def _encoded(self, audio: Samples, ahead: Samples, num_codebooks: int) -> Codes:
         codes, self._state = self._engine.encode_step(
             self._groups.inputs(audio), self._state, num_codebooks, self._groups.inputs(ahead)
         )
@@ -180,24 +180,25 @@ class Analyzer:
             found, self._state = self._engine.analyze_step(self._groups.inputs(audio), self._state)
             for start in starts:
                 end = min(start + size, num_frames)
-                frames = Analysis(
-                    *(each[:, :, start:end] for each in found[:2]), found.latent[:, start:end]
+                yield self._block(
+                    audio[:, start * hop : end * hop],
+                    found.codes[:, :, start:end],
+                    found.errors[:, :, start:end],
+                    found.latent[:, start:end],
                 )
-                yield self._block(audio[:, start * hop : end * hop], frames)
 
-    def _block(self, audio: Samples, found: Analysis) -> Block:
+    def _block(self, audio: Samples, codes: Codes, errors: Errors, latent: Latents) -> Block:
         """What is known of the frames of a packet without the packets before it."""
         header, limits = self._header, None
         if self._pauses is not None:
             pauses, references = self._pauses.find(audio)
             limits = np.where(pauses, 0, np.where(references, 1, UNLIMITED))
-        weights = perceptual_weight(audio, found.codes.shape[2])
+        weights = perceptual_weight(audio, codes.shape[2])
         steepness = None
         if header.variable:
-            errors = found.errors.transpose(0, 2, 1) * weights[..., None]
-            steepness = slopes(errors, self._bits)
-        latent = found.latent if self._searches else None  # much memory
-        return Block(found.codes, steepness, limits, latent, weights)
+            steepness = slopes(errors.transpose(0, 2, 1) * weights[..., None], self._bits)
+        kept = latent if self._searches else None  # much memory
+        return Block(codes, steepness, limits, kept, weights)
 
 
 def as_float32(values: npt.ArrayLike, subject: str, shape: str) -> Samples:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -13,7 +14,7 @@ import soundfile
 from codec.activity.pauses import PauseDetector
 from codec.files.encode import encode
 from codec.highpass import high_pass
-from codec.rate.modes import Average, Constant, Quality
+from codec.rate.modes import Average, Constant, Quality, Rate
 from codec.registry import Model, load_model
 from codec.session.analyzer import Analyzer
 from codec.session.encoder import StreamEncoder
@@ -50,7 +51,8 @@ def digests() -> list[str]:
             "quality": encode(audio, RATE, model=model, rate=Quality(4)),
             "effort": encode(audio[:24_000], RATE, model=model, rate=2_000, effort=1),
         }
-        for what, rate in {"live": Average(6_000), "constant": Constant()}.items():
+        rates: dict[str, Rate] = {"live": Average(6_000), "constant": Constant()}
+        for what, rate in rates.items():
             encoder = StreamEncoder(model, rate=rate, packing=Packing.live(dtx=True))
             packets = encoder.push(audio[None]) + encoder.finish()
             streams[what] = b"".join(packet.to_bytes() for packet in packets)
@@ -67,7 +69,7 @@ def analysis(model: Model, audio: np.ndarray) -> bytes:
     plan = make_plan(model, 3_000, Packing.file(), effort=1)
     analyzer, search = Analyzer(plan), plan.search()
     assert search is not None
-    values = [high_pass(audio, RATE)]
+    values: list[Any] = [high_pass(audio, RATE)]
     for block in [*analyzer.push(audio), *analyzer.finish()]:
         assert block.slopes is not None and block.latent is not None
         counts = np.full(len(block.latent[0]), 5)
