@@ -14,8 +14,9 @@ def levels_and_weights(frames: Samples) -> tuple[Samples, Samples]:
     """Levels in dB of full scale, and perceptual weights, of frames ``[..., n]``; ``[...]`` each.
 
     Example:
-        >>> [each.round(3).tolist() for each in levels_and_weights(np.full((2, 480), 0.1))]
-        [[-20.0, -20.0], [0.251, 0.251]]
+        >>> levels, weights = levels_and_weights(np.full((2, 480), 0.1))
+        >>> levels.tolist(), [round(weight, 3) for weight in weights.tolist()]
+        ([-20.0, -20.0], [0.251, 0.251])
     """
     audio = np.ascontiguousarray(frames, np.float32)
     levels, weights = (np.empty(audio.shape[:-1], np.float32) for _ in range(2))

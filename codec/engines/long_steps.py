@@ -37,7 +37,7 @@ class LongSteps:
         ...     return np.diff(x, prepend=state), x[-1:]
         >>> steps = LongSteps(differences, np.zeros, stride=1, axes=(0,))
         >>> found, state = steps.run(np.arange(400), np.zeros(1), threads=2)
-        >>> found.sum(), state
+        >>> float(found.sum()), state
         (399.0, array([399]))
     """
 
