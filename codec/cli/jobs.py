@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import click
 
 from codec.cli.errors import Failure, WrongUse, clear_errors, in_one_line
 from codec.errors import CodecError
 from codec.io.pipes import is_terminal
-
-T = TypeVar("T")
-R = TypeVar("R")
+from codec.threads import in_threads
 
 
 @dataclass(frozen=True)
@@ -92,20 +89,6 @@ class Files:
         if failures:
             names = ", ".join(map(str, failures))
             raise Failure(f"{len(failures)} of {len(pairs)} files failed: {names}")
-
-
-def in_threads(work: Callable[[T], R], items: Sequence[T], threads: int) -> list[R]:
-    """What ``work`` returns for each item, some of which are worked on at once."""
-    if min(threads, len(items)) < 2:
-        return list(map(work, items))
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            return list(pool.map(work, items))
-        except BaseException:  # such as an interrupt: those that have not begun never will
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from codec.threads import in_threads
+
 Step: TypeAlias = Callable[..., tuple[Any, ...]]
 """Takes frames and the state before them; returns arrays of the frames and the state after them."""
 
@@ -62,8 +64,6 @@ class LongSteps:
         count = min(threads, num_frames // (LEAST * run_in))
         if count < 2:
             return self._step(x, state, **options)
-        from concurrent.futures import ThreadPoolExecutor  # which most processes do not need
-
         edges = [num_frames * index // count for index in range(count + 1)]
 
         def compute(start: int, stop: int, before: Any) -> tuple[Any, ...]:
@@ -76,10 +76,8 @@ class LongSteps:
                 before = compute(start - run_in, start, self._begin(len(state)))[-1]
             return before, compute(start, edges[index + 1], before)
 
-        with ThreadPoolExecutor(count) as pool:
-            parts = list(pool.map(part, range(count)))
         results = []
-        for index, (before, result) in enumerate(parts):
+        for index, (before, result) in enumerate(in_threads(part, range(count), count)):
             if not np.array_equal(before, state):
                 self._run_in = max(self._run_in, 2 * run_in)
                 result = compute(edges[index], edges[index + 1], state)

@@ -66,7 +66,8 @@ class StreamDecoder:
         self._engine, spec = loaded.engine, loaded.spec
         self.header = header
         self.num_emitted = 0
-        self._payloads = PayloadDecoder(header, loaded.context if header.context else None)
+        context = loaded.context if header.context else None
+        self._payloads = PayloadDecoder(header, context, threads=self._engine.threads)
         if codebooks is not None:
             codebooks = check_whole("codebooks", codebooks, 1, MAX_CODEBOOKS)
         self._num_codes = spec.num_codes(codebooks)
