@@ -87,6 +87,18 @@ def test_steps_are_the_same_where_run_ins_are_too_short(model: Model) -> None:
     assert steps._run_in > 10
 
 
+def test_states_depend_on_nothing_before_a_run_in(model: Model) -> None:
+    """Or parts would be computed again, and threads gain nothing."""
+    engine, audio = model.engine, speech(150 * HOP)[None]
+    start = 150 - FIRST_RUN_IN
+    codes, whole = engine.encode_step(audio, engine.init_encoder(1))
+    _, late = engine.encode_step(audio[:, start * HOP :], engine.init_encoder(1))
+    assert np.array_equal(late, whole)
+    _, whole = engine.decode_step(codes, engine.init_decoder(1))
+    _, late = engine.decode_step(codes[:, :, start:], engine.init_decoder(1))
+    assert np.array_equal(late.network, whole.network)
+
+
 def test_several_files_share_the_threads(tmp_path: Path) -> None:
     for name, size in {"a": 30_000, "b": 40_000, "c": 50_000}.items():
         soundfile.write(tmp_path / f"{name}.wav", speech(size), RATE)
