@@ -62,6 +62,7 @@ def lambda_for(frames: Floats, bits: Floats, budget: float) -> float:
         >>> (frames > lambda_for(frames, np.ones(3), budget=4.0)).sum(axis=1).tolist()
         [2, 2]
     """
+    # The steepest slope that is not affordable any more is not above lambda.
     values = frames.reshape(-1)
     if (bits == bits[0]).all():
         affordable = max(len(frames), int(budget // bits[0]))
@@ -72,7 +73,6 @@ def lambda_for(frames: Floats, bits: Floats, budget: float) -> float:
     order = np.argsort(-values, kind="stable")
     spent = np.cumsum(np.broadcast_to(bits, frames.shape).reshape(-1)[order])
     affordable = max(len(frames), int(np.searchsorted(spent, budget, side="right")))
-    # The steepest slope that is not affordable any more is not above lambda.
     return float(values[order[affordable]]) if affordable < len(values) else -np.inf
 
 

@@ -99,6 +99,19 @@ def test_states_depend_on_nothing_before_a_run_in(model: Model) -> None:
     assert np.array_equal(late.network, whole.network)
 
 
+def test_a_part_has_the_samples_of_the_whole(model: Model) -> None:
+    """The two seconds before it are enough for the same state."""
+    model.engine.threads = 1
+    data = encode(speech(8 * RATE), RATE, model=model, rate=Average(3_000))
+    parts = []
+    for span in (None, (5.1, 6.9)):
+        target = io.BytesIO()
+        decode_file(io.BytesIO(data), target, model=model, span=span)
+        parts.append(soundfile.read(io.BytesIO(target.getvalue()))[0])
+    whole, part = parts
+    assert np.array_equal(part, whole[round(5.1 * RATE) : round(6.9 * RATE)])
+
+
 def test_several_files_share_the_threads(tmp_path: Path) -> None:
     for name, size in {"a": 30_000, "b": 40_000, "c": 50_000}.items():
         soundfile.write(tmp_path / f"{name}.wav", speech(size), RATE)
