@@ -68,6 +68,7 @@ class CoreEngine(Engine):
     """
 
     can_join = True
+    is_exact = True
 
     def __init__(self, model: str | Path) -> None:
         self._folder = find_model(model)
@@ -177,7 +178,7 @@ class CoreEngine(Engine):
         return [state[start:end] for start, end in pairwise(ends)]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return CoreEngine, (self._folder,), {"threads": self.threads}
+        return CoreEngine, (self._folder,), {"_num_threads": self.threads}
 
     def _no_codes(self, groups: int, num_frames: int) -> Codes:
         return np.full((groups, self.spec.num_codebooks, num_frames), NO_CODE)

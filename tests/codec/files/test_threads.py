@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from codec.cli.app import main
 from codec.engines.core import CoreEngine
 from codec.engines.long_steps import FIRST_RUN_IN, LEAST, LongSteps
+from codec.errors import ConfigError
 from codec.files.decode import decode_file
 from codec.files.encode import encode
 from codec.rate.modes import Average, Constant, Rate
@@ -110,6 +111,14 @@ def test_a_part_has_the_samples_of_the_whole(model: Model) -> None:
         parts.append(soundfile.read(io.BytesIO(target.getvalue()))[0])
     whole, part = parts
     assert np.array_equal(part, whole[round(5.1 * RATE) : round(6.9 * RATE)])
+
+
+def test_engines_whose_results_depend_on_steps_refuse_threads() -> None:
+    engine = load_model(backend="torch").engine
+    with pytest.raises(ConfigError, match=r"computes speech24k in one step after.*--backend core"):
+        engine.threads = 2
+    with pytest.raises(ConfigError, match="threads is 0: it must be a whole number from 1 to"):
+        engine.threads = 0
 
 
 def test_several_files_share_the_threads(tmp_path: Path) -> None:
