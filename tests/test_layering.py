@@ -14,8 +14,9 @@ from tests.conftest import REPOSITORY
 
 # Each room may import from itself and from the rooms before it.
 ROOMS = """
+codec.threads
 codec.errors codec.arguments codec.arrays codec.hub codec.settings codec.bitrate codec.codes
-codec.threads codec.config codec.core codec.io codec.highpass
+codec.config codec.core codec.io codec.highpass
 codec.format codec.model_folder codec.entropy codec.network codec.engines codec.registry
 codec.activity codec.rate codec.session codec.calls codec.files codec.corpus codec.evaluation
 codec.cli
