@@ -106,6 +106,8 @@ class Geometry:
             >>> load_model().spec.num_codes(12)
             12
         """
+        if num_codebooks is None:
+            return len(self.bits)
         return sum(each.per_frame for each in self.codebooks[:num_codebooks])
 
     def codebooks_of(self, num_codes: int) -> int:

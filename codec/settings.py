@@ -8,7 +8,6 @@ module imports no torch.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
@@ -193,6 +192,8 @@ def check_keys(kind: Any, values: Mapping[str, Any], where: str) -> None:
     fields = {field.name: field for field in dataclasses.fields(kind)}
     for key in values:
         if key not in fields:
+            import difflib
+
             near = difflib.get_close_matches(str(key), fields, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {sorted(fields)}"
             raise ConfigError(f"unknown key {key!r} in {where}: {hint}")

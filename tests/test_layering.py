@@ -14,6 +14,7 @@ from tests.conftest import REPOSITORY
 
 # Each room may import from itself and from the rooms before it.
 ROOMS = """
+codec.threads
 codec.errors codec.arguments codec.arrays codec.hub codec.settings codec.bitrate codec.codes
 codec.config codec.core codec.io codec.highpass
 codec.format codec.model_folder codec.entropy codec.export codec.network codec.engines

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codec.arrays import Samples
+from codec.core.frames import levels_and_weights
 
 Levels = npt.NDArray[np.floating]
 """In dB of full scale."""
@@ -14,8 +15,7 @@ LOWEST_DB = -200.0
 
 def frame_levels(frames: Samples) -> Levels:
     """Levels ``[...]`` of frames ``[..., hop_length]``."""
-    levels: Levels = 10 * np.log10(np.square(frames).mean(axis=-1) + 1e-12)
-    return levels
+    return levels_and_weights(frames)[0]
 
 
 class LoudestLevel:

@@ -7,11 +7,14 @@ that the noise goes on without clicks or a buzz. Nothing outside of a packet is 
 
 from __future__ import annotations
 
+from math import fsum
+
 import numpy as np
 import numpy.typing as npt
 
 from codec.activity.levels import LOWEST_DB, Levels, LoudestLevel, frame_levels
 from codec.arrays import Samples
+from codec.core.frames import levels_above, mean_spectrum
 from codec.entropy.context import NO_CODE, Integers
 
 Booleans = npt.NDArray[np.bool_]
@@ -65,6 +68,7 @@ class PauseDetector:
 
     def __init__(self, sample_rate: int, hop_length: int) -> None:
         self._sample_rate, self._hop_length = sample_rate, hop_length
+        self._lowest_bin = int(LOWEST_HZ * hop_length / sample_rate)
         self._loudest = LoudestLevel(DECAY_DB)
 
     def find(self, audio: Samples) -> tuple[Booleans, Booleans]:
@@ -79,18 +83,20 @@ class PauseDetector:
         frames, levels = self._levels(audio)
         self._loudest.follow(levels, audio.shape[1] / self._sample_rate)
         quiet = levels < min(self._loudest.db - BELOW_LOUDEST_DB, HIGHEST_DB)
-        rising = self._levels_above_hum(frames)
         pauses, references = np.zeros_like(quiet), np.zeros_like(quiet)
         frame_rate = self._sample_rate / self._hop_length
+        shortest = MIN_SECONDS * frame_rate
         before, after = round(BEFORE_SECONDS * frame_rate), round(AFTER_SECONDS * frame_rate)
         for channel, own in enumerate(quiet):
             for start, end in _runs(own):
-                passage = np.maximum(rising[channel, start:end], SILENT_DB)
+                if end - start < shortest:
+                    continue
+                passage = self._levels_above_hum(frames[channel, start:end])
                 own[start:end] = passage < np.median(passage) + RISE_DB
             for start, end in _runs(own):
                 begin = start + after if start else start
                 stop = end - before
-                if stop - begin < MIN_SECONDS * frame_rate:
+                if stop - begin < shortest:
                     continue
                 if not self._is_noise(frames[channel, begin:stop], levels[channel, begin:stop]):
                     continue
@@ -121,7 +127,7 @@ class PauseDetector:
         frames, levels = self._levels(audio)
         if not all(map(self._is_noise, frames, levels)):
             return None
-        return float(np.maximum(levels, SILENT_DB).mean(axis=1).max())
+        return max(fsum(each) / len(each) for each in np.maximum(levels, SILENT_DB).tolist())
 
     def _levels(self, audio: Samples) -> tuple[Samples, Levels]:
         """Frames ``[C, T, hop_length]``, and their levels ``[C, T]`` in dB of full scale."""
@@ -129,13 +135,12 @@ class PauseDetector:
         return frames, frame_levels(frames)
 
     def _levels_above_hum(self, frames: Samples) -> Levels:
-        """Levels of frames ``[..., hop_length]`` in dB, without what lies below `LOWEST_HZ`."""
-        size = frames.shape[-1]
-        window = np.hanning(size)
-        power = np.square(np.abs(np.fft.rfft(frames * window)))
-        power = power[..., int(LOWEST_HZ * size / self._sample_rate) :].sum(axis=-1)
-        levels: Levels = 10 * np.log10(2 * power / (size * np.square(window).sum()) + 1e-12)
-        return levels
+        """Levels of frames ``[..., hop_length]`` without what lies below `LOWEST_HZ`.
+
+        In dB, and not below `SILENT_DB`.
+        """
+        levels = levels_above(frames, self._lowest_bin)
+        return np.maximum(levels, SILENT_DB)
 
     def _is_noise(self, frames: Samples, levels: Levels) -> bool:
         low, high = np.maximum(np.percentile(levels, (5, 95)), SILENT_DB)
@@ -144,9 +149,7 @@ class PauseDetector:
         if high == SILENT_DB:
             return True
         # Differences of samples, because most noise is stronger at low frequencies.
-        steps = np.diff(frames, axis=1)
-        spectrum = np.square(np.abs(np.fft.rfft(steps * np.hanning(steps.shape[1])))).mean(axis=0)
-        spectrum = spectrum[int(LOWEST_HZ * frames.shape[1] / self._sample_rate) :]
+        spectrum = mean_spectrum(frames)[self._lowest_bin :]
         padded = np.pad(spectrum, NEIGHBOURS, mode="reflect")
         around = np.lib.stride_tricks.sliding_window_view(padded, 2 * NEIGHBOURS + 1)
         return bool((spectrum < MOST_TONAL * np.median(around, axis=1)).all())

@@ -92,7 +92,7 @@ def encode(files: Files, rate: Rate, effort: int, mono: bool, model: options.Mod
         pairs = files.pairs(".codes", is_audio)
         from codec.files.encode import encode_file
 
-        loaded = model.load()
+        loaded = model.load(for_files=len(pairs))
 
     def run(source: Path, target: Path, progress: Callable[[float], None]) -> None:
         summary = encode_file(
@@ -107,7 +107,7 @@ def encode(files: Files, rate: Rate, effort: int, mono: bool, model: options.Mod
         )
         click.echo(f"{in_one_line(target)}: {describe_rate(summary)}", err=True)
 
-    files.run(pairs, run)
+    files.run(pairs, run, at_once=model.threads)
 
 
 @click.command()
@@ -147,7 +147,7 @@ def decode(
         if suffix is not None:
             suffix = options.output_suffix(suffix)
         pairs = files.pairs(suffix or ".wav", is_codes)
-        loaded = None if model == options.ModelChoice() else model.load()
+        loaded = model.load(for_files=len(pairs)) if model != options.ModelChoice() else None
 
     def run(source: Path, target: Path, progress: Callable[[float], None]) -> None:
         check_files(source, target)
@@ -159,7 +159,7 @@ def decode(
         if damage := decoding.summary.damage():
             raise CodecError(f"{damage}; the rest was decoded to {target}")
 
-    files.run(pairs, run)
+    files.run(pairs, run, at_once=model.threads)
 
 
 def describe_rate(summary: StreamSummary) -> str:

@@ -12,6 +12,7 @@ import click
 from codec.cli.errors import Failure, WrongUse, clear_errors, in_one_line
 from codec.errors import CodecError
 from codec.io.pipes import is_terminal
+from codec.threads import in_threads
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,19 @@ class Files:
         self,
         pairs: list[tuple[Path, Path]],
         work: Callable[[Path, Path, Callable[[float], None]], None],
+        *,
+        at_once: int = 1,
     ) -> None:
-        """Work on each input and output; a bad file is reported, and the others continue."""
-        failures = []
-        for source, target in pairs:
+        """Work on each input and output; a bad file is reported, and the others continue.
+
+        Args:
+            pairs: inputs and outputs.
+            work: what is done with them, and with a function to report progress.
+            at_once: files that are worked on side by side.
+        """
+
+        def succeeds(pair: tuple[Path, Path]) -> bool:
+            source, target = pair
             try:
                 with clear_errors(), progress_bar(in_one_line(source.name)) as progress:
                     if self.out_dir is not None:
@@ -70,8 +80,12 @@ class Files:
             except Failure as failure:
                 if len(pairs) == 1:
                     raise
-                failures.append(source)
                 click.echo(f"aecodec: {in_one_line(failure.about(source))}", err=True)
+                return False
+            return True
+
+        succeeded = in_threads(succeeds, pairs, at_once)
+        failures = [source for (source, _), good in zip(pairs, succeeded, strict=True) if not good]
         if failures:
             names = ", ".join(map(str, failures))
             raise Failure(f"{len(failures)} of {len(pairs)} files failed: {names}")
@@ -80,11 +94,13 @@ class Files:
 @contextmanager
 def progress_bar(name: str) -> Iterator[Callable[[float], None]]:
     """A progress bar on a terminal, nothing otherwise."""
+    if not is_terminal():
+        yield lambda share: None
+        return
     from tqdm import tqdm
 
     layout = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
-    hidden = not is_terminal()
-    with tqdm(total=1.0, desc=name, leave=False, disable=hidden, bar_format=layout) as bar:
+    with tqdm(total=1.0, desc=name, leave=False, bar_format=layout) as bar:
 
         def progress(share: float) -> None:
             bar.n = share

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import math
 import re
 from collections.abc import Callable
@@ -67,12 +66,15 @@ class ModelChoice:
     backend: Backend | None = None
     threads: int = 1
 
-    def load(self) -> Model:
+    def load(self, for_files: int = 1) -> Model:
+        """The model; several files are worked on side by side, and a single one by all threads."""
         from codec.model_folder import DEFAULT_MODEL
         from codec.registry import load_model
 
         name = DEFAULT_MODEL if self.model is None else self.model
-        return load_model(name, backend=self.backend)
+        loaded = load_model(name, backend=self.backend)
+        loaded.engine.threads = self.threads if for_files == 1 else 1
+        return loaded
 
 
 def removed(*names: str, remedy: str, is_flag: bool = False) -> Callable[[F], F]:
@@ -142,6 +144,8 @@ def output_suffix(name: str) -> str:
 
 def log_to_stderr() -> None:
     """Show the log messages of training and evaluation."""
+    import logging
+
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 
 
@@ -158,7 +162,10 @@ BACKEND = click.option(
     help="The core in 8 bits, or PyTorch. [the core for the models that it has]",
 )
 THREADS = click.option(
-    "--threads", type=click.IntRange(min=1), default=1, help="Threads of onnxruntime. [1]"
+    "--threads",
+    type=click.IntRange(min=1),
+    default=1,
+    help="Files at once, or threads for a single one. [1]",
 )
 CODEBOOKS = click.option(
     *("-k", "--codebooks"),

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from codec.errors import CodecError, ConfigError, ModelError, NotEnoughMemoryError
 
-INTERFACE = 3
+INTERFACE = 4
 """``AEC_INTERFACE`` of ``include/aecodec.h``, for which this module is written."""
 
 _SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
@@ -78,6 +79,12 @@ class Tensor(ctypes.Structure):
     ]
 
 
+class BeamSizes(ctypes.Structure):
+    """``aec_beam_sizes``."""
+
+    _fields_ = [(name, ctypes.c_uint32) for name in ("dim", "latent_dim", "num_candidates")]
+
+
 _COUNT, _POINTER, _SIZE = ctypes.c_uint32, ctypes.c_void_p, ctypes.c_size_t
 _SHAPE = ctypes.POINTER(Packets)
 # Types of NumPy stand for an array of such elements and, after it, their number.
@@ -111,6 +118,17 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
         *(np.int64, _POINTER, np.float32),
     ),
     "aec_decode": (*(_POINTER, *[_SIZE] * 3, np.int64, *[_POINTER] * 2, _SIZE, np.float32),),
+    "aec_high_pass": (*[_COUNT] * 3, np.float32, np.float64, np.float32),
+    "aec_measure_frames": (_COUNT, np.float32, np.float32, np.float32),
+    "aec_levels_above": (_COUNT, _COUNT, np.float32, np.float32, np.float32),
+    "aec_mean_spectrum": (_COUNT, np.float32, np.float32, np.float32),
+    "aec_slopes": (np.float64, np.float64, np.float64),
+    "aec_beam_create": (
+        ctypes.POINTER(BeamSizes),
+        *(np.uint32, np.float32, np.float32, np.float32),
+        ctypes.POINTER(_POINTER),
+    ),
+    "aec_beam_search": (_POINTER, np.float32, np.uint32, np.int32, np.float32),
 }
 _SIZES: dict[str, tuple[Any, ...]] = {
     "aec_context_state_size": (_POINTER,),
@@ -142,7 +160,7 @@ def core() -> ctypes.CDLL:
         getattr(library, name).argtypes = arguments
     for name in _SIZES:
         getattr(library, name).restype = _SIZE
-    for name in ("context", "model", "coder"):
+    for name in ("context", "beam", "model", "coder"):
         destroy = getattr(library, f"aec_{name}_destroy")
         destroy.argtypes, destroy.restype = (_POINTER,), None
     library.aec_kernel.argtypes, library.aec_kernel.restype = (), ctypes.c_char_p
@@ -159,15 +177,31 @@ def call(name: str, *arguments: Any) -> None:
     Raises:
         CodecError: it returned one.
     """
+    function, kinds = _function(name)
     given: list[Any] = []
-    for kind, argument in zip(_FUNCTIONS[name], arguments, strict=True):
-        if _is_array(kind):
-            assert argument.dtype == kind and argument.flags.c_contiguous
-            given += argument.ctypes.data, argument.size
-        else:
+    for kind, argument in zip(kinds, arguments, strict=True):
+        if kind is None:
             given.append(argument)
-    if error := getattr(core(), name)(*given):
+        else:
+            assert argument.dtype == kind and argument.flags.c_contiguous
+            given += address(argument), argument.size
+    if error := function(*given):
         raise exception_of(error, name)
+
+
+def address(array: npt.NDArray[Any]) -> int:
+    """Where the elements of a contiguous array lie, which it must outlive."""
+    try:  # a third of the time of array.ctypes.data
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
+    except (TypeError, ValueError):  # read-only, or without elements
+        return int(array.ctypes.data)
+
+
+@cache
+def _function(name: str) -> tuple[Any, list[Any]]:
+    """A function, and the types of its arrays; None for other arguments."""
+    kinds = [kind if _is_array(kind) else None for kind in _FUNCTIONS[name]]
+    return getattr(core(), name), kinds
 
 
 def _is_array(kind: Any) -> bool:

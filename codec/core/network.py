@@ -13,7 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from codec.config import CodecConfig
-from codec.core.library import MOST_LEVELS, MOST_UNITS, Config, Tensor, core, exception_of
+from codec.core.library import (
+    MOST_LEVELS,
+    MOST_UNITS,
+    Config,
+    Tensor,
+    address,
+    core,
+    exception_of,
+)
 from codec.errors import ModelError
 
 ERROR_ARGUMENT, ERROR_CODE = -1, -4
@@ -219,11 +227,12 @@ def _check(name: str, *arguments: Any) -> None:
 
 
 def _contiguous(values: npt.NDArray[Any], kind: type) -> npt.NDArray[Any]:
-    return np.require(values, kind, ("C", "A"))
+    values = np.ascontiguousarray(values, kind)
+    return values if values.flags.aligned else values.copy()
 
 
 def _at(values: npt.NDArray[Any] | None) -> int | None:
-    return None if values is None else values.ctypes.data
+    return None if values is None else address(values)
 
 
 def _destroy(library: ctypes.CDLL, model: c_void_p, coders: list[c_void_p]) -> None:

@@ -14,10 +14,11 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from codec.arguments import check_whole
 from codec.arrays import Codes, Latents, Samples
 from codec.codes import CodecSpec
 from codec.engines.groups import ChannelGroups
-from codec.errors import ModelError
+from codec.errors import ConfigError, ModelError
 
 State: TypeAlias = Any
 """What an engine remembers between two steps of one session.
@@ -25,6 +26,8 @@ State: TypeAlias = Any
 A value that only its engine understands: steps take one and return a new one, and never change
 the one they were given. So a session can be copied, rewound and continued from any point.
 """
+
+MAX_THREADS = 1024
 
 Errors: TypeAlias = npt.NDArray[np.float32]
 """Mean squares ``[G, K, T]`` of what each codebook leaves of a frame's latent."""
@@ -69,6 +72,7 @@ class Engine(ABC):
     Attributes:
         spec: geometry of the codes.
         can_join: whether the states of many sessions can be joined to one (`join_states`).
+        is_exact: whether results are equal to the bit, however a signal is divided into steps.
 
     Example:
         >>> import numpy as np
@@ -85,6 +89,31 @@ class Engine(ABC):
 
     spec: CodecSpec
     can_join = False
+    is_exact = False
+    _num_threads = 1
+
+    @property
+    def threads(self) -> int:
+        """Threads among which a long step is divided, without a change of any bit.
+
+        With more than one, sessions code several packets in a step if they have them. Set it before
+        they begin.
+
+        Raises:
+            ConfigError: on assignment, if it is no whole number from 1 to 1024, or results of this
+                engine depend on the steps.
+        """
+        return self._num_threads
+
+    @threads.setter
+    def threads(self, threads: int) -> None:
+        threads = check_whole("threads", threads, 1, MAX_THREADS)
+        if threads > 1 and not self.is_exact:
+            raise ConfigError(
+                f"this engine computes {self.spec.name} in one step after the other: leave out the "
+                "threads, or use --backend core"
+            )
+        self._num_threads = threads
 
     @abstractmethod
     def init_encoder(self, channels: int) -> State:

@@ -14,6 +14,7 @@ from codec.arrays import Codes, Samples
 from codec.config import CodecConfig
 from codec.core.network import Network, States
 from codec.engines.base import Analysis, CodeTables, Engine
+from codec.engines.long_steps import LongSteps
 from codec.entropy.context import NO_CODE
 from codec.errors import ConfigError
 from codec.model_folder import find_model, quantized_weights, read_description, stored_spec
@@ -36,8 +37,8 @@ class CoreEngine(Engine):
 
     The same audio gives the same codes, and the same codes the same samples, to the bit: on every
     processor, however a signal is divided into steps, and however many sessions share one. Steps
-    may run in several threads at once, each step in one of them. The engine can be sent to another
-    process, which loads the model from its folder again.
+    may run in several threads at once, and a long step is divided among `threads` of its own. The
+    engine can be sent to another process, which loads the model from its folder again.
 
     Args:
         model: name of a packaged model, or path of a model folder.
@@ -59,6 +60,7 @@ class CoreEngine(Engine):
     """
 
     can_join = True
+    is_exact = True
 
     def __init__(self, model: str | Path) -> None:
         self._folder = find_model(model)
@@ -71,6 +73,10 @@ class CoreEngine(Engine):
             name: value.copy() for name, value in tensors.items() if name.startswith("quantizer.")
         }
         self.spec = stored_spec(description, config)
+        network, hop = self._network, self.spec.hop_length
+        self._encoding = LongSteps(network.encode, network.init_encoder, hop, axes=(2,))
+        self._analysis = LongSteps(network.analyze, network.init_encoder, hop, axes=(2, 2, 1))
+        self._decoding = LongSteps(network.decode, network.init_decoder, 1, axes=(1,))
 
     def init_encoder(self, channels: int) -> States:
         return self._network.init_encoder(self.spec.num_groups(channels))
@@ -86,11 +92,20 @@ class CoreEngine(Engine):
         num_codebooks = most if num_codebooks is None else num_codebooks
         if not 1 <= num_codebooks <= most:
             raise ConfigError(f"{num_codebooks} codebooks asked for: this model has 1 to {most}")
-        return self._network.encode(audio, state, num_codebooks)
+        if self.threads == 1:
+            return self._network.encode(audio, state, num_codebooks)
+        run = self._encoding.run
+        codes, state = run(audio, state, self.threads, num_codebooks=num_codebooks)
+        return codes, state
 
     def analyze_step(self, audio: Samples, state: States) -> tuple[Analysis, States]:
         count = self.spec.num_codebooks
-        codes, errors, latent, state = self._network.analyze(audio, state, count)
+        if self.threads == 1:
+            codes, errors, latent, state = self._network.analyze(audio, state, count)
+        else:
+            codes, errors, latent, state = self._analysis.run(
+                audio, state, self.threads, num_codebooks=count
+            )
         return Analysis(codes, errors, latent), state
 
     @cached_property
@@ -118,7 +133,10 @@ class CoreEngine(Engine):
         most = self.spec.num_codebooks
         if not 1 <= count <= most:
             raise ConfigError(f"codes of {count} codebooks: this model has 1 to {most}")
-        audio, network = self._network.decode(codes, state.network)
+        if self.threads == 1:
+            audio, network = self._network.decode(codes, state.network)
+        else:
+            audio, network = self._decoding.run(codes, state.network, self.threads)
         last = state.last
         if num_frames:
             last = self._no_codes(groups, 1)
@@ -148,7 +166,7 @@ class CoreEngine(Engine):
         return [state[start:end] for start, end in pairwise(ends)]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return CoreEngine, (self._folder,)
+        return CoreEngine, (self._folder,), {"_num_threads": self.threads}
 
     def _no_codes(self, groups: int, num_frames: int) -> Codes:
         return np.full((groups, self.spec.num_codebooks, num_frames), NO_CODE)

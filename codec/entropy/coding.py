@@ -52,7 +52,7 @@ def encode_packets(
         *(model.handle, shape, np.ascontiguousarray(codes, np.int32), after, data, lengths),
         *(np.empty(0) if bits is None else bits, model.scratch(rows)),
     )
-    payloads = [each[:length].tobytes() for each, length in zip(data, lengths, strict=True)]
+    payloads = [data[index, :size].tobytes() for index, size in enumerate(lengths.tolist())]
     return payloads, ContextState(after)
 
 

@@ -9,6 +9,7 @@ of codes, the oldest first. So the context model knows the earlier frames when i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -20,11 +21,14 @@ from codec.errors import FormatError
 from codec.format import bitpack
 from codec.format.container import Coding, Header, Packet
 from codec.format.payload import pack_codes, unpack_codes
+from codec.threads import in_threads
 
 MAX_FRAMES = 15
 """Most redundant frames in a packet."""
 MAX_EARLIER_CODEBOOKS = 16
 """Most codebooks of one of them."""
+LEAST_TOGETHER = 8
+"""Packets that a thread decodes at least, as they take less time side by side."""
 CHAIN_SECONDS = 1.0
 """In a chained stream a packet that depends on no other follows at least this often."""
 
@@ -125,10 +129,11 @@ class PayloadDecoder:
     Args:
         header: of the stream.
         context: the context model that it names; None in format 1.
+        threads: threads among which many packets are divided.
     """
 
-    def __init__(self, header: Header, context: ContextModel | None) -> None:
-        self._header, self._context = header, context
+    def __init__(self, header: Header, context: ContextModel | None, *, threads: int = 1) -> None:
+        self._header, self._context, self._threads = header, context, threads
         self._state: ContextState | None = None
         self._last: tuple[Packet, list[Codes]] | None = None
 
@@ -148,7 +153,9 @@ class PayloadDecoder:
         if self._header.chained:
             return [self._next(packet) for packet in packets]
         coded = [packet for packet in packets if packet.coding == Coding.CODED]
-        decoded = iter(self._decode(coded)[0] if coded else ())
+        size = max(LEAST_TOGETHER, ceil_div(len(coded), self._threads))
+        groups = [coded[start : start + size] for start in range(0, len(coded), size)]
+        decoded = chain(*in_threads(lambda group: self._decode(group)[0], groups, self._threads))
         return [
             next(decoded) if packet.coding == Coding.CODED else self._alone(packet)
             for packet in packets

@@ -31,7 +31,7 @@ from codec.io.pipes import FileLike, seekable_input
 from codec.rate.modes import FileSize, Quality, Rate, RateLike, as_rate
 from codec.rate.quality import search_size
 from codec.registry import ModelLike, as_model
-from codec.session.analyzer import as_float32
+from codec.session.analyzer import THREAD_SECONDS, as_float32
 from codec.session.encoder import StreamEncoder
 from codec.session.packing import Packing
 
@@ -188,6 +188,8 @@ def write_stream(
     """Encode all that ``reader`` holds, which stands at its beginning, to an open file."""
     loaded, rate = as_model(model), as_rate(rate)
     packing = packing or Packing.file(num_samples=reader.num_samples)
+    threads = loaded.engine.threads
+    at_once = 1 if threads == 1 else round(threads * THREAD_SECONDS / BLOCK_SECONDS)
 
     def encode_at(rate: Rate, file: BinaryIO, begin: float = 0.0) -> StreamSummary:
         encoder = StreamEncoder(
@@ -203,7 +205,7 @@ def write_stream(
             if progress is not None and reader.num_samples:
                 progress(begin + (1 - begin) * min(1.0, num_samples / reader.num_samples))
 
-        return _encode(reader, encoder, file, report)
+        return _encode(reader, encoder, file, report, at_once)
 
     if not isinstance(rate, FileSize):
         return encode_at(rate, out)
@@ -229,8 +231,9 @@ def _encode(
     encoder: StreamEncoder,
     file: BinaryIO,
     report: Callable[[int], None],
+    at_once: int,
 ) -> StreamSummary:
-    """Encode block by block; ``report`` is called with the number of samples so far."""
+    """Encode some blocks at once; ``report`` is called with the number of samples so far."""
     header = encoder.header
     resampler = Resampler(reader.sample_rate, header.sample_rate, reader.channels)
     writer, summary = PacketWriter(file, header), StreamSummary(header)
@@ -240,11 +243,15 @@ def _encode(
             summary.num_bytes += writer.write(packet)
             summary.count(packet)
 
-    num_samples = 0
+    num_samples, held = 0, []
     for block in reader.blocks():
         num_samples += block.shape[1]
-        write(encoder.push(resampler.push(block)))
-        report(num_samples)
-    write(encoder.push(resampler.finish(Timeline(header).model_length(num_samples))))
+        held.append(resampler.push(block))
+        if len(held) == at_once:
+            write(encoder.push(np.concatenate(held, axis=1)))
+            held = []
+            report(num_samples)
+    held.append(resampler.finish(Timeline(header).model_length(num_samples)))
+    write(encoder.push(np.concatenate(held, axis=1)))
     write(encoder.finish(num_samples))
     return summary

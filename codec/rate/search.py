@@ -9,12 +9,15 @@ doi:10.1109/79.733497); the bits are those of the context model. Any decoder dec
 
 from __future__ import annotations
 
+import ctypes
+import weakref
+
 import numpy as np
 import numpy.typing as npt
 
-from codec.core.library import Packets, call
+from codec.core.library import BeamSizes, Packets, call, core
 from codec.engines.base import CodeTables
-from codec.entropy.context import NO_CODE, ContextModel
+from codec.entropy.context import ContextModel
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
@@ -40,10 +43,18 @@ class CodeSearch:
     """
 
     def __init__(self, tables: CodeTables, num_candidates: int) -> None:
-        self._tables, self._num_candidates = tables, num_candidates
-        parts = zip(tables.embeddings, tables.maps, tables.biases, strict=True)
-        values = [embeddings @ map_ + bias for embeddings, map_, bias in parts]
-        self._half_powers: list[Floats] = [0.5 * np.square(each).sum(axis=-1) for each in values]
+        sizes, (num_codebooks, dim, latent_dim) = [*map(len, tables.embeddings)], tables.maps.shape
+        self._num_codebooks, self._num_candidates = num_codebooks, num_candidates
+        beam = ctypes.c_void_p()
+        call(
+            "aec_beam_create",
+            *(BeamSizes(dim, latent_dim, num_candidates), np.array(sizes, np.uint32)),
+            np.concatenate(tables.embeddings, dtype=np.float32).reshape(-1),
+            *(np.ascontiguousarray(each, np.float32) for each in (tables.maps, tables.biases)),
+            beam,
+        )
+        self._beam = beam
+        weakref.finalize(self, core().aec_beam_destroy, beam)
 
     def candidates(self, latent: Floats, counts: Integers) -> tuple[Integers, Floats]:
         """The best codes that are found for each frame, the best first.
@@ -56,32 +67,15 @@ class CodeSearch:
             Codes ``[N, M, K]``, `NO_CODE` where they are absent, and mean squares ``[N, M]`` of
             what they leave of the latent, infinite where there are fewer than M candidates.
         """
-        tables, maps, biases = self._tables.embeddings, self._tables.maps, self._tables.biases
-        num_codebooks, most = len(tables), self._num_candidates
-        found = np.full((len(latent), most, num_codebooks), NO_CODE)
-        errors = np.full((len(latent), most), np.inf, np.float32)
-        errors[counts == 0] = np.square(latent[counts == 0]).mean(axis=1)[:, None]
-        residual = latent[:, None]
-        remaining = np.square(latent).sum(axis=1)[:, None]
-        codes = np.full((len(latent), 1, num_codebooks), NO_CODE)
-        for k in range(int(counts.max(initial=0))):
-            scores = residual @ maps[k].T @ tables[k].T + residual @ biases[k][:, None]
-            after = remaining[:, :, None] - 2 * (scores - self._half_powers[k])
-            flat = after.reshape(len(latent), -1)
-            kept = min(most, flat.shape[1])
-            best = np.argpartition(flat, kept - 1, axis=1)[:, :kept]
-            remaining = np.take_along_axis(flat, best, axis=1)
-            order = np.argsort(remaining, axis=1)
-            remaining = np.take_along_axis(remaining, order, axis=1)
-            before, code = np.divmod(np.take_along_axis(best, order, axis=1), len(tables[k]))
-            codes = np.take_along_axis(codes, before[..., None], axis=1)
-            codes[:, :, k] = code
-            residual = np.take_along_axis(residual, before[..., None], axis=1)
-            residual = residual - tables[k][code] @ maps[k] - biases[k]
-            complete = counts == k + 1
-            found[complete, :kept] = codes[complete]
-            errors[complete, :kept] = np.square(residual[complete]).mean(axis=-1)
-        return found, errors
+        shape = len(latent), self._num_candidates
+        found = np.empty((*shape, self._num_codebooks), np.int32)
+        errors = np.empty(shape, np.float32)
+        call(
+            "aec_beam_search",
+            *(self._beam, np.ascontiguousarray(latent, np.float32)),
+            *(counts.astype(np.uint32), found, errors),
+        )
+        return found.astype(np.int64), errors
 
 
 def rate_distortion_search(

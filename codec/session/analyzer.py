@@ -11,9 +11,9 @@ from codec.activity.noise import NOISE_CODEBOOKS
 from codec.activity.pauses import PauseDetector
 from codec.activity.silence import SilenceDetector
 from codec.arguments import check_whole
-from codec.arrays import Samples
+from codec.arrays import Codes, Latents, Samples
 from codec.bitrate import ceil_div
-from codec.engines.base import State
+from codec.engines.base import Errors, State
 from codec.engines.groups import ChannelGroups
 from codec.errors import AudioError
 from codec.format.container import PLAIN_FORMAT
@@ -25,6 +25,8 @@ from codec.session.plan import Plan
 
 LOUDEST = 1e15
 """Largest sample, the square of which float32 still holds."""
+THREAD_SECONDS = 16.0
+"""Audio that a thread analyses at once, if there are several and so much was pushed."""
 
 
 class Analyzer:
@@ -52,6 +54,7 @@ class Analyzer:
         header = plan.header
         self._engine, self._header = plan.model.engine, header
         self._searches = plan.effort > 0
+        self._bits = np.array(plan.model.spec.bits, float)
         self._pauses = self._silence = None
         if header.pauses:
             self._pauses = PauseDetector(header.sample_rate, header.hop_length)
@@ -78,7 +81,9 @@ class Analyzer:
         """
         audio = self._checked(samples)
         self.num_samples += audio.shape[1]
-        audio = np.concatenate((self._remainder, self._filter.push(audio)), axis=1)
+        audio = self._filter.push(audio)
+        if self._remainder.size:
+            audio = np.concatenate((self._remainder, audio), axis=1)
         whole = max(0, audio.shape[1] - self._engine.spec.lookahead) // self._step * self._step
         self._remainder = audio[:, whole:].copy()
         return self._blocks(audio, whole)
@@ -126,9 +131,10 @@ class Analyzer:
                 f"samples have shape {list(audio.shape)}, "
                 f"this stream takes [{self._header.channels}, n]"
             )
-        if not np.isfinite(audio).all():
+        peak = max(audio.max(initial=0), -audio.min(initial=0))  # NaN if a sample is
+        if not np.isfinite(peak):
             raise AudioError("the audio holds NaN or infinite samples: repair it before coding")
-        if (peak := np.abs(audio).max(initial=0)) > LOUDEST:
+        if peak > LOUDEST:
             raise AudioError(
                 f"the audio holds samples of {peak:.3g}: scale it so that they are near 1"
             )
@@ -136,45 +142,63 @@ class Analyzer:
 
     def _last_blocks(self, audio: Samples, whole: int) -> Iterator[Block]:
         yield from self._blocks(audio, whole)
-        yield self._analyzed(audio[:, whole:], audio[:, :0])
+        yield from self._analyzed(audio[:, whole:], audio[:, :0])
 
     def _blocks(self, audio: Samples, whole: int) -> Iterator[Block]:
         """Blocks of the first ``whole`` samples."""
         step, lookahead = self._step, self._engine.spec.lookahead
-        for end in range(step, whole + 1, step):
-            own, ahead = audio[:, end - step : end], audio[:, end : end + lookahead]
+        if self._silence is None and self._engine.threads > 1:
+            step *= max(
+                1, round(THREAD_SECONDS * self._engine.threads * self._header.sample_rate / step)
+            )
+        for start in range(0, whole, step):
+            end = min(start + step, whole)
+            own, ahead = audio[:, start:end], audio[:, end : end + lookahead]
             if self._silence is not None and self._silence.find(own):
                 yield Block(self._encoded(own, ahead, NOISE_CODEBOOKS), is_silence=True)
             else:
-                yield self._analyzed(own, ahead)
+                yield from self._analyzed(own, ahead)
 
-    def _encoded(self, audio: Samples, ahead: Samples, num_codebooks: int) -> npt.NDArray[np.int64]:
+    def _encoded(self, audio: Samples, ahead: Samples, num_codebooks: int) -> Codes:
         codes, self._state = self._engine.encode_step(
             self._groups.inputs(audio), self._state, num_codebooks, self._groups.inputs(ahead)
         )
         return codes
 
-    def _analyzed(self, audio: Samples, ahead: Samples) -> Block:
-        """What is known of the frames of a packet without the packets before it."""
-        header = self._header
-        num_frames = audio.shape[1] // header.hop_length
+    def _analyzed(self, audio: Samples, ahead: Samples) -> Iterator[Block]:
+        """Blocks of packets, which are analysed in one step; the last one may be shorter."""
+        header, hop = self._header, self._header.hop_length
+        num_frames, size = audio.shape[1] // hop, header.frames_per_packet
+        starts = range(0, num_frames, size)
         if not num_frames:
             groups = header.num_groups(header.channels)
-            return Block(np.zeros((groups, header.num_codes(), 0), np.int64))
-        if not header.variable and not self._searches:
-            return Block(self._encoded(audio, ahead, header.num_codebooks))
-        found, self._state = self._engine.analyze_step(self._groups.inputs(audio), self._state)
-        limits = None
+            yield Block(np.zeros((groups, header.num_codes(), 0), np.int64))
+        elif not header.variable and not self._searches:
+            codes = self._encoded(audio, ahead, header.num_codebooks)
+            yield from (Block(codes[:, :, start : start + size]) for start in starts)
+        else:
+            found, self._state = self._engine.analyze_step(self._groups.inputs(audio), self._state)
+            for start in starts:
+                end = min(start + size, num_frames)
+                yield self._block(
+                    audio[:, start * hop : end * hop],
+                    found.codes[:, :, start:end],
+                    found.errors[:, :, start:end],
+                    found.latent[:, start:end],
+                )
+
+    def _block(self, audio: Samples, codes: Codes, errors: Errors, latent: Latents) -> Block:
+        """What is known of the frames of a packet without the packets before it."""
+        header, limits = self._header, None
         if self._pauses is not None:
             pauses, references = self._pauses.find(audio)
             limits = np.where(pauses, 0, np.where(references, 1, UNLIMITED))
-        weights = perceptual_weight(audio, num_frames)
+        weights = perceptual_weight(audio, codes.shape[2])
         steepness = None
         if header.variable:
-            errors = found.errors.transpose(0, 2, 1) * weights[..., None]
-            steepness = slopes(errors, np.array(self._engine.spec.bits, float))
-        latent = found.latent if self._searches else None  # much memory
-        return Block(found.codes, steepness, limits, latent, weights)
+            steepness = slopes(errors.transpose(0, 2, 1) * weights[..., None], self._bits)
+        kept = latent if self._searches else None  # much memory
+        return Block(codes, steepness, limits, kept, weights)
 
 
 def as_float32(values: npt.ArrayLike, subject: str, shape: str) -> Samples:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
@@ -65,7 +66,8 @@ class StreamDecoder:
         self._engine, spec = loaded.engine, loaded.spec
         self.header = header
         self.num_emitted = 0
-        self._payloads = PayloadDecoder(header, loaded.context if header.context else None)
+        context = loaded.context if header.context else None
+        self._payloads = PayloadDecoder(header, context, threads=self._engine.threads)
         if codebooks is not None:
             codebooks = check_whole("codebooks", codebooks, 1, MAX_CODEBOOKS)
         self._num_codes = spec.num_codes(codebooks)
@@ -116,15 +118,20 @@ class StreamDecoder:
             if (packet.coding is None) != (header.format == 1):
                 raise FormatError("the packet is of another format than the stream's header")
         pieces = []
-        for packet, codes in zip(packets, self._payloads.decode(packets), strict=True):
+        found = zip(packets, self._payloads.decode(packets), strict=True)
+        for run in _runs(found, together=self._engine.threads > 1):
             self._check_running()
+            packet, first = run[0]
             if packet.num_samples is not None:
                 self._total = Timeline(header).model_length(packet.num_samples)
             if packet.num_frames:
                 self._noise = None
                 if packet.coding == Coding.COMFORT_NOISE:
                     self._begin_silence(packet)
-                pieces.append(self._step(packet.num_frames, codes))  # None: it needs a lost one
+                if first is None:  # it needs a packet that was lost
+                    pieces.append(self._concealed(packet.num_frames))
+                else:
+                    pieces += self._step([codes for _, codes in run if codes is not None])
             if packet.num_samples is not None:
                 pieces.append(self.finish())
         return pieces
@@ -166,7 +173,10 @@ class StreamDecoder:
             elif self._noise is not None and not self._noise.is_over:
                 self.num_silent += 1
                 codes = self._noise.next()
-            pieces.append(self._step(self.header.frames_per_packet, codes))
+            if codes is None:
+                pieces.append(self._concealed(self.header.frames_per_packet))
+            else:
+                pieces += self._step([codes])
         return np.concatenate(pieces, axis=1)
 
     def finish(self) -> Samples:
@@ -194,17 +204,24 @@ class StreamDecoder:
         self._noise = ComfortNoise(codes, self.header.num_silent)
         self._noise.next()  # the packet's own frame, which is decoded as any other
 
-    def _step(self, num_frames: int, codes: Codes | None) -> Samples:
-        """Audio of the next frames; concealed, and counted as such, without codes."""
-        engine = self._engine
-        if codes is None:
-            self.num_concealed += 1
-            audio = self._stepped(lambda _, state: engine.conceal_step(num_frames, state))
-            return self._emit(self._concealment.fade_out(audio))
-        kept = fill_pauses(codes) if self.header.pauses else codes
-        kept = kept[:, : self._num_codes]
-        audio = self._stepped(lambda part, state: engine.decode_step(kept[part], state))
-        return self._emit(self._concealment.fade_in(audio))
+    def _concealed(self, num_frames: int) -> Samples:
+        """Audio in place of the next frames."""
+        self.num_concealed += 1
+        audio = self._stepped(lambda _, state: self._engine.conceal_step(num_frames, state))
+        return self._emit(self._concealment.fade_out(audio))
+
+    def _step(self, packets: Sequence[Codes]) -> Iterator[Samples]:
+        """Audio of the next packets, of each apart, from one step."""
+        if self.header.pauses:
+            packets = [fill_pauses(codes) for codes in packets]
+        codes = packets[0] if len(packets) == 1 else np.concatenate(packets, axis=2)
+        kept = codes[:, : self._num_codes]
+        audio = self._stepped(lambda part, state: self._engine.decode_step(kept[part], state))
+        start = 0
+        for each in packets:
+            end = start + each.shape[2] * self.header.hop_length
+            yield self._emit(self._concealment.fade_in(audio[:, start:end]))
+            start = end
 
     def _stepped(self, step: Callable[[slice, State], tuple[Samples, State]]) -> Samples:
         """Audio of a step that is taken for one part of the channels after the other."""
@@ -228,6 +245,31 @@ class StreamDecoder:
     def _check_running(self) -> None:
         if self._finished:
             raise StreamFinishedError("this stream is finished: start a new StreamDecoder")
+
+
+Found: TypeAlias = tuple[Packet, Codes | None]
+
+
+def _runs(found: Iterable[Found], *, together: bool) -> Iterator[list[Found]]:
+    """Packets and their codes in runs, each of which is a step: of one packet, or of several.
+
+    Args:
+        found: the packets.
+        together: whether steps may be of several, where nothing but codes matters of them.
+    """
+    run: list[Found] = []
+    for packet, codes in found:
+        joins = together and codes is not None and packet.num_frames > 0
+        joins = joins and packet.num_samples is None and packet.coding != Coding.COMFORT_NOISE
+        if run and not joins:
+            yield run
+            run = []
+        run.append((packet, codes))
+        if not joins:
+            yield run
+            run = []
+    if run:
+        yield run
 
 
 def _parts(header: Header) -> list[slice]:

@@ -87,10 +87,11 @@ class Planner:
         block = self._waiting.popleft()
         if block.slopes is None and block.latent is None:
             return block.codes
-        shape = len(block.codes), block.num_frames
-        counts: Counts = np.full(shape, self._plan.header.num_codes())
         lambda_ = 0.0  # where fewer bits are of no use
-        if self._allocator is not None:
+        if self._allocator is None:
+            shape = len(block.codes), block.num_frames
+            counts: Counts = np.full(shape, self._plan.header.num_codes())
+        else:
             ahead = [each for each in self._waiting if each.slopes is not None]
             counts = self._allocator.choose(block, ahead if self._plan.wait else None)
             if block.limits is not None:

@@ -27,7 +27,7 @@ extern "C" {
 #endif
 
 /* Changes with every change of what follows. */
-#define AEC_INTERFACE 3
+#define AEC_INTERFACE 4
 
 enum {
     AEC_ERROR_ARGUMENT = -1, /* sizes are impossible, or do not fit each other */
@@ -150,6 +150,84 @@ AEC_EXPORT int aec_search_codes(const aec_context *model, const aec_packets *sha
                                 size_t num_codes, const float *errors, size_t num_errors,
                                 double lambda, uint32_t *chosen, size_t num_chosen, void *scratch,
                                 size_t scratch_size);
+
+/* ---- Frames of audio: what is filtered out of them, and what decides how many codes they get ----
+ *
+ * Frames of a channel follow one another: [channels][frames * length], or [frames][length]. */
+
+/* Doubles of the state of aec_high_pass for each channel; at the beginning they are zero. */
+#define AEC_HIGH_PASS_STATE 13
+
+/* Filters out rumble below 25 Hz, as far as there is any (codec/highpass.py).
+ *
+ * hop: samples of a frame, of which there may be any number.
+ * audio, filtered: [channels][frames * hop], in different memory.
+ * state: [channels][AEC_HIGH_PASS_STATE], is replaced by that after these frames. */
+AEC_EXPORT int aec_high_pass(uint32_t sample_rate, uint32_t hop, uint32_t channels,
+                             const float *audio, size_t num_audio, double *state, size_t num_state,
+                             float *filtered, size_t num_filtered);
+
+/* Levels of frames in dB of full scale, and the weights of their errors: their power to 0.3. */
+AEC_EXPORT int aec_measure_frames(uint32_t frame_length, const float *audio, size_t num_audio,
+                                  float *levels, size_t num_levels, float *weights,
+                                  size_t num_weights);
+
+/* Levels of windowed frames without the first bins of their spectra.
+ *
+ * scratch: three floats for each sample of a frame. */
+AEC_EXPORT int aec_levels_above(uint32_t frame_length, uint32_t bin, const float *audio,
+                                size_t num_audio, float *levels, size_t num_levels, float *scratch,
+                                size_t num_scratch);
+
+/* The mean power spectrum of the differences of the samples of each frame, windowed.
+ *
+ * spectrum: [(frame_length - 1) / 2 + 1].
+ * scratch: 19 floats for each sample of a frame. */
+AEC_EXPORT int aec_mean_spectrum(uint32_t frame_length, const float *audio, size_t num_audio,
+                                 float *spectrum, size_t num_spectrum, float *scratch,
+                                 size_t num_scratch);
+
+/* By how much each codebook lowers the error of a frame per bit, on the convex hull
+ * (codec/rate/allocation.py).
+ *
+ * errors: [frames][K], which remain after each codebook.
+ * bits: [K], of a code of each codebook.
+ * slopes: [frames][K], is given them; those of the first codebook are infinite. */
+AEC_EXPORT int aec_slopes(const double *errors, size_t num_errors, const double *bits,
+                          size_t num_bits, double *slopes, size_t num_slopes);
+
+/* ---- Search: codes that are nearer to a latent than the nearest entries one by one ----
+ *
+ * A beam has memory for one thread at a time. */
+
+typedef struct aec_beam aec_beam;
+
+typedef struct {
+    uint32_t dim;            /* d, numbers of a vector */
+    uint32_t latent_dim;     /* D */
+    uint32_t num_candidates; /* M, that are kept of each frame */
+} aec_beam_sizes;            /* each at most 2^16 */
+
+/* Code c of codebook k stands for vectors[k][c] * maps[k] + biases[k].
+ *
+ * codebook_sizes: [K], each at most 2^15.
+ * vectors: [codebook_size][d] of one codebook after the other; maps: [K][d][D]; biases: [K][D]. */
+AEC_EXPORT int aec_beam_create(const aec_beam_sizes *sizes, const uint32_t *codebook_sizes,
+                               size_t num_codebooks, const float *vectors, size_t num_vectors,
+                               const float *maps, size_t num_maps, const float *biases,
+                               size_t num_biases, aec_beam **beam);
+AEC_EXPORT void aec_beam_destroy(aec_beam *beam);
+
+/* The best codes that are found for each frame, the best first.
+ *
+ * latent: [frames][D].
+ * counts: [frames], numbers of codes, at most K.
+ * codes: [frames][M][K], is given them, -1 where they are absent.
+ * errors: [frames][M], is given the mean squares of what they leave of the latent, infinite where
+ *     there are fewer than M. */
+AEC_EXPORT int aec_beam_search(aec_beam *beam, const float *latent, size_t num_latent,
+                               const uint32_t *counts, size_t num_frames, int32_t *codes,
+                               size_t num_codes, float *errors, size_t num_errors);
 
 /* ---- The network: audio to codes, and codes to audio ----
  *

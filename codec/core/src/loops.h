@@ -57,13 +57,12 @@ struct aec_dense {
     float *weights;         /* [inputs][outputs] */
 };
 
-/* Oscillator of the pulses, see fine.c. */
+/* Oscillator of the pulses, see fine.c: products of three blocks, and the correction. Parts lie
+ * apart: of a product of complex numbers in pairs gcc makes an instruction that rounds once, even
+ * if contraction is off. */
 struct aec_oscillator {
-    int32_t phase;
     float pitch, frequency;
-    float products[3][2];
-    float correction[2];
-    int32_t unused; /* fills the last word */
+    float reals[4], imaginaries[4];
 };
 
 /* What a block of pulses is made with. Arrays have the length of a block, rounded up to a row. */

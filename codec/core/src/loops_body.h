@@ -261,21 +261,24 @@ FUNCTION float pitch_of(const float *restrict logits, const float *restrict log_
 }
 
 /* Steps of the phase of an oscillator whose pitch goes from `last` to `pitch`, the phase after each
- * in turns, and its cosine and sine. The phase is a sum of steps, in closed form. */
-INLINE void oscillate(float phase, float last, float pitch, float rate, int32_t block,
+ * in turns, and its cosine and sine. The phase is a sum of steps, in closed form. It begins at zero
+ * in every block. */
+INLINE void oscillate(float last, float pitch, float rate, int32_t block,
                       const float *restrict ramp, const float *restrict triangle,
                       float *restrict steps, float *restrict cycles, float *restrict cosines,
                       float *restrict sines) {
     for (int32_t i = 0; i < block; i++) {
         steps[i] = (last + (pitch - last) * ramp[i]) / rate;
-        float cycle = phase + ((float)(i + 1) * last + (pitch - last) * triangle[i]) / rate;
+        float cycle = ((float)(i + 1) * last + (pitch - last) * triangle[i]) / rate;
         cycles[i] = cycle;
         cosines[i] = aec_cos_turns(cycle);
         sines[i] = aec_sin_turns(cycle);
     }
 }
 
-/* Names follow Excitation.forward of codec/network/excitation.py. */
+/* Names follow Excitation.forward of codec/network/excitation.py. There the phase of the oscillator
+ * goes on from block to block; here it begins anew, and what is remembered of earlier blocks is
+ * turned by what it would have been. So a state does not depend on what was long ago. */
 FUNCTION void pulses(struct aec_oscillator *state, const struct aec_pulse_tables *tables,
                      const float *restrict audio, float pitch, float *restrict pulse,
                      float *restrict period) {
@@ -285,33 +288,26 @@ FUNCTION void pulses(struct aec_oscillator *state, const struct aec_pulse_tables
     float *restrict steps = tables->scratch, *restrict cycles = steps + row;
     float *restrict cosines = cycles + row, *restrict sines = cosines + row;
     const float rate = tables->sample_rate, last = state->pitch;
-    const float phase = (float)state->phase * (1.0f / 16777216.0f);
 
-    oscillate(phase, last, pitch, rate, (int32_t)block, ramp, triangle, steps, cycles, cosines,
-              sines);
+    oscillate(last, pitch, rate, (int32_t)block, ramp, triangle, steps, cycles, cosines, sines);
     for (size_t i = block; i < row; i++) cosines[i] = sines[i] = 0.0f;
     float total = ((float)block * last + (pitch - last) * triangle[block - 1]) / rate;
     total = aec_clamp(total, 0.0f, 1e6f); /* whatever a state holds that was not made here */
-    int64_t turned = (int64_t)((double)total * 16777216.0 + 0.5);
-    state->phase = (int32_t)((state->phase + turned) & 0xffffff);
 
     float real = inner_product(audio, cosines, row) / (float)block;
     float imaginary = -inner_product(audio, sines, row) / (float)block;
-    float(*products)[2] = state->products;
-    float x1 = products[0][0] * window[0], y1 = products[0][1] * window[0];
-    x1 += products[1][0] * window[1];
-    y1 += products[1][1] * window[1];
-    x1 += products[2][0] * window[2];
-    y1 += products[2][1] * window[2];
+    float *restrict reals = state->reals, *restrict imaginaries = state->imaginaries;
+    float x1 = reals[0] * window[0], y1 = imaginaries[0] * window[0];
+    x1 += reals[1] * window[1];
+    y1 += imaginaries[1] * window[1];
+    x1 += reals[2] * window[2];
+    y1 += imaginaries[2] * window[2];
     x1 += real * window[3];
     y1 += imaginary * window[3];
-    memmove(products[0], products[1], 2 * sizeof products[0]);
-    products[2][0] = real;
-    products[2][1] = imaginary;
     float size = sqrtf(x1 * x1 + y1 * y1) + 1e-6f;
     x1 /= size;
     y1 /= size;
-    const float x0 = state->correction[0], y0 = state->correction[1];
+    const float x0 = reals[3], y0 = imaginaries[3];
 
     for (size_t i = 0; i < block; i++) {
         float x = x0 + (x1 - x0) * ramp[i], y = y0 + (y1 - y0) * ramp[i];
@@ -336,8 +332,15 @@ FUNCTION void pulses(struct aec_oscillator *state, const struct aec_pulse_tables
     for (size_t i = 0; i < block; i++) period[i] = 1.0f / (before + (after - before) * ramp[i]);
     state->pitch = pitch;
     state->frequency = after;
-    state->correction[0] = x1;
-    state->correction[1] = y1;
+    /* Turned by what the phase would be, for the next block. */
+    const float rest = total - aec_round(total);
+    const float cosine = aec_cos_turns(rest), sine = aec_sin_turns(rest);
+    const float x[4] = {reals[1], reals[2], real, x1};
+    const float y[4] = {imaginaries[1], imaginaries[2], imaginary, y1};
+    for (int p = 0; p < 4; p++) {
+        reals[p] = x[p] * cosine - y[p] * sine;
+        imaginaries[p] = x[p] * sine + y[p] * cosine;
+    }
 }
 
 /* Where a period before each sample begins, and the weights of the six samples around it: a

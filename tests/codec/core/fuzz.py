@@ -12,15 +12,17 @@ import argparse
 import ctypes
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from codec.core import library
-from codec.core.library import ContextSizes, Packets, call, core
+from codec.core.library import BeamSizes, ContextSizes, Packets, call, core
 from codec.entropy.context import ContextModel, ContextShape
 from codec.errors import CodecError
+from codec.highpass import STATE_SIZE
 from tests.codec.core.kernels import KERNELS
 from tests.codec.entropy.oracle import random_context
 
@@ -48,16 +50,19 @@ class Fuzzer:
         self._variants = variants
         self._rng = np.random.default_rng(seed)
         self.outcomes: Counter[tuple[str, bool]] = Counter()
+        self._create_beam()
 
     def run(self, calls: int) -> None:
         """Make so many calls."""
+        functions = (
+            *(self._create, self._encode, self._decode, self._advance, self._search),
+            *(self._high_pass, self._measure, self._levels_above, self._spectrum, self._slopes),
+            *(self._create_beam, self._search_beam),
+        )
         for number in range(calls):
             if number % MODELS == 0:
                 self._new_model()
-            function = (self._create, self._encode, self._decode, self._advance, self._search)[
-                self._rng.integers(5)
-            ]
-            name, arguments = function()
+            name, arguments = functions[self._rng.integers(len(functions))]()
             if self._rng.random() < BROKEN:
                 self._break(arguments)
             self._count(name, arguments)
@@ -116,11 +121,11 @@ class Fuzzer:
         sizes = ContextSizes(
             shape.num_codebooks, shape.codebook_size, shape.entry_dim, shape.width, shape.hidden
         )
-        handle = ctypes.c_void_p()
+        owned = _Owned(ctypes.c_void_p(), core().aec_context_destroy)
         arrays = [self._changed(each) for each in arrays]
         dilations = np.array(shape.dilations, np.uint32)
         largest = np.zeros(len(shape.products), np.int64)
-        return "aec_context_create", [sizes, dilations, *arrays, largest, _Owned(handle)]
+        return "aec_context_create", [sizes, dilations, *arrays, largest, owned]
 
     def _encode(self) -> tuple[str, list[Any]]:
         shape, rows = self._packets(self._whole(0, 4))
@@ -160,6 +165,59 @@ class Fuzzer:
         arrays = [self._codes((*size, shape.num_codebooks)), errors, lambda_, chosen]
         scratch = self._scratch(shape.channels + count)
         return "aec_search_codes", [self._model.handle, shape, count, *arrays, scratch]
+
+    def _high_pass(self) -> tuple[str, list[Any]]:
+        rate, hop, channels = self._whole(1, 50_000), self._whole(1, 70), self._whole(1, 4)
+        audio = self._floats(channels * hop * self._whole(0, 4))
+        state = self._floats(channels * STATE_SIZE).astype(np.float64)
+        return "aec_high_pass", [rate, hop, channels, audio, state, np.empty_like(audio)]
+
+    def _measure(self) -> tuple[str, list[Any]]:
+        size, frames = self._whole(1, 70), self._whole(0, 20)
+        levels, weights = np.empty((2, frames), np.float32)
+        return "aec_measure_frames", [size, self._floats(size * frames), levels, weights]
+
+    def _levels_above(self) -> tuple[str, list[Any]]:
+        size, frames = self._whole(1, 70), self._whole(0, 20)
+        levels, scratch = np.empty(frames, np.float32), np.empty(3 * size, np.float32)
+        audio = self._floats(size * frames)
+        return "aec_levels_above", [size, self._whole(0, size // 2 + 1), audio, levels, scratch]
+
+    def _spectrum(self) -> tuple[str, list[Any]]:
+        size, frames = self._whole(2, 70), self._whole(1, 40)
+        spectrum, scratch = np.empty((size + 1) // 2, np.float32), np.empty(19 * size, np.float32)
+        return "aec_mean_spectrum", [size, self._floats(size * frames), spectrum, scratch]
+
+    def _slopes(self) -> tuple[str, list[Any]]:
+        books, frames = self._whole(1, 9), self._whole(0, 20)
+        errors = self._floats(books * frames).astype(np.float64)
+        return "aec_slopes", [errors, self._rng.integers(0, 9, books) * 1.0, np.empty_like(errors)]
+
+    def _create_beam(self) -> tuple[str, list[Any]]:
+        sizes = BeamSizes(self._whole(1, 5), self._whole(1, 40), self._whole(1, 20))
+        books = self._rng.integers(1, 20, self._whole(1, 5)).astype(np.uint32)
+        vectors = self._floats(int(books.sum()) * sizes.dim)
+        biases = self._floats(len(books) * sizes.latent_dim)
+        maps = self._floats(len(biases) * sizes.dim)
+        self._beam_shape = len(books), sizes.latent_dim, sizes.num_candidates
+        self._beam = _Owned(ctypes.c_void_p(), core().aec_beam_destroy)
+        return "aec_beam_create", [sizes, books, vectors, maps, biases, self._beam]
+
+    def _search_beam(self) -> tuple[str, list[Any]]:
+        """Of the last beam, which may not have been created."""
+        books, latent, count = self._beam_shape
+        frames = self._whole(0, 5)
+        counts = self._rng.integers(0, books + 1, frames).astype(np.uint32)
+        codes, errors = np.empty(frames * count * books, np.int32), self._floats(frames * count)
+        return "aec_beam_search", [self._beam, self._floats(frames * latent), counts, codes, errors]
+
+    def _floats(self, count: int) -> np.ndarray:
+        """Some of which are no numbers."""
+        found = self._rng.standard_normal(count).astype(np.float32)
+        if self._rng.random() < 0.2:
+            values = (np.nan, np.inf, -np.inf, 1e-42, 3e38)
+            found[self._rng.random(count) < 0.1] = values[self._whole(0, len(values))]
+        return found
 
     def _books(self) -> int:
         return self._whole(1, self._shape.num_codebooks + 1)
@@ -215,11 +273,12 @@ class Fuzzer:
 class _Owned(ctypes.c_void_p):
     """A model that is destroyed with its handle."""
 
-    def __init__(self, handle: ctypes.c_void_p) -> None:
+    def __init__(self, handle: ctypes.c_void_p, destroy: Callable[..., None]) -> None:
         super().__init__(handle.value)
+        self._destroy = destroy
 
     def __del__(self) -> None:
-        core().aec_context_destroy(self)
+        self._destroy(self)
 
 
 def main() -> None:

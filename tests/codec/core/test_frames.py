@@ -1,0 +1,66 @@
+"""What the core measures of frames is what NumPy would, but for rounding."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from codec.activity.pauses import SILENT_DB
+from codec.core.frames import levels_above, levels_and_weights, mean_spectrum
+from codec.rate.allocation import slopes
+from tests.conftest import sound
+
+SIZES = [480, 441, 37, 1]
+
+
+def frames(size: int) -> np.ndarray:
+    """Sound, noise far below it, and silence."""
+    found: np.ndarray = sound(40 * size)[0].reshape(40, size).copy()
+    found[20:] *= np.float32(1e-4)
+    found[30:32] = 0
+    return found
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_levels_and_weights_are_those_of_the_mean_square(size: int) -> None:
+    audio = frames(size)
+    power = np.square(audio.astype(float)).mean(axis=1)
+    levels, weights = levels_and_weights(audio)
+    np.testing.assert_allclose(levels, 10 * np.log10(power + 1e-12), atol=1e-4)
+    np.testing.assert_allclose(weights, (power + 1e-10) ** 0.3, rtol=1e-5)
+    for index in (0, 25):
+        alone = levels_and_weights(audio[index])
+        assert (alone[0], alone[1]) == (levels[index], weights[index])
+
+
+@pytest.mark.parametrize("size", SIZES[:3])
+def test_levels_above_a_bin_are_those_of_the_rest_of_the_spectrum(size: int) -> None:
+    """Also beside a hum that is far louder, down to what counts as silence."""
+    audio, first = frames(size), 3
+    audio += np.float32(0.01) * np.cos(2 * np.pi * np.arange(size) / size).astype(np.float32)
+    window = np.hanning(size)
+    power = np.square(np.abs(np.fft.rfft(audio * window)))[:, first:].sum(axis=1)
+    expected = 10 * np.log10(2 * power / size / np.square(window).sum() + 1e-12)
+    found = np.maximum(levels_above(audio, first), SILENT_DB)
+    np.testing.assert_allclose(found, np.maximum(expected, SILENT_DB), atol=0.01)
+
+
+@pytest.mark.parametrize("size", SIZES[:3])
+@pytest.mark.parametrize("count", [1, 16, 40])
+def test_the_mean_spectrum_is_that_of_differences(size: int, count: int) -> None:
+    audio = frames(size)[:count]
+    steps = np.diff(audio.astype(float), axis=1)
+    power = np.square(np.abs(np.fft.rfft(steps * np.hanning(size - 1))))
+    found = mean_spectrum(audio)
+    np.testing.assert_allclose(found, power.mean(axis=0), rtol=1e-3, atol=1e-6 * power.max())
+
+
+def test_slopes_are_the_steepest_to_any_later_codebook() -> None:
+    rng = np.random.default_rng(0)
+    errors, bits = np.sort(rng.random((50, 9)))[:, ::-1], rng.integers(5, 12, 9).astype(float)
+    found, spent = slopes(errors, bits), np.cumsum(bits)
+    assert np.isinf(found[:, 0]).all()
+    for error, own in zip(errors, found, strict=True):
+        for k in range(1, 9):
+            later = [(error[k - 1] - error[j]) / (spent[j] - spent[k - 1]) for j in range(k, 9)]
+            assert own[k] == min(own[k - 1], max(later))
