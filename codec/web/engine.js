@@ -10,6 +10,7 @@ import { download, downloadJson } from "./download.js";
 import { CodecError } from "./errors.js";
 import { bitsOf } from "./format/bitpack.js";
 import { toHex } from "./format/container.js";
+import { HighPass } from "./highpass.js";
 
 export class Engine {
   /** Attributes: `info`, what must be known about the model, and `context`, its context model.
@@ -22,6 +23,7 @@ export class Engine {
    */
   constructor(core, model, description, weights, context) {
     const { codec } = description;
+    this._core = core;
     this._network = new Network(core, codec, readTensors(weights));
     this.context = context && ContextModel.fromBytes(core, context);
     this.info = {
@@ -54,6 +56,11 @@ export class Engine {
     ]);
     await checkDigest(weights, description.weights_sha256, `${folder}weights.safetensors`);
     return new Engine(await Core.load(program), model, description, weights, context);
+  }
+
+  /** The filter of a channel before it is coded. */
+  highPass() {
+    return new HighPass(this._core, this.info.sampleRate, this.info.hopLength);
   }
 
   /** State at the beginning of a signal; `side` is "encoder" or "decoder". */

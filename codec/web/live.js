@@ -6,7 +6,6 @@
 import { Codes } from "./codes.js";
 import { joined } from "./core.js";
 import { sumOf } from "./format/bitpack.js";
-import { HighPass } from "./highpass.js";
 import { Resampler } from "./resample.js";
 import { framesFor, headerFor, writeStream } from "./session.js";
 
@@ -24,7 +23,7 @@ export class Live {
     this._channels = Array.from({ length: info.channelsCodedTogether }, () => ({
       in: new Resampler(sampleRate, info.sampleRate),
       out: new Resampler(info.sampleRate, sampleRate),
-      filter: new HighPass(info.sampleRate, info.hopLength),
+      filter: engine.highPass(),
       rest: new Float32Array(0), // samples that do not fill a frame yet
       recorded: [],
     }));

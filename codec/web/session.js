@@ -6,7 +6,6 @@ import { FormatError } from "./errors.js";
 import { bitsOf, sumOf } from "./format/bitpack.js";
 import { Coding, Gap, Header, Packet, scaled } from "./format/container.js";
 import { encodePayload, PayloadDecoder } from "./format/payload.js";
-import { highPass } from "./highpass.js";
 
 const PACKET_SECONDS = 2;
 const MAX_PAYLOAD = 2 ** 16;
@@ -88,7 +87,7 @@ function inputsOf({ channelsCodedTogether: size }, header) {
 export function encode(engine, audio, header, progress = () => {}) {
   const { hopLength, numGroups } = header;
   const inputs = inputsOf(engine.info, header);
-  const filtered = audio.map((signal) => highPass(signal, header.sampleRate, hopLength));
+  const filtered = audio.map((signal) => engine.highPass().whole(signal));
   let state = engine.initState("encoder", numGroups);
   let start = 0;
   return framesFor(engine.info, header, audio[0].length).map((frames, number, { length }) => {

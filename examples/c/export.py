@@ -19,9 +19,8 @@ import soxr
 from codec import load_model
 from codec.config import CodecConfig
 from codec.core.network import shape_of
-from codec.core.quantize import quantize
 from codec.entropy.coding import encode_packets
-from codec.model_folder import find_model, read_description, read_weights, stored_tensors
+from codec.model_folder import find_model, quantized_weights, read_description
 
 LOST = bytes(3)
 TYPES = ("float32", "int8", "int32", "uint16", "uint32")
@@ -43,15 +42,13 @@ def model_arrays(name: str) -> dict[str, npt.NDArray[Any]]:
     folder = find_model(name)
     description = read_description(folder)
     config = CodecConfig.from_dict(description["codec"])
-    data = read_weights(folder, description)
-    weights = {key: each.read(data) for key, each in stored_tensors(data).items()}
     context = load_model(name).context
     assert context is not None
     shape, _, values, biases, order = context.__getstate__()
     sizes = shape.num_codebooks, shape.codebook_size, shape.entry_dim, shape.width, shape.hidden
     return {
         "config": np.frombuffer(bytes(shape_of(config)), np.int32),
-        **quantize(weights, config),
+        **quantized_weights(folder, description),
         "context.sizes": np.array(sizes, np.uint32),
         "context.dilations": np.array(shape.dilations, np.uint32),
         "context.weights": values,

@@ -9,7 +9,7 @@ const { ContextModel, Core } = await load("core.js");
 const { Gap, Header, fromHex, readStreams, toHex } = await load("format/container.js");
 const { PayloadDecoder } = await load("format/payload.js");
 const { framesFor, headerFor, writeStream } = await load("session.js");
-const { highPass } = await load("highpass.js");
+const { HighPass } = await load("highpass.js");
 const { FormatError } = await load("errors.js");
 
 const core = await Core.load(readFileSync(new URL("aecodec.wasm", process.argv[2])));
@@ -43,7 +43,7 @@ const tasks = {
     }),
 
   filter: ({ samples, sampleRate, hopLength }) => [
-    ...highPass(Float32Array.from(samples), sampleRate, hopLength),
+    ...new HighPass(core, sampleRate, hopLength).whole(Float32Array.from(samples)),
   ],
 
   plan: ({ info, channels, numSamples }) => {
