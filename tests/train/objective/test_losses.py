@@ -18,6 +18,7 @@ from train.objective.losses import (
     loudness_difference,
     match_level,
     mel_means,
+    partials_loss,
     spectrum,
     tonality_loss,
     waveform_loss,
@@ -128,6 +129,30 @@ def test_tones_are_penalised_unless_the_original_has_them() -> None:
     costs = [cost(other + 0.02 * torch.sin(2 * torch.pi * f * time)) for f in (333, 350, 8333)]
     assert abs(costs[0] - costs[1]) < 0.2 * (costs[0] - cost(other))
     assert costs[0] - cost(other) > 5 * (costs[2] - cost(other)) > 0
+
+
+def test_single_tones_must_have_their_frequency_and_voices_are_left_alone() -> None:
+    time = torch.arange(RATE) / RATE
+
+    def tones(*frequencies: float) -> Tensor:
+        waves = [torch.sin(2 * torch.pi * frequency * time) for frequency in frequencies]
+        return 0.1 * torch.stack(waves).sum(0)[None, None]
+
+    def cost(decoded: Tensor, original: Tensor) -> float:
+        return partials_loss(decoded, original, RATE).item()
+
+    key = tones(852, 1477)
+    assert cost(key, key) == 0
+    assert cost(tones(852, 1500), key) > 0.5  # next to nothing for losses in bands
+    assert cost(tones(852), key) > 0.4
+    assert 0.05 < cost(tones(852) + 0.7 * tones(1477), key) < cost(tones(852), key)
+    noise = torch.randn(key.shape, generator=torch.Generator().manual_seed(0))
+    assert cost(0 * noise, noise) < 0.01
+    voice = tones(*range(150, 4000, 150))
+    assert cost(0 * voice, voice) < 0.01
+    # Each item counts alike, whatever its level is.
+    both = cost(torch.cat((0.01 * tones(852), tones(852))), torch.cat((0.01 * key, key)))
+    assert abs(both - cost(tones(852), key)) < 0.01
 
 
 def test_the_loudness_loss_penalises_added_sound_and_not_masked_sound() -> None:
