@@ -224,6 +224,7 @@ int aec_context_create(const aec_context_sizes *sizes, const uint32_t *dilations
                        const int32_t *biases, size_t num_biases, const uint16_t *order,
                        size_t num_order, int64_t *largest, size_t num_largest,
                        aec_context **model) {
+    *model = NULL;
     int error = check_sizes(sizes, dilations, num_dilations), bits = 0;
     size_t num_products = LAYERS + 2 * num_dilations;
     if (error || num_largest != num_products) return AEC_ERROR_ARGUMENT;
