@@ -10,6 +10,7 @@ doi:10.1109/79.733497); the bits are those of the context model. Any decoder dec
 from __future__ import annotations
 
 import ctypes
+import threading
 import weakref
 
 import numpy as np
@@ -53,8 +54,9 @@ class CodeSearch:
             *(np.ascontiguousarray(each, np.float32) for each in (tables.maps, tables.biases)),
             beam,
         )
-        self._beam = beam
-        weakref.finalize(self, core().aec_beam_destroy, beam)
+        self._beam, self._lock = beam, threading.Lock()
+        # Not at exit, when threads may still compute.
+        weakref.finalize(self, core().aec_beam_destroy, beam).atexit = False
 
     def candidates(self, latent: Floats, counts: Integers) -> tuple[Integers, Floats]:
         """The best codes that are found for each frame, the best first.
@@ -70,11 +72,9 @@ class CodeSearch:
         shape = len(latent), self._num_candidates
         found = np.empty((*shape, self._num_codebooks), np.int32)
         errors = np.empty(shape, np.float32)
-        call(
-            "aec_beam_search",
-            *(self._beam, np.ascontiguousarray(latent, np.float32)),
-            *(counts.astype(np.uint32), found, errors),
-        )
+        given = np.ascontiguousarray(latent, np.float32), counts.astype(np.uint32)
+        with self._lock:  # a beam is memory of one search at a time
+            call("aec_beam_search", self._beam, *given, found, errors)
         return found.astype(np.int64), errors
 
 

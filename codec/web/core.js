@@ -338,6 +338,7 @@ export class ContextModel {
     const size = this._core.result("aec_context_scratch_size", this._model, rows);
     if (size > this._scratch.size) {
       this._core.release(this._scratch.address);
+      this._scratch = { address: 0, size: 0 }; // should there be no memory
       this._scratch = { address: this._core.allocate(size), size };
     }
     return [this._scratch.address, this._scratch.size];

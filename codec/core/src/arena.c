@@ -1,14 +1,13 @@
 #include "arena.h"
 
-#include <stdint.h>
 #include <stdlib.h>
 
 #include "memory.h"
 
-void *aec_allocate(struct aec_arena *memory, size_t count, size_t size) {
+void *aec_allocate(struct aec_arena *memory, uint64_t count, size_t size) {
     const size_t head = sizeof(void *) + AEC_ALIGNMENT;
     if (!memory->failed && (!size || count <= (SIZE_MAX / 2 - head) / size)) {
-        char *block = calloc(1, count * size + head);
+        char *block = calloc(1, (size_t)count * size + head);
         if (block) {
             *(void **)block = memory->last;
             memory->last = block;

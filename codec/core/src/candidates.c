@@ -198,13 +198,13 @@ int aec_beam_create(const aec_beam_sizes *sizes, const uint32_t *codebook_sizes,
     made->latent = latent;
     made->most = most;
     made->books = aec_allocate(memory, num_codebooks, sizeof *made->books);
-    made->residuals = aec_allocate(memory, most * latent, sizeof(float));
-    made->next = aec_allocate(memory, most * latent, sizeof(float));
+    made->residuals = aec_allocate(memory, (uint64_t)most * latent, sizeof(float));
+    made->next = aec_allocate(memory, (uint64_t)most * latent, sizeof(float));
     made->squares = aec_allocate(memory, most, sizeof(float));
     made->best = aec_allocate(memory, most, sizeof(float));
     made->scores = aec_allocate(memory, largest, sizeof(float));
-    made->before = aec_allocate(memory, num_codebooks * most, sizeof(int32_t));
-    made->codes = aec_allocate(memory, num_codebooks * most, sizeof(int32_t));
+    made->before = aec_allocate(memory, (uint64_t)num_codebooks * most, sizeof(int32_t));
+    made->codes = aec_allocate(memory, (uint64_t)num_codebooks * most, sizeof(int32_t));
     const uint64_t mode = aec_set_float_mode(AEC_FLOAT_MODE);
     if (!memory->failed) read_books(made, codebook_sizes, vectors, maps, biases);
     aec_set_float_mode(mode);

@@ -8,17 +8,17 @@
 
 /* Greatest sizes of the memory of a coder. */
 struct sizes {
-    size_t floats, blocks, places, row;
+    uint64_t floats, blocks, places, row;
 };
 
-static void fit(size_t *size, size_t needed) {
+static void fit(uint64_t *size, uint64_t needed) {
     if (*size < needed) *size = needed;
 }
 
 /* Room for the rows of a matrix, which has `frames` of them for a frame of the latent. */
 static void fit_linear(struct sizes *sizes, const struct aec_linear *matrix, size_t frames,
                        size_t context) {
-    const size_t num_rows = AEC_TILE * frames, length = matrix->blocks * AEC_BLOCK;
+    const uint64_t num_rows = AEC_TILE * frames, length = matrix->blocks * AEC_BLOCK;
     fit(&sizes->floats, num_rows * length);
     fit(&sizes->floats, num_rows * matrix->outputs);
     fit(&sizes->blocks, (num_rows + AEC_TILE * context) * matrix->blocks);
@@ -77,8 +77,8 @@ static struct sizes find_sizes(const struct aec_model *model) {
 
 static void allocate_fine(struct aec_coder *coder, struct aec_arena *memory) {
     const struct aec_fine *fine = &coder->model->fine;
-    const size_t frames = AEC_TILE * coder->model->hop / fine->block;
-    const size_t short_frames = frames * fine->ratio, length = frames * fine->block;
+    const uint64_t frames = AEC_TILE * coder->model->hop / fine->block;
+    const uint64_t short_frames = frames * fine->ratio, length = frames * fine->block;
     const size_t results = fine->gain.outputs + fine->gains.outputs + 2 * fine->change.outputs;
     coder->logits = aec_allocate(memory, frames * fine->logits.outputs, sizeof(float));
     coder->conditions = aec_allocate(memory, frames * fine->condition.outputs, sizeof(float));
@@ -102,7 +102,7 @@ int aec_coder_create(const aec_model *model, aec_coder **coder) {
     const struct sizes sizes = find_sizes(model);
     const struct aec_fine *fine = &model->fine;
     struct aec_arena *memory = &made->memory;
-    size_t past = (size_t)model->config.strides[0];
+    uint64_t past = (uint64_t)model->config.strides[0];
     fit(&past, fine->reach);
     made->model = model;
     made->x = aec_allocate(memory, sizes.floats, sizeof(float));

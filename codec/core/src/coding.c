@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "float_mode.h"
+
 /* ---- Memory and checks ---- */
 
 static struct aec_coder take_coder(const aec_context *model, size_t num_rows,
@@ -34,12 +36,13 @@ size_t aec_context_scratch_size(const aec_context *model, size_t num_rows) {
     return counted.used < AEC_TOO_LARGE ? counted.used + AEC_ALIGNMENT : 0;
 }
 
-int aec_coder_in(struct aec_coder *coder, const aec_context *model, size_t num_rows, void *scratch,
-                 size_t scratch_size) {
-    size_t needed = aec_context_scratch_size(model, num_rows);
+int aec_coder_in(struct aec_coder *coder, const aec_context *model, uint64_t num_rows,
+                 void *scratch, size_t scratch_size) {
+    if (num_rows > UINT32_MAX) return AEC_ERROR_ARGUMENT;
+    size_t needed = aec_context_scratch_size(model, (size_t)num_rows);
     if (!needed || scratch_size < needed) return AEC_ERROR_ARGUMENT;
     struct aec_block block = aec_block_in(scratch);
-    *coder = take_coder(model, num_rows, &block);
+    *coder = take_coder(model, (size_t)num_rows, &block);
     return 0;
 }
 
@@ -292,9 +295,10 @@ int aec_encode_packets(const aec_context *model, const aec_packets *shape, const
         aec_times(packets, capacity) != num_bytes || packets != num_lengths ||
         (num_bits && packets * frames != num_bits))
         return AEC_ERROR_ARGUMENT;
-    int error = aec_coder_in(&coder, model, (size_t)rows, scratch, scratch_size);
+    int error = aec_coder_in(&coder, model, rows, scratch, scratch_size);
     if (error) return error;
     if (!aec_are_codes(model, codes, num_codes)) return AEC_ERROR_CODE;
+    const uint64_t mode = aec_set_float_mode(AEC_FLOAT_MODE);
     for (size_t index = 0; index < num_bits; index++) bits[index] = 0;
     for (uint32_t packet = 0; packet < packets; packet++) {
         set_states(&coder, state, (size_t)rows);
@@ -304,6 +308,7 @@ int aec_encode_packets(const aec_context *model, const aec_packets *shape, const
         codes += per_packet;
         bytes += capacity;
     }
+    aec_set_float_mode(mode);
     return 0;
 }
 
@@ -488,7 +493,7 @@ int aec_decode_packets(const aec_context *model, const aec_packets *shape, const
     for (uint32_t frame = 0; frame < shape->num_frames; frame++)
         if (codebooks[frame] > shape->num_codebooks) return AEC_ERROR_ARGUMENT;
     if (sum != num_bytes) return AEC_ERROR_ARGUMENT;
-    int error = aec_coder_in(&coder, model, (size_t)rows, scratch, scratch_size);
+    int error = aec_coder_in(&coder, model, rows, scratch, scratch_size);
     if (error) return error;
     for (size_t index = 0; index < num_codes; index++) codes[index] = -1;
     uint32_t together = (uint32_t)(coder.num_frames / rows);

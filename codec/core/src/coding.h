@@ -26,8 +26,8 @@ struct aec_coder {
 };
 
 /* A coder in memory of a caller, for at least so many rows; an error if the memory is too small. */
-int aec_coder_in(struct aec_coder *coder, const aec_context *model, size_t num_rows, void *scratch,
-                 size_t scratch_size);
+int aec_coder_in(struct aec_coder *coder, const aec_context *model, uint64_t num_rows,
+                 void *scratch, size_t scratch_size);
 
 /* Products of sizes, or UINT64_MAX if they are larger than that. */
 static inline uint64_t aec_times(uint64_t a, uint64_t b) {

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "float_mode.h"
+
 enum {
     LIMIT = 127,         /* largest activation */
     WEIGHT_BITS = 6,     /* weights count 1/64 */
@@ -59,10 +61,10 @@ static void add_largest(const struct product *product, uint64_t index, int64_t *
 /* The largest sum of a product, to which another one may be added; -1 without memory. */
 static int64_t largest_sum(const struct product *product, const struct product *added) {
     int64_t largest = 0;
-    int64_t *sums = malloc(product->outputs * sizeof *sums);
+    int64_t *sums = calloc((size_t)product->outputs, sizeof *sums);
     if (!sums) return -1;
     for (uint64_t index = 0; index < product->count; index++) {
-        memset(sums, 0, product->outputs * sizeof *sums);
+        memset(sums, 0, (size_t)product->outputs * sizeof *sums);
         add_largest(product, index, sums);
         if (added) add_largest(added, index, sums);
         for (uint64_t output = 0; output < product->outputs; output++)
@@ -101,7 +103,12 @@ static void place(struct aec_context *model, const uint32_t *dilations) {
         struct aec_layer *layer = model->layers + index;
         layer->dilation = dilations[index];
         layer->state = model->state_size;
-        model->state_size += layer->dilation * width;
+        const uint64_t past = (uint64_t)layer->dilation * width;
+        if (past > AEC_TOO_LARGE - model->state_size) {
+            memory->failed = 1;
+            return;
+        }
+        model->state_size += (size_t)past;
         aec_matrix_place(&layer->taps, 2 * width, width, memory);
         aec_matrix_place(&layer->project, width, width, memory);
     }
@@ -217,6 +224,7 @@ int aec_context_create(const aec_context_sizes *sizes, const uint32_t *dilations
                        const int32_t *biases, size_t num_biases, const uint16_t *order,
                        size_t num_order, int64_t *largest, size_t num_largest,
                        aec_context **model) {
+    *model = NULL;
     int error = check_sizes(sizes, dilations, num_dilations), bits = 0;
     size_t num_products = LAYERS + 2 * num_dilations;
     if (error || num_largest != num_products) return AEC_ERROR_ARGUMENT;
@@ -245,7 +253,9 @@ int aec_context_create(const aec_context_sizes *sizes, const uint32_t *dilations
     if (!error) {
         (*model)->kernel = kernel;
         fill_all(*model, products, weights + used, order);
+        const uint64_t mode = aec_set_float_mode(AEC_FLOAT_MODE);
         aec_distribution_table((*model)->table);
+        aec_set_float_mode(mode);
     }
     free(products);
     return error;

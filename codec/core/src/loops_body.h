@@ -350,7 +350,8 @@ FUNCTION void interpolation(const float *restrict period, size_t length, float l
                             int32_t *restrict back, float *restrict weights) {
     const float root = 0.86602540f; /* of 3/4, the sine of a sixth of a turn */
     for (size_t i = 0; i < length; i++) {
-        float distance = aec_clamp(period[i], 1.0f, longest);
+        /* Two samples at least, as three of the six follow the place. */
+        float distance = aec_clamp(period[i], 2.0f, longest);
         int32_t whole = (int32_t)distance;
         float fraction = 1.0f - (distance - (float)whole);
         float sine = aec_sin_turns(0.5f * fraction) * 0.318309886f;

@@ -23,7 +23,7 @@ struct builder {
 
 static const double PI = 3.14159265358979323846;
 
-static void *new_array(struct builder *b, size_t count, size_t size) {
+static void *new_array(struct builder *b, uint64_t count, size_t size) {
     return aec_allocate(&b->model->memory, count, size);
 }
 
@@ -31,14 +31,18 @@ static float *new_floats(struct builder *b, size_t count) {
     return new_array(b, count, sizeof(float));
 }
 
-static size_t new_state(struct builder *b, size_t bytes) {
-    size_t place = *b->state;
-    *b->state += (bytes + 7) / 8 * 8;
+static size_t new_state(struct builder *b, uint64_t bytes) {
+    const size_t place = *b->state;
+    const uint64_t end = place + (bytes + 7) / 8 * 8;
+    if (end > SIZE_MAX / 2)
+        b->model->memory.failed = 1;
+    else
+        *b->state = (size_t)end;
     return place;
 }
 
 /* The values of a tensor; NULL and an error if there is none of this name, type and size. */
-static const void *find(struct builder *b, int32_t type, size_t count, const char *format, ...) {
+static const void *find(struct builder *b, int32_t type, uint64_t count, const char *format, ...) {
     char name[128];
     va_list arguments;
     va_start(arguments, format);
@@ -77,8 +81,8 @@ static void set_linear(struct builder *b, struct aec_linear *matrix, const char 
     matrix->blocks = inputs / AEC_BLOCK;
     matrix->outputs = outputs;
     const size_t depth = taps * matrix->blocks, length = depth * AEC_BLOCK;
-    const int8_t *weights = find(b, AEC_INT8, outputs * length, "%s.weight", name);
-    const float *scales = find(b, AEC_FLOAT32, outputs * depth, "%s.scale", name);
+    const int8_t *weights = find(b, AEC_INT8, (uint64_t)outputs * length, "%s.weight", name);
+    const float *scales = find(b, AEC_FLOAT32, (uint64_t)outputs * depth, "%s.scale", name);
     const float *bias = find(b, AEC_FLOAT32, outputs, "%s.bias", name);
     if (b->error) return;
     matrix->weights = new_array(b, outputs / AEC_LANES * depth, sizeof *matrix->weights);
@@ -99,7 +103,8 @@ static void set_conv(struct builder *b, struct aec_conv *conv, const char *name,
     set_linear(b, &conv->matrix, name, taps, inputs, outputs);
     conv->dilation = dilation;
     conv->context = (taps - 1) * dilation;
-    conv->state = new_state(b, conv->context * conv->matrix.blocks * sizeof(struct aec_quantized));
+    conv->state =
+        new_state(b, (uint64_t)conv->context * conv->matrix.blocks * sizeof(struct aec_quantized));
 }
 
 static void set_unit(struct builder *b, struct aec_unit *unit, const char *name, size_t channels,
@@ -446,9 +451,12 @@ static int is_possible(const aec_config *c) {
     if (c->scalar_quantizer &&
         (c->codebook_size < 2 || (c->codebook_size & (c->codebook_size - 1))))
         return 0;
+    uint64_t hop = 1;
+    for (size_t l = 0; l < levels; l++)
+        if ((hop *= (uint64_t)c->strides[l]) > 1 << 20) return 0;
     if (c->lapped_transform && (c->channels != 1 || c->strides[0] % 2)) return 0;
     if (!c->fine_stride) return 1;
-    return c->lapped_transform && c->strides[0] % c->fine_stride == 0 &&
+    return c->lapped_transform && c->strides[0] % c->fine_stride == 0 && c->sample_rate >= 1000 &&
            in_range(&c->fine_channels, 1, 1, MOST) &&
            in_range(&c->fine_depth, 1, 0, AEC_MOST_UNITS) &&
            in_range(c->fine_dilations, (size_t)c->fine_depth, 1, MOST);
@@ -467,13 +475,7 @@ int aec_model_create(const aec_config *config, const aec_tensor *tensors, size_t
     made->loops = &kernel->loops;
     made->latent = aec_row((size_t)config->latent_dim);
     made->hop = 1;
-    for (int l = 0; l < config->num_levels; l++) {
-        made->hop *= (size_t)config->strides[l];
-        if (made->hop > 1 << 20) {
-            free(made);
-            return AEC_ERROR_ARGUMENT;
-        }
-    }
+    for (int l = 0; l < config->num_levels; l++) made->hop *= (size_t)config->strides[l];
     struct builder builder = {made, kernel, tensors, num_tensors, 0, NULL};
     const uint64_t mode = aec_set_float_mode(AEC_FLOAT_MODE);
     set_encoder(&builder);

@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "coding.h"
+#include "float_mode.h"
 
 /* Candidates of a frame of a channel. Those that begin with the same codes share all that depends
  * on these alone: it is computed for the first of them, their leader. */
@@ -153,10 +154,10 @@ int aec_search_codes(const aec_context *model, const aec_packets *shape, uint32_
         aec_times4(choices, num_candidates, shape->num_codebooks, 1) != num_codes ||
         aec_times(choices, num_candidates) != num_errors || choices != num_chosen)
         return AEC_ERROR_ARGUMENT;
-    int error =
-        aec_coder_in(&coder, model, (size_t)(channels + num_candidates), scratch, scratch_size);
+    int error = aec_coder_in(&coder, model, channels + num_candidates, scratch, scratch_size);
     if (error) return error;
     if (!aec_are_codes(model, candidates, num_codes)) return AEC_ERROR_CODE;
+    const uint64_t mode = aec_set_float_mode(AEC_FLOAT_MODE);
     uint32_t steps = aec_ceil_div(shape->num_frames, shape->segments);
     for (uint32_t channel = 0; channel < channels; channel++)
         coder.work.states[channel] = coder.states + channel * model->state_size;
@@ -174,5 +175,6 @@ int aec_search_codes(const aec_context *model, const aec_packets *shape, uint32_
         }
         aec_remember_entries(&coder.work, channels, 1);
     }
+    aec_set_float_mode(mode);
     return 0;
 }

@@ -145,11 +145,14 @@ def _compare(
         heard, decoder = each.decode(codes, first[1])
         assert found.size == 0 or 0 <= found.min() <= found.max() < config.codebook_size
         results.append((found, errors, latent, heard, encoder, decoder))
-    if kind in ("damaged", "any state"):
-        return  # what becomes of a NaN may differ
+    if kind == "any state":
+        return  # kernels read different parts of what none of them has written
     for result in results[1:]:
         for mine, expected in zip(result, results[0], strict=True):
-            assert mine.tobytes() == expected.tobytes(), (config, rows, frames, kind)
+            if kind == "damaged" and mine.dtype == np.float32:  # which NaN it is may differ
+                assert np.array_equal(mine, expected, equal_nan=True), (config, rows, frames)
+            elif kind != "damaged" or mine is result[0]:
+                assert mine.tobytes() == expected.tobytes(), (config, rows, frames, kind)
     encoder, decoder = (each[-1:] for each in first)
     for frame in range(frames):
         part = slice(frame * hop, (frame + 1) * hop)

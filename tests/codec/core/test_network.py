@@ -6,7 +6,9 @@ import copy
 import ctypes
 import dataclasses
 import multiprocessing
+import os
 import platform
+import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -22,10 +24,14 @@ from codec.core.library import Config, core
 from codec.core.network import Network
 from codec.core.quantize import BLOCK, _matrices, quantize
 from codec.engines.core import CoreEngine
+from codec.entropy.coding import encode_packets
+from codec.entropy.context import ContextModel, ContextShape
 from codec.errors import ModelError
 from codec.network.model import Codec
+from tests.codec.core.fuzz_network import random_weights
 from tests.codec.core.kernels import KERNELS
-from tests.conftest import sound
+from tests.codec.entropy.oracle import random_context
+from tests.conftest import FINE, sound
 
 
 def arrays_of(codec: Codec) -> dict[str, np.ndarray]:
@@ -133,13 +139,36 @@ def test_steps_and_rows_do_not_change_a_bit(model: Codec) -> None:
         assert np.array_equal(states[1][0], decoder[row])
 
 
+def test_a_sound_of_less_than_two_samples_ago_does_not_depend_on_steps() -> None:
+    """Pitches are far lower; but a state may hold anything."""
+    config = dataclasses.replace(
+        FINE,
+        **{"strides": (40,), "encoder_channels": (8,), "decoder_channels": (8,)},
+        **{"encoder_dilations": ((),), "decoder_dilations": ((),), "decoder_fine_stride": 10},
+    )
+    rng = np.random.default_rng(0)
+    made = Network(config, quantize(random_weights(config, rng), config))
+    codes, state = rng.integers(0, config.codebook_size, (1, 2, 6)), made.init_decoder(1)
+    floats = state.view(np.float32)[0]
+    floats[floats == 60] = 2 * config.sample_rate / 1.5  # the pitch before, and so a mean period
+    whole, _ = made.decode(codes, state)
+    parts = []
+    for frame in range(6):
+        audio, state = made.decode(codes[:, :, frame : frame + 1], state)
+        parts.append(audio)
+    assert np.array_equal(np.concatenate(parts, axis=1), whole)
+
+
 UPWARD = {"x86_64": 0x800, "aarch64": 0x400000}
 """``FE_UPWARD`` of C."""
 
 
-@pytest.mark.skipif(
+has_modes = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() not in UPWARD, reason="other modes of floats"
 )
+
+
+@has_modes
 def test_how_the_process_computes_with_floats_does_not_matter(model: Codec) -> None:
     """Libraries change it for all of a process, mostly to treat very small numbers as zero."""
     made, count = make_network(model), model.config.num_codebooks
@@ -156,6 +185,23 @@ def test_how_the_process_computes_with_floats_does_not_matter(model: Codec) -> N
         results.append((*found, *heard))
     for expected, result in zip(*results, strict=True):
         assert result.tobytes() == expected.tobytes()
+
+
+@has_modes
+def test_nor_does_it_for_the_bits_of_frames() -> None:
+    rng, shape = np.random.default_rng(0), ContextShape(4, 64, 3, 8, 5, (1, 2))
+    tensors, codes = random_context(rng, shape, largest=25), rng.integers(64, size=(1, 1, 4, 50))
+    libm, results = ctypes.CDLL("libm.so.6"), []
+    for mode in (0, UPWARD[platform.machine()]):
+        try:
+            assert libm.fesetround(mode) == 0
+            bits = np.empty((1, 50))
+            encode_packets(ContextModel(shape, tensors), codes, bits=bits)
+            assert libm.fegetround() == mode
+        finally:
+            libm.fesetround(0)
+        results.append(bits)
+    assert np.array_equal(*results)
 
 
 def test_absent_codes_are_those_of_fewer_codebooks(fine: Codec) -> None:
@@ -263,3 +309,18 @@ def test_a_spawned_process_loads_the_model_again() -> None:
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         found, _ = pool.submit(engine.encode_step, audio, after, 3).result(60)
     assert np.array_equal(found, expected)
+
+
+def test_a_process_may_end_while_a_thread_computes() -> None:
+    program = (
+        "import threading, numpy, codec.engines.core as core\n"
+        "network, going = core.CoreEngine('speech24k')._network, threading.Event()\n"
+        "states, codes = network.init_decoder(1), numpy.zeros((1, 2, 400), int)\n"
+        "def work():\n"
+        "    while network.decode(codes, states): going.set()\n"
+        "threading.Thread(target=work, daemon=True).start()\n"
+        "going.wait()\n"
+    )
+    # With that glibc gives freed memory back to the system, where reading it is an error.
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "4096"}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import multiprocessing
 import pickle
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from codec.core.library import core
+from codec.core.library import ContextSizes, call, core
 from codec.entropy.coding import decode_packets, encode_packets
 from codec.entropy.context import NO_CODE, ContextModel, ContextShape, Integers
 from codec.errors import ConfigError, ModelError
@@ -202,6 +203,14 @@ def test_threads_share_a_model_and_forked_processes_go_on_with_it() -> None:
     process.start()
     process.join(60)
     assert process.exitcode == 0
+
+
+def test_a_model_that_is_refused_leaves_nothing_to_destroy() -> None:
+    nothing = [np.zeros(0, kind) for kind in ("u4", "i1", "i4", "u2", "i8")]
+    handle = ctypes.c_void_p(1)
+    with pytest.raises(ModelError, match="the sizes of arrays do not fit"):
+        call("aec_context_create", ContextSizes(1, 2, 1, 1, 1), *nothing, handle)
+    assert not handle
 
 
 def test_what_does_not_fit_the_model_is_refused_in_one_line(

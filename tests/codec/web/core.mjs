@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 
 const load = (name) => import(new URL(name, process.argv[2]));
 const { Codes } = await load("codes.js");
-const { Core, ContextModel } = await load("core.js");
+const { Core, ContextModel, Network, readTensors } = await load("core.js");
 const { Engine } = await load("engine.js");
 const { readStreams } = await load("format/container.js");
 const { decode, encode, headerFor, writeStream } = await load("session.js");
@@ -22,6 +22,24 @@ function digest(arrays) {
     hash.update(new Uint8Array(buffer, byteOffset, byteLength));
   }
   return hash.digest("hex");
+}
+
+/** A context model of zeros, with two codes. */
+function emptyContext(core, width, dilations) {
+  const square = width * width; // of each product, weights and biases
+  const counts = { past: [width, width], counts: [width, 1], context: [width, 1], inner: [1, 1] };
+  Object.assign(counts, { hidden: [1, 1], first: [2, 2], second: [2, 2], entries: [2, 0] });
+  dilations.forEach((_, i) => {
+    counts[`taps_${i}`] = [2 * square, width];
+    counts[`project_${i}`] = [square, width];
+  });
+  const tensors = { order: { values: Uint16Array.of(0, 1) } };
+  for (const [name, [weights, biases]] of Object.entries(counts)) {
+    tensors[name] = { values: new Int8Array(weights) };
+    tensors[`${name}_bias`] = { values: new Int32Array(biases) };
+  }
+  const shape = { num_codebooks: 1, codebook_size: 2, entry_dim: 1, width, hidden: 1, dilations };
+  return new ContextModel(core, shape, tensors);
 }
 
 async function engineOf({ folder, model, kernel }) {
@@ -102,7 +120,53 @@ const tasks = {
     }
     return null;
   },
+
+  // What becomes of sizes whose products have more bits than an address: errors, or messages.
+  async sizes({ codec, weights }) {
+    const core = await Core.load(program);
+    const [sizes, most] = [Uint32Array.of(1, 65_536, 65_536), new Float32Array(65_536)];
+    const floats = [new Float32Array(1), 1, most, most.length, most, most.length];
+    const beam = core.result(
+      ...["aec_beam_create", sizes, Uint32Array.of(1), 1, ...floats, new Uint32Array(1)],
+    );
+    const context = emptyContext(core, 4, [1]);
+    const packets = Uint32Array.of(1, 100_000, 1, 0, 1, 0, 0);
+    const nothing = [null, 0];
+    const search = core.result(
+      ...["aec_search_codes", context._model, packets, 2 ** 32 - 100_000],
+      ...[...nothing, ...nothing, 0.1, ...nothing, ...context._room(64)],
+    );
+    const makers = [
+      () => emptyContext(core, 16, Array(4096).fill(65_536)),
+      () => new Network(core, codec, readTensors(bytesOf(weights))),
+      () => new Network(core, { ...codec, strides: [16_384, 64, 16_384, 1] }, {}),
+    ];
+    return [beam, search, ...makers.map(messageOf)];
+  },
+
+  // Whether a context model works in memory of its own after there was none for more rows.
+  async room() {
+    const core = await Core.load(program);
+    const context = emptyContext(core, 4, [1]);
+    context._room(200);
+    core.allocate = () => {
+      throw new Error("no memory");
+    };
+    const message = messageOf(() => context._room(1_000));
+    delete core.allocate;
+    const needed = core.result("aec_context_scratch_size", context._model, 1);
+    return [message, context._room(1)[1] === needed];
+  },
 };
+
+function messageOf(make) {
+  try {
+    make();
+  } catch (error) {
+    return error.message;
+  }
+  return null;
+}
 
 const answers = [];
 for (const { kind, ...task } of JSON.parse(readFileSync(0, "utf8"))) {

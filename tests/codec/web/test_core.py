@@ -16,18 +16,21 @@ import soundfile
 
 from codec import Redundancy, StreamEncoder, cut_file, encode_file
 from codec.cli.web import MODELS, PAGE, copy_page, page_files
+from codec.config import CodecConfig
 from codec.core import wasm
+from codec.core.quantize import quantize
 from codec.engines.core import CoreEngine
 from codec.entropy.context import NO_CODE, ContextModel, ContextShape
 from codec.entropy.context_file import CONTEXT_FILE, save_context
 from codec.files.decode import FileDecoder
 from codec.files.encode import encode
 from codec.format.container import Packet, PacketWriter
-from codec.model_folder import DEFAULT_MODEL
+from codec.model_folder import DEFAULT_MODEL, as_stored
 from codec.rate.modes import Constant, RateLike
 from codec.rate.search import rate_distortion_search
 from codec.registry import Model, load_model
 from codec.session.packing import Packing
+from tests.codec.core.fuzz_network import random_weights
 from tests.codec.entropy.oracle import random_context
 from tests.codec.web.node import in_node
 from tests.conftest import RECORDING, sound
@@ -246,3 +249,29 @@ def test_the_search_chooses_the_same_candidates(tmp_path: Path) -> None:
 def test_what_the_core_refuses_is_an_error_of_one_line(site: Path) -> None:
     (error,) = in_core(site, {"kind": "error", "codes": [1, 1024]})
     assert error == ["CodecError", "a code is beyond its codebook (aec_decode)"]
+
+
+@needs_node
+def test_sizes_beyond_the_memory_of_a_page_are_refused(tmp_path: Path) -> None:
+    """Where an address has 32 bits: products of sizes must not become small numbers."""
+    config = CodecConfig(
+        **{"sample_rate": 8_000, "strides": (1, 32, 32, 32), "decoder_channels": (4096, 1, 1, 1)},
+        **{"encoder_channels": (1,) * 4, "encoder_dilations": ((),) * 4},
+        **{"decoder_dilations": ((),) * 4, "lapped_transform": False, "kernel_size": 1},
+        **{"latent_dim": 8, "num_codebooks": 1, "codebook_size": 4, "codebook_dim": 2},
+    )
+    weights = tmp_path / "weights"
+    tensors = quantize(random_weights(config, np.random.default_rng(0)), config)
+    weights.write_bytes(as_stored(tensors))
+    task = {"kind": "sizes", "codec": config.to_dict(), "weights": str(weights)}
+    (answer,) = in_node([task], "core.mjs")
+    memory = "not enough memory for the model: close other pages"
+    sizes = "sizes of arrays that do not fit the model"
+    assert answer[:2] == [-2, -1]
+    assert answer[2:4] == [f"{memory} (aec_context_create)", f"{memory} (aec_coder_create)"]
+    assert answer[4] == f"{sizes} (aec_model_create)"
+
+
+@needs_node
+def test_memory_that_was_given_back_is_not_used_again() -> None:
+    assert in_node([{"kind": "room"}], "core.mjs") == [["no memory", True]]
