@@ -64,7 +64,8 @@ class Network:
             raise ModelError("the core has no model of this size: use --backend torch") from error
         self._model = model
         self._coders: list[c_void_p] = []
-        weakref.finalize(self, _destroy, self._library, model, self._coders)
+        # Not at exit, when threads may still compute.
+        weakref.finalize(self, _destroy, self._library, model, self._coders).atexit = False
         self._encoder_size = self._library.aec_encoder_state_size(model)
         self._decoder_size = self._library.aec_decoder_state_size(model)
 

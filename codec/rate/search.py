@@ -54,7 +54,8 @@ class CodeSearch:
             beam,
         )
         self._beam = beam
-        weakref.finalize(self, core().aec_beam_destroy, beam)
+        # Not at exit, when threads may still compute.
+        weakref.finalize(self, core().aec_beam_destroy, beam).atexit = False
 
     def candidates(self, latent: Floats, counts: Integers) -> tuple[Integers, Floats]:
         """The best codes that are found for each frame, the best first.
