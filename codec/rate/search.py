@@ -10,7 +10,9 @@ doi:10.1109/79.733497); the bits are those of the context model. Any decoder dec
 from __future__ import annotations
 
 import ctypes
+import threading
 import weakref
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +31,8 @@ CANDIDATES = (1, 4, 8, 16)
 class CodeSearch:
     """Finds codes that are nearer to a latent than the nearest embeddings one by one.
 
+    Threads may share a search, one waits for the other. It can be copied and pickled.
+
     Args:
         tables: of the model.
         num_candidates: number of candidates that are kept for each frame.
@@ -45,6 +49,7 @@ class CodeSearch:
     def __init__(self, tables: CodeTables, num_candidates: int) -> None:
         sizes, (num_codebooks, dim, latent_dim) = [*map(len, tables.embeddings)], tables.maps.shape
         self._num_codebooks, self._num_candidates = num_codebooks, num_candidates
+        self._tables, self._lock = tables, threading.Lock()
         beam = ctypes.c_void_p()
         call(
             "aec_beam_create",
@@ -71,12 +76,13 @@ class CodeSearch:
         shape = len(latent), self._num_candidates
         found = np.empty((*shape, self._num_codebooks), np.int32)
         errors = np.empty(shape, np.float32)
-        call(
-            "aec_beam_search",
-            *(self._beam, np.ascontiguousarray(latent, np.float32)),
-            *(counts.astype(np.uint32), found, errors),
-        )
+        given = np.ascontiguousarray(latent, np.float32)
+        with self._lock:  # the beam has memory for one thread at a time
+            call("aec_beam_search", self._beam, given, counts.astype(np.uint32), found, errors)
         return found.astype(np.int64), errors
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CodeSearch, (self._tables, self._num_candidates)
 
 
 def rate_distortion_search(
