@@ -70,8 +70,8 @@ def test_threads_share_a_search_and_copies_outlive_it() -> None:
     counts = np.full(300, 3)
     expected = [search.candidates(latent, counts)[0] for latent in latents]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda latent: search.candidates(latent, counts)[0], latents))
-    assert np.array_equal(found, expected)
+        found = list(pool.map(search.candidates, latents, [counts] * 4))
+    assert np.array_equal([codes for codes, _ in found], expected)
     others = copy.copy(search), copy.deepcopy(search), pickle.loads(pickle.dumps(search))
     del search
     for other in others:
