@@ -31,7 +31,7 @@ from codec.io.pipes import FileLike, seekable_input
 from codec.rate.modes import FileSize, Quality, Rate, RateLike, as_rate
 from codec.rate.quality import search_size
 from codec.registry import ModelLike, as_model
-from codec.session.analyzer import THREAD_SECONDS, as_float32
+from codec.session.analyzer import as_float32, seconds_at_once
 from codec.session.encoder import StreamEncoder
 from codec.session.packing import Packing
 
@@ -189,7 +189,9 @@ def write_stream(
     loaded, rate = as_model(model), as_rate(rate)
     packing = packing or Packing.file(num_samples=reader.num_samples)
     threads = loaded.engine.threads
-    at_once = 1 if threads == 1 else round(threads * THREAD_SECONDS / BLOCK_SECONDS)
+    at_once = 1
+    if threads > 1:
+        at_once = round(seconds_at_once(threads, reader.channels) / BLOCK_SECONDS)
 
     def encode_at(rate: Rate, file: BinaryIO, begin: float = 0.0) -> StreamSummary:
         encoder = StreamEncoder(
