@@ -36,7 +36,7 @@ from codec.session.encoder import StreamEncoder
 from codec.session.packing import Packing
 
 Progress = Callable[[float], None]
-"""Called with the share that is done, from 0 to 1."""
+"""Called with the share that is done, from 0 to 1; 0 as long as it is unknown."""
 
 
 def encode(
@@ -204,8 +204,9 @@ def write_stream(
         )
 
         def report(num_samples: int) -> None:
-            if progress is not None and reader.num_samples:
-                progress(begin + (1 - begin) * min(1.0, num_samples / reader.num_samples))
+            if progress is not None:  # some files do not tell how long they are
+                share = min(1.0, num_samples / reader.num_samples) if reader.num_samples else 0.0
+                progress(begin + (1 - begin) * share)
 
         return _encode(reader, encoder, file, report, at_once)
 
