@@ -119,8 +119,9 @@ class CoreEngine(Engine):
             return None
         entries, maps, biases = self._codebooks
         lengths = np.linalg.norm(entries, axis=-1, keepdims=True)
-        entries = entries / np.where(lengths > 0, lengths, np.float32(1))
-        return CodeTables(list(entries), maps.transpose(0, 2, 1), biases)
+        lengths[lengths == 0] = 1
+        unit = np.divide(entries, lengths, dtype=np.float32)
+        return CodeTables(list(unit), maps.transpose(0, 2, 1), biases)
 
     def init_decoder(self, channels: int) -> DecoderState:
         groups = self.spec.num_groups(channels)
