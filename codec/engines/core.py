@@ -73,7 +73,7 @@ class CoreEngine(Engine):
     def __init__(self, model: str | Path) -> None:
         self._folder = find_model(model)
         description = read_description(self._folder)
-        self._config = config = CodecConfig.from_dict(description["codec"])
+        config = CodecConfig.from_dict(description["codec"])
         tensors = quantized_weights(self._folder, description)
         self._network = Network(config, tensors)
         self._codebooks = _codebooks(tensors, config, self._folder)
