@@ -212,12 +212,15 @@ def stored_tensors(data: bytes) -> dict[str, npt.NDArray[Any]]:
         if not isinstance(table, dict):
             raise TypeError("it is no JSON object")
         "".join(table).encode()  # so that names can be shown
-        values = memoryview(data)[8 + size :]
-        return {
-            name: _stored_tensor(entry, values)
-            for name, entry in table.items()
-            if name != "__metadata__"
-        }
+        values, tensors = memoryview(data)[8 + size :], {}
+        left = len(values)  # or a small file could fill the memory
+        for name, entry in table.items():
+            if name != "__metadata__":
+                tensors[name] = _stored_tensor(entry, values)
+                left -= tensors[name].nbytes
+                if left < 0:
+                    raise ValueError("its tensors lie over one another")
+        return tensors
     except (struct.error, *UNREADABLE) as error:
         raise ModelError(
             f"the table of the stored tensors is damaged: {reason_of(error)}; copy the model again"

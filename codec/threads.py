@@ -9,8 +9,20 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def in_threads(work: Callable[[T], R], items: Sequence[T], threads: int) -> list[R]:
+def in_threads(
+    work: Callable[[T], R],
+    items: Sequence[T],
+    threads: int,
+    stop: Callable[[], object] = lambda: None,
+) -> list[R]:
     """What ``work`` returns for each item, some of which are worked on at once.
+
+    Args:
+        work: what is done with an item.
+        items: what is worked on.
+        threads: most items at once.
+        stop: called if an exception, such as an interrupt, ends all; those that are being worked on
+            are waited for.
 
     Example:
         >>> in_threads(len, ["a", "bc"], threads=2)
@@ -25,4 +37,5 @@ def in_threads(work: Callable[[T], R], items: Sequence[T], threads: int) -> list
             return list(pool.map(work, items))
         except BaseException:  # such as an interrupt: those that have not begun never will
             pool.shutdown(wait=False, cancel_futures=True)
+            stop()
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,14 +70,21 @@ class Files:
             work: what is done with them, and with a function to report progress.
             at_once: files that are worked on side by side.
         """
+        stopped = threading.Event()
 
         def succeeds(pair: tuple[Path, Path]) -> bool:
             source, target = pair
             try:
                 with clear_errors(), progress_bar(in_one_line(source.name)) as progress:
+
+                    def report(share: float) -> None:
+                        if stopped.is_set():  # a thread does not hear Ctrl-C itself
+                            raise KeyboardInterrupt
+                        progress(share)
+
                     if self.out_dir is not None:
                         target.parent.mkdir(parents=True, exist_ok=True)
-                    work(source, target, progress)
+                    work(source, target, report)
             except Failure as failure:
                 if len(pairs) == 1:
                     raise
@@ -84,7 +92,7 @@ class Files:
                 return False
             return True
 
-        succeeded = in_threads(succeeds, pairs, at_once)
+        succeeded = in_threads(succeeds, pairs, at_once, stopped.set)
         failures = [source for (source, _), good in zip(pairs, succeeded, strict=True) if not good]
         if failures:
             names = ", ".join(map(str, failures))

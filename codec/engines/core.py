@@ -9,15 +9,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from codec.arrays import Codes, Samples
 from codec.config import CodecConfig
 from codec.core.network import Network, States
+from codec.core.quantize import Tensors
 from codec.engines.base import Analysis, CodeTables, Engine
 from codec.engines.long_steps import LongSteps
 from codec.entropy.context import NO_CODE
-from codec.errors import ConfigError
-from codec.model_folder import find_model, quantized_weights, read_description, stored_spec
+from codec.errors import ConfigError, ModelError
+from codec.model_folder import (
+    WEIGHTS,
+    find_model,
+    quantized_weights,
+    read_description,
+    stored_spec,
+)
 
 
 class DecoderState(NamedTuple):
@@ -65,13 +73,10 @@ class CoreEngine(Engine):
     def __init__(self, model: str | Path) -> None:
         self._folder = find_model(model)
         description = read_description(self._folder)
-        self._config = config = CodecConfig.from_dict(description["codec"])
+        config = CodecConfig.from_dict(description["codec"])
         tensors = quantized_weights(self._folder, description)
         self._network = Network(config, tensors)
-        # Copies, or all the weights would stay in memory a second time.
-        self._quantizer = {
-            name: value.copy() for name, value in tensors.items() if name.startswith("quantizer.")
-        }
+        self._codebooks = _codebooks(tensors, config, self._folder)
         self.spec = stored_spec(description, config)
         network, hop = self._network, self.spec.hop_length
         self._encoding = LongSteps(network.encode, network.init_encoder, hop, axes=(2,))
@@ -110,19 +115,13 @@ class CoreEngine(Engine):
 
     @cached_property
     def code_tables(self) -> CodeTables | None:
-        if self._config.bottleneck != "vq":
+        if self._codebooks is None:
             return None
-        entries, maps, biases = (
-            np.stack(
-                [
-                    self._quantizer[f"quantizer.stages.{number}.{name}"]
-                    for number in range(self.spec.num_codebooks)
-                ]
-            )
-            for name in ("codebook", "project.weight", "project.bias")
-        )
-        entries /= np.linalg.norm(entries, axis=-1, keepdims=True)
-        return CodeTables(list(entries), maps.transpose(0, 2, 1), biases)
+        entries, maps, biases = self._codebooks
+        lengths = np.linalg.norm(entries, axis=-1, keepdims=True)
+        lengths[lengths == 0] = 1
+        unit = np.divide(entries, lengths, dtype=np.float32)
+        return CodeTables(list(unit), maps.transpose(0, 2, 1), biases)
 
     def init_decoder(self, channels: int) -> DecoderState:
         groups = self.spec.num_groups(channels)
@@ -170,3 +169,31 @@ class CoreEngine(Engine):
 
     def _no_codes(self, groups: int, num_frames: int) -> Codes:
         return np.full((groups, self.spec.num_codebooks, num_frames), NO_CODE)
+
+
+def _codebooks(
+    tensors: Tensors, config: CodecConfig, folder: Path
+) -> list[npt.NDArray[np.float32]] | None:
+    """Entries ``[K, size, d]``, maps ``[K, D, d]`` and biases ``[K, D]``; None for scalar levels.
+
+    They are copies, or all the weights would stay in memory a second time.
+    """
+    if config.bottleneck != "vq":
+        return None
+    dim, latent = config.codebook_dim, config.latent_dim
+    shapes = {
+        "codebook": (config.codebook_size, dim),
+        "project.weight": (latent, dim),
+        "project.bias": (latent,),
+    }
+    stacked = []
+    for name, shape in shapes.items():
+        names = [f"quantizer.stages.{number}.{name}" for number in range(config.num_codebooks)]
+        for each in names:  # the core has checked how many values there are
+            if tensors[each].shape != shape:
+                raise ModelError(
+                    f"{folder / WEIGHTS} does not fit its config.json: {each} has shape "
+                    f"{list(tensors[each].shape)} in place of {list(shape)}; copy the folder again"
+                )
+        stacked.append(np.stack([tensors[each] for each in names]))
+    return stacked

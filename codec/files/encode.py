@@ -31,12 +31,12 @@ from codec.io.pipes import FileLike, seekable_input
 from codec.rate.modes import FileSize, Quality, Rate, RateLike, as_rate
 from codec.rate.quality import search_size
 from codec.registry import ModelLike, as_model
-from codec.session.analyzer import THREAD_SECONDS, as_float32
+from codec.session.analyzer import as_float32, seconds_at_once
 from codec.session.encoder import StreamEncoder
 from codec.session.packing import Packing
 
 Progress = Callable[[float], None]
-"""Called with the share that is done, from 0 to 1."""
+"""Called with the share that is done, from 0 to 1; 0 as long as it is unknown."""
 
 
 def encode(
@@ -189,7 +189,9 @@ def write_stream(
     loaded, rate = as_model(model), as_rate(rate)
     packing = packing or Packing.file(num_samples=reader.num_samples)
     threads = loaded.engine.threads
-    at_once = 1 if threads == 1 else round(threads * THREAD_SECONDS / BLOCK_SECONDS)
+    at_once = 1
+    if threads > 1:
+        at_once = round(seconds_at_once(threads, reader.channels) / BLOCK_SECONDS)
 
     def encode_at(rate: Rate, file: BinaryIO, begin: float = 0.0) -> StreamSummary:
         encoder = StreamEncoder(
@@ -202,8 +204,9 @@ def write_stream(
         )
 
         def report(num_samples: int) -> None:
-            if progress is not None and reader.num_samples:
-                progress(begin + (1 - begin) * min(1.0, num_samples / reader.num_samples))
+            if progress is not None:  # some files do not tell how long they are
+                share = min(1.0, num_samples / reader.num_samples) if reader.num_samples else 0.0
+                progress(begin + (1 - begin) * share)
 
         return _encode(reader, encoder, file, report, at_once)
 

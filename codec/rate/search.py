@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import threading
 import weakref
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,8 @@ CANDIDATES = (1, 4, 8, 16)
 class CodeSearch:
     """Finds codes that are nearer to a latent than the nearest embeddings one by one.
 
+    Threads may share a search, one waits for the other. It can be copied and pickled.
+
     Args:
         tables: of the model.
         num_candidates: number of candidates that are kept for each frame.
@@ -46,6 +49,7 @@ class CodeSearch:
     def __init__(self, tables: CodeTables, num_candidates: int) -> None:
         sizes, (num_codebooks, dim, latent_dim) = [*map(len, tables.embeddings)], tables.maps.shape
         self._num_codebooks, self._num_candidates = num_codebooks, num_candidates
+        self._tables, self._lock = tables, threading.Lock()
         beam = ctypes.c_void_p()
         call(
             "aec_beam_create",
@@ -54,7 +58,7 @@ class CodeSearch:
             *(np.ascontiguousarray(each, np.float32) for each in (tables.maps, tables.biases)),
             beam,
         )
-        self._beam, self._lock = beam, threading.Lock()
+        self._beam = beam
         # Not at exit, when threads may still compute.
         weakref.finalize(self, core().aec_beam_destroy, beam).atexit = False
 
@@ -72,10 +76,13 @@ class CodeSearch:
         shape = len(latent), self._num_candidates
         found = np.empty((*shape, self._num_codebooks), np.int32)
         errors = np.empty(shape, np.float32)
-        given = np.ascontiguousarray(latent, np.float32), counts.astype(np.uint32)
-        with self._lock:  # a beam is memory of one search at a time
-            call("aec_beam_search", self._beam, *given, found, errors)
+        given = np.ascontiguousarray(latent, np.float32)
+        with self._lock:  # the beam has memory for one thread at a time
+            call("aec_beam_search", self._beam, given, counts.astype(np.uint32), found, errors)
         return found.astype(np.int64), errors
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CodeSearch, (self._tables, self._num_candidates)
 
 
 def rate_distortion_search(

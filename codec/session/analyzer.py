@@ -26,7 +26,10 @@ from codec.session.plan import Plan
 LOUDEST = 1e15
 """Largest sample, the square of which float32 still holds."""
 THREAD_SECONDS = 16.0
-"""Audio that a thread analyses at once, if there are several and so much was pushed."""
+"""Audio that a thread analyses at once, if there are several and so much was pushed: all channels
+together, for it lies in memory."""
+LEAST_THREAD_SECONDS = 4.0
+"""The same of each channel, at least. Shorter steps are not divided."""
 
 
 class Analyzer:
@@ -148,9 +151,8 @@ class Analyzer:
         """Blocks of the first ``whole`` samples."""
         step, lookahead = self._step, self._engine.spec.lookahead
         if self._silence is None and self._engine.threads > 1:
-            step *= max(
-                1, round(THREAD_SECONDS * self._engine.threads * self._header.sample_rate / step)
-            )
+            seconds = seconds_at_once(self._engine.threads, self._header.channels)
+            step *= max(1, round(seconds * self._header.sample_rate / step))
         for start in range(0, whole, step):
             end = min(start + step, whole)
             own, ahead = audio[:, start:end], audio[:, end : end + lookahead]
@@ -199,6 +201,16 @@ class Analyzer:
             steepness = slopes(errors.transpose(0, 2, 1) * weights[..., None], self._bits)
         kept = latent if self._searches else None  # much memory
         return Block(codes, steepness, limits, kept, weights)
+
+
+def seconds_at_once(threads: int, channels: int) -> float:
+    """Audio of each channel that several threads analyse at once.
+
+    Example:
+        >>> seconds_at_once(threads=2, channels=1), seconds_at_once(threads=2, channels=8)
+        (32.0, 8.0)
+    """
+    return threads * max(THREAD_SECONDS / channels, LEAST_THREAD_SECONDS)
 
 
 def as_float32(values: npt.ArrayLike, subject: str, shape: str) -> Samples:

@@ -172,6 +172,19 @@ def read_tensors(data: bytes, _: Path) -> object:
     return stored_tensors(data)
 
 
+def test_a_small_file_does_not_hold_many_large_tensors() -> None:
+    """Of the same bytes, which are copied where they are not aligned."""
+    entry = {"dtype": "F32", "shape": [250], "data_offsets": [1, 1001]}
+    for count, fits in ((1, True), (2, False)):
+        table = json.dumps({str(number): entry for number in range(count)}).encode()
+        data = struct.pack("<Q", len(table)) + table + bytes(1001)
+        if fits:
+            assert stored_tensors(data)["0"].shape == (250,)
+        else:
+            with pytest.raises(ModelError, match="its tensors lie over one another"):
+                stored_tensors(data)
+
+
 def test_weights_with_any_other_table_are_refused_or_work(folder: Path) -> None:
     data = (folder / "weights.safetensors").read_bytes()
     for changed in tables(data):

@@ -6,13 +6,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import soundfile
 
 from codec import decode_file, encode_file
+from codec.cli.jobs import Files
 from tests.conftest import RECORDING, REPOSITORY, sound
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs a shell and signals")
@@ -142,3 +145,27 @@ def test_a_run_that_ctrl_c_ends_leaves_nothing(tmp_path: Path) -> None:
     )
     assert (result.returncode, result.stderr) == (130, "aecodec: interrupted\n")
     assert list(tmp_path.iterdir()) == []
+
+
+@POSIX
+@pytest.mark.usefixtures("interruptible")
+def test_ctrl_c_ends_all_files_that_are_worked_on_side_by_side() -> None:
+    """And those that have not begun never do."""
+    ended = []
+
+    def work(source: Path, target: Path, progress: Callable[[float], None]) -> None:
+        if source.name == "b":
+            time.sleep(0.2)  # until all are handed out
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        deadline = time.monotonic() + 10
+        try:
+            while time.monotonic() < deadline:
+                progress(0.5)
+        except KeyboardInterrupt:
+            ended.append(source.name)
+            raise
+
+    pairs = [(Path(name), Path(f"{name}.codes")) for name in "abcd"]
+    with pytest.raises(KeyboardInterrupt):
+        Files(("a",), None, False).run(pairs, work, at_once=2)
+    assert sorted(ended) == ["a", "b"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -105,3 +107,25 @@ def test_joined_sessions_compute_what_they_do_alone(packaged: CoreEngine) -> Non
     assert np.array_equal(heard[1:], alone)
     assert np.array_equal(packaged.flush_step(second), packaged.flush_step(after))
     assert len(packaged.flush_step(first)) == 1
+
+
+def test_a_process_may_end_while_threads_compute() -> None:
+    """Their memory is left to the system: daemon threads go on until the very end."""
+    script = """
+import threading
+import numpy as np
+from codec import load_model
+engine, running = load_model().engine, threading.Barrier(3)
+codes = np.zeros((1, 12, 10_000), np.int64)
+def decode():
+    state = engine.init_decoder(1)
+    running.wait()
+    while True:
+        engine.decode_step(codes, state)
+for _ in range(2):
+    threading.Thread(target=decode, daemon=True).start()
+running.wait()
+engine.decode_step(codes[:, :, :500], engine.init_decoder(1))
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert (result.returncode, result.stderr) == (0, b"")

@@ -17,6 +17,7 @@ from codec import Constant, concat_files, cut_file, decode, decode_file, encode,
 from codec.errors import AudioError, CodecError, FormatError
 from codec.files.listing import list_packets
 from codec.format.reading import summarize_file
+from codec.io.audio import AudioReader
 from codec.network.model import Codec
 from tests.conftest import sound
 
@@ -195,3 +196,15 @@ def test_files_of_text_and_the_input_as_output_are_refused(
     with pytest.raises(CodecError, match="the output is the input itself"):
         cut_file(file, file, span=None, model=lapped)
     assert file.getvalue() == data
+
+
+def test_progress_is_reported_of_files_that_do_not_tell_how_long_they_are(
+    lapped: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that Ctrl-C reaches the threads that code several."""
+    monkeypatch.setattr(AudioReader, "num_samples", 0)
+    source, shares = io.BytesIO(), []
+    soundfile.write(source, np.zeros(3 * lapped.config.sample_rate), 16_000, format="flac")
+    source.seek(0)
+    encode_file(source, io.BytesIO(), model=lapped, progress=shares.append)
+    assert shares and set(shares) == {0.0}

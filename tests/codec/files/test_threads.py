@@ -6,12 +6,14 @@ import copy
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner
 
+from codec.arrays import Codes, Samples
 from codec.cli.app import main
 from codec.engines.core import CoreEngine
 from codec.engines.long_steps import FIRST_RUN_IN, LEAST, LongSteps
@@ -59,6 +61,25 @@ def test_a_file_is_the_same_with_any_number_of_threads(
     model.engine.threads = threads
     assert encode(audio, RATE, model=model, rate=rate) == data
     assert np.array_equal(decoded(data, model, 44_100)[0], samples)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_many_channels_do_not_take_many_times_the_memory(
+    model: Model, channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps are as long as a few packets for each thread, or 16 seconds of all channels."""
+    model.engine.threads = 2
+    sizes = []
+
+    def encode_step(audio: Samples, *rest: Any) -> tuple[Codes, Any]:
+        sizes.append(audio.shape[1])
+        groups = len(audio), 2, audio.shape[1] // HOP
+        return np.zeros(groups, np.int64), rest[0]
+
+    monkeypatch.setattr(model.engine, "encode_step", encode_step)
+    audio = np.zeros((channels, 40 * RATE), np.float32)
+    encode(audio, RATE, model=model, rate=Constant(2, plain=True))
+    assert max(sizes) == {1: 32, 2: 16, 6: 8}[channels] * RATE
 
 
 def test_a_damaged_packet_costs_the_same_samples(model: Model) -> None:

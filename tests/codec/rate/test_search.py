@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+import pickle
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -59,6 +61,21 @@ def test_with_all_candidates_the_search_is_exhaustive(seed: int, sizes: tuple[in
         assert (codes[frame, :, count:] == NO_CODE).all()
         assert np.allclose(errors[frame, : len(every)], np.sort(every), rtol=1e-4, atol=1e-5)
         assert count == 0 or np.isinf(errors[frame, len(every) :]).all()
+
+
+def test_threads_share_a_search_and_copies_outlive_it() -> None:
+    rng = np.random.default_rng(0)
+    search = CodeSearch(random_tables(rng, (64, 64, 64)), num_candidates=16)
+    latents = [rng.standard_normal((300, 5)).astype(np.float32) for _ in range(4)]
+    counts = np.full(300, 3)
+    expected = [search.candidates(latent, counts)[0] for latent in latents]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(search.candidates, latents, [counts] * 4))
+    assert np.array_equal([codes for codes, _ in found], expected)
+    others = copy.copy(search), copy.deepcopy(search), pickle.loads(pickle.dumps(search))
+    del search
+    for other in others:
+        assert np.array_equal(other.candidates(latents[0], counts)[0], expected[0])
 
 
 def test_one_candidate_is_the_nearest_entry_of_each_codebook(lapped: Codec) -> None:
