@@ -47,7 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def shared_exports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Every graph is exported once for all processes, since it takes long.
+    """Every ONNX graph is exported once for all processes, since it takes long.
 
     It depends on the config alone. Only where tests have imported what exports it.
     """
