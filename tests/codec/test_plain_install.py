@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from codec.network.model import Codec
-from tests.conftest import RECORDING
+from tests.conftest import RECORDING, REPOSITORY
 from tests.engines import saved_folder
 
 WITHOUT_TORCH = """
@@ -38,6 +38,13 @@ if child == 0:
     raise SystemExit
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 """
+
+
+def test_the_package_is_small() -> None:
+    """All files of the package, of which a wheel has three quarters."""
+    files = (REPOSITORY / "codec").rglob("*")
+    size = sum(file.stat().st_size for file in files if file.is_file() and file.suffix != ".pyc")
+    assert size < 16e6
 
 
 def run_without_torch(
