@@ -114,7 +114,8 @@ def load_model(model: str | Path = DEFAULT_MODEL, *, backend: Backend | None = N
     """
     check_backend(backend)
     if pretrained := pretrained_source(model):
-        with optional_packages("models of other projects", "transformers"):
+        extra = "snac" if pretrained[0] == "snac" else "transformers"
+        with optional_packages(f"a model of {pretrained[0]}", extra):
             from codec.engines.pretrained.families import load_pretrained
 
             return Model(load_pretrained(*pretrained))

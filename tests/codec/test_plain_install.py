@@ -89,6 +89,14 @@ def test_what_needs_torch_names_the_extra_in_one_line(
     assert message in line and line.endswith('pip install "aecodec[torch]"')
 
 
+@pytest.mark.parametrize(("family", "extra"), [("mimi", "transformers"), ("snac", "snac")])
+def test_models_of_other_projects_name_their_extra(family: str, extra: str) -> None:
+    script = "from codec.cli.app import main\nmain(sys.argv[1:])"
+    result = run_without_torch(script, "encode", RECORDING, "a.codes", "--model", f"{family}=x")
+    assert result.stderr.startswith(f"aecodec: a model of {family} needs ")
+    assert result.stderr.endswith(f'pip install "aecodec[{extra}]"\n')
+
+
 def test_graphs_name_an_extra_of_their_own() -> None:
     script = "from codec.cli.app import main\nmain(sys.argv[1:])"
     result = run_without_torch(script, "export", "speech24k", "out", "--onnx")
