@@ -102,10 +102,10 @@ def load_model(model: str | Path = DEFAULT_MODEL, *, backend: Backend | None = N
             Hugging Face hub, or a model of another project as ``"encodec=FOLDER"`` or
             ``"mimi=kyutai/mimi"`` (see `PRETRAINED`).
         backend: ``"core"``, which computes with 8 bits in C, or ``"torch"``, which computes in
-            float32; if None, the core for the models that it has, and PyTorch for others.
+            float32; if None, the core for the models that it runs, and PyTorch for others.
 
     Raises:
-        ModelError: there is no such model, its files are damaged, or the core does not have it.
+        ModelError: there is no such model, its files are damaged, or the core does not run it.
         MissingPackageError: PyTorch is needed and not installed.
 
     Example:
@@ -114,7 +114,8 @@ def load_model(model: str | Path = DEFAULT_MODEL, *, backend: Backend | None = N
     """
     check_backend(backend)
     if pretrained := pretrained_source(model):
-        with optional_packages("models of other projects", "transformers"):
+        extra = "snac" if pretrained[0] == "snac" else "transformers"
+        with optional_packages(f"a model of {pretrained[0]}", extra):
             from codec.engines.pretrained.families import load_pretrained
 
             return Model(load_pretrained(*pretrained))

@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import heapq
 import json
-import os
 import select
 import signal
 import socket
@@ -34,9 +33,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
-
-# Before NumPy is loaded: its matrices are small here, and more threads only wait for each other.
-os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 import numpy as np
 import soundfile

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import fcntl
-import hashlib
 import io
 import os
-import sys
 import tarfile
-from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 import soundfile
 import torch
@@ -24,7 +18,7 @@ from codec.config import CodecConfig
 from codec.files.encode import write_stream
 from codec.format.summary import StreamSummary
 from codec.io.audio import open_audio
-from codec.io.outputs import atomic_output, write_atomically
+from codec.io.outputs import atomic_output
 from codec.model_folder import DEFAULT_MODEL
 from codec.network.model import Codec
 from codec.network.weights import load_codec, save_codec
@@ -45,45 +39,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def shared_exports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Every graph is exported once for all processes, since it takes long.
-
-    It depends on the config alone. Only where tests have imported what exports it.
-    """
-    graphs = sys.modules.get("codec.network.graphs")
-    if graphs is None:
-        yield
-        return
-    base, export_step = tmp_path_factory.getbasetemp(), graphs.export_step
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "exports"
-    folder.mkdir(exist_ok=True)
-
-    @cache
-    def exported_once(config: CodecConfig, side: str) -> onnx.ModelProto:
-        if side == "encoder":  # the second stage of the decoder has no part in it
-            config = dataclasses.replace(config, **FINE_DEFAULTS)
-        path = folder / hashlib.sha256(repr((config, side)).encode()).hexdigest()
-        with path.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not path.exists():
-                write_atomically(path, export_step(config, side).SerializeToString())
-        return onnx.load_model_from_string(path.read_bytes())
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(graphs, "export_step", exported_once)
-        yield
-
-
 REPOSITORY = Path(__file__).parent.parent
 GOLDEN = REPOSITORY / "tests" / "golden"
 RECORDING = REPOSITORY / "examples" / "speech.flac"
-
-FINE_DEFAULTS: dict[str, Any] = {
-    field.name: field.default
-    for field in dataclasses.fields(CodecConfig)
-    if field.name.startswith("decoder_fine_")
-}
 
 LAPPED = CodecConfig(
     sample_rate=8000,

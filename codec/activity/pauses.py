@@ -21,8 +21,6 @@ Booleans = npt.NDArray[np.bool_]
 
 NUM_REFERENCES = 16
 """Frames before a pause that stand for it: a third of a second at 50 frames per second."""
-MOST_CODES = 1
-"""Codes of such a frame at most."""
 
 BELOW_LOUDEST_DB = 30.0
 """Pauses are so much weaker than what was loudest before,"""

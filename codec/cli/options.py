@@ -159,7 +159,7 @@ STREAM_MODEL = click.option(
 BACKEND = click.option(
     "--backend",
     type=click.Choice(BACKENDS),
-    help="The core in 8 bits, or PyTorch. [the core for the models that it has]",
+    help="The core in 8 bits, or PyTorch. [the core if it runs the model]",
 )
 THREADS = click.option(
     "--threads",

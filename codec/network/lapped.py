@@ -255,7 +255,7 @@ def power(spectrum: Tensor) -> Tensor:
 
 
 def _power_law(x: Tensor, exponent: float) -> Tensor:
-    # onnxruntime takes several times as long for a power.
+    # As the core computes it.
     return (exponent * x.log()).exp()
 
 

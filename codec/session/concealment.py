@@ -4,7 +4,7 @@ The last frame is held in place of lost ones, at first at its full level. Of wha
 loss (the same with fewer codebooks, extrapolated latents, periods of the waveform, the codes that a
 context model draws or expects) nothing has a higher PESQ and STOI; expected codes have .1 more
 PLCMOS and cost a step of the context model. Holding 0.8 of the latent would bring .05 of PESQ, and
-the mean with the next frame's latent, for receivers that wait for it, .1 to .2. But graphs take
+the mean with the next frame's latent, for receivers that wait for it, .1 to .2. But engines take
 codes.
 """
 

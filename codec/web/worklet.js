@@ -1,4 +1,4 @@
-/** Sound in and out of the audio thread. onnxruntime does not start in here: the worker computes. */
+/** Sound in and out of the audio thread, which must never wait: the worker computes. */
 
 /** Sends what it hears to a port, in blocks of about 10 ms, an array per channel. */
 class Capture extends AudioWorkletProcessor {

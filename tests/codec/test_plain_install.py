@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from codec.network.model import Codec
-from tests.conftest import RECORDING
+from tests.conftest import RECORDING, REPOSITORY
 from tests.engines import saved_folder
 
 WITHOUT_TORCH = """
@@ -38,6 +38,13 @@ if child == 0:
     raise SystemExit
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 """
+
+
+def test_the_package_is_small() -> None:
+    """All files of the package, of which a wheel has three quarters."""
+    files = (REPOSITORY / "codec").rglob("*")
+    size = sum(file.stat().st_size for file in files if file.is_file() and file.suffix != ".pyc")
+    assert size < 16e6
 
 
 def run_without_torch(
@@ -80,6 +87,14 @@ def test_what_needs_torch_names_the_extra_in_one_line(
     assert result.returncode == 1
     (line,) = result.stderr.splitlines()
     assert message in line and line.endswith('pip install "aecodec[torch]"')
+
+
+@pytest.mark.parametrize(("family", "extra"), [("mimi", "transformers"), ("snac", "snac")])
+def test_models_of_other_projects_name_their_extra(family: str, extra: str) -> None:
+    script = "from codec.cli.app import main\nmain(sys.argv[1:])"
+    result = run_without_torch(script, "encode", RECORDING, "a.codes", "--model", f"{family}=x")
+    assert result.stderr.startswith(f"aecodec: a model of {family} needs ")
+    assert result.stderr.endswith(f'pip install "aecodec[{extra}]"\n')
 
 
 def test_graphs_name_an_extra_of_their_own() -> None:

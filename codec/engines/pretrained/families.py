@@ -34,7 +34,7 @@ ENCODEC_48KHZ: dict[str, Any] = {
 
 
 def _transformers(prefix: str) -> tuple[Any, Any]:
-    with optional_packages(f"{prefix} models", "transformers"):
+    with optional_packages(f"a model of {prefix}", "transformers"):
         import transformers
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

@@ -16,7 +16,7 @@ from codec.errors import ModelError
 from codec.network.graphs import export_graphs
 from codec.network.model import Codec
 from codec.network.weights import load_codec, save_codec
-from tests.conftest import REPOSITORY, sound
+from tests.conftest import sound
 from tests.engines import saved_folder
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -45,13 +45,6 @@ class Graphs:
             None, dict(zip(names, [first, *state], strict=True))
         )
         return outputs
-
-
-def test_the_package_is_small() -> None:
-    """A wheel compresses further; the limit is 25 MB."""
-    files = (REPOSITORY / "codec").rglob("*")
-    size = sum(file.stat().st_size for file in files if file.is_file() and file.suffix != ".pyc")
-    assert size < 25e6
 
 
 @pytest.mark.parametrize("name", ["lapped", "fine", "stereo", "fsq"])
