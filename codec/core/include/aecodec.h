@@ -210,7 +210,7 @@ typedef struct {
 
 /* Code c of codebook k stands for vectors[k][c] * maps[k] + biases[k].
  *
- * codebook_sizes: [K], each at most 2^15.
+ * codebook_sizes: [K], each at most 2^16.
  * vectors: [codebook_size][d] of one codebook after the other; maps: [K][d][D]; biases: [K][D]. */
 AEC_EXPORT int aec_beam_create(const aec_beam_sizes *sizes, const uint32_t *codebook_sizes,
                                size_t num_codebooks, const float *vectors, size_t num_vectors,

@@ -182,7 +182,7 @@ int aec_beam_create(const aec_beam_sizes *sizes, const uint32_t *codebook_sizes,
     const size_t dim = sizes->dim, latent = sizes->latent_dim, most = sizes->num_candidates;
     size_t total = 0, largest = 0;
     for (size_t k = 0; k < num_codebooks; k++) {
-        if (!codebook_sizes[k] || codebook_sizes[k] > LARGEST / 2) return AEC_ERROR_ARGUMENT;
+        if (!codebook_sizes[k] || codebook_sizes[k] > LARGEST) return AEC_ERROR_ARGUMENT;
         total += codebook_sizes[k];
         if (largest < codebook_sizes[k]) largest = codebook_sizes[k];
     }

@@ -309,18 +309,3 @@ def test_a_spawned_process_loads_the_model_again() -> None:
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         found, _ = pool.submit(engine.encode_step, audio, after, 3).result(60)
     assert np.array_equal(found, expected)
-
-
-def test_a_process_may_end_while_a_thread_computes() -> None:
-    program = (
-        "import threading, numpy, codec.engines.core as core\n"
-        "network, going = core.CoreEngine('speech24k')._network, threading.Event()\n"
-        "states, codes = network.init_decoder(1), numpy.zeros((1, 2, 400), int)\n"
-        "def work():\n"
-        "    while network.decode(codes, states): going.set()\n"
-        "threading.Thread(target=work, daemon=True).start()\n"
-        "going.wait()\n"
-    )
-    # With that glibc gives freed memory back to the system, where reading it is an error.
-    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "4096"}
-    subprocess.run([sys.executable, "-c", program], env=environment, check=True)

@@ -102,16 +102,6 @@ def test_engines_give_the_same_latent_but_for_8_bits(lapped: Codec) -> None:
     assert empty.latent.shape == (2, 0, found.shape[2]) and empty.codes.shape == (2, 4, 0)
 
 
-def test_threads_may_share_a_search() -> None:
-    rng = np.random.default_rng(0)
-    search = CodeSearch(random_tables(rng), 16)
-    latents, counts = rng.standard_normal((4, 2_000, 5)), rng.integers(0, 4, 2_000)
-    expected = [search.candidates(each, counts)[0] for each in latents]
-    with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda each: search.candidates(each, counts)[0], latents))
-    assert np.array_equal(found, expected)
-
-
 @pytest.mark.parametrize("segments", [1, 3])
 def test_the_price_of_bits_decides_between_error_and_size(segments: int) -> None:
     rng = np.random.default_rng(0)
