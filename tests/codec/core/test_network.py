@@ -6,9 +6,7 @@ import copy
 import ctypes
 import dataclasses
 import multiprocessing
-import os
 import platform
-import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor

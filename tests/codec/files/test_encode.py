@@ -203,7 +203,8 @@ def test_progress_is_reported_of_files_that_do_not_tell_how_long_they_are(
 ) -> None:
     """So that Ctrl-C reaches the threads that code several."""
     monkeypatch.setattr(AudioReader, "num_samples", 0)
-    source, shares = io.BytesIO(), []
+    source = io.BytesIO()
+    shares: list[float] = []
     soundfile.write(source, np.zeros(3 * lapped.config.sample_rate), 16_000, format="flac")
     source.seek(0)
     encode_file(source, io.BytesIO(), model=lapped, progress=shares.append)

@@ -255,10 +255,18 @@ def test_what_the_core_refuses_is_an_error_of_one_line(site: Path) -> None:
 def test_sizes_beyond_the_memory_of_a_page_are_refused(tmp_path: Path) -> None:
     """Where an address has 32 bits: products of sizes must not become small numbers."""
     config = CodecConfig(
-        **{"sample_rate": 8_000, "strides": (1, 32, 32, 32), "decoder_channels": (4096, 1, 1, 1)},
-        **{"encoder_channels": (1,) * 4, "encoder_dilations": ((),) * 4},
-        **{"decoder_dilations": ((),) * 4, "lapped_transform": False, "kernel_size": 1},
-        **{"latent_dim": 8, "num_codebooks": 1, "codebook_size": 4, "codebook_dim": 2},
+        sample_rate=8_000,
+        strides=(1, 32, 32, 32),
+        encoder_channels=(1,) * 4,
+        decoder_channels=(4096, 1, 1, 1),
+        encoder_dilations=((),) * 4,
+        decoder_dilations=((),) * 4,
+        kernel_size=1,
+        lapped_transform=False,
+        latent_dim=8,
+        num_codebooks=1,
+        codebook_size=4,
+        codebook_dim=2,
     )
     weights = tmp_path / "weights"
     tensors = quantize(random_weights(config, np.random.default_rng(0)), config)
