@@ -141,8 +141,12 @@ def test_a_sound_of_less_than_two_samples_ago_does_not_depend_on_steps() -> None
     """Pitches are far lower; but a state may hold anything."""
     config = dataclasses.replace(
         FINE,
-        **{"strides": (40,), "encoder_channels": (8,), "decoder_channels": (8,)},
-        **{"encoder_dilations": ((),), "decoder_dilations": ((),), "decoder_fine_stride": 10},
+        strides=(40,),
+        encoder_channels=(8,),
+        decoder_channels=(8,),
+        encoder_dilations=((),),
+        decoder_dilations=((),),
+        decoder_fine_stride=10,
     )
     rng = np.random.default_rng(0)
     made = Network(config, quantize(random_weights(config, rng), config))
@@ -199,7 +203,7 @@ def test_nor_does_it_for_the_bits_of_frames() -> None:
         finally:
             libm.fesetround(0)
         results.append(bits)
-    assert np.array_equal(*results)
+    assert np.array_equal(results[0], results[1])
 
 
 def test_absent_codes_are_those_of_fewer_codebooks(fine: Codec) -> None:
