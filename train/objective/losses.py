@@ -150,8 +150,8 @@ def partials_loss(decoded: Tensor, original: Tensor, sample_rate: int) -> Tensor
     power = _power(b).transpose(1, 2)
     reach = round(PARTIALS_HZ * len(window) / sample_rate)
     own, around = (
-        (2 * size + 1) * F.avg_pool1d(power, 2 * size + 1, stride=1, padding=size)
-        for size in (1, reach)
+        (2 * bins + 1) * F.avg_pool1d(power, 2 * bins + 1, stride=1, padding=bins)
+        for bins in (1, reach)
     )
     single = (own / (around + AMPLITUDE_FLOOR**2) - PARTIALS_SHARE).clamp(min=0)
     weight = F.max_pool1d(single, 2 * reach + 1, stride=1, padding=reach) / (1 - PARTIALS_SHARE)

@@ -12,7 +12,7 @@
 #include "aecodec.h"
 #include "arena.h"
 #include "float_mode.h"
-#include "loops.h"
+#include "sums.h"
 
 struct book {
     size_t size;
@@ -36,17 +36,6 @@ struct aec_beam {
     int32_t *before, *codes; /* [num_codebooks][most] */
 };
 
-static float inner_product(const float *x, const float *y, size_t length) {
-    float lanes[AEC_LANES] = {0};
-    size_t i = 0;
-    for (; i + AEC_LANES <= length; i += AEC_LANES)
-        for (size_t l = 0; l < AEC_LANES; l++) lanes[l] += x[i + l] * y[i + l];
-    for (size_t l = 0; i < length; i++, l++) lanes[l] += x[i] * y[i];
-    for (size_t half = AEC_LANES / 2; half; half /= 2)
-        for (size_t l = 0; l < half; l++) lanes[l] += lanes[l + half];
-    return lanes[0];
-}
-
 /* Of equal entries the first one stays first. */
 static void insert(struct aec_beam *beam, size_t k, float square, size_t before, size_t code) {
     int32_t *own = beam->before + k * beam->most, *codes = beam->codes + k * beam->most;
@@ -65,11 +54,11 @@ static void insert(struct aec_beam *beam, size_t k, float square, size_t before,
 static void extend(struct aec_beam *beam, size_t k, size_t candidate) {
     const struct book *book = beam->books + k;
     const float *residual = beam->residuals + candidate * beam->latent;
-    const float offset = inner_product(residual, book->bias, beam->latent);
+    const float offset = aec_inner_product(residual, book->bias, beam->latent);
     float *restrict scores = beam->scores;
     for (size_t e = 0; e < book->size; e++) scores[e] = offset - book->half_powers[e];
     for (size_t d = 0; d < beam->dim; d++) {
-        const float x = inner_product(residual, book->map + d * beam->latent, beam->latent);
+        const float x = aec_inner_product(residual, book->map + d * beam->latent, beam->latent);
         const float *restrict vectors = book->vectors + d * book->size;
         for (size_t e = 0; e < book->size; e++) scores[e] += x * vectors[e];
     }
@@ -113,7 +102,7 @@ static void search_frame(struct aec_beam *beam, const float *latent, size_t coun
                          float *errors) {
     const size_t length = beam->latent, most = beam->most;
     memcpy(beam->residuals, latent, length * sizeof(float));
-    beam->squares[0] = inner_product(latent, latent, length);
+    beam->squares[0] = aec_inner_product(latent, latent, length);
     beam->count = 1;
     for (size_t k = 0; k < count; k++) follow(beam, k, beam->count);
     for (size_t m = 0; m < most; m++, codes += beam->num_codebooks) {
@@ -121,7 +110,7 @@ static void search_frame(struct aec_beam *beam, const float *latent, size_t coun
         errors[m] = INFINITY;
         if (m >= beam->count && count) continue;
         const float *left = beam->residuals + (count ? m : 0) * length;
-        errors[m] = inner_product(left, left, length) / (float)length;
+        errors[m] = aec_inner_product(left, left, length) / (float)length;
         for (size_t k = count, place = m; k-- > 0;) {
             codes[k] = beam->codes[k * most + place];
             place = (size_t)beam->before[k * most + place];
@@ -134,7 +123,7 @@ static void find_half_powers(const struct aec_beam *beam, struct book *book) {
     memset(beam->residuals, 0, beam->latent * sizeof(float));
     for (size_t e = 0; e < book->size; e++) {
         subtract(beam, book, e, beam->residuals, beam->next);
-        book->half_powers[e] = 0.5f * inner_product(beam->next, beam->next, beam->latent);
+        book->half_powers[e] = 0.5f * aec_inner_product(beam->next, beam->next, beam->latent);
     }
 }
 

@@ -6,22 +6,10 @@
 #include "aecodec.h"
 #include "elementary.h"
 #include "float_mode.h"
-#include "loops.h"
+#include "sums.h"
 
 /* Perceptual weights are the power of a frame to this: codec/rate/allocation.py. */
 #define LOUDNESS 0.3f
-
-/* The mean square, whose sum has AEC_LANES parts that are added as a tree. */
-static float mean_square(const float *x, size_t length) {
-    float lanes[AEC_LANES] = {0};
-    size_t i = 0;
-    for (; i + AEC_LANES <= length; i += AEC_LANES)
-        for (size_t l = 0; l < AEC_LANES; l++) lanes[l] += x[i + l] * x[i + l];
-    for (size_t l = 0; i < length; i++, l++) lanes[l] += x[i] * x[i];
-    for (size_t half = AEC_LANES / 2; half; half /= 2)
-        for (size_t l = 0; l < half; l++) lanes[l] += lanes[l + half];
-    return lanes[0] / (float)length;
-}
 
 /* In dB of full scale, of a power that is not negative. */
 static float level_of(float power) { return 4.3429448f * aec_log(power + 1e-12f); }
@@ -33,7 +21,8 @@ int aec_measure_frames(uint32_t frame_length, const float *audio, size_t num_aud
         return AEC_ERROR_ARGUMENT;
     const uint64_t mode = aec_set_float_mode(AEC_FLOAT_MODE);
     for (size_t t = 0; t < num_levels; t++) {
-        const float power = mean_square(audio + t * frame_length, frame_length);
+        const float *frame = audio + t * frame_length;
+        const float power = aec_inner_product(frame, frame, frame_length) / (float)frame_length;
         levels[t] = level_of(power);
         weights[t] = aec_power(power + 1e-10f, LOUDNESS);
     }
