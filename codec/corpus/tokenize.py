@@ -23,7 +23,7 @@ from typing import Any
 
 from codec.arguments import check_flag, check_number, check_path, check_type, check_whole, shown
 from codec.corpus.coding import Coded, Task, code_audio, code_task, uncodable
-from codec.corpus.index import fault
+from codec.corpus.index import by_duration, fault
 from codec.corpus.ray_data import Cluster
 from codec.corpus.sources import PATH_COLUMNS, Recording, Unusable, find_recordings
 from codec.corpus.tokens.folder import TokenFolder
@@ -143,15 +143,15 @@ class Tokenizer:
         """
         named = (name for name in PATH_COLUMNS if name in batch)
         column = self.path_column or next(named, PATH_COLUMNS[0])
-        rows = [self._code_file(Path(str(path))) for path in batch[column]]
+        rows, kind = [self._code_file(Path(str(path))) for path in batch[column]], self.kind
         added: dict[str, Any] = {
             "codes": [row.frames.ravel() for row in rows],
             "num_frames": [len(row.frames) for row in rows],
-            "num_codebooks": [self.kind.num_codes() for _ in rows],
+            "num_codebooks": [kind.num_codes()] * len(rows),
             "duration_seconds": [row.num_samples / max(1, row.sample_rate) for row in rows],
             "sample_rate": [row.sample_rate for row in rows],
-            "model": [self.kind.model for _ in rows],
-            "fingerprint": [self.kind.fingerprint for _ in rows],
+            "model": [kind.model] * len(rows),
+            "fingerprint": [kind.fingerprint] * len(rows),
         }
         if self._errors == "keep":
             added["error"] = [row.reason for row in rows]
@@ -249,7 +249,8 @@ class _Job:
             raise CodecError(f"no audio in {', '.join(map(str, sources))}: name other sources")
         self._found, self._layout = found, shards.layout
         self._writer = LAYOUTS[shards.layout](self._kind, found.recordings)
-        self._shards = _divide(found.recordings, shards.hours * 3600)
+        seconds = shards.hours * 3600
+        self._shards = [*by_duration(found.recordings, lambda each: each.clip.seconds, seconds)]
         folder.begin(_digest(self._kind, shards.layout, self._shards))
         self._unfinished = [
             n for n, shard in enumerate(self._shards) if not folder.is_finished(n, shard)
@@ -299,11 +300,9 @@ class _Job:
                 f"(see {ERRORS}): {rest}"
             )
 
-    def _errors(self) -> list[Unusable]:
-        return [*self._found.unusable, *self._failed]
-
     def _error_lines(self) -> bytes:
-        errors = sorted(self._errors(), key=lambda error: (error.id, error.reason))
+        errors = [*self._found.unusable, *self._failed]
+        errors.sort(key=lambda error: (error.id, error.reason))
         lines = (json.dumps(asdict(error), ensure_ascii=False) + "\n" for error in errors)
         return "".join(lines).encode()
 
@@ -314,42 +313,17 @@ class _Job:
             TooManyErrorsError: more recordings are unusable than may be.
         """
         manifest = self._folder.finish(self._kind, self._layout, self._found)
-        self._check(self._errors(), "all others are done")
-        return Outcome(
-            manifest["num_recordings"],
-            manifest["num_errors"],
-            manifest["hours"],
-            len(self._shards),
-            len(self._unfinished),
-            seconds,
-        )
-
-
-def _divide(recordings: Sequence[Recording], seconds: float) -> list[list[Recording]]:
-    """Consecutive recordings of that duration, or one longer recording."""
-    shards: list[list[Recording]] = []
-    room = 0.0
-    for recording in recordings:
-        if not shards or recording.clip.seconds > room:
-            shards.append([])
-            room = seconds
-        shards[-1].append(recording)
-        room -= recording.clip.seconds
-    return shards
+        self._check([*self._found.unusable, *self._failed], "all others are done")
+        facts = (manifest[name] for name in ("num_recordings", "num_errors", "hours"))
+        return Outcome(*facts, len(self._shards), len(self._unfinished), seconds)
 
 
 def _tasks(shard: int, recordings: Sequence[Recording]) -> Iterator[Task]:
     """Long recordings first: begun last, one of them would keep a worker busy after all others."""
     order = sorted(range(len(recordings)), key=lambda n: -recordings[n].clip.seconds)
-    positions: list[int] = []
-    seconds = 0.0
-    for position in order:
-        positions.append(position)
-        seconds += recordings[position].clip.seconds
-        if seconds >= TASK_SECONDS or position == order[-1]:
-            clips = tuple((recordings[n].folder, recordings[n].clip) for n in positions)
-            yield Task(shard, tuple(positions), clips)
-            positions, seconds = [], 0.0
+    for group in by_duration(order, lambda n: recordings[n].clip.seconds, TASK_SECONDS):
+        clips = tuple((recordings[n].folder, recordings[n].clip) for n in group)
+        yield Task(shard, tuple(group), clips)
 
 
 def _counted(

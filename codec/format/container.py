@@ -24,10 +24,10 @@ START_OF_HEADER = rb"AECD|AEC?\Z|A\Z"
 """A regular expression for the places where a header may start, at the end of bytes too."""
 PLAIN_FORMAT, CODED_FORMAT, TABLE_FORMAT = 1, 2, 3
 FORMATS = (PLAIN_FORMAT, CODED_FORMAT, TABLE_FORMAT)
-SYNC = 0xAE  # starts a packet of format 1
-SYNC_END = 0xAF  # starts the last one
-SYNC_CODED = 0xA0  # starts one of format 2 or 3, plus one if the last, plus two per `Coding`
-CHAINED_STREAM, VARIABLE_STREAM, PAUSES, DTX = 1, 2, 4, 8  # flags of the header
+SYNC = 0xAE  # starts a packet of format 1, plus one the last packet
+SYNC_CODED = 0xA0  # starts one of format 2 or 3, plus one the last packet, plus two per `Coding`
+FLAGS = {"chained": 1, "variable": 2, "pauses": 4, "dtx": 8}
+"""Attributes of a `Header` that are bits of one of its bytes."""
 # Longer packets would make resynchronisation in a damaged file slow, and damage less local.
 MAX_PAYLOAD = 2**16
 MAX_CHANNELS = 255
@@ -168,25 +168,24 @@ class Header(Geometry):
             raise FormatError("a model fingerprint has 16 bytes")
         if not isinstance(self.context, bytes) or len(self.context) not in (0, len(_NO_CONTEXT)):
             raise FormatError(f"the identity of a context model has {len(_NO_CONTEXT)} bytes")
-        for name in ("chained", "variable", "pauses", "dtx"):
+        for name in FLAGS:
             flag = check_flag(f"the header's {name}", getattr(self, name), FormatError)
             object.__setattr__(self, name, flag)
         object.__setattr__(self, "codebooks", _checked_codebooks(self.codebooks))
-        for name, high in (
-            ("format", TABLE_FORMAT),
-            ("channels", MAX_CHANNELS),
-            ("frames_per_packet", 0xFFFF),
-            ("sample_rate", 1_000_000),
-            ("original_sample_rate", 192_000),
-            ("hop_length", 2**16),
-            ("segments", MAX_SEGMENTS),
-            ("channels_coded_together", MAX_CHANNELS_TOGETHER),
+        for name, low, high in (
+            ("format", 1, TABLE_FORMAT),
+            ("channels", 1, MAX_CHANNELS),
+            ("frames_per_packet", 1, 0xFFFF),
+            ("sample_rate", 1, 1_000_000),
+            ("original_sample_rate", 1, 192_000),
+            ("hop_length", 1, 2**16),
+            ("segments", 1, MAX_SEGMENTS),
+            ("channels_coded_together", 1, MAX_CHANNELS_TOGETHER),
+            ("skip", 0, 2**32 - 1),
         ):
-            value = check_whole(f"the header's {name}", getattr(self, name), 1, high, FormatError)
+            value = check_whole(f"the header's {name}", getattr(self, name), low, high, FormatError)
             object.__setattr__(self, name, value)
-        skip = check_whole("the header's skip", self.skip, 0, 2**32 - 1, FormatError)
-        object.__setattr__(self, "skip", skip)
-        needed = CODED_FORMAT if self.context or skip or self.dtx else PLAIN_FORMAT
+        needed = CODED_FORMAT if self.context or self.skip or self.dtx else PLAIN_FORMAT
         found = max(min(self.format, CODED_FORMAT), needed)
         object.__setattr__(self, "format", found if self.has_simple_codes else TABLE_FORMAT)
         self._check_fits_together()
@@ -223,8 +222,8 @@ class Header(Geometry):
                 f"header says packets of {self.frames_per_packet} frames: they may last "
                 f"{MAX_PACKET_SECONDS} seconds at most, use fewer frames per packet"
             )
-        limit = MAX_PAYLOAD if self.format == PLAIN_FORMAT else MAX_PAYLOAD - 1
-        if (size := self.max_payload(self.frames_per_packet)) > limit:
+        size = self.max_payload(self.frames_per_packet)
+        if size > MAX_PAYLOAD - (self.format != PLAIN_FORMAT):
             raise FormatError(
                 f"header says packets of {size} bytes, the limit is {MAX_PAYLOAD}: "
                 "use fewer frames per packet"
@@ -292,18 +291,14 @@ class Header(Geometry):
 
     def to_bytes(self) -> bytes:
         """The `size` bytes at the beginning of a stream."""
-        fields = self.num_codebooks, self.codebooks[0].bits
-        if self.format == TABLE_FORMAT:
-            fields = self.num_codebooks, self.channels_coded_together
+        has_table = self.format == TABLE_FORMAT
         head = _HEADER.pack(
             MAGIC,
             self.format << 4,
-            CHAINED_STREAM * self.chained
-            | VARIABLE_STREAM * self.variable
-            | PAUSES * self.pauses
-            | DTX * self.dtx,
+            sum(bit for name, bit in FLAGS.items() if getattr(self, name)),
             self.channels,
-            *fields,
+            self.num_codebooks,
+            self.channels_coded_together if has_table else self.codebooks[0].bits,
             self.segments if self.context else 0,
             self.frames_per_packet,
             self.sample_rate,
@@ -313,7 +308,7 @@ class Header(Geometry):
         )
         if self.format != PLAIN_FORMAT:
             head += _MORE.pack(self.context or _NO_CONTEXT, self.skip)
-        if self.format == TABLE_FORMAT:
+        if has_table:
             head += b"".join(_BOOK.pack(each.bits, each.per_frame) for each in self.codebooks)
         return head + _CRC.pack(zlib.crc32(head))
 
@@ -349,23 +344,22 @@ class Header(Geometry):
         _, version, flags, channels, count, fact, segments, *rest = _HEADER.unpack_from(head)
         values: tuple[int, int, int, int, bytes] = tuple(rest)
         version, minor = version >> 4, version & 15
-        # The size of a header of another version, and so its checksum, is unknown.
-        if version in FORMATS and (found := zlib.crc32(head)) != crc:
-            raise FormatError(
-                f"the header is damaged: its checksum is {found:08x}, it says {crc:08x}"
-            )
+        # Before the checksum: where that of another version is, is unknown.
         if version not in FORMATS:
             raise FormatError(
                 f"the stream has format {version}.{minor}, this version of aecodec "
                 f"reads formats {FORMATS[0]} to {FORMATS[-1]}: upgrade aecodec"
             )
+        if (found := zlib.crc32(head)) != crc:
+            raise FormatError(
+                f"the header is damaged: its checksum is {found:08x}, it says {crc:08x}"
+            )
         context, skip = b"", 0
         if version != PLAIN_FORMAT:
             context, skip = _MORE.unpack_from(head, _HEADER.size)
             context = context.strip(b"\0") and context
-        known_flags = DTX if version != PLAIN_FORMAT else 0
-        known_flags |= CHAINED_STREAM | VARIABLE_STREAM | PAUSES if context else 0
-        if flags & ~known_flags:
+        known = sum(FLAGS.values()) if context else FLAGS["dtx"] * (version != PLAIN_FORMAT)
+        if flags & ~known:
             raise FormatError(f"the header has flags {flags:#x} that this version does not know")
         table, together = [(fact, 1)] * count, 1
         if version == TABLE_FORMAT:
@@ -378,12 +372,9 @@ class Header(Geometry):
             context=context,
             skip=skip,
             format=version,
-            chained=bool(flags & CHAINED_STREAM),
-            variable=bool(flags & VARIABLE_STREAM),
             segments=max(1, segments) if context else 1,
-            pauses=bool(flags & PAUSES),
-            dtx=bool(flags & DTX),
             channels_coded_together=together,
+            **{name: bool(flags & bit) for name, bit in FLAGS.items()},
         )
         if version == TABLE_FORMAT and (segments or header.format != TABLE_FORMAT):
             raise FormatError("the header has format 3 without need, or fields that are not known")
@@ -475,15 +466,14 @@ class Packet:
     def to_bytes(self) -> bytes:
         """Head, checksum and payload."""
         if self.coding is None:
-            head = _HEAD.pack(SYNC_END if self.is_last else SYNC, self.sequence, self.num_frames)
+            head = _HEAD.pack(SYNC + self.is_last, self.sequence, self.num_frames)
         else:
             sync = SYNC_CODED + 2 * self.coding + self.is_last
-            size = len(self.payload)
-            head = _CODED_HEAD.pack(sync, self.sequence, self.num_frames, size)
+            head = _CODED_HEAD.pack(sync, self.sequence, self.num_frames, len(self.payload))
         body = self.payload
         if self.num_samples is not None:
             body += _END.pack(self.num_samples)
-        return head + _CRC.pack(zlib.crc32(body, zlib.crc32(head))) + body
+        return head + _CRC.pack(zlib.crc32(head + body)) + body
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Packet:
@@ -500,7 +490,7 @@ class Packet:
             raise FormatError(f"{len(data)} bytes that are not a packet")
         head, body = data[: struct_of_head.size], data[start:]
         (crc,) = _CRC.unpack_from(data, struct_of_head.size)
-        if (found := zlib.crc32(body, zlib.crc32(head))) != crc:
+        if (found := zlib.crc32(head + body)) != crc:
             raise FormatError(f"damaged packet: its checksum is {found:08x}, it says {crc:08x}")
         coding, is_last = kind
         _, sequence, num_frames, *sizes = struct_of_head.unpack(head)
@@ -526,9 +516,9 @@ def _bytes_of(data: object) -> bytes:
 
 
 # Coding, and whether a packet is the last, by the byte that it starts with.
-_KINDS: dict[int, tuple[Coding | None, bool]] = {SYNC: (None, False), SYNC_END: (None, True)} | {
-    SYNC_CODED + 2 * coding + is_last: (coding, is_last)
-    for coding in Coding
+_KINDS: dict[int, tuple[Coding | None, bool]] = {
+    (SYNC if coding is None else SYNC_CODED + 2 * coding) + is_last: (coding, is_last)
+    for coding in (None, *Coding)
     for is_last in (False, True)
 }
 
@@ -652,7 +642,7 @@ class PacketReader:
         position, buffer = 0, self._buffer
         while not self.stopped and len(buffer) - position >= self.header.head_size:
             size = self._size_at(position)
-            if size and len(buffer) - position < size and not at_end:
+            if len(buffer) - position < size and not at_end:
                 break
             data = bytes(buffer[position : position + size])
             if Header.starts(data):
@@ -662,7 +652,8 @@ class PacketReader:
             packet = self._packet_of(data) if data[:1] not in (b"", MAGIC[:1]) else None
             if packet is None:
                 # Damaged: continue at the next byte that could start a packet.
-                start, position = position, self._next_start(position + 1)
+                found = self._start.search(buffer, position + 1)
+                start, position = position, found.start() if found else len(buffer)
                 self._skipped += position - start
                 continue
             yield from self._gaps(packet)
@@ -679,40 +670,35 @@ class PacketReader:
             position = len(buffer)
         del buffer[:position]
 
-    def _next_start(self, position: int) -> int:
-        """Where the next packet or header could start, at or after ``position``."""
-        found = self._start.search(self._buffer, position)
-        return found.start() if found else len(self._buffer)
-
     def _size_at(self, position: int) -> int:
         """Size of the packet or header that starts here, 0 if none can."""
-        if self._buffer.startswith(MAGIC, position):
-            return Header.size_of(bytes(self._buffer[position : position + Header.SIZE_KNOWN]))
-        return self._packet_size(position)
-
-    def _packet_size(self, position: int) -> int:
-        """Size of the packet that starts here, 0 if none can."""
-        header = self.header
-        coding, is_last = _KINDS.get(self._buffer[position], (None, False))
+        header, buffer = self.header, self._buffer
+        if buffer.startswith(MAGIC, position):
+            return Header.size_of(bytes(buffer[position : position + Header.SIZE_KNOWN]))
+        coding, is_last = _KINDS.get(buffer[position], (None, False))
         if self._plain:
-            sync, _, num_frames = _HEAD.unpack_from(self._buffer, position)
+            sync, _, num_frames = _HEAD.unpack_from(buffer, position)
             size = header.payload_size(num_frames)
-            is_packet = sync in (SYNC, SYNC_END)
+            is_packet = sync in (SYNC, SYNC + 1)
         else:
-            _, _, num_frames, size = _CODED_HEAD.unpack_from(self._buffer, position)
-            has_earlier = coding is not None and coding.has_earlier
-            most = header.max_payload(num_frames) + has_earlier * header.max_earlier
-            is_packet = coding is not None and size <= most
-            is_packet = is_packet and (not has_earlier or header.can_have_earlier)
-            is_packet = is_packet and (coding != Coding.CHAINED or header.chained)
-            if coding == Coding.COMFORT_NOISE:
-                is_packet = header.dtx and size <= header.channels + header.max_earlier
-            can_vary = coding not in (Coding.PLAIN, Coding.PLAIN_WITH_EARLIER)
-            is_packet = is_packet and (can_vary or not header.variable)
+            _, _, num_frames, size = _CODED_HEAD.unpack_from(buffer, position)
+            is_packet = coding is not None and self._allows(coding, num_frames, size)
         full = header.frames_per_packet
         if not is_packet or num_frames > full or (num_frames < full and not is_last):
             return 0
         return header.head_size + size + (_END.size if is_last else 0)
+
+    def _allows(self, coding: Coding, num_frames: int, size: int) -> bool:
+        """Whether a packet of format 2 or 3 may have so many frames in so many bytes."""
+        header = self.header
+        if coding == Coding.COMFORT_NOISE:
+            return header.dtx and size <= header.channels + header.max_earlier
+        if header.variable and coding in (Coding.PLAIN, Coding.PLAIN_WITH_EARLIER):
+            return False
+        if coding.has_earlier and not header.can_have_earlier:
+            return False
+        most = header.max_payload(num_frames) + coding.has_earlier * header.max_earlier
+        return size <= most and (coding != Coding.CHAINED or header.chained)
 
     def _packet_of(self, data: bytes) -> Packet | None:
         try:

@@ -25,14 +25,14 @@ def pack_codes(codes: npt.NDArray[np.integer], header: Header) -> bytes:
         ValueError: the shape is not that of the header, or a code does not fit its bits.
 
     Example:
-        >>> import numpy as np
         >>> from codec.codes import Codebook
-        >>> from codec.format.container import Header
         >>> header = Header(channels=1, codebooks=(Codebook(16),) * 2, frames_per_packet=1,
         ...     sample_rate=24_000, original_sample_rate=24_000, hop_length=480,
         ...     fingerprint=bytes(16))
         >>> pack_codes(np.array([[[1, 3], [2, 4]]]), header).hex()  # frame 0: 1 2, frame 1: 3 4
         '1234'
+        >>> unpack_codes(bytes.fromhex("1234"), 2, header).tolist()
+        [[[1, 3], [2, 4]]]
     """
     shape = header.num_groups(header.channels), header.num_codes()
     if codes.ndim != 3 or codes.shape[:2] != shape:
@@ -47,15 +47,6 @@ def unpack_codes(payload: bytes, num_frames: int, header: Header) -> Codes:
 
     Raises:
         FormatError: the payload is too short or too long for that many frames.
-
-    Example:
-        >>> from codec.codes import Codebook
-        >>> from codec.format.container import Header
-        >>> header = Header(channels=1, codebooks=(Codebook(16),) * 2, frames_per_packet=2,
-        ...     sample_rate=24_000, original_sample_rate=24_000, hop_length=480,
-        ...     fingerprint=bytes(16))
-        >>> unpack_codes(bytes.fromhex("1234"), 2, header).tolist()
-        [[[1, 3], [2, 4]]]
     """
     if len(payload) != header.payload_size(num_frames):
         raise FormatError(

@@ -125,7 +125,7 @@ class _Source:
         """
         skipped, problem = 0, ""
         while True:
-            head = self._peek_header()
+            head = self._peek(Header.size_of(self._peek(Header.SIZE)))
             try:
                 self.header = Header.from_bytes(head)
             except FormatError as error:
@@ -134,10 +134,6 @@ class _Source:
                 del self._kept[: self.header.size if self.header else 0]
                 return skipped, problem
             skipped += self._skip()
-
-    def _peek_header(self) -> bytes:
-        """The bytes of a header, or fewer at the end of the file."""
-        return self._peek(Header.size_of(self._peek(Header.SIZE)))
 
     def _peek(self, size: int) -> bytes:
         """The next bytes, as many as ``size`` if the file has them."""
@@ -172,15 +168,13 @@ class _Claims:
             FormatError: it is too much for the bytes of the file.
         """
         frames = Timeline(header).num_frames(item) * header.channels
+        size = item.size if isinstance(item, Packet) else item.num_bytes
         if isinstance(item, Packet):
-            size = item.size
             self._arrived += header.seconds(frames)
-        else:
-            size = item.num_bytes
-            if not item.is_silence:
-                untraced = max(0, frames - MAX_FRAMES_PER_BYTE * size)
-                frames -= untraced
-                self._untraced += header.seconds(untraced)
+        elif not item.is_silence:
+            untraced = max(0, frames - MAX_FRAMES_PER_BYTE * size)
+            frames -= untraced
+            self._untraced += header.seconds(untraced)
         self._num_bytes += size
         self._num_frames += frames
         if self._num_frames > MAX_FRAMES_PER_BYTE * self._num_bytes:
@@ -203,20 +197,18 @@ def _batches(
     few = 1 + int(MAX_CONCEALED_SECONDS * frames_per_second / header.frames_per_packet)
     most = most_together(header)
 
-    def counted(items: list[Packet | Gap]) -> list[Packet | Gap]:
-        for item in items:
-            summary.count(item)
-            claims.count(header, item)
-            if summary.num_lost > few + MAX_CONCEALED * summary.num_packets:
-                raise FormatError(
-                    f"{summary.num_lost} of {summary.num_lost + summary.num_packets} packets are "
-                    "missing: the stream is too damaged"
-                )
-        return items
-
     def batches(items: list[Packet | Gap]) -> Iterator[list[Packet | Gap]]:
         for start in range(0, len(items), most):
-            yield counted(items[start : start + most])
+            batch = items[start : start + most]
+            for item in batch:
+                summary.count(item)
+                claims.count(header, item)
+                if summary.num_lost > few + MAX_CONCEALED * summary.num_packets:
+                    raise FormatError(
+                        f"{summary.num_lost} of {summary.num_lost + summary.num_packets} packets "
+                        "are missing: the stream is too damaged"
+                    )
+            yield batch
 
     while not reader.stopped and (data := source.read1(CHUNK_SIZE)):
         summary.num_bytes += len(data)
@@ -229,16 +221,7 @@ def _batches(
 
 
 def most_together(header: Header) -> int:
-    """Number of packets that are decoded side by side, `TOGETHER_SECONDS` at most, or one.
-
-    Example:
-        >>> from codec.codes import Codebook
-        >>> header = Header(channels=2, codebooks=(Codebook(1024),) * 12, frames_per_packet=100,
-        ...     sample_rate=24_000, original_sample_rate=24_000, hop_length=480,
-        ...     fingerprint=bytes(16))
-        >>> most_together(header)
-        16
-    """
+    """Number of packets that are decoded side by side, `TOGETHER_SECONDS` at most, or one."""
     seconds = header.channels * header.seconds(header.frames_per_packet)
     return max(1, int(TOGETHER_SECONDS / seconds))
 

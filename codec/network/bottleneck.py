@@ -12,8 +12,8 @@ first stages are a stream of a lower bitrate.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -111,10 +111,10 @@ class Quantizer(Bottleneck):
         """
 
     def restart(self, latent: Tensor, is_dead: Tensor) -> None:
-        """Move dead codes to where a batch of latents needs them, if the quantizer can move codes.
+        """Move dead codes to where a batch ``[B, T, D]`` needs them, if the quantizer can.
 
         Args:
-            latent: ``[B, T, D]``, of the current batch.
+            latent: the batch.
             is_dead: ``[K, codebook_size]`` booleans.
         """
 
@@ -130,6 +130,10 @@ class ResidualQuantizer(Quantizer):
     """
 
     stages: Sequence[nn.Module]
+
+    def __init__(self, stages: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.stages = cast("Sequence[nn.Module]", nn.ModuleList(stages))
 
     @abstractmethod
     def coders(self) -> Sequence[Coder]:
@@ -153,21 +157,23 @@ class ResidualQuantizer(Quantizer):
             raise ConfigError(
                 f"{num_codebooks} codebooks asked for: this model has 1 to {len(self.stages)}"
             )
-        residual, codes = latent, []
-        for coder in self.coders()[:num_codebooks]:
-            code, quantized = coder(residual)
-            codes.append(code)
-            residual = residual - quantized
-        return torch.stack(codes, dim=1)
+        return torch.stack([code for _, code, _ in self._code(latent, num_codebooks)], dim=1)
 
     def encode_with_errors(self, latent: Tensor) -> tuple[Tensor, Tensor]:
-        residual, codes, errors = latent, [], []
-        for coder in self.coders():
-            code, quantized = coder(residual)
-            codes.append(code)
-            residual = residual - quantized
-            errors.append(residual.square().mean(-1))
+        coded = [(code, rest.square().mean(-1)) for _, code, rest in self._code(latent)]
+        codes, errors = zip(*coded, strict=True)
         return torch.stack(codes, dim=1), torch.stack(errors, dim=1)
+
+    def _code(
+        self, latent: Tensor, num_codebooks: int | None = None
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Stage by stage: its input, its codes, and what they leave uncoded."""
+        residual = latent
+        for coder in self.coders()[:num_codebooks]:
+            code, quantized = coder(residual)
+            rest = residual - quantized
+            yield residual, code, rest
+            residual = rest
 
     def decode(self, codes: Tensor) -> Tensor:
         if not 1 <= codes.shape[1] <= len(self.stages):
@@ -181,13 +187,8 @@ class ResidualQuantizer(Quantizer):
         """`decode` for a valid number of codebooks."""
 
     def forward(self, latent: Tensor, num_codebooks: Tensor | None = None) -> Quantized:
-        residual, residuals, codes = latent.detach(), [], []
         with torch.no_grad():
-            for coder in self.coders():
-                code, quantized = coder(residual)
-                codes.append(code)
-                residuals.append(residual)
-                residual = residual - quantized
+            residuals, codes, _ = zip(*self._code(latent.detach()), strict=True)
         # All stages at once: one stage alone is too small to be fast.
         targets, numbers = torch.stack(residuals), torch.stack(codes)
         values = self.learn(numbers, targets)

@@ -12,6 +12,7 @@ arXiv:2309.14521).
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -59,7 +60,6 @@ class PitchHead(nn.Module):
         init_zero(self.logits)
 
     def init_state(self, batch: int) -> State:
-        """The initial state of the convolution."""
         return self.conv.init_state(batch)
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -139,65 +139,63 @@ class Excitation(nn.Module):
             Pulses of about unit power and the length of periods in samples, ``[B, T * block, 1]``
             each, and the state.
         """
-        assert isinstance(state, tuple)
-        phase, last_pitch, last_frequency, products, last_correction = state
-        assert isinstance(phase, Tensor) and isinstance(last_pitch, Tensor)
-        assert isinstance(last_frequency, Tensor)
-        assert isinstance(products, Tensor) and isinstance(last_correction, Tensor)
-        batch, num_blocks = pitch.shape
-        ramp = self.get_buffer("ramp")
-
+        past = cast("tuple[Tensor, ...]", state)
+        phase, last_pitch, last_frequency, products, last_correction = past
+        num_blocks = pitch.shape[1]
         pitches = torch.cat((last_pitch, pitch), dim=1)
-        steps = _interpolate(pitches[:, :-1, None], pitches[:, 1:, None], ramp) / self.sample_rate
+        steps = self._interpolated(pitches) / self.sample_rate
         within = steps.cumsum(-1)  # cycles, [B, T, block]
         turned = (within[..., -1] * PHASE_UNIT).round().long()
         phases = (phase + F.pad(turned.cumsum(1), (1, 0))) % PHASE_UNIT
         oscillator = phases[:, :-1, None] / PHASE_UNIT + within
 
-        angle = 2 * math.pi * oscillator
-        blocks = audio.float().reshape(batch, num_blocks, self.block)
-        rotated = torch.stack(
-            ((blocks * angle.cos()).mean(-1), -(blocks * angle.sin()).mean(-1)), -1
-        )
-        products = torch.cat((products, rotated), dim=1)
-        error = torch.stack(
-            [
-                weight * products.narrow(1, tap, num_blocks)
-                for tap, weight in enumerate(PHASE_WINDOW)
-            ]
-        ).sum(0)
+        products = torch.cat((products, self._products(audio, oscillator)), dim=1)
+        taps = [products.narrow(1, tap, num_blocks) for tap in range(len(PHASE_WINDOW))]
+        error = torch.stack([w * each for w, each in zip(PHASE_WINDOW, taps, strict=True)]).sum(0)
         # Not a constant in one direction, which would let the oscillator's own phase matter.
         error = error / (error.norm(dim=-1, keepdim=True) + SILENT_FUNDAMENTAL)
         corrections = torch.cat((last_correction, error), dim=1)
-        x, y = (
-            _interpolate(part[:, :-1, None], part[:, 1:, None], ramp)
-            for part in corrections.unbind(-1)
-        )
+
+        mean = within[..., -1] / self.block
+        deviation = _turns(corrections) / self.block / mean
+        deviation = deviation.clamp(-PITCH_TOLERANCE, PITCH_TOLERANCE)
+        frequencies = torch.cat((last_frequency, mean * (1 + deviation)), dim=1)
+        period = self._interpolated(frequencies).reciprocal().flatten(1)
+        pulses = self._pulses(oscillator, steps, corrections)
+        newest = (each[:, -1:] for each in (phases, pitches, frequencies))
+        state = (*newest, products[:, num_blocks:], corrections[:, -1:])
+        return pulses[..., None], period[..., None], state
+
+    def _interpolated(self, values: Tensor) -> Tensor:
+        """Samples ``[B, T, block]`` between values ``[B, T + 1]`` at the ends of blocks."""
+        first, last = values[:, :-1, None], values[:, 1:, None]
+        return first + (last - first) * self.get_buffer("ramp")
+
+    def _products(self, audio: Tensor, oscillator: Tensor) -> Tensor:
+        """The fundamental of each block, turned back by the oscillator: ``[B, T, 2]``."""
+        angle = 2 * math.pi * oscillator
+        blocks = audio.float().reshape(oscillator.shape)
+        return torch.stack(((blocks * angle.cos()).mean(-1), -(blocks * angle.sin()).mean(-1)), -1)
+
+    def _pulses(self, oscillator: Tensor, steps: Tensor, corrections: Tensor) -> Tensor:
+        """Windowed sincs ``[B, T * block]`` where the corrected oscillator completes a cycle."""
+        x, y = map(self._interpolated, corrections.unbind(-1))
         cycles = oscillator + torch.atan2(y, x) / (2 * math.pi)
         distance = (cycles - cycles.round()) / steps  # samples to the nearest pulse
         radius = (0.25 / steps).clamp(max=PULSE_RADIUS)  # a quarter of a period at most
+        window = 0.5 + 0.5 * torch.cos(math.pi * (distance / radius).clamp(-1, 1))
         # Between corrections in opposite directions the phase is undefined: there are no pulses.
         level = (2 * (x.square() + y.square())).clamp(max=1) * steps.rsqrt()
-        pulses = (torch.sinc(distance) * _window(distance, radius) * level).flatten(1)
-        # What the correction turns within a block is the error of the pitch.
-        before, after = corrections[:, :-1], corrections[:, 1:]
-        across = before[..., 0] * after[..., 1] - before[..., 1] * after[..., 0]
-        along = (before * after).sum(-1)
-        # Half a turn could be one in either direction, so towards it nothing is believed.
-        turn = torch.atan2(across, along) / (2 * math.pi) * (2 + 2 * along).clamp(0, 1)
-        mean = within[..., -1] / self.block
-        deviation = (turn / self.block / mean).clamp(-PITCH_TOLERANCE, PITCH_TOLERANCE)
-        frequencies = torch.cat((last_frequency, mean * (1 + deviation)), dim=1)
-        frequency = _interpolate(frequencies[:, :-1, None], frequencies[:, 1:, None], ramp)
-        period = frequency.reciprocal().flatten(1)
-        state = (
-            phases[:, -1:],
-            pitches[:, -1:],
-            frequencies[:, -1:],
-            products[:, num_blocks:],
-            corrections[:, -1:],
-        )
-        return pulses[..., None], period[..., None], state
+        return (torch.sinc(distance) * window * level).flatten(1)
+
+
+def _turns(corrections: Tensor) -> Tensor:
+    """What corrections ``[B, T + 1, 2]`` turn within blocks, in cycles: the error of the pitch."""
+    before, after = corrections[:, :-1], corrections[:, 1:]
+    across = before[..., 0] * after[..., 1] - before[..., 1] * after[..., 0]
+    along = (before * after).sum(-1)
+    # Half a turn could be one in either direction, so towards it nothing is believed.
+    return torch.atan2(across, along) / (2 * math.pi) * (2 + 2 * along).clamp(0, 1)
 
 
 class EarlierPeriods(nn.Module):
@@ -239,16 +237,13 @@ class EarlierPeriods(nn.Module):
         Returns:
             ``[B, N, 1]`` per period, and the state.
         """
-        assert isinstance(state, tuple)
-        num_samples = audio.shape[1]
         places, weights = self._interpolation(period[..., 0])
         found, kept, source = [], [], audio[..., 0].float()
-        for past in state:
-            assert isinstance(past, Tensor)
+        for past in cast("tuple[Tensor, ...]", state):
             past = torch.cat((past, source), dim=1)
             source = (past.gather(1, places).reshape(weights.shape) * weights).sum(1)
             found.append(source[..., None])
-            kept.append(past[:, num_samples:])
+            kept.append(past[:, audio.shape[1] :])
         return found, tuple(kept)
 
     def _interpolation(self, period: Tensor) -> tuple[Tensor, Tensor]:
@@ -270,11 +265,3 @@ class EarlierPeriods(nn.Module):
         angle = 2 * math.pi / DELAY_TAPS * fraction
         window = 0.5 + 0.5 * (angle.cos() * cosines + angle.sin() * sines)
         return (left[:, None] + taps).flatten(1), sinc * window
-
-
-def _interpolate(first: Tensor, last: Tensor, ramp: Tensor) -> Tensor:
-    return first + (last - first) * ramp
-
-
-def _window(distance: Tensor, radius: Tensor) -> Tensor:
-    return 0.5 + 0.5 * torch.cos(math.pi * (distance / radius).clamp(-1, 1))

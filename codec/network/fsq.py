@@ -8,7 +8,6 @@ entries a stage learns two affine maps, to the few dimensions and back.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -110,11 +109,9 @@ class ResidualScalarQuantizer(ResidualQuantizer):
     def __init__(
         self, latent_dim: int, num_codebooks: int, codebook_size: int, codebook_dim: int
     ) -> None:
-        super().__init__()
-        stages = [
+        super().__init__(
             ScalarQuantizer(latent_dim, codebook_size, codebook_dim) for _ in range(num_codebooks)
-        ]
-        self.stages = cast("Sequence[ScalarQuantizer]", nn.ModuleList(stages))
+        )
 
     def coders(self) -> Sequence[Coder]:
         return list(self.stages)

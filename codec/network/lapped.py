@@ -24,8 +24,8 @@ from codec.network.layers import RMSNorm, State, init_linear, init_zero
 from codec.network.span import Span
 
 
-class LappedTransform(nn.Module):
-    """A transform of frames of two strides that overlap by one. The state is the newest stride.
+class _Lapped(nn.Module):
+    """What a transform and its inverse share.
 
     Args:
         basis: ``[coefficients, 2 * stride]``, one windowed function per row.
@@ -38,14 +38,18 @@ class LappedTransform(nn.Module):
         self.stride = basis.shape[1] // 2
         self.register_buffer("basis", basis, persistent=False)
 
+    def init_state(self, batch: int) -> State:
+        """Silence, ``[batch, 1, stride]``."""
+        return self.basis.new_zeros(batch, 1, self.stride)
+
+
+class LappedTransform(_Lapped):
+    """A transform of frames of two strides that overlap by one. The state is the newest stride."""
+
     @property
     def span(self) -> Span:
         """One frame covers two strides of samples."""
         return Span(stride=Fraction(self.stride), receptive_field=2 * self.stride)
-
-    def init_state(self, batch: int) -> State:
-        """A stride of silence, ``[batch, 1, stride]``."""
-        return self.basis.new_zeros(batch, 1, self.stride)
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         assert isinstance(state, Tensor)
@@ -55,32 +59,17 @@ class LappedTransform(nn.Module):
             return F.linear(frames, self.basis), x[:, -1:]
 
 
-class InverseLappedTransform(nn.Module):
+class InverseLappedTransform(_Lapped):
     """Inverse of a `LappedTransform` by overlap-add. What it returns trails the audio by a stride.
 
-    Each frame of coefficients becomes two strides of samples, which overlap those of its
-    neighbours by half. The state is the second half of the newest frame, to which the first half
-    of the next one will be added.
-
-    Args:
-        basis: ``[coefficients, 2 * stride]``, one windowed function per row.
+    The state is the second half of the newest frame, to which the first half of the next one will
+    be added.
     """
-
-    basis: Tensor
-
-    def __init__(self, basis: Tensor) -> None:
-        super().__init__()
-        self.stride = basis.shape[1] // 2
-        self.register_buffer("basis", basis, persistent=False)
 
     @property
     def span(self) -> Span:
         """A stride of samples needs two frames and is complete one frame later."""
         return Span(stride=Fraction(1, self.stride), latency=Fraction(1), receptive_field=2)
-
-    def init_state(self, batch: int) -> State:
-        """Half a frame of silence, ``[batch, 1, stride]``."""
-        return self.basis.new_zeros(batch, 1, self.stride)
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         assert isinstance(state, Tensor)
@@ -93,8 +82,7 @@ class InverseLappedTransform(nn.Module):
 class MDCT(LappedTransform):
     """Modified discrete cosine transform with a sine window over two strides.
 
-    Frame *t* is the transform of the samples of stride *t* and of the stride before it. The state
-    is the newest stride of samples.
+    Frame *t* is the transform of the samples of stride *t* and of the stride before it.
 
     Shapes: ``[B, T * stride, 1] -> [B, T, stride]``.
     """
@@ -147,8 +135,6 @@ class LappedAnalysis(nn.Module):
     learned projection. Loudness is perceived on a ratio scale; a network that sees raw
     coefficients sees only the loudest ones.
 
-    The state is that of the transform.
-
     Shapes: ``[B, T * stride, 1] -> [B, T, C]``.
     """
 
@@ -160,11 +146,9 @@ class LappedAnalysis(nn.Module):
 
     @property
     def span(self) -> Span:
-        """That of the transform."""
         return self.transform.span
 
     def init_state(self, batch: int) -> State:
-        """The initial state of the transform."""
         return self.transform.init_state(batch)
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -197,11 +181,9 @@ class SpectrumHead(nn.Module):
 
     @property
     def span(self) -> Span:
-        """Frame-wise."""
         return Span()
 
     def init_state(self, batch: int) -> State:
-        """No state: the layer is frame-wise."""
         return ()
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:

@@ -176,14 +176,9 @@ class ResidualUnit(nn.Module):
     """``x + project(silu(dilated_convolution(norm(x))))`` with a bounded activation.
 
     The projection is initialised to zero, so that a deep stack starts as the identity and stays
-    trainable. The state is that of the convolution.
+    trainable. Kernel size and dilation are those of a `CausalConv1d`.
 
     Shapes: ``[B, T, C] -> [B, T, C]``.
-
-    Args:
-        channels: channels of input and output.
-        kernel_size: taps of the convolution.
-        dilation: distance between its taps, in frames.
     """
 
     def __init__(self, channels: int, kernel_size: int, dilation: int) -> None:
@@ -195,11 +190,9 @@ class ResidualUnit(nn.Module):
 
     @property
     def span(self) -> Span:
-        """That of the convolution."""
         return self.conv.span
 
     def init_state(self, batch: int) -> State:
-        """The initial state of the convolution."""
         return self.conv.init_state(batch)
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -217,20 +210,20 @@ class RecurrentUnit(nn.Module):
     Shapes: ``[B, T, C] -> [B, T, C]``.
 
     Args:
-        channels: channels of input and output.
+        channels: C.
         kind: ``"gru"`` or ``"lstm"``.
     """
 
     def __init__(self, channels: int, kind: str) -> None:
         super().__init__()
         self.norm = RMSNorm(channels)
-        self.recurrence = _RECURRENCES[kind](channels, channels, batch_first=True)
+        recurrences: dict[str, type[nn.GRU] | type[nn.LSTM]] = {"gru": nn.GRU, "lstm": nn.LSTM}
+        self.recurrence = recurrences[kind](channels, channels, batch_first=True)
         self.project = nn.Linear(channels, channels)
         init_zero(self.project)
 
     @property
     def span(self) -> Span:
-        """The receptive field is unbounded."""
         return Span(receptive_field=None)
 
     def init_state(self, batch: int) -> State:
@@ -243,9 +236,6 @@ class RecurrentUnit(nn.Module):
             return x, state
         y, state = self.recurrence(self.norm(x), _swap_batch(state))
         return x + self.project(y), _swap_batch(state)
-
-
-_RECURRENCES: dict[str, type[nn.GRU] | type[nn.LSTM]] = {"gru": nn.GRU, "lstm": nn.LSTM}
 
 
 def _swap_batch(state: State) -> State:
@@ -275,11 +265,9 @@ class Chain(nn.Module):
 
     @property
     def span(self) -> Span:
-        """The spans of the layers, composed."""
         return compose(layer.span for layer in self.layers)
 
     def init_state(self, batch: int) -> State:
-        """The tuple of the initial states of the layers."""
         return tuple(layer.init_state(batch) for layer in self.layers)
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:

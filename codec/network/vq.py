@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Self, cast
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -97,11 +97,9 @@ class ResidualVectorQuantizer(ResidualQuantizer):
     def __init__(
         self, latent_dim: int, num_codebooks: int, codebook_size: int, codebook_dim: int
     ) -> None:
-        super().__init__()
-        stages = [
+        super().__init__(
             VectorQuantizer(latent_dim, codebook_size, codebook_dim) for _ in range(num_codebooks)
-        ]
-        self.stages = cast("Sequence[VectorQuantizer]", nn.ModuleList(stages))
+        )
         self._cached: Stages | None = None
         self.register_load_state_dict_post_hook(_weights_loaded)  # type: ignore[no-untyped-call]
 
