@@ -1,8 +1,7 @@
 """Settings of frozen dataclasses: description and range of a value, stored with its field.
 
 A dataclass gives each field a `setting` as its metadata and calls `check_settings` in
-``__post_init__``. `check_keys` compares a table that was read from a file with the fields. This
-module imports no torch.
+``__post_init__``. `check_keys` compares a table that was read from a file with the fields.
 """
 
 from __future__ import annotations
@@ -108,12 +107,9 @@ def settings_of(kind: Any) -> dict[str, Setting]:
 def check_settings(instance: Any, section: str = "") -> None:
     """Check type and limits of every field of a dataclass, to be called in ``__post_init__``.
 
-    Lists become tuples and whole numbers in fields of floats become floats. Supported types are
-    int, float, bool, str, tuples of these, tuples of tuples, and ``dict[str, ...]``.
-
-    Args:
-        instance: a dataclass, whose values are replaced by the converted ones.
-        section: put before the names in error messages: ``"run"`` gives ``"run.steps"``.
+    Values are replaced: lists become tuples and whole numbers in fields of floats become floats.
+    Supported types are int, float, bool, str, tuples of these, tuples of tuples, and
+    ``dict[str, ...]``. In error messages, the section ``"run"`` gives ``"run.steps"``.
 
     Raises:
         ConfigError: a value is of the wrong type or outside its limits.
@@ -138,16 +134,10 @@ def check_settings(instance: Any, section: str = "") -> None:
 
 
 def convert(name: str, value: Any, kind: Any, limits: Setting | None = None) -> Any:
-    """``value`` as the type ``kind``, checked against ``limits``.
-
-    The value is as JSON or TOML give it, the type one that `check_settings` supports.
+    """``value``, as JSON or TOML give it, as the type ``kind``, checked against ``limits``.
 
     Raises:
         ConfigError: ``value`` is of another type or outside ``limits``.
-
-    Example:
-        >>> convert("strides", [240, 2], tuple[int, ...], Setting("", low=1))
-        (240, 2)
     """
     if get_origin(kind) is dict:
         if not isinstance(value, Mapping):
@@ -155,7 +145,7 @@ def convert(name: str, value: Any, kind: Any, limits: Setting | None = None) -> 
         item = get_args(kind)[1]
         return {str(key): convert(f"{name}.{key}", v, item, limits) for key, v in value.items()}
     if get_origin(kind) is not tuple:
-        return _checked(name, "is", _plain(name, "is", value, kind), limits)
+        return _plain(f"{name} is", value, kind, limits)
     item = get_args(kind)[0]
     if not isinstance(value, list | tuple):
         kinds = "lists" if get_origin(item) is tuple else _KINDS[item][1]
@@ -169,19 +159,15 @@ def convert(name: str, value: Any, kind: Any, limits: Setting | None = None) -> 
         limits = dataclasses.replace(limits, length=None)
     if get_origin(item) is tuple:
         return tuple(convert(name, each, item, limits) for each in value)
-    return tuple(_checked(name, "holds", _plain(name, "holds", v, item), limits) for v in value)
+    return tuple(_plain(f"{name} holds", each, item, limits) for each in value)
 
 
 def check_keys(kind: Any, values: Mapping[str, Any], where: str) -> None:
-    """Compare the keys of a table with the fields of a dataclass.
-
-    Args:
-        kind: the dataclass.
-        values: the table. Every field that has no default must be in it.
-        where: name of the table in error messages.
+    """Compare the keys of a table, called ``where`` in messages, with the fields of a dataclass.
 
     Raises:
-        ConfigError: a key is unknown (the message names the nearest known one) or missing.
+        ConfigError: a key is unknown (the message names the nearest known one), or one of a field
+            without default is missing.
 
     Example:
         >>> check_keys(Setting, {"descripton": "gain"}, "[loss]")
@@ -204,19 +190,19 @@ def check_keys(kind: Any, values: Mapping[str, Any], where: str) -> None:
             raise ConfigError(f"{where} lacks the key {key!r}")
 
 
-def _plain(name: str, verb: str, value: Any, kind: Any) -> Any:
-    """``value`` if it is of the plain type ``kind``; whole numbers count as floats."""
+def _plain(what: str, value: Any, kind: Any, limits: Setting | None) -> Any:
+    """``value`` if it is of the plain type ``kind`` and within its limits.
+
+    Whole numbers count as floats.
+    """
     accepted: type | types.UnionType = int | float if kind is float else kind
     is_of_kind = isinstance(value, accepted) and (kind is bool or not isinstance(value, bool))
     # Larger numbers lose digits as floats. This also excludes infinity and NaN.
     if is_of_kind and kind is float:
         is_of_kind = abs(value) < 2**53
     if not is_of_kind:
-        raise ConfigError(f"{name} {verb} {value!r}: it must be {_KINDS[kind][0]}")
-    return float(value) if kind is float else value
-
-
-def _checked(name: str, verb: str, value: Any, limits: Setting | None) -> Any:
+        raise ConfigError(f"{what} {value!r}: it must be {_KINDS[kind][0]}")
+    value = float(value) if kind is float else value
     if limits is not None and not limits.allows(value):
-        raise ConfigError(f"{name} {verb} {value!r}: it must {limits.limits}")
+        raise ConfigError(f"{what} {value!r}: it must {limits.limits}")
     return value

@@ -89,9 +89,10 @@ def encode(files: Files, rate: Rate, effort: int, mono: bool, model: options.Mod
     `-` is standard input or output.
     """
     with clear_errors():
-        pairs = files.pairs(".codes", is_audio)
         from codec.files.encode import encode_file
+        from codec.io.audio import SUFFIXES
 
+        pairs = files.pairs(".codes", SUFFIXES)
         loaded = model.load(for_files=len(pairs))
 
     def run(source: Path, target: Path, progress: Callable[[float], None]) -> None:
@@ -146,7 +147,7 @@ def decode(
 
         if suffix is not None:
             suffix = options.output_suffix(suffix)
-        pairs = files.pairs(suffix or ".wav", is_codes)
+        pairs = files.pairs(suffix or ".wav", {".codes"})
         loaded = model.load(for_files=len(pairs)) if model != options.ModelChoice() else None
 
     def run(source: Path, target: Path, progress: Callable[[float], None]) -> None:
@@ -170,13 +171,3 @@ def describe_rate(summary: StreamSummary) -> str:
         text += f"; {format_bitrate(round(summary.bitrate))}"
         text += " per channel" * (header.channels > 1)
     return text
-
-
-def is_audio(path: Path) -> bool:
-    from codec.io.audio import SUFFIXES
-
-    return path.suffix.lower() in SUFFIXES
-
-
-def is_codes(path: Path) -> bool:
-    return path.suffix.lower() == ".codes"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +24,8 @@ class Files:
     out_dir: Path | None
     force: bool  # whether outputs replace existing files
 
-    def pairs(self, suffix: str, wanted: Callable[[Path], bool]) -> list[tuple[Path, Path]]:
-        """Each input with its output; folders are searched for ``wanted`` files."""
+    def pairs(self, suffix: str, wanted: Collection[str]) -> list[tuple[Path, Path]]:
+        """Each input with its output; folders are searched for files of the ``wanted`` suffixes."""
         paths, out_dir = self.paths, self.out_dir
         if out_dir is None:
             if len(paths) != 2:
@@ -41,7 +41,8 @@ class Files:
         for path in map(Path, paths):
             found = [path]
             if path.is_dir():
-                found = sorted(each for each in path.rglob("*") if each.is_file() and wanted(each))
+                inside = (each for each in path.rglob("*") if each.suffix.lower() in wanted)
+                found = sorted(each for each in inside if each.is_file())
                 if not found:
                     raise CodecError(
                         f"{path} holds no file to work on: name files, or another folder"
@@ -65,10 +66,7 @@ class Files:
     ) -> None:
         """Work on each input and output; a bad file is reported, and the others continue.
 
-        Args:
-            pairs: inputs and outputs.
-            work: what is done with them, and with a function to report progress.
-            at_once: files that are worked on side by side.
+        The work also gets a function to report progress. So many files are worked on ``at_once``.
         """
         stopped = threading.Event()
 

@@ -114,13 +114,11 @@ def tokenize(
                 force=force,
                 progress=progress,
             )
-    errors = f"{outcome.num_errors} errors"
-    if outcome.num_errors:
-        errors += f" (see {out / ERRORS})"
+    where = f" (see {out / ERRORS})" if outcome.num_errors else ""
     click.echo(
-        f"{out}: {outcome.num_recordings} recordings, {outcome.hours:.3f} hours, {errors}; "
-        f"{outcome.num_written} of {outcome.num_shards} shards written in "
-        f"{outcome.seconds:.1f} seconds",
+        f"{out}: {outcome.num_recordings} recordings, {outcome.hours:.3f} hours, "
+        f"{outcome.num_errors} errors{where}; {outcome.num_written} of {outcome.num_shards} shards "
+        f"written in {outcome.seconds:.1f} seconds",
         err=True,
     )
 

@@ -80,19 +80,15 @@ def code_audio(engine: Engine, num_codebooks: int, reader: AudioReader) -> Coded
     """Code a whole recording with the codes that `codec.encode_file` makes.
 
     Recordings are mixed down to mono. A model that codes several channels together takes those of a
-    recording with as many, and of all others their mix for each of them.
-
-    Only the codes are held in memory, not the audio.
+    recording with as many, and of all others their mix for each of them. No audio stays in memory.
 
     Raises:
         AudioError: the recording cannot be read, or is empty.
     """
-    rate, channels = Constant(num_codebooks, plain=True), engine.spec.channels_coded_together
+    sample_rate, channels = reader.sample_rate, engine.spec.channels_coded_together
     # Steps as long as the packets of files: others would be rounded differently.
-    sample_rate = reader.sample_rate
-    plan = make_plan(
-        engine, rate, Packing.file(), channels=channels, original_sample_rate=sample_rate
-    )
+    rate, packing = Constant(num_codebooks, plain=True), Packing.file()
+    plan = make_plan(engine, rate, packing, channels=channels, original_sample_rate=sample_rate)
     analyzer = Analyzer(plan)
     resampler = Resampler(sample_rate, engine.spec.sample_rate, channels)
     pieces, num_samples = [np.zeros((0, plan.header.num_codes()), np.uint16)], 0

@@ -71,28 +71,23 @@ def detokenize(
     check_type("suffix", suffix, str)
     if out.exists() and not out.is_dir():
         raise CodecError(f"{out} is a file: give a folder to --out")
-    rows, count = read_each(source), _Count(report)
+    rows, failures = read_each(source), 0
+
+    def count(number: str, reason: str) -> None:
+        nonlocal failures
+        failures += bool(reason)
+        if report is not None:
+            report(number, reason)
+
     if (first := _first_tokens(rows, count)) is not None:
         engine = _model_of(first, model).engine
         jobs = _jobs(itertools.chain([("", first)], rows), out, suffix, count)
         for number, reason in in_order(engine, partial(_decode, force), jobs, workers):
             count(number, reason)
-    return count.failures
+    return failures
 
 
-class _Count:
-    """Counts failures, and reports every recording."""
-
-    def __init__(self, report: Report | None) -> None:
-        self._report, self.failures = report, 0
-
-    def __call__(self, number: str, reason: str) -> None:
-        self.failures += bool(reason)
-        if self._report is not None:
-            self._report(number, reason)
-
-
-def _first_tokens(rows: Iterator[tuple[str, Tokens | CodecError]], count: _Count) -> Tokens | None:
+def _first_tokens(rows: Iterator[tuple[str, Tokens | CodecError]], count: Report) -> Tokens | None:
     """The first tokens that can be read; what comes before them is counted."""
     faults: list[tuple[str, CodecError]] = []
     first = None
@@ -120,7 +115,7 @@ def _model_of(tokens: Tokens, model: ModelLike | None) -> Model:
 
 
 def _jobs(
-    rows: Iterable[tuple[str, Tokens | CodecError]], out: Path, suffix: str, count: _Count
+    rows: Iterable[tuple[str, Tokens | CodecError]], out: Path, suffix: str, count: Report
 ) -> Iterator[tuple[Tokens, Path]]:
     """Tokens, and where their audio is written; what cannot be read is counted."""
     name_of = FileNames(suffix)

@@ -15,7 +15,7 @@ import stat
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -195,19 +195,16 @@ def open_clip(folder: Path, clip: Clip, *, mono: bool = False) -> Iterator[Audio
         ...     reader.read(100).shape
         (1, 100)
     """
-    if clip.offset is None:
-        with open_audio(folder / clip.path, mono=mono, name=clip.name) as reader:
-            yield reader
-        return
-    try:
-        # Unbuffered, so that on a network disk a crop fetches only the bytes that it needs.
-        shard = (folder / clip.path).open("rb", buffering=0)
-    except OSError as error:
-        raise AudioError(f"{clip.path} cannot be opened: {error.strerror}") from error
-    with shard:
-        section = FileView(shard, [(clip.offset, clip.size)])
-        with open_audio(section, mono=mono, name=clip.name) as reader:
-            yield reader
+    with ExitStack() as stack:
+        source: Path | FileView = folder / clip.path
+        if clip.offset is not None:
+            try:
+                # Unbuffered, so that on a network disk a crop fetches only the bytes it needs.
+                shard = stack.enter_context(source.open("rb", buffering=0))
+            except OSError as error:
+                raise AudioError(f"{clip.path} cannot be opened: {error.strerror}") from error
+            source = FileView(shard, [(clip.offset, clip.size)])
+        yield stack.enter_context(open_audio(source, mono=mono, name=clip.name))
 
 
 def clip_digest(folder: Path, clip: Clip) -> str:
@@ -264,31 +261,27 @@ def by_duration(
 
 def _index(folder: Path, files: list[_File], skipped: dict[str, str], cache: Path | None) -> Index:
     remembered = _read_cache(cache, folder) if cache else {}
-    known = {file: remembered[file] for file in files if file in remembered}
-    fresh: dict[_File, list[Clip]] = {file: [] for file in files if file not in known}
-    faulty: set[str] = set()
-
+    found: dict[_File, list[Clip]] = {file: remembered.get(file, []) for file in files}
+    faulty: set[_File] = set()
     candidates: list[tuple[_File, Clip]] = []
-    for file in fresh:
+    for file in (file for file in files if file not in remembered):
         before = len(skipped)
         candidates += [(file, clip) for clip in _candidates(folder, file, skipped)]
         if len(skipped) > before:  # perhaps a member only
-            faulty.add(file.path)
+            faulty.add(file)
     with ThreadPoolExecutor(THREADS) as pool:
         measured = pool.map(lambda candidate: _measure(folder, candidate[1]), candidates)
         shown = with_bar(measured, "scanning audio", len(candidates))
         for (file, clip), result in zip(candidates, shown):
             if isinstance(result, Clip):
-                fresh[file].append(result)
+                found[file].append(result)
             else:
                 skipped[clip.name] = result
-                faulty.add(file.path)
+                faulty.add(file)
 
-    found = known | fresh
     # Some faults (permissions, a disk) are repaired without a change of size or modification
     # time, so skipped files are not cached and are opened again by the next scan.
-    faulty |= skipped.keys()
-    sound = {file: clips for file, clips in found.items() if file.path not in faulty}
+    sound = {file: clips for file, clips in found.items() if file not in faulty}
     clips = sorted((clip for each in found.values() for clip in each), key=lambda clip: clip.name)
     if cache and clips and sound != remembered:
         _write_cache(cache, folder, sound)
@@ -335,7 +328,7 @@ def _walk(folder: Path, skipped: dict[str, str]) -> Iterator[_File]:
 def _candidates(folder: Path, file: _File, skipped: dict[str, str]) -> list[Clip]:
     """Clips that a file may contain, with lengths and rates not yet known."""
     if not file.path.lower().endswith(SHARD_SUFFIX):
-        sound_class = _class_of(folder, _place(file.path, ""))
+        sound_class = _class_of(folder, file.path, "")
         return [Clip(file.path, "", None, file.size, 0, 0, 0, sound_class)]
     clips: list[Clip] = []
     try:
@@ -343,7 +336,7 @@ def _candidates(folder: Path, file: _File, skipped: dict[str, str]) -> list[Clip
             for member in members(shard):
                 if PurePosixPath(member.name).suffix.lower() not in SUFFIXES or member.isdir():
                     continue
-                sound_class = _class_of(folder, _place(file.path, member.name))
+                sound_class = _class_of(folder, file.path, member.name)
                 place = (member.name, member.offset_data, member.size)
                 clip = Clip(file.path, *place, 0, 0, 0, sound_class)
                 if reason := member_fault(member, file.size):
@@ -360,12 +353,8 @@ def _measure(folder: Path, clip: Clip) -> Clip | str:
     """The clip with length, rate and channels from its header, or the reason to skip it."""
     try:
         with open_clip(folder, clip) as reader:
-            clip = dataclasses.replace(
-                clip,
-                num_samples=reader.num_samples,
-                sample_rate=reader.sample_rate,
-                channels=reader.channels,
-            )
+            names = ("num_samples", "sample_rate", "channels")
+            clip = dataclasses.replace(clip, **{name: getattr(reader, name) for name in names})
     except Exception as error:  # no file may end the search for others
         return fault(clip.name, error)
     if not clip.num_samples:
@@ -379,15 +368,13 @@ def _claims_too_much(clip: Clip) -> bool:
     return clip.num_samples * MIN_BYTES_PER_SECOND > clip.size * clip.sample_rate
 
 
-def _place(path: str, member: str) -> PurePosixPath:
-    """Path of the audio if every shard were extracted in its place."""
-    return PurePosixPath(path).parent / member.lstrip("/") if member else PurePosixPath(path)
-
-
-def _class_of(folder: Path, path: PurePosixPath) -> str:
-    if len(path.parts) > 1:
-        return path.parts[0]
-    start, underscore, _ = path.name.partition("_")
+def _class_of(folder: Path, path: str, member: str) -> str:
+    """The class of a recording, as if every shard were extracted in its place."""
+    place = PurePosixPath(path)
+    place = place.parent / member.lstrip("/") if member else place
+    if len(place.parts) > 1:
+        return place.parts[0]
+    start, underscore, _ = place.name.partition("_")
     return start if start and underscore else folder.resolve().name
 
 
@@ -399,8 +386,7 @@ def _read_cache(cache: Path, folder: Path) -> dict[_File, list[Clip]]:
             return {}
         found: dict[_File, list[Clip]] = {}
         for path, size, mtime_ns, rows in stored["files"]:
-            classes = [_class_of(folder, _place(path, row[0])) for row in rows]
-            clips = [Clip(*[path, *row, name]) for row, name in zip(rows, classes, strict=True)]
+            clips = [Clip(*[path, *row, _class_of(folder, path, row[0])]) for row in rows]
             if not all(_is_sound(clip, size) for clip in clips):
                 return {}
             found[_File(path, size, mtime_ns)] = clips

@@ -137,24 +137,13 @@ def in_order(
 
     Raises:
         CodecError: a process was killed.
-
-    Example:
-        >>> from codec import load_model
-        >>> def multiply(engine, number):
-        ...     return engine.spec.hop_length * number
-        >>> list(in_order(load_model().engine, multiply, [1, 2, 3], processes=1))
-        [480, 960, 1440]
     """
     if processes <= 1:
         yield from (work(engine, item) for item in items)
         return
-    pool = ProcessPoolExecutor(
-        processes,
-        # A forked process may hang in locks that threads of this one held.
-        multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(engine,),
-    )
+    # A forked process may hang in locks that threads of this one held.
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(processes, spawn, _start_worker, (engine,))
     try:
         pending: deque[Future[Result]] = deque()
         for item in items:

@@ -52,32 +52,21 @@ COLUMNS = {
 class Figures:
     """Measures of one decoded recording; None where a measure is not defined.
 
-    Attributes:
-        payload_bitrate: bits per second of its packed codes; None without codes.
-        si_sdr: in dB, higher is better; not defined for silence.
-        mel: `mel_distance`, lower is better.
-        stoi: `short_time_intelligibility`, higher is better.
-        dnsmos: `dnsmos` of the decoded audio alone, higher is better; None also if it was not asked
-            for or its packages are not installed.
-        plcmos: `plcmos`, as for DNSMOS.
-        speaker: `speaker_similarity`, higher is better; None also without its weights.
-        harmonics_low: `harmonic_contrast` to 1.5 kHz in dB, best at 0.
-        harmonics_middle: from 1.5 to 4 kHz.
-        harmonics_high: from 4 to 8 kHz.
-        level: level of the decoded audio relative to the original, in dB.
+    DNSMOS, PLCMOS and the similarity of speakers are None also where they were not asked for or
+    what they need is not installed.
     """
 
-    payload_bitrate: float | None
-    si_sdr: float | None
-    mel: float
-    stoi: float | None
-    dnsmos: float | None
-    plcmos: float | None
-    speaker: float | None
-    harmonics_low: float | None
-    harmonics_middle: float | None
-    harmonics_high: float | None
-    level: float | None
+    payload_bitrate: float | None  # bits per second of its packed codes; None without codes
+    si_sdr: float | None  # in dB, higher is better; not defined for silence
+    mel: float  # `mel_distance`, lower is better
+    stoi: float | None  # `short_time_intelligibility`, higher is better
+    dnsmos: float | None  # of the decoded audio alone, higher is better
+    plcmos: float | None  # likewise
+    speaker: float | None  # `speaker_similarity`, higher is better
+    harmonics_low: float | None  # `harmonic_contrast` to 1.5 kHz in dB, best at 0
+    harmonics_middle: float | None  # from 1.5 to 4 kHz
+    harmonics_high: float | None  # from 4 to 8 kHz
+    level: float | None  # of the decoded audio relative to the original, in dB
 
 
 @dataclass(frozen=True)
@@ -146,7 +135,7 @@ def evaluate(
 
     Args:
         model: an engine, a `Codec`, the name of a packaged model or a model folder. A model with
-            continuous latents is measured without them.
+            continuous latents is measured without codes.
         folder: searched with all its subfolders; recordings that cannot be read are skipped.
         codebooks: numbers of codebooks; one, a quarter, half and all of them if None.
         seconds: length of the beginning of each recording that is measured.
@@ -169,9 +158,8 @@ def evaluate(
         for sound_class in (clip.sound_class, ALL_CLASSES):
             if measured.histogram is not None:
                 histograms[sound_class] = histograms.get(sound_class, 0) + measured.histogram
-            members.setdefault(sound_class, []).append(
-                dataclasses.replace(measured, histogram=None)
-            )
+            kept = dataclasses.replace(measured, histogram=None)
+            members.setdefault(sound_class, []).append(kept)
     classes = sorted(members.keys() - {ALL_CLASSES})
     if len(classes) > 1:
         classes.append(ALL_CLASSES)
@@ -258,7 +246,7 @@ def _row(
     histogram: Histogram | None,
     spec: Geometry,
 ) -> Row:
-    used, efficiency = None, None
+    used = efficiency = None
     if histogram is not None:
         bits = spec.bits[: spec.num_codes(num_codebooks)]
         in_use = histogram[: len(bits)]

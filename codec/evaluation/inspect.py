@@ -1,7 +1,6 @@
 """Plots of a codec's behaviour on a folder of recordings.
 
-They show how the codec uses its codebooks, where sounds lie in its latent space, and which
-recordings have the largest error. A recording with a large error is often faulty itself.
+A recording with a large error is often faulty itself.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -81,13 +81,10 @@ def inspect(
     that could not be read.
 
     Args:
-        model: an engine, a `Codec`, the name of a packaged model or a model folder.
-        folder: folder of recordings, searched with all subfolders.
+        model: see `codec.evaluation.evaluate.evaluate`, also for the arguments not listed here.
+        folder: folder of recordings.
         out: output folder, created if missing.
-        seconds: length of the opening of each recording to analyse.
-        every: use only every n-th recording.
         force: replace existing files in ``out``.
-        processes: number of processes, see `Recordings.each`.
 
     Returns:
         Paths of the files that were written.
@@ -147,21 +144,11 @@ def examine(engine: Engine, original: Samples, *, max_frames: int) -> tuple[Meas
 
 
 def principal_components(frames: Latents, count: int = 2) -> tuple[Latents, Floats]:
-    """Principal component analysis.
-
-    Args:
-        frames: vectors ``[n, E]``.
-        count: number of components.
+    """Principal component analysis of vectors ``[n, E]``.
 
     Returns:
         Coordinates ``[n, count]`` along the directions of largest variance, and the share of the
         variance along each. The sign of a direction makes its largest weight positive.
-
-    Example:
-        >>> frames = np.array([[0, 1], [2, 1], [4, 1]], np.float32)
-        >>> points, shares = principal_components(frames, count=1)
-        >>> points.tolist(), shares.tolist()
-        ([[-2.0], [0.0], [2.0]], [1.0])
     """
     centred = frames - frames.mean(0)
     centred = np.pad(centred, ((0, 0), (0, max(0, count - frames.shape[1]))))
@@ -174,25 +161,15 @@ def principal_components(frames: Latents, count: int = 2) -> tuple[Latents, Floa
 
 
 def class_colours(classes: Sequence[str]) -> dict[str, str]:
-    """Matplotlib's colours by class, the most frequent class first; `GREY` after `NUM_COLOURS`.
-
-    Example:
-        >>> class_colours(["music", "speech", "speech"])
-        {'speech': 'C0', 'music': 'C1'}
-    """
-    ranked = sorted(Counter(classes).items(), key=lambda item: (-item[1], item[0]))
+    """Matplotlib's colours by class, the most frequent class first; `GREY` after `NUM_COLOURS`."""
+    counts = Counter(classes)
+    ranked = sorted(counts, key=lambda name: (-counts[name], name))
     palette = [f"C{number}" for number in range(NUM_COLOURS + 1) if f"C{number}" != GREY]
-    return {
-        name: palette[rank] if rank < NUM_COLOURS else GREY for rank, (name, _) in enumerate(ranked)
-    }
+    return dict(itertools.zip_longest(ranked, palette[: len(ranked)], fillvalue=GREY))
 
 
 def draw_codebooks(histogram: Histogram) -> bytes:
-    """A PNG of the entries in use and the perplexity of each codebook.
-
-    Args:
-        histogram: counts of the codes, ``[K, codebook_size]``.
-    """
+    """A PNG of the use of codebooks, from counts of the codes ``[K, codebook_size]``."""
     numbers = np.arange(1, len(histogram) + 1)
     used = (histogram > 0).sum(1)
     effective = perplexity(histogram)
@@ -227,14 +204,10 @@ def draw_latents(found: Sequence[Inspected], colours: dict[str, str]) -> bytes:
     axes = figure.add_subplot()
     shown = [colours[name] for name in classes[order]]
     axes.scatter(points[:, 0], points[:, 1], s=4, c=shown, alpha=0.5, linewidths=0)
-    labels = [
-        f"principal component {number} ({100 * share:.0f} % of the variance)"
-        for number, share in enumerate(shares, 1)
-    ]
-    axes.set(xlabel=labels[0], ylabel=labels[1])
-    axes.set_title(
-        f"Latents of {len(points)} frames from {len(found)} recordings", fontsize="medium"
-    )
+    for number, (axis, share) in enumerate(zip((axes.xaxis, axes.yaxis), shares, strict=True), 1):
+        axis.set_label_text(f"principal component {number} ({100 * share:.0f} % of the variance)")
+    title = f"Latents of {len(points)} frames from {len(found)} recordings"
+    axes.set_title(title, fontsize="medium")
     _class_legend(figure, colours)
     return _png(figure)
 
@@ -270,16 +243,15 @@ def list_errors(found: Sequence[Inspected], skipped: Mapping[str, str]) -> bytes
     """A CSV of all recordings, then of the files that could not be read with the reason."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["file", "class", "seconds", "mel_distance", "si_sdr_db", "stoi", "level_db", "skipped"]
-    )
+    numbers = ("seconds", "mel_distance", "si_sdr_db", "stoi", "level_db")
+    writer.writerow(["file", "class", *numbers, "skipped"])
     for result in found:
         clip, figures = result.clip, result.measured.figures[0]
         values = (result.measured.seconds, figures.mel, figures.si_sdr, figures.stoi, figures.level)
         cells = ["" if value is None else f"{value:.4g}" for value in values]
         writer.writerow([clip.name, clip.sound_class, *cells, ""])
     for name, reason in skipped.items():
-        writer.writerow([name, *[""] * 6, reason])
+        writer.writerow([name, "", *[""] * len(numbers), reason])
     return text.getvalue().encode("utf-8", "surrogateescape")
 
 

@@ -5,11 +5,9 @@ sounds rough. These two are neural networks that were trained on the ratings of 
 with their weights in the package ``speechmos`` (``pip install "aecodec[evaluate]"``). They do not
 notice if a word or the speaker has changed, so show them next to metrics that compare.
 
-They run in onnxruntime, which sends nothing. From version 1.29 on it reports its use to its makers.
-It keeps an identifier of the device and a database in the home folder, looks up names in the
-network, and its threads let a forked process hang at its end. It does nothing of this if the
-environment says so before it is imported; later is too late. A user who has set the variable has
-decided for himself, so his value stays.
+They run in onnxruntime, which from version 1.29 on reports its use to its makers, and whose threads
+for that let a forked process hang at its end. It does not if the environment says so before it is
+imported; the value of a user who has decided otherwise stays.
 """
 
 from __future__ import annotations
@@ -76,10 +74,7 @@ def dnsmos(audio: Samples, sample_rate: int) -> float | None:
     heard = _at_mos_rate(audio, sample_rate)
     if heard is None:
         return None
-    if len(heard) < DNSMOS_SAMPLES:
-        heard = np.resize(heard, DNSMOS_SAMPLES)
-    starts = range(0, len(heard) - DNSMOS_SAMPLES + 1, DNSMOS_SAMPLES)
-    pieces = [heard[start : start + DNSMOS_SAMPLES] for start in starts]
+    pieces = np.resize(heard, (max(1, len(heard) // DNSMOS_SAMPLES), DNSMOS_SAMPLES))
     return float(np.mean([_dnsmos()(piece, MOS_RATE, False)["ovrl_mos"] for piece in pieces]))
 
 

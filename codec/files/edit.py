@@ -16,7 +16,7 @@ from codec.errors import CodecError, FormatError
 from codec.format.container import MAX_CODEBOOKS, Coding, Header, Packet, PacketWriter
 from codec.format.reading import StoredStream, open_codes, read_streams
 from codec.format.timeline import Span, Timeline, check_span
-from codec.io.outputs import atomic_output, check_apart, check_files
+from codec.io.outputs import atomic_output, check_files
 from codec.io.pipes import FileLike, check_file, name_of
 from codec.registry import ModelLike, context_for, model_for
 
@@ -105,7 +105,7 @@ def concat_files(sources: Sequence[FileLike], target: FileLike, *, force: bool =
     first: Header | None = None
     with atomic_output(target, force=force) as out:
         for source, name in zip(files, names, strict=True):
-            check_apart(source, target)
+            check_files(source, target)
             with open_codes(source) as file, _about(name):
                 for stream in read_streams(file):
                     first = first or stream.header

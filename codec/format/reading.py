@@ -20,7 +20,7 @@ from codec.format.container import (
 )
 from codec.format.summary import StreamSummary
 from codec.format.timeline import Timeline
-from codec.io.pipes import PIPE, FileLike, check_file, standard_file
+from codec.io.pipes import PIPE, FileLike, check_file, open_pipe
 
 CHUNK_SIZE = 2**16
 TOGETHER_SECONDS = 64.0
@@ -255,17 +255,11 @@ def open_codes(source: FileLike) -> Iterator[BinaryIO]:
         CodecError: it is a folder or cannot be opened.
     """
     source = check_file("source", source, "read")
-    if source == PIPE:
-        yield standard_file("input")
-        return
-    if not isinstance(source, Path):
-        yield source
-        return
-    if source.is_dir():
+    if isinstance(source, Path) and source != PIPE and source.is_dir():
         raise CodecError(f"{source} is a folder: name files, or give --out-dir to take it whole")
     try:
-        file = source.open("rb")
+        opened = open_pipe(source, "input")
     except OSError as error:
         raise CodecError(f"{source} cannot be opened: {error.strerror}; check the path") from error
-    with file:
+    with opened as file:
         yield file

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
@@ -74,28 +75,21 @@ class Resampler:
             self._stream = soxr.ResampleStream(source_rate, target_rate, channels, dtype="float32")
         self._num_out = 0
 
-    def push(self, block: Samples) -> Samples:
+    def push(self, block: Samples, *, is_last: bool = False) -> Samples:
         """Resample a block and return the output ``[C, m]`` that is complete so far."""
         if self._stream is not None:
-            block = self._stream.resample_chunk(np.ascontiguousarray(block.T)).T
+            block = self._stream.resample_chunk(np.ascontiguousarray(block.T), last=is_last).T
         self._num_out += block.shape[1]
         return block
 
     def finish(self, num_samples: int) -> Samples:
-        """Return the rest of the output, cut or zero-padded to ``num_samples`` in total.
+        """Return the rest of the output, cut or zero-padded to ``num_samples`` per channel in all.
 
         The resampler's own output length differs from the exact one by less than one sample.
-
-        Args:
-            num_samples: length of the whole output per channel.
         """
-        tail = np.zeros((self._channels, 0), np.float32)
-        if self._stream is not None:
-            empty = np.zeros((0, self._channels), np.float32)
-            tail = self._stream.resample_chunk(empty, last=True).T
-        missing = num_samples - self._num_out
-        tail = tail[:, : max(0, missing)]
-        return np.pad(tail, ((0, 0), (0, max(0, missing - tail.shape[1]))))
+        missing = max(0, num_samples - self._num_out)
+        tail = self.push(np.zeros((self._channels, 0), np.float32), is_last=True)[:, :missing]
+        return np.pad(tail, ((0, 0), (0, missing - tail.shape[1])))
 
 
 class _SndfileDecoder:
@@ -249,19 +243,16 @@ class AudioReader:
             raise self._damaged(remedy) from error
         except AudioError:
             raise self._damaged() from error
-        facts = decoder.sample_rate, decoder.channels
-        if facts != (self._decoder.sample_rate, self._decoder.channels):
+        failed, self._decoder = self._decoder, decoder
+        failed.close()
+        if (decoder.sample_rate, decoder.channels) != (failed.sample_rate, failed.channels):
             raise self._damaged() from error
-        self.close()
-        self._decoder = decoder
         decoder.seek(self._num_read)
 
     def _damaged(self, remedy: str = REPAIR) -> AudioError:
         part = f" (file {self._index + 1} of those joined in it)" if self._index else ""
-        got, total = self._num_read or 0, self._expected
-        return damaged(
-            f"{self._name}{part}", got / self.sample_rate, total / self.sample_rate, remedy
-        )
+        got, total = (n / self.sample_rate for n in (self._num_read or 0, self._expected))
+        return damaged(f"{self._name}{part}", got, total, remedy)
 
     def _told(self) -> int:
         """Samples of the part that is open; 0 if only decoding it can tell."""
@@ -328,9 +319,8 @@ class AudioReader:
 def _open_first(file: Readable, name: str) -> tuple[list[Readable], _Decoder]:
     """What to read one after the other, with a decoder for the first of it."""
     for find in (parts_of, hidden_parts_of):
-        parts = find(file)
         with suppress(soundfile.SoundFileError):
-            if parts:
+            if parts := find(file):
                 return parts, _SndfileDecoder(parts[0])
     try:
         return [file], MediaDecoder(file, name)
@@ -388,15 +378,7 @@ def open_audio(
 
 
 class AudioWriter:
-    """An audio file opened for writing in blocks. Created by `create_audio`.
-
-    Example:
-        >>> with open("a.wav", "wb") as file, create_audio(file, ".wav", 8_000, 1) as writer:
-        ...     for _ in range(3):
-        ...         writer.write(np.zeros((1, 100), np.float32))
-        >>> soundfile.info("a.wav").frames
-        300
-    """
+    """An audio file opened for writing in blocks. Created by `create_audio`."""
 
     def __init__(self, file: soundfile.SoundFile, target: CheckedFile, suffix: str) -> None:
         self._file, self._target, self._suffix = file, target, suffix
@@ -431,8 +413,7 @@ class AudioWriter:
             raise _unwritable(self._target) from error
         if self._header:
             size = self.num_samples * self._file.channels * BYTES_PER_SAMPLE
-            lengths = (len(self._header) + size - 8, size, self.num_samples)
-            fields = b"".join(length.to_bytes(8, "little") for length in lengths)
+            fields = struct.pack("<3Q", len(self._header) + size - 8, size, self.num_samples)
             self._target.base = 0
             self._target.seek(0)
             self._target.write(self._header[:20] + fields + self._header[44:])
@@ -489,9 +470,10 @@ def create_audio(
 
     Example:
         >>> with open("a.flac", "wb") as file, create_audio(file, ".flac", 8_000, 2) as writer:
-        ...     writer.write(np.zeros((2, 100), np.float32))
+        ...     for _ in range(3):
+        ...         writer.write(np.zeros((2, 100), np.float32))
         >>> soundfile.info("a.flac").frames
-        100
+        300
     """
     if suffix not in FORMATS:
         raise AudioError(

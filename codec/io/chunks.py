@@ -115,18 +115,15 @@ class _ChunkedFile:
             claimed = told
         audio_end = self._audio.begin + claimed
         for end in (audio_end, self._aligned(audio_end)):
-            found = self._end_of_chunks(end, self._short(claimed))
-            if found is None:
+            if (found := self._end_of_chunks(end, self._short(claimed))) is None:
                 continue
             file_end, more = found
             if more or self._magic == BW64 or (self._magic == b"RF64" and told != claimed):
                 return [self._rebuilt([self._audio, *more])], file_end
+            if begin == 0 and file_end == data.size and not (layout is W64 and end < file_end):
+                return [data.file], file_end
             # libsndfile takes all that follows the audio of a W64 file for audio.
-            if layout is W64 and end < file_end:
-                return [data.view(begin, end)], file_end
-            if begin or file_end < data.size:
-                return [data.view(begin, file_end)], file_end
-            return [data.file], file_end
+            return [data.view(begin, end if layout is W64 else file_end)], file_end
         return [*self._repaired()], data.size
 
     def _short(self, claimed: int) -> int:

@@ -120,10 +120,9 @@ def _length(data: Searched, begin: int, end: int) -> int | None:
 
 
 def _frames(data: bytes) -> Iterator[_Frame]:
-    for match in _SYNC.finditer(data):
-        place = match.start()
-        if frame := _frame(data[place : place + 16].ljust(16, b"\0"), place):
-            yield frame
+    places = (match.start() for match in _SYNC.finditer(data))
+    frames = (_frame(data[place : place + 16].ljust(16, b"\0"), place) for place in places)
+    return filter(None, frames)
 
 
 def _frame(head: bytes, place: int) -> _Frame | None:
@@ -158,11 +157,7 @@ def _crc(data: bytes, bits: int, polynomial: int) -> int:
 
 @cache
 def _crc_table(bits: int, polynomial: int) -> tuple[int, ...]:
-    table = []
-    for crc in range(256):
-        crc <<= bits - 8
-        for _ in range(8):
-            crc = crc << 1 ^ (polynomial if crc >> bits - 1 else 0)
-            crc &= (1 << bits) - 1
-        table.append(crc)
+    table = [byte << bits - 8 for byte in range(256)]
+    for _ in range(8):
+        table = [crc << 1 ^ (polynomial | 1 << bits) * (crc >> bits - 1) for crc in table]
     return tuple(table)

@@ -1,7 +1,4 @@
-"""Read what libsndfile does not (AAC, WMA, the audio of videos, ...) through PyAV.
-
-PyAV brings FFmpeg's libraries, with the extra ``media``.
-"""
+"""Read what libsndfile does not (AAC, WMA, the audio of videos, ...) with PyAV's FFmpeg."""
 
 from __future__ import annotations
 
@@ -20,7 +17,6 @@ if TYPE_CHECKING:
     from av.audio.resampler import AudioResampler
     from av.audio.stream import AudioStream
     from av.packet import Packet
-
 
 # Containers that hold audio themselves: the others are lists of files and addresses to open.
 FORMATS = (

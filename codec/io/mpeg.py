@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -79,7 +78,7 @@ def mpeg_begins(data: Searched, begin: int) -> bool:
 
 def mpeg_parts(data: Searched, begin: int) -> list[Readable]:
     """The file itself if its first frame tells the truth, or else views of all streams in it."""
-    streams = [*_streams(data, begin)]
+    streams = _streams(data, begin)
     if len(streams) == 1 and _is_plain(data, begin, streams[0]):
         return [data.file]
     return [_view(data, stream) for stream in streams]
@@ -90,7 +89,7 @@ def hidden_mpeg_parts(data: Searched) -> list[Readable]:
     begin = next_stream(data, 0, MAX_JUNK)
     if begin is None:
         return []
-    streams = [*_streams(data, begin)]
+    streams = _streams(data, begin)
     runs = [run for stream in streams for run in stream.runs]
     # Other containers hold such frames, too, with a few bytes between each few of them.
     num_frames = sum(stream.num_frames for stream in streams)
@@ -158,20 +157,17 @@ def next_stream(data: Searched, begin: int, end: int | None = None, least: int =
     return None
 
 
-def _streams(data: Searched, begin: int) -> Iterator[_Stream]:
+def _streams(data: Searched, begin: int) -> list[_Stream]:
     """All streams in order: one ends where the format changes or the info frame of another is."""
-    stream: _Stream | None = None
+    found: list[_Stream] = []
     while (start := next_stream(data, begin)) is not None:
         first = _header(data.at(start, 4))
         assert first is not None
         has_info = _has_info(data, start, first)
-        if stream is None or has_info or stream.header.format != first.format:
-            if stream is not None and stream.num_frames:
-                yield stream
-            stream = _Stream(first, has_info)
-        begin = _follow(data, start, stream)
-    if stream is not None and stream.num_frames:
-        yield stream
+        if not found or has_info or found[-1].header.format != first.format:
+            found.append(_Stream(first, has_info))
+        begin = _follow(data, start, found[-1])
+    return [stream for stream in found if stream.num_frames]
 
 
 def _follow(data: Searched, start: int, stream: _Stream) -> int:
@@ -225,8 +221,9 @@ class _Frames(FileView):
 
     def readinto(self, buffer: Any) -> int:
         # libmpg123 looks for a tag in the last bytes.
-        wanted = min(len(buffer), _SEEMING * self.size - self.tell())
-        if wanted > 0 and self.tell() >= _SEEMING * self.size - _TAG:
+        rest = _SEEMING * self.size - self.tell()
+        wanted = min(len(buffer), rest)
+        if wanted > 0 and rest <= _TAG:
             buffer[:wanted] = bytes(wanted)
             self.seek(wanted, os.SEEK_CUR)
             return wanted

@@ -7,21 +7,13 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from codec.arguments import check_flag
 from codec.errors import CodecError
-from codec.io.pipes import (
-    PIPE,
-    File,
-    FileLike,
-    check_file,
-    is_pipe,
-    open_standard_files,
-    standard_file,
-)
+from codec.io.pipes import File, FileLike, check_file, is_pipe, open_pipe, open_standard_files
 
 UNFINISHED = ".unfinished-"
 """Names of files and folders that are being written begin with this."""
@@ -44,7 +36,7 @@ def atomic_output(target: File, *, force: bool, seekable: bool = False) -> Itera
     force = check_flag("force", force)
     open_standard_files()
     if not isinstance(target, Path) or is_pipe(target):
-        with _pipe(target) as pipe:
+        with open_pipe(target, "output") as pipe:
             if not seekable:
                 yield pipe
                 return
@@ -70,12 +62,6 @@ def atomic_output(target: File, *, force: bool, seekable: bool = False) -> Itera
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def _pipe(target: File) -> AbstractContextManager[BinaryIO]:
-    if not isinstance(target, Path):
-        return nullcontext(target)
-    return standard_file("output") if target == PIPE else target.open("wb")
 
 
 def _create(folder: Path) -> tuple[int, Path]:
@@ -135,27 +121,18 @@ def check_writable(target: Path, *, force: bool) -> None:
         raise CodecError(f"{target} exists: give --force to replace it")
 
 
-def check_apart(source: File, target: File) -> None:
-    """Check that an output does not replace its own input.
-
-    Raises:
-        CodecError: both are the same file.
-    """
-    if isinstance(source, Path) and isinstance(target, Path):
-        same = source.is_file() and target.is_file() and source.samefile(target)
-    else:
-        same = source is target
-    if same:
-        name = target if isinstance(target, Path) else "the output"
-        raise CodecError(f"{name} is the input itself: give the output another name")
-
-
 def check_files(source: FileLike, target: FileLike) -> tuple[File, File]:
     """An input and an output, which are two files.
 
     Raises:
         CodecError: one is neither a path nor a binary file object, or both are the same file.
     """
-    files = check_file("source", source, "read"), check_file("target", target, "write")
-    check_apart(*files)
-    return files
+    source, target = check_file("source", source, "read"), check_file("target", target, "write")
+    if isinstance(source, Path) and isinstance(target, Path):
+        is_same = source.is_file() and target.is_file() and source.samefile(target)
+    else:
+        is_same = source is target
+    if is_same:
+        name = target if isinstance(target, Path) else "the output"
+        raise CodecError(f"{name} is the input itself: give the output another name")
+    return source, target

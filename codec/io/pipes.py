@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeAlias
 
@@ -62,16 +62,22 @@ def is_pipe(path: File) -> bool:
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
-def standard_file(name: Literal["input", "output"]) -> BinaryIO:
-    """The bytes of standard input or output.
+def open_pipe(file: File, name: Literal["input", "output"]) -> AbstractContextManager[BinaryIO]:
+    """Open a path, where ``-`` is standard input or output; a file object stays open.
 
     Raises:
-        CodecError: the process was started without it.
+        CodecError: the process was started without standard input or output.
+        OSError: the file cannot be opened.
     """
-    file = sys.stdin if name == "input" else sys.stdout
-    if file is None:
+    if not isinstance(file, Path):
+        return nullcontext(file)
+    if file != PIPE:
+        return file.open("rb" if name == "input" else "wb")
+    standard = sys.stdin if name == "input" else sys.stdout
+    if standard is None:
         raise CodecError(f"there is no standard {name}: name a file instead of '-'")
-    return file.buffer
+    # Errors of what is written are reported at the latest when it is closed.
+    return nullcontext(standard.buffer) if name == "input" else standard.buffer
 
 
 def is_terminal() -> bool:
@@ -115,10 +121,7 @@ def seekable_input(source: File) -> Iterator[File]:
         yield source
         return
     with tempfile.TemporaryFile() as file:
-        if not isinstance(source, Path):
-            shutil.copyfileobj(source, file)
-        else:
-            with standard_file("input") if source == PIPE else source.open("rb") as pipe:
-                shutil.copyfileobj(pipe, file)
+        with open_pipe(source, "input") as pipe:
+            shutil.copyfileobj(pipe, file)
         file.seek(0)
         yield file

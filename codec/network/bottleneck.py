@@ -82,14 +82,9 @@ class Quantizer(Bottleneck):
 
     @abstractmethod
     def encode_with_errors(self, latent: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes of all codebooks, and what each codebook leaves uncoded.
+        """``[B, T, D]`` -> codes ``[B, K, T]`` of all codebooks, and what each leaves uncoded.
 
-        Args:
-            latent: ``[B, T, D]``.
-
-        Returns:
-            Codes ``[B, K, T]`` int64, and mean squares ``[B, K, T]`` of the latent less the values
-            of the codes up to and with each codebook.
+        That are mean squares ``[B, K, T]`` of the latent less the values of the codes so far.
         """
 
     @abstractmethod
@@ -102,21 +97,14 @@ class Quantizer(Bottleneck):
 
     @abstractmethod
     def decode_present(self, codes: Tensor) -> Tensor:
-        """`decode` of the codes that are present; a frame without any becomes a latent of zero.
+        """`decode` of ``[B, K, T]`` of all codebooks, with -1 where a code is absent.
 
-        Exported graphs use it: the number of codebooks may differ between the items of a batch.
-
-        Args:
-            codes: ``[B, K, T]`` of all codebooks, -1 where a code is absent.
+        A frame without codes becomes a latent of zero. Exported graphs use it: the number of
+        codebooks may differ between the items of a batch.
         """
 
     def restart(self, latent: Tensor, is_dead: Tensor) -> None:
-        """Move dead codes to where a batch ``[B, T, D]`` needs them, if the quantizer can.
-
-        Args:
-            latent: the batch.
-            is_dead: ``[K, codebook_size]`` booleans.
-        """
+        """Move dead codes ``[K, codebook_size]`` to where a batch ``[B, T, D]`` needs them."""
 
 
 Coder: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -141,14 +129,11 @@ class ResidualQuantizer(Quantizer):
 
     @abstractmethod
     def learn(self, codes: Tensor, residuals: Tensor) -> Tensor:
-        """The values of codes, stage by stage, with gradients for the weights of the stages.
+        """The values ``[K, B, T, D]`` of codes, with gradients for the weights of the stages.
 
         Args:
             codes: ``[K, B, T]``, of all stages.
             residuals: ``[K, B, T, D]``, the input of each stage.
-
-        Returns:
-            ``[K, B, T, D]``.
         """
 
     def encode(self, latent: Tensor, num_codebooks: int | None = None) -> Tensor:

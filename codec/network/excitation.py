@@ -68,14 +68,7 @@ class PitchHead(nn.Module):
 
 
 def pitch_of(logits: Tensor) -> Tensor:
-    """Pitch in Hz ``[B, T]`` from the output of a `PitchHead`: the mean of a sharpened posterior.
-
-    Example:
-        >>> logits = torch.zeros(1, 1, PITCH_STEPS + 1)
-        >>> logits[..., 0] = 9.0
-        >>> round(float(pitch_of(logits)))
-        60
-    """
+    """Pitch in Hz ``[B, T]`` from the output of a `PitchHead`: the mean of a sharpened posterior."""
     posterior = (SHARPNESS * logits[..., :PITCH_STEPS]).softmax(-1)
     # Not a matrix product, which automatic half precision would round to 1 Hz.
     return (posterior * pitch_grid(logits.device).log()).sum(-1).exp()
@@ -128,16 +121,15 @@ class Excitation(nn.Module):
 
     @torch.no_grad()
     def forward(self, audio: Tensor, pitch: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
-        """One piece.
+        """Pulses of about unit power and the length of periods in samples, for a piece.
 
         Args:
             audio: ``[B, T * block, 1]``, decoded audio with the right fundamental.
             pitch: ``[B, T]`` in Hz, at the end of each block.
-            state: from `init_state`, or from the call with the previous piece.
+            state: that of `init_state`, or of the previous piece.
 
         Returns:
-            Pulses of about unit power and the length of periods in samples, ``[B, T * block, 1]``
-            each, and the state.
+            Pulses and lengths, ``[B, T * block, 1]`` each, and the state.
         """
         past = cast("tuple[Tensor, ...]", state)
         phase, last_pitch, last_frequency, products, last_correction = past
@@ -227,12 +219,7 @@ class EarlierPeriods(nn.Module):
 
     @torch.no_grad()
     def forward(self, audio: Tensor, period: Tensor, state: State) -> tuple[list[Tensor], State]:
-        """One piece.
-
-        Args:
-            audio: ``[B, N, 1]``.
-            period: ``[B, N, 1]`` in samples.
-            state: from `init_state`, or from the call with the previous piece.
+        """For audio ``[B, N, 1]`` and lengths of periods ``[B, N, 1]`` in samples.
 
         Returns:
             ``[B, N, 1]`` per period, and the state.

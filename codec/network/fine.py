@@ -136,28 +136,17 @@ class FineSynthesis(nn.Module):
         )
 
     def forward(self, audio: Tensor, features: Tensor, state: State) -> tuple[Tensor, State]:
-        """One piece.
-
-        Args:
-            audio: ``[B, T * block, 1]`` of the first stage.
-            features: ``[B, T, C]``, its features.
-            state: from `init_state`, or from the call with the previous piece.
+        """Audio ``[B, T * block, 1]`` and features ``[B, T, C]`` of the first stage, a piece.
 
         Returns:
             Audio ``[B, T * block, 1]``, ``stride`` samples later, and the state.
         """
-        assert isinstance(state, tuple)
         pitch, excitation, earlier, spectra, powers, enter, units, tail = state
-        assert isinstance(spectra, tuple)
         logits, pitch = self.pitch(features, pitch)
-        pulses, period, excitation = self.excitation(
-            audio.detach(), pitch_of(logits.detach()), excitation
-        )
+        hertz = pitch_of(logits.detach())
+        pulses, period, excitation = self.excitation(audio.detach(), hertz, excitation)
         periods, earlier = self.earlier(audio.detach(), period, earlier)
-        pairs = [
-            self.analysis(source, each)
-            for source, each in zip((audio, *periods, pulses), spectra, strict=True)
-        ]
+        pairs = map(self.analysis, (audio, *periods, pulses), spectra)
         (spectrum, *added, pulse), spectra = zip(*pairs, strict=True)
         envelope, powers = self._envelope(spectrum, powers)
 
@@ -194,14 +183,7 @@ class FineSynthesis(nn.Module):
 
 
 def complex_product(a: Tensor, b: Tensor) -> Tensor:
-    """Product of spectra ``[..., 2, bins]``, whose parts are real and imaginary.
-
-    Example:
-        >>> i = torch.tensor([[0.0], [1.0]])
-        >>> complex_product(i, i)
-        tensor([[-1.],
-                [ 0.]])
-    """
+    """Product of spectra ``[..., 2, bins]``, whose parts are real and imaginary."""
     (a_real, a_imaginary), (b_real, b_imaginary) = (each.chunk(2, dim=-2) for each in (a, b))
     real = a_real * b_real - a_imaginary * b_imaginary
     imaginary = a_real * b_imaginary + a_imaginary * b_real

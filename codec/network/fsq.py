@@ -27,12 +27,7 @@ class ScalarQuantizer(nn.Module):
 
     The bits of a code are distributed over the dimensions as evenly as possible; with fewer bits
     than dimensions, the surplus dimensions are not used. Levels are spaced evenly and symmetrically
-    in (-1, 1), so that one bit is a sign.
-
-    Args:
-        latent_dim: channels of the latent.
-        codebook_size: number of codes, a power of two.
-        codebook_dim: most dimensions to round in.
+    in (-1, 1), so that one bit is a sign. The size of a codebook is a power of two.
     """
 
     half_levels: Tensor
@@ -95,14 +90,7 @@ class ScalarQuantizer(nn.Module):
 
 
 class ResidualScalarQuantizer(ResidualQuantizer):
-    """A sequence of scalar quantizers.
-
-    Args:
-        latent_dim: channels of the latent.
-        num_codebooks: number of stages.
-        codebook_size: codes per stage, a power of two.
-        codebook_dim: most dimensions that a stage rounds in.
-    """
+    """A sequence of scalar quantizers, each in ``codebook_dim`` dimensions at most."""
 
     stages: Sequence[ScalarQuantizer]
 

@@ -1,13 +1,7 @@
 """Export a model to ONNX graphs, for other programs.
 
 What is exported is the network itself: one step of the encoder and one of the decoder, with the
-whole state in inputs and outputs (docs/engines.md describes them). Nothing here runs them.
-
-    encoder.onnx       a step of the encoder, with its weights in float32
-    decoder.onnx       a step of the decoder
-    graphs.json        facts of the model, and the state of each side
-    test_vectors.json  what they compute
-    card.md            if the model has one
+whole state in inputs and outputs. docs/engines.md describes the files. Nothing here runs them.
 """
 
 from __future__ import annotations

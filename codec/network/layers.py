@@ -35,33 +35,21 @@ class Layer(Protocol):
         """The state before any input, for a batch of ``batch`` items."""
 
     def __call__(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """Process a piece of any whole number of frames.
+        """Process a piece ``[B, T, C]`` of any whole number of frames.
 
-        Args:
-            x: ``[B, T, C]``.
-            state: from `init_state`, or from the call with the previous piece.
-
-        Returns:
-            The output, and the state for the next piece.
+        The state is that of `init_state` or of the previous piece; that for the next is returned.
         """
 
 
 class CausalConv1d(nn.Module):
     """1-D convolution over the present and past frames.
 
-    With a stride, the input is cut into patches of ``stride`` frames and the kernel covers
-    ``kernel_size`` patches. The state is the left context: the last
-    ``(kernel_size - 1) * dilation`` patches.
+    The input is cut into patches of ``stride`` frames, and the kernel covers ``kernel_size``
+    patches that are ``dilation`` patches apart. The state is the left context: the last
+    ``(kernel_size - 1) * dilation`` patches. The activation ``before`` which the layer stands
+    decides about its initialisation.
 
     Shapes: ``[B, T * stride, C_in] -> [B, T, C_out]``.
-
-    Args:
-        in_channels: channels of the input.
-        out_channels: channels of the output.
-        kernel_size: taps, in patches.
-        stride: frames per patch.
-        dilation: distance between taps, in patches.
-        before: activation that follows the layer, for the initialisation.
 
     Example:
         >>> conv = CausalConv1d(1, 8, kernel_size=2, stride=4)
@@ -203,15 +191,11 @@ class ResidualUnit(nn.Module):
 class RecurrentUnit(nn.Module):
     """``x + project(recurrence(norm(x)))``: a residual unit with unbounded memory.
 
-    One GRU (arXiv:1406.1078) or LSTM (Hochreiter and Schmidhuber, 1997). The state is the hidden
-    vector or, for an LSTM, the hidden and the cell vector. The projection is initialised to zero,
-    as in `ResidualUnit`.
+    The kind is ``"gru"`` (arXiv:1406.1078) or ``"lstm"`` (Hochreiter and Schmidhuber, 1997). The
+    state is the hidden vector or, for an LSTM, the hidden and the cell vector. The projection is
+    initialised to zero, as in `ResidualUnit`.
 
     Shapes: ``[B, T, C] -> [B, T, C]``.
-
-    Args:
-        channels: C.
-        kind: ``"gru"`` or ``"lstm"``.
     """
 
     def __init__(self, channels: int, kind: str) -> None:
@@ -291,14 +275,10 @@ Activation: TypeAlias = Literal["none", "silu"]
 def init_linear(linear: nn.Linear, *, fan_in: int, before: Activation) -> None:
     """Initialise a layer so that it and the activation after it keep the power of a signal.
 
-    By the number of inputs, as He et al. (arXiv:1502.01852): with a gain of the square root of two
-    if SiLU follows, which like ReLU passes about half of the power; without a gain if no activation
-    follows (the rule of Glorot and Bengio, 2010, restricted to inputs).
-
-    Args:
-        linear: the layer, changed in place. Its bias becomes zero.
-        fan_in: number of inputs that each output sums.
-        before: activation that follows the layer.
+    By the number of inputs that each output sums, as He et al. (arXiv:1502.01852): with a gain of
+    the square root of two if SiLU follows, which like ReLU passes about half of the power; without
+    a gain if no activation follows (the rule of Glorot and Bengio, 2010, restricted to inputs). The
+    bias becomes zero.
     """
     gain = nn.init.calculate_gain("relu" if before == "silu" else "linear")
     nn.init.normal_(linear.weight, std=gain * fan_in**-0.5)

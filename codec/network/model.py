@@ -40,9 +40,6 @@ class Encoder(nn.Module):
 
     Shapes: ``[B, T * hop, c] -> [B, T, D]``, with c channels that are coded together, mostly 1.
 
-    Args:
-        config: shape of the codec.
-
     Example:
         >>> from codec.network.weights import load_codec
         >>> encoder = load_codec().encoder
@@ -72,7 +69,7 @@ class Encoder(nn.Module):
 
     @property
     def span(self) -> Span:
-        """Stride, latency and receptive field in samples."""
+        """In samples."""
         return self.body.span
 
     def init_state(self, batch: int) -> State:
@@ -93,9 +90,6 @@ class Decoder(nn.Module):
     The audio trails what was encoded by `Codec.delay` samples.
 
     Shapes: ``[B, T, D] -> [B, T * hop, c]``, with c channels that are coded together, mostly 1.
-
-    Args:
-        config: shape of the codec.
 
     Example:
         >>> from codec.network.weights import load_codec
@@ -148,10 +142,8 @@ class Decoder(nn.Module):
         return body if self.fine is None else (body, self.fine.init_state(batch))
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        audio: Tensor
         if self.fine is None:
-            audio, state = self.body(x, state)
-            return audio, state
+            return self.body.forward(x, state)
         body, fine = state
         outputs, body = self.body.trace(x, body)
         # The last two layers turn features into coefficients and these into audio.
@@ -228,31 +220,21 @@ class Codec(nn.Module):
 
     def encode_latent(self, audio: Tensor) -> Tensor:
         """Audio ``[B, 1, T * hop]`` -> latent ``[B, T, D]`` before the bottleneck."""
-        latent: Tensor
-        latent, _ = self.encoder(audio.mT, self.encoder.init_state(len(audio)))
+        latent: Tensor = self.encoder(audio.mT, self.encoder.init_state(len(audio)))[0]
         return latent
 
     def decode_latent(self, latent: Tensor, num_samples: int) -> Tensor:
         """Latent ``[B, T, D]`` -> audio ``[B, 1, num_samples]``, aligned with the encoded audio."""
         latent = F.pad(latent, (0, 0, 0, self.flush_frames))
-        audio: Tensor
-        audio, _ = self.decoder(latent, self.decoder.init_state(len(latent)))
+        audio: Tensor = self.decoder(latent, self.decoder.init_state(len(latent)))[0]
         return audio.mT[..., self.delay : self.delay + num_samples]
 
     def quantize(self, latent: Tensor, num_codebooks: int | None = None) -> Tensor:
-        """Latent ``[B, T, D]`` -> codes ``[B, K, T]`` of the first ``num_codebooks`` codebooks.
-
-        Raises:
-            ConfigError: ``num_codebooks`` is out of range, or the model has no codes.
-        """
+        """Latent ``[B, T, D]`` -> codes ``[B, K, T]``; errors are those of `encode`."""
         return self.require_codes().encode(latent, num_codebooks)
 
     def dequantize(self, codes: Tensor) -> Tensor:
-        """Codes ``[B, K, T]`` of the first K codebooks -> latent ``[B, T, D]``.
-
-        Raises:
-            ConfigError: there are more codebooks than the model has, or it has no codes.
-        """
+        """Codes ``[B, K, T]`` -> latent ``[B, T, D]``; errors are those of `decode`."""
         return self.require_codes().decode(codes)
 
     @torch.no_grad()
@@ -388,8 +370,7 @@ class Codec(nn.Module):
         """
         weight = next(self.decoder.parameters())
         latent = weight.new_zeros(batch, self.flush_frames, self.config.latent_dim)
-        audio: Tensor
-        audio, _ = self.decoder(latent, state)
+        audio: Tensor = self.decoder(latent, state)[0]
         return audio.mT
 
     def require_codes(self) -> Quantizer:

@@ -1,15 +1,4 @@
-"""`Span`: stride, latency and receptive field of a layer, and of layers in sequence.
-
-For example, the decoder of a model with strides (240, 2) and an inverse lapped transform: a
-convolution over three frames at 50 Hz, a transposed convolution to 100 Hz, the inverse transform
-to 24 kHz. Numbers in the table count input frames of each layer.
-
-    layer                     stride   latency   receptive field
-    convolution               1        0         3
-    transposed convolution    1/2      0         2
-    inverse transform         1/240    1         2
-    all three                 1/480    1/2       5
-"""
+"""`Span`: stride, latency and receptive field of a layer, and of layers in sequence."""
 
 from __future__ import annotations
 
@@ -60,8 +49,13 @@ def compose(spans: Iterable[Span]) -> Span:
     that may be a fraction of an input frame, which needs the whole frame. This rounding is why
     layers are added from the last one to the first.
 
-    Args:
-        spans: spans of the layers, in the order in which audio passes them.
+    Example:
+        A decoder: a convolution over three frames at 50 Hz, a transposed convolution to 100 Hz, and
+        an inverse transform to 24 kHz.
+
+        >>> layers = Span(receptive_field=3), Span(Fraction(1, 2), receptive_field=2)
+        >>> compose([*layers, Span(Fraction(1, 240), Fraction(1), 2)])
+        Span(stride=Fraction(1, 480), latency=Fraction(1, 2), receptive_field=5)
     """
     total = Span()
     for span in reversed(list(spans)):

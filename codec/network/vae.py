@@ -22,10 +22,6 @@ class GaussianBottleneck(Bottleneck):
     """Latent ``[B, T, D]`` -> Gaussians over ``[B, T, E]`` -> latent ``[B, T, D]``, without codes.
 
     In training the latent is sampled, in evaluation it is the mean.
-
-    Args:
-        latent_dim: D.
-        embedding_dim: E.
     """
 
     def __init__(self, latent_dim: int, embedding_dim: int) -> None:

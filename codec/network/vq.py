@@ -79,12 +79,6 @@ class VectorQuantizer(nn.Module):
 class ResidualVectorQuantizer(ResidualQuantizer):
     """A sequence of codebooks.
 
-    Args:
-        latent_dim: channels of the latent.
-        num_codebooks: number of stages.
-        codebook_size: entries per codebook.
-        codebook_dim: dimensions of an entry.
-
     Example:
         >>> quantizer = ResidualVectorQuantizer(16, 4, 32, 6).eval()
         >>> codes = quantizer.encode(torch.randn(2, 10, 16), num_codebooks=3)

@@ -128,7 +128,6 @@ def fingerprint(config: CodecConfig, delay: int, tensors: dict[str, Tensor]) -> 
         delay: `Codec.delay` of the model, in samples.
         tensors: the weights by name, in the precision in which they are stored.
     """
-    digest = hashlib.sha256()
     shape = {
         field.name: getattr(config, field.name)
         for field in dataclasses.fields(config)
@@ -136,10 +135,9 @@ def fingerprint(config: CodecConfig, delay: int, tensors: dict[str, Tensor]) -> 
     }
     shape.pop("lookahead", None)
     shape["delay"] = delay
-    digest.update(json.dumps(shape, sort_keys=True).encode())
-    for key in sorted(tensors):
+    digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode())
+    for key, tensor in sorted(tensors.items()):
         if not key.startswith("decoder."):
-            tensor = tensors[key]
             digest.update(f"{key} {tensor.dtype} {list(tensor.shape)}".encode())
             digest.update(tensor.numpy().tobytes())
     return digest.digest()[:16]

@@ -114,12 +114,10 @@ def _times(recordings: Sequence[Recording]) -> str:
 
 def _contents(recordings: Sequence[Recording]) -> str:
     """Digest of all that recordings contain, from the digests of what is coded."""
-    digests = []
-    for recording in recordings:
-        try:
-            digests.append(clip_digest(Path(recording.folder), recording.clip))
-        except OSError:
-            digests.append("")
+    digests = [""] * len(recordings)
+    for number, recording in enumerate(recordings):
+        with suppress(OSError):
+            digests[number] = clip_digest(Path(recording.folder), recording.clip)
     return _digest(digests)
 
 
@@ -210,12 +208,11 @@ class TokenFolder:
         return False
 
     def _is_whole(self, note: dict[str, Any]) -> bool:
-        try:
+        with suppress(CodecError):
             for name, digest in _files(note):
                 check_shard(self.out, name, digest)
-        except CodecError:
-            return False
-        return True
+            return True
+        return False
 
     def errors(self) -> list[Unusable]:
         """What failed in the shards that are finished."""
@@ -237,14 +234,11 @@ class TokenFolder:
         names = writer.write(self.out, number, rows)
         if number in self._outdated:
             self._remove({*_names(self._outdated.pop(number))} - {*names})
+        paths = [self.out / name for name in names]
         self._notes[number] = note = {
             "files": [
-                {
-                    "name": name,
-                    "bytes": (self.out / name).stat().st_size,
-                    "sha256": file_digest(self.out / name),
-                }
-                for name in names
+                {"name": name, "bytes": path.stat().st_size, "sha256": file_digest(path)}
+                for name, path in zip(names, paths, strict=True)
             ],
             "num_recordings": len(rows),
             "num_frames": sum(len(row.frames) for row in rows),
@@ -288,16 +282,15 @@ def card(manifest: dict[str, Any]) -> str:
     facts, kind = manifest, TokenFormat.from_dict(manifest, "the manifest")
     sizes = " or ".join(map(str, sorted({each.size for each in kind.codebooks})))
     together = kind.channels_coded_together
-    frame_rate = facts["sample_rate"] / facts["hop_length"]
+    channels = "mono" if together == 1 else f"{together} channels"
     rows = {
-        "model": facts["model"],
-        "fingerprint of the model": f"`{facts['fingerprint']}`",
+        "model": kind.model,
+        "fingerprint of the model": f"`{kind.fingerprint}`",
         "recordings": facts["num_recordings"],
         "hours": f"{facts['hours']:.3f}",
-        "frames": f"{facts['num_frames']}, {frame_rate:g} per second",
+        "frames": f"{facts['num_frames']}, {float(kind.frame_rate):g} per second",
         "codes": f"{kind.num_codes()} per frame, each below {sizes}",
-        "sampling rate of the model": f"{facts['sample_rate']} Hz, "
-        f"{'mono' if together == 1 else f'{together} channels'}",
+        "sampling rate of the model": f"{kind.sample_rate} Hz, {channels}",
         "layout": facts["layout"],
         "shards": len(facts["shards"]),
         "recordings that could not be coded": f"{facts['num_errors']} (see `{ERRORS}`)",

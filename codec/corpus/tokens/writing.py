@@ -130,13 +130,12 @@ def write_stream(tokens: Tokens, file: Any) -> None:
     num_frames, step_samples = len(tokens.frames), step * header.hop_length
     full = max(tokens.num_samples // step_samples, ceil_div(num_frames, step) - 1) * step
     codes = tokens.codes
-    for start in range(0, full, step):
-        payload = pack_codes(codes[:, :, start : start + step], header)
+    for start in range(0, full + 1, step):
+        part = codes[:, :, start : start + step if start < full else None]
         sequence = start // step % header.sequence_count
-        writer.write(Packet(sequence, step, payload, coding=Coding.PLAIN))
-    payload = pack_codes(codes[:, :, full:], header)
-    sequence, last = full // step % header.sequence_count, num_frames - full
-    writer.write(Packet(sequence, last, payload, tokens.original_samples, Coding.PLAIN))
+        length = tokens.original_samples if start == full else None
+        payload = pack_codes(part, header)
+        writer.write(Packet(sequence, part.shape[2], payload, length, Coding.PLAIN))
 
 
 def _header(tokens: Tokens) -> Header:

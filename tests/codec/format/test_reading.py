@@ -29,7 +29,12 @@ from codec.format.container import (
     longest_packet,
     max_variable_bits,
 )
-from codec.format.reading import TOGETHER_SECONDS, read_streams, summarize_file
+from codec.format.reading import (
+    TOGETHER_SECONDS,
+    most_together,
+    read_streams,
+    summarize_file,
+)
 from codec.format.summary import StreamSummary
 from tests.codec.entropy.oracle import random_context
 
@@ -380,3 +385,10 @@ def test_the_longest_packet_of_every_number_of_channels_is_one_that_a_header_tak
                 assert longest.max_payload(frames) < MAX_PAYLOAD
                 with pytest.raises(CodecError, match="the limit is 65536"):
                     dataclasses.replace(longest, frames_per_packet=frames + 1)
+
+
+def test_packets_that_are_decoded_side_by_side_last_a_minute_in_all_channels_together() -> None:
+    header = dataclasses.replace(HEADER, frames_per_packet=100)  # half a second
+    assert most_together(header) == 2 * TOGETHER_SECONDS
+    assert most_together(dataclasses.replace(header, channels=2)) == TOGETHER_SECONDS
+    assert most_together(dataclasses.replace(header, channels=255)) == 1

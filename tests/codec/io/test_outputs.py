@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from codec.errors import CodecError
-from codec.io.outputs import atomic_output, check_apart, files_together, write_atomically
+from codec.io.outputs import atomic_output, check_files, files_together, write_atomically
 from tests.conftest import REPOSITORY
 
 
@@ -88,8 +88,8 @@ def test_an_output_must_not_be_its_own_input(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     (tmp_path / "b").symlink_to("a")
     with pytest.raises(CodecError, match="is the input itself"):
-        check_apart(tmp_path / "a", tmp_path / "b")
-    check_apart(tmp_path / "a", tmp_path / "c")
+        check_files(tmp_path / "a", tmp_path / "b")
+    check_files(tmp_path / "a", tmp_path / "c")
 
 
 def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path: Path) -> None:

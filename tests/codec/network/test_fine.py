@@ -9,7 +9,7 @@ import torch
 
 from codec.config import CodecConfig
 from codec.errors import ConfigError
-from codec.network.fine import FineSynthesis
+from codec.network.fine import FineSynthesis, complex_product
 from codec.network.model import Codec
 from tests.conftest import FINE, LADDER, LAPPED
 
@@ -107,3 +107,9 @@ def test_a_second_stage_adds_its_stride_to_the_delay_and_changes_no_codes() -> N
 def test_impossible_second_stages_are_named(config: CodecConfig, stride: int, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         dataclasses.replace(config, decoder_fine_stride=stride)
+
+
+def test_a_product_of_spectra_is_that_of_complex_numbers() -> None:
+    a, b = torch.randn(2, 3, 2, 5)
+    product = torch.view_as_complex(a.mT.contiguous()) * torch.view_as_complex(b.mT.contiguous())
+    torch.testing.assert_close(complex_product(a, b), torch.view_as_real(product).mT)
