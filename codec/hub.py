@@ -20,7 +20,6 @@ _NAME = re.compile(r"([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?")
 
 
 def is_hub_model(model: object) -> bool:
-    """Whether this names a model on the hub."""
     return isinstance(model, str) and model.startswith(SCHEME)
 
 
@@ -65,7 +64,7 @@ def hub_files(folder: Path, target: Path, licence: str) -> None:
         ModelError: the model has no card, or one of its files is a link that leads out of it.
     """
     card = folder / "card.md"
-    names = [name for name in (*FILES, *MORE_FILES) if name in FILES or (folder / name).exists()]
+    names = [*FILES, *(name for name in MORE_FILES if (folder / name).exists())]
     for name in names:
         # Everybody will see it, and no stranger's folder may choose what else that is.
         if not (folder / name).resolve().is_relative_to(folder.resolve()):

@@ -29,25 +29,16 @@ class Setting:
     """Description and limits of one field. Limits that are None do not apply.
 
     The limits of a list or a table apply to each of its values.
-
-    Attributes:
-        description: what the value means, with its unit.
-        low: smallest value allowed.
-        high: largest value allowed.
-        above: limit that values must exceed, instead of ``low``.
-        below: limit that values must stay under, instead of ``high``.
-        choices: the strings allowed; any string if empty.
-        length: number of entries of a list, or the smallest and the largest number.
     """
 
-    description: str
-    low: float | None = None
-    high: float | None = None
+    description: str  # what the value means, with its unit
+    low: float | None = None  # smallest value allowed
+    high: float | None = None  # largest value allowed
     _: KW_ONLY
-    above: float | None = None
-    below: float | None = None
-    choices: Iterable[str] = ()
-    length: int | tuple[int, int] | None = None
+    above: float | None = None  # limit that values must exceed, instead of `low`
+    below: float | None = None  # limit that values must stay under, instead of `high`
+    choices: Iterable[str] = ()  # the strings allowed; any string if empty
+    length: int | tuple[int, int] | None = None  # of a list, or the smallest and the largest one
 
     @property
     def limits(self) -> str:

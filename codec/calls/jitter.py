@@ -187,7 +187,6 @@ class JitterBuffer:
         return CallStatistics(**counts, depth=depth, target=target, jitter=jitter)
 
     def _decoder_counts(self) -> dict[str, int]:
-        """What the present decoder has counted."""
         return {
             name: getattr(self._decoder, f"num_{name}")
             for name in ("recovered", "concealed", "silent")

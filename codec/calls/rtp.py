@@ -234,25 +234,24 @@ class RtpDepacketizer:
 
     def _entries(self, payload: bytes) -> list[tuple[Coding | None, bytes, bool]]:
         """How each packet is written, its bytes, and whether it is the last of the stream."""
+        plain = self._header.format == PLAIN_FORMAT
+        known = {0} if plain else set(Coding)
         found, position, more = [], 0, True
         while more:
             if position >= len(payload):
                 raise FormatError("an RTP payload ends where another packet should begin")
             head = payload[position]
             more, is_last, kind = bool(head & _MORE), bool(head & _IS_LAST), head & _CODING
-            plain = self._header.format == PLAIN_FORMAT
-            known = kind == 0 if plain else kind in set(Coding)
-            if not known or head & ~(_MORE | _IS_LAST | _CODING):
+            if kind not in known or head & ~(_MORE | _IS_LAST | _CODING):
                 raise FormatError(f"an RTP payload with a packet of unknown kind {head:#04x}")
-            position += 1
-            end = len(payload)
+            start, end = position + 1, len(payload)
             if more:
-                if position + _SIZE.size > end:
+                if start + _SIZE.size > end:
                     raise FormatError("an RTP payload ends inside the size of a packet")
-                start = position + _SIZE.size
-                end = start + _SIZE.unpack_from(payload, position)[0]
-                position = start
-            body = payload[position:end]
+                (size,) = _SIZE.unpack_from(payload, start)
+                start += _SIZE.size
+                end = start + size
+            body = payload[start:end]
             if end > len(payload) or (is_last and len(body) < _LAST.size):
                 raise FormatError("an RTP payload ends inside a packet")
             found.append((None if plain else Coding(kind), body, is_last))

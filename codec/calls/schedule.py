@@ -261,7 +261,6 @@ class Schedule:
         self._note_arrival(packet, number, now)
 
     def _drop(self, numbers: list[int]) -> None:
-        """Leave out packets that wait."""
         self.skipped += len(numbers)
         for number in numbers:
             del self._waiting[number]

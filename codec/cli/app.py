@@ -66,7 +66,7 @@ class CommandsByName(click.Group):
         except BaseException as error:
             # Libraries that are being imported turn it into errors of their own.
             if _was_interrupted or isinstance(error, KeyboardInterrupt):
-                raise Interrupted from None
+                raise Interrupted("interrupted") from None
             raise
 
 
@@ -80,7 +80,6 @@ def main() -> None:
 
 
 def interrupt(*_: object) -> None:
-    """What Ctrl-C does while the command runs."""
     global _was_interrupted
     _was_interrupted = True
     raise KeyboardInterrupt
@@ -96,7 +95,6 @@ def _shadowed(package: str) -> str | None:
 
 
 def _unavailable(name: str, reason: str) -> click.Command:
-    """A command that fails with a reason."""
 
     @click.command(name, context_settings={"ignore_unknown_options": True}, add_help_option=False)
     @click.argument("arguments", nargs=-1)

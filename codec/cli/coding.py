@@ -164,7 +164,6 @@ def decode(
 
 
 def describe_rate(summary: StreamSummary) -> str:
-    """The number of codebooks and the bitrate of what was written."""
     header = summary.header
     text = f"{'up to ' * header.variable}{header.num_codebooks} codebooks"
     if summary.bitrate is not None:

@@ -45,9 +45,6 @@ class Interrupted(Failure):
 
     exit_code = 130
 
-    def __init__(self) -> None:
-        super().__init__("interrupted")
-
 
 @contextmanager
 def clear_errors() -> Iterator[None]:

@@ -26,7 +26,6 @@ F = TypeVar("F", bound=Callable[..., object])
 
 
 def several(*each: Callable[[F], F]) -> Callable[[F], F]:
-    """Several options as one decorator."""
 
     def decorate(command: F) -> F:
         for option in reversed(each):
@@ -143,7 +142,6 @@ def output_suffix(name: str) -> str:
 
 
 def log_to_stderr() -> None:
-    """Show the log messages of training and evaluation."""
     import logging
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")

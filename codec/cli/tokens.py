@@ -44,7 +44,6 @@ OUT = click.option("-o", "--out", required=True, type=options.PATH, help="Output
 def workers_of(
     workers: int | None, address: str | None, cpus_per_worker: float, gpus_per_worker: float
 ) -> int | Cluster:
-    """What the options want to work."""
     if address is None:
         return workers or 1
     if address and Path(address).exists():

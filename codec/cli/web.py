@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import socket
 import threading
 import webbrowser
@@ -23,12 +22,7 @@ from codec.entropy.context_file import CONTEXT_FILE
 from codec.errors import CodecError, ModelError
 from codec.export import model_in_8_bits
 from codec.io.outputs import files_together
-from codec.model_folder import (
-    DEFAULT_MODEL,
-    WEIGHTS,
-    find_model,
-    read_description,
-)
+from codec.model_folder import DEFAULT_MODEL, WEIGHTS, find_model, read_description
 from codec.registry import load_model
 
 PAGE = Path(__file__).parent.parent / "web"
@@ -105,10 +99,7 @@ def web(models: tuple[str, ...], out: Path | None, port: int, no_browser: bool) 
 
 
 def page_files(models: list[str]) -> Files:
-    """Everything that belongs to the page.
-
-    Args:
-        models: names or folders of the models that it offers, the first one by default.
+    """Everything that belongs to the page, with the models that it offers, the first by default.
 
     Raises:
         ModelError: there is no such model, its files are damaged, or the core cannot run it.
@@ -157,19 +148,11 @@ def copy_page(files: Files, out: Path) -> None:
         for name, content in files.items():
             path = aside / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            if isinstance(content, bytes):
-                path.write_bytes(content)
-            else:
-                shutil.copyfile(content, path)
+            path.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
 
 
 class Server(ThreadingHTTPServer):
-    """A server of some files and of nothing else, to this machine only.
-
-    Args:
-        files: see `page_files`.
-        port: port to listen on; 0 for any free one.
-    """
+    """A server of some files and of nothing else, to this machine only; port 0 is any free one."""
 
     def __init__(self, files: Files, port: int) -> None:
         self.files = files
@@ -241,11 +224,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def open_server(files: Files, port: int) -> Server:
-    """A `Server`.
-
-    Raises:
-        CodecError: the port is taken.
-    """
+    """A `Server`, or a `CodecError` if the port is taken."""
     try:
         return Server(files, port)
     except OSError as error:

@@ -45,7 +45,6 @@ class Task:
 
     @property
     def seconds(self) -> float:
-        """Duration of the audio."""
         return sum(clip.seconds for _, clip in self.clips)
 
 
@@ -72,7 +71,6 @@ def _code_clip(engine: Engine, num_codebooks: int, folder: Path, clip: Clip) -> 
 
 
 def uncodable(num_codes: int, reason: str) -> Coded:
-    """What becomes of a recording that cannot be read."""
     return Coded(np.zeros((0, num_codes), np.uint16), 0, 0, readable(reason))
 
 

@@ -84,21 +84,14 @@ class Clip:
 
 @dataclass(frozen=True)
 class Index:
-    """The audio found in a folder.
-
-    Attributes:
-        folder: the folder that was searched.
-        clips: all usable clips, sorted by name.
-        skipped: for each unusable file or shard member, by name, the reason in one line.
-    """
+    """The audio found in a folder."""
 
     folder: Path
-    clips: tuple[Clip, ...]
-    skipped: dict[str, str]
+    clips: tuple[Clip, ...]  # all usable ones, sorted by name
+    skipped: dict[str, str]  # for each unusable file or shard member, by name, one line why
 
     @property
     def hours(self) -> float:
-        """Total duration in hours."""
         return sum(clip.seconds for clip in self.clips) / 3600
 
     @property
@@ -196,11 +189,12 @@ def open_clip(folder: Path, clip: Clip, *, mono: bool = False) -> Iterator[Audio
         (1, 100)
     """
     with ExitStack() as stack:
-        source: Path | FileView = folder / clip.path
+        path = folder / clip.path
+        source: Path | FileView = path
         if clip.offset is not None:
             try:
                 # Unbuffered, so that on a network disk a crop fetches only the bytes it needs.
-                shard = stack.enter_context(source.open("rb", buffering=0))
+                shard = stack.enter_context(path.open("rb", buffering=0))
             except OSError as error:
                 raise AudioError(f"{clip.path} cannot be opened: {error.strerror}") from error
             source = FileView(shard, [(clip.offset, clip.size)])
@@ -302,7 +296,6 @@ def _file(folder: Path, relative: str, skipped: dict[str, str]) -> _File | None:
 
 
 def _walk(folder: Path, skipped: dict[str, str]) -> Iterator[_File]:
-    """Yield every file whose suffix is that of audio or of a shard."""
 
     def note(error: OSError) -> None:
         name = Path(error.filename).relative_to(folder).as_posix()

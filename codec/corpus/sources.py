@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import itertools
 import json
 import os
 import re
@@ -33,20 +32,15 @@ MAX_INTEGER = 2**63 - 1
 class Recording:
     """A recording to be coded.
 
-    Attributes:
-        id: name that no other recording has: ``path``, or what a manifest gives.
-        path: of the file, or of the shard and the member in it, relative to the common folder of
-            all sources. Bytes that are not UTF-8 are written as in addresses: ``caf%E9.wav``.
-        folder: folder that the clip is relative to.
-        clip: where the audio is.
-        columns: further columns of its row in a manifest.
+    Its path is that of the file, or of the shard and the member in it, relative to the common
+    folder of all sources. Bytes that are not UTF-8 are written as in addresses: ``caf%E9.wav``.
     """
 
-    id: str
+    id: str  # which no other recording has: the path, or what a manifest gives
     path: str
-    folder: str
+    folder: str  # that the clip is relative to
     clip: Clip
-    columns: dict[str, Any] = field(default_factory=dict)
+    columns: dict[str, Any] = field(default_factory=dict)  # further ones of a manifest
 
 
 @dataclass(frozen=True)
@@ -59,14 +53,9 @@ class Unusable:
 
 @dataclass(frozen=True)
 class Sources:
-    """All recordings of some sources.
+    """All recordings of some sources, and what was found beside them."""
 
-    Attributes:
-        recordings: in the order of the sources; in a folder or shard, by name.
-        unusable: what was found beside them.
-    """
-
-    recordings: tuple[Recording, ...]
+    recordings: tuple[Recording, ...]  # in the order of the sources; in a folder or shard, by name
     unusable: tuple[Unusable, ...]
 
 
@@ -301,9 +290,8 @@ def _json_rows(manifest: Path, where: str) -> Iterator[tuple[str, dict[str, Any]
     found, wrong = False, ""
     try:
         with manifest.open("rb") as file:
-            for number in itertools.count(1):
-                if not (line := file.readline(MAX_ROW_BYTES + 1)):
-                    break
+            lines = iter(lambda: file.readline(MAX_ROW_BYTES + 1), b"")
+            for number, line in enumerate(lines, 1):
                 place = f"line {number} of {where}"
                 whole = len(line) <= MAX_ROW_BYTES
                 while not whole and not line.endswith(b"\n"):  # the rest of the line
@@ -311,17 +299,17 @@ def _json_rows(manifest: Path, where: str) -> Iterator[tuple[str, dict[str, Any]
                 try:
                     if not whole:
                         raise ValueError(f"is longer than {MAX_ROW_BYTES} bytes: shorten it")
-                    text = line.decode()
-                    row = _parse(text) if text.strip() else None
+                    if not (text := line.decode()).strip():
+                        continue
+                    row = _parse(text)
                 except UnicodeDecodeError as error:
                     wrong = str(error)
                     yield place, f"{place} is not UTF-8: {error}"
                 except ValueError as error:
                     yield place, f"{place} {error}"
                 else:
-                    found = found or row is not None
-                    if row is not None:
-                        yield place, row
+                    found = True
+                    yield place, row
     except OSError as error:
         wrong = error.strerror or str(error)
         found = False

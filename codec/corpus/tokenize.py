@@ -314,8 +314,9 @@ class _Job:
         """
         manifest = self._folder.finish(self._kind, self._layout, self._found)
         self._check([*self._found.unusable, *self._failed], "all others are done")
-        facts = (manifest[name] for name in ("num_recordings", "num_errors", "hours"))
-        return Outcome(*facts, len(self._shards), len(self._unfinished), seconds)
+        facts = {name: manifest[name] for name in ("num_recordings", "num_errors", "hours")}
+        made = {"num_shards": len(self._shards), "num_written": len(self._unfinished)}
+        return Outcome(**facts, **made, seconds=seconds)
 
 
 def _tasks(shard: int, recordings: Sequence[Recording]) -> Iterator[Task]:

@@ -110,7 +110,6 @@ def _on_clip(
     engine: Engine,
     clip: Clip,
 ) -> Result | _Unreadable:
-    """Read a clip, then work on it."""
     rate = engine.spec.sample_rate
     end = min(max(1, round(seconds * rate)), clip_length(clip, rate))
     try:

@@ -117,7 +117,6 @@ class Evaluation:
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, as plain JSON-ready values."""
         return dataclasses.asdict(self)
 
 

@@ -80,11 +80,8 @@ def inspect(
     ``errors.csv``, which lists every recording in order of decreasing error and then the files
     that could not be read.
 
-    Args:
-        model: see `codec.evaluation.evaluate.evaluate`, also for the arguments not listed here.
-        folder: folder of recordings.
-        out: output folder, created if missing.
-        force: replace existing files in ``out``.
+    The folder ``out`` is created if missing; ``force`` replaces files in it. Other arguments are
+    those of `codec.evaluation.evaluate.evaluate`.
 
     Returns:
         Paths of the files that were written.

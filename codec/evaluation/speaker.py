@@ -19,7 +19,7 @@ from codec.errors import MissingPackageError, optional_packages
 from codec.evaluation.metrics import SILENCE, rms
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 VOICE_RATE = 16_000
 WINDOW, HOP, MEL_BANDS = 400, 160, 40
@@ -77,28 +77,20 @@ def embed_voice(audio: Samples, sample_rate: int) -> Samples:
     )
     starts = range(0, mel.shape[1] - VOICE_FRAMES + 1, VOICE_STEP)
     parts = np.stack([mel.T[start : start + VOICE_FRAMES] for start in starts])
+    encoder = _encoder()
     with torch.no_grad():
-        embedding = _encoder()(torch.from_numpy(parts)).mean(0)
+        _, (hidden, _) = encoder["lstm"](torch.from_numpy(parts))
+        voices = encoder["linear"](hidden[-1]).relu()  # of 1.6 s each, [n, 256]
+        embedding = torch.nn.functional.normalize(voices, dim=-1).mean(0)
     found: Samples = (embedding / embedding.norm()).numpy()
     return found
 
 
 @cache
-def _encoder() -> nn.Module:
+def _encoder() -> nn.ModuleDict:
+    """The layers of the encoder of voices, with their weights."""
     import torch
     from torch import nn
-
-    class VoiceEncoder(nn.Module):
-        """Mel spectra ``[B, T, 40]`` to embeddings ``[B, 256]`` of unit length."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.lstm = nn.LSTM(MEL_BANDS, HIDDEN, num_layers=3, batch_first=True)
-            self.linear = nn.Linear(HIDDEN, HIDDEN)
-
-        def forward(self, mel: Tensor) -> Tensor:
-            _, (hidden, _) = self.lstm(mel)
-            return nn.functional.normalize(self.linear(hidden[-1]).relu(), dim=-1)
 
     path = _weights_file()
     if path is None:
@@ -107,7 +99,8 @@ def _encoder() -> nn.Module:
             "pip install --no-deps resemblyzer"
         )
     weights = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
-    encoder = VoiceEncoder()
+    lstm = nn.LSTM(MEL_BANDS, HIDDEN, num_layers=3, batch_first=True)
+    encoder = nn.ModuleDict({"lstm": lstm, "linear": nn.Linear(HIDDEN, HIDDEN)})
     encoder.load_state_dict({name: weights[name] for name in encoder.state_dict()})
     return encoder.eval()
 

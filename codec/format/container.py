@@ -11,7 +11,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from codec.arguments import check_flag, check_type, check_whole
 from codec.bitrate import ceil_div
@@ -56,14 +56,10 @@ END_SIZE = _END.size
 
 
 def longest_packet(bits: int, channels: int) -> int:
-    """Most frames of a packet whose payload fits; `Header` refuses a packet of one more.
+    """Most frames of a packet whose payload fits, in any format; 0 if not even one does.
 
-    Args:
-        bits: most bits of a frame and group: those of its plain codes, or `max_variable_bits`.
-        channels: number of groups of channels.
-
-    Returns:
-        The number, in any format; 0 if not even one frame fits.
+    `Header` refuses a packet of one more. A frame and group of channels has up to so many ``bits``:
+    those of its plain codes, or `max_variable_bits`.
     """
     return 8 * (MAX_PAYLOAD - 1) // (channels * bits)
 
@@ -365,6 +361,7 @@ class Header(Geometry):
         if version == TABLE_FORMAT:
             table, together = list(_BOOK.iter_unpack(head[_HEADER.size + _MORE.size :])), fact
         codebooks = tuple(Codebook(1 << min(bits, 17), codes) for bits, codes in table)
+        found_flags: dict[str, Any] = {name: bool(flags & bit) for name, bit in FLAGS.items()}
         header = cls(
             channels,
             codebooks,
@@ -374,7 +371,7 @@ class Header(Geometry):
             format=version,
             segments=max(1, segments) if context else 1,
             channels_coded_together=together,
-            **{name: bool(flags & bit) for name, bit in FLAGS.items()},
+            **found_flags,
         )
         if version == TABLE_FORMAT and (segments or header.format != TABLE_FORMAT):
             raise FormatError("the header has format 3 without need, or fields that are not known")

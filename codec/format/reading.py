@@ -56,16 +56,12 @@ def summarize_file(source: FileLike) -> StreamSummary:
 class StoredStream:
     """A stream in a file.
 
-    Attributes:
-        header: its header.
-        summary: counts what is read.
-        batches: its packets and gaps, as they are read. A batch has so few packets that they can
-            be decoded side by side.
+    A batch has so few packets that they can be decoded side by side.
     """
 
     header: Header
-    summary: StreamSummary
-    batches: Iterator[list[Packet | Gap]]
+    summary: StreamSummary  # counts what is read
+    batches: Iterator[list[Packet | Gap]]  # as they are read
 
     def read_on(self) -> StreamSummary:
         """Read what is left, for what it counts."""

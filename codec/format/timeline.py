@@ -38,17 +38,11 @@ def resampled_length(num_samples: int, source_rate: int, target_rate: int) -> in
 
 
 class Part(NamedTuple):
-    """What is read of a stream to decode a part of it as it is in the whole stream.
+    """What is read of a stream to decode a part of it as it is in the whole stream."""
 
-    Attributes:
-        first_packet: index of the packet with which decoding begins.
-        skip: samples at the rate of the `Timeline` that are dropped from there on.
-        num_frames: frames from the first one of the stream on that are needed; None for all.
-    """
-
-    first_packet: int
-    skip: int
-    num_frames: int | None
+    first_packet: int  # index of the packet with which decoding begins
+    skip: int  # samples at the rate of the `Timeline` that are dropped from there on
+    num_frames: int | None  # that are needed from the first one of the stream on; None for all
 
 
 class Timeline:
@@ -57,10 +51,6 @@ class Timeline:
     Args:
         header: header of the stream.
         rate: sampling rate of decoded audio, in Hz; the original one if None.
-
-    Attributes:
-        header: header of the stream.
-        rate: sampling rate of decoded audio.
 
     Example:
         >>> from codec.codes import Codebook
@@ -103,21 +93,14 @@ class Timeline:
         return item.num_packets * self.header.frames_per_packet
 
     def seconds(self, frame: int) -> float:
-        """When a frame begins in the audio; below 0 if it is dropped.
-
-        Args:
-            frame: its index in the stream.
-        """
+        """When the frame of that index begins in the audio; below 0 if it is dropped."""
         header = self.header
         return header.seconds(frame) - header.skip / header.original_sample_rate
 
     def frame_counts(self, num_samples: int) -> range:
-        """The numbers of frames that an undamaged stream may have.
+        """The numbers of frames that an undamaged stream of that length may have.
 
         In format 2 there may be a second of frames after the end, which complete the last samples.
-
-        Args:
-            num_samples: length of its audio at the original rate, as its last packet says.
         """
         header = self.header
         fewest = ceil_div(self.model_length(num_samples + header.skip), header.hop_length)
@@ -127,11 +110,8 @@ class Timeline:
     def decoded_length(self, num_samples: int, num_frames: int) -> int:
         """Samples at the model's rate that are decoded in all, the dropped ones included.
 
-        Frames after the end of format 2 are decoded too: the resampler needs what is in them.
-
-        Args:
-            num_samples: length of the audio at the original rate, as the last packet says.
-            num_frames: number of frames that were found.
+        Frames after the end of format 2 are decoded too, if they were found: the resampler needs
+        what is in them.
         """
         header = self.header
         length = self.model_length(num_samples + header.skip)
@@ -170,10 +150,6 @@ def check_span(span: Span) -> tuple[float, float | None]:
 
     Raises:
         CodecError: one of them is no time, or nothing can lie between them.
-
-    Example:
-        >>> check_span((None, 2.5))
-        (0.0, 2.5)
     """
     if span is None:
         return 0.0, None

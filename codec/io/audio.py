@@ -18,13 +18,7 @@ import soxr
 from codec.arrays import Samples
 from codec.errors import AudioError, MissingPackageError
 from codec.io.checked import CheckedFile
-from codec.io.contents import (
-    hidden_parts_of,
-    later_parts_of,
-    parts_of,
-    unread_bytes,
-    without_tags,
-)
+from codec.io.contents import hidden_parts_of, later_parts_of, parts_of, unread_bytes, without_tags
 from codec.io.media import MEDIA_SUFFIXES, REPAIR, TOLERATED_SECONDS, MediaDecoder, damaged
 from codec.io.views import FileView, Readable
 
@@ -301,7 +295,6 @@ class AudioReader:
             )
 
     def _lengths(self) -> list[int]:
-        """Samples in each part."""
         if len(self._parts) == 1:
             return [self._decoder.num_samples]
         lengths = []

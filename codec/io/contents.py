@@ -25,8 +25,7 @@ def parts_of(file: Readable, changes: int = 0) -> list[Readable]:
     magic = data.at(begin, 4)
     layout = layout_at(data, begin)
     if layout is not None or magic == AU:
-        found = au_parts(data, begin) if layout is None else chunked_parts(data, begin, layout)
-        parts, end = found
+        parts, end = chunked_parts(data, begin, layout) if layout else au_parts(data, begin)
         return [*parts, *_rest(data, end, changes)] if file_begins(data, end) else parts
     if magic == flac.MAGIC:
         return flac.flac_parts(data, begin)

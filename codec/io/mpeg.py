@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from codec.io.views import BLOCK, FileView, Readable, Searched
+from codec.io.views import FileView, Readable, Searched
 
 # Bitrates in kbit/s by version (MPEG-1 or later ones) and layer.
 _BITRATES = {
@@ -148,13 +149,10 @@ def stream_begins(data: Searched, begin: int, least: int = 1) -> bool:
 
 
 def next_stream(data: Searched, begin: int, end: int | None = None, least: int = 1) -> int | None:
-    """Where frames begin next, up to about ``end``."""
-    while begin < (data.size if end is None else end):
-        for match in _SYNC.finditer(data.at(begin, BLOCK)):
-            if stream_begins(data, begin + match.start(), least):
-                return begin + match.start()
-        begin += BLOCK - 2
-    return None
+    """Where frames begin next, before ``end``."""
+    last = data.size if end is None else end
+    places = itertools.takewhile(lambda place: place < last, data.matches(_SYNC, begin, 3))
+    return next((place for place in places if stream_begins(data, place, least)), None)
 
 
 def _streams(data: Searched, begin: int) -> list[_Stream]:

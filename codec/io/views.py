@@ -110,12 +110,7 @@ class Searched:
 
     def find(self, wanted: bytes, begin: int) -> int:
         """Place of the first occurrence from ``begin``, or -1."""
-        while begin < self.size:
-            found = self.at(begin, BLOCK).find(wanted)
-            if found >= 0:
-                return begin + found
-            begin += BLOCK - len(wanted) + 1
-        return -1
+        return next(self.matches(re.compile(re.escape(wanted)), begin, len(wanted)), -1)
 
     def matches(self, pattern: re.Pattern[bytes], begin: int, longest: int) -> Iterator[int]:
         """Places from ``begin`` at which a pattern matches that is not longer than ``longest``."""

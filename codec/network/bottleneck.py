@@ -24,17 +24,13 @@ from codec.errors import ConfigError
 class Quantized(NamedTuple):
     """Output of a bottleneck in training.
 
-    Attributes:
-        latent: ``[B, T, D]``, the input of the decoder; its gradient reaches the input latent.
-        codes: ``[B, K, T]`` int64; K is 0 where latents stay continuous.
-        losses: scalars by name, unweighted. Quantizers have ``codebook``, which pulls the values of
-            codes towards the latents, and ``commitment``, which pulls latents towards the values
-            of their codes; the VAE has ``kl``.
+    Quantizers have a loss ``codebook``, which pulls the values of codes towards the latents, and
+    ``commitment``, which pulls latents towards the values of their codes; the VAE has ``kl``.
     """
 
-    latent: Tensor
-    codes: Tensor
-    losses: dict[str, Tensor]
+    latent: Tensor  # [B, T, D], the input of the decoder; its gradient reaches the input latent
+    codes: Tensor  # [B, K, T] int64; K is 0 where latents stay continuous
+    losses: dict[str, Tensor]  # scalars by name, unweighted
 
 
 class Bottleneck(nn.Module, ABC):

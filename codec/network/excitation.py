@@ -68,7 +68,7 @@ class PitchHead(nn.Module):
 
 
 def pitch_of(logits: Tensor) -> Tensor:
-    """Pitch in Hz ``[B, T]`` from the output of a `PitchHead`: the mean of a sharpened posterior."""
+    """Pitch in Hz ``[B, T]`` from the output of a `PitchHead`: mean of a sharpened posterior."""
     posterior = (SHARPNESS * logits[..., :PITCH_STEPS]).softmax(-1)
     # Not a matrix product, which automatic half precision would round to 1 Hz.
     return (posterior * pitch_grid(logits.device).log()).sum(-1).exp()
@@ -109,7 +109,6 @@ class Excitation(nn.Module):
         return len(PHASE_WINDOW) + 1
 
     def init_state(self, batch: int) -> State:
-        """No audio so far."""
         ramp = self.get_buffer("ramp")
         return (
             torch.zeros(batch, 1, dtype=torch.int64, device=ramp.device),

@@ -122,7 +122,6 @@ class FineSynthesis(nn.Module):
         )
 
     def init_state(self, batch: int) -> State:
-        """The state before any audio."""
         power = self.analysis.basis.new_zeros(batch, ENVELOPE_FRAMES - 1, self.bins)
         return (
             self.pitch.init_state(batch),

@@ -46,8 +46,8 @@ class CausalConv1d(nn.Module):
 
     The input is cut into patches of ``stride`` frames, and the kernel covers ``kernel_size``
     patches that are ``dilation`` patches apart. The state is the left context: the last
-    ``(kernel_size - 1) * dilation`` patches. The activation ``before`` which the layer stands
-    decides about its initialisation.
+    ``(kernel_size - 1) * dilation`` patches. The initialisation depends on the activation after it,
+    which is named by ``before``.
 
     Shapes: ``[B, T * stride, C_in] -> [B, T, C_out]``.
 
@@ -153,8 +153,6 @@ class RMSNorm(nn.Module):
 
 # RMS. Companded features of speech have about unit RMS.
 NORM_FLOOR = 0.1
-
-
 # Trained features stay far below. Without a limit, a hidden channel that is rarely active can grow
 # until it dominates the output: that ended long runs at a learning rate of 1e-3.
 HIDDEN_LIMIT = 6.0
@@ -287,6 +285,5 @@ def init_linear(linear: nn.Linear, *, fan_in: int, before: Activation) -> None:
 
 
 def init_zero(linear: nn.Linear) -> None:
-    """Set weight and bias to zero, in place."""
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)

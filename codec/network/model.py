@@ -39,13 +39,6 @@ class Encoder(nn.Module):
     """Audio to latents of at most unit RMS in every frame.
 
     Shapes: ``[B, T * hop, c] -> [B, T, D]``, with c channels that are coded together, mostly 1.
-
-    Example:
-        >>> from codec.network.weights import load_codec
-        >>> encoder = load_codec().encoder
-        >>> latent, state = encoder(torch.zeros(1, 4800, 1), encoder.init_state(1))
-        >>> latent.shape
-        torch.Size([1, 10, 256])
     """
 
     def __init__(self, config: CodecConfig) -> None:
@@ -90,13 +83,6 @@ class Decoder(nn.Module):
     The audio trails what was encoded by `Codec.delay` samples.
 
     Shapes: ``[B, T, D] -> [B, T * hop, c]``, with c channels that are coded together, mostly 1.
-
-    Example:
-        >>> from codec.network.weights import load_codec
-        >>> decoder = load_codec().decoder
-        >>> audio, state = decoder(torch.zeros(1, 10, 256), decoder.init_state(1))
-        >>> audio.shape, decoder.span.latency
-        (torch.Size([1, 4800, 1]), Fraction(5, 8))
     """
 
     def __init__(self, config: CodecConfig) -> None:
@@ -152,7 +138,6 @@ class Decoder(nn.Module):
 
 
 def new_bottleneck(config: CodecConfig) -> Bottleneck:
-    """An untrained bottleneck of the kind that ``config`` names."""
     if config.bottleneck == "vae":
         return GaussianBottleneck(config.latent_dim, config.embedding_dim)
     kinds = {"vq": ResidualVectorQuantizer, "fsq": ResidualScalarQuantizer}

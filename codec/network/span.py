@@ -23,11 +23,6 @@ class Span:
             inverse lapped transform completes the samples of a frame when the next one arrives: 1.
         receptive_field: the most input frames that can influence one output frame; None if it is
             unbounded, as in a recurrent layer.
-
-    Example:
-        >>> downsample = Span(stride=Fraction(4), receptive_field=8)
-        >>> compose([downsample, Span(receptive_field=3)])
-        Span(stride=Fraction(4, 1), latency=Fraction(0, 1), receptive_field=16)
     """
 
     stride: Fraction = Fraction(1)

@@ -121,12 +121,7 @@ def fingerprint(config: CodecConfig, delay: int, tensors: dict[str, Tensor]) -> 
     The decoder is left out on purpose: a decoder that was trained further with the same codes
     decodes all earlier streams. Settings at their default are left out, too: they were added after
     models whose streams must still find them. The lookahead is left out because it is part of the
-    delay.
-
-    Args:
-        config: shape of the model.
-        delay: `Codec.delay` of the model, in samples.
-        tensors: the weights by name, in the precision in which they are stored.
+    delay, which is in samples. The weights are those that are stored, in their precision.
     """
     shape = {
         field.name: getattr(config, field.name)

@@ -278,7 +278,6 @@ class TokenFolder:
 
 
 def card(manifest: dict[str, Any]) -> str:
-    """Text of the card of a corpus of tokens, in Markdown."""
     facts, kind = manifest, TokenFormat.from_dict(manifest, "the manifest")
     sizes = " or ".join(map(str, sorted({each.size for each in kind.codebooks})))
     together = kind.channels_coded_together
@@ -331,7 +330,6 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _names(note: dict[str, Any]) -> list[str]:
-    """Names of the files of a shard."""
     return [name for name, _ in _files(note)]
 
 

@@ -22,23 +22,14 @@ FORMATS = SIMPLE_FORMAT, TABLE_FORMAT = 1, 2
 
 @dataclass(frozen=True)
 class TokenFormat(Geometry):
-    """What all codes of a corpus have in common.
+    """What all codes of a corpus have in common."""
 
-    Attributes:
-        model: name of the model, for people.
-        fingerprint: fingerprint of the model, in hexadecimal digits.
-        sample_rate: sampling rate of the model in Hz.
-        hop_length: samples per frame at that rate.
-        codebooks: those whose codes are kept, the coarsest first.
-        channels_coded_together: channels of the recordings, which share their codes.
-    """
-
-    model: str
-    fingerprint: str
-    sample_rate: int
-    hop_length: int
-    codebooks: tuple[Codebook, ...]
-    channels_coded_together: int = 1
+    model: str  # name of the model, for people
+    fingerprint: str  # of the model, in hexadecimal digits
+    sample_rate: int  # of the model in Hz
+    hop_length: int  # samples per frame at that rate
+    codebooks: tuple[Codebook, ...]  # those whose codes are kept, the coarsest first
+    channels_coded_together: int = 1  # channels of the recordings, which share their codes
 
     @classmethod
     def of(cls, spec: CodecSpec, codebooks: int | None = None) -> TokenFormat:
@@ -195,14 +186,12 @@ class Tokens:
         given = row.get("id", "")
         try:
             row = {**row}
-            identifier, path, rate = (row.pop(key) for key in ("id", "path", "sample_rate"))
-            num_frames, num_codes = row.pop("num_frames"), row.pop("num_codebooks")
-            seconds = row.pop("duration_seconds")
+            ours = (row.pop(name) for name in COLUMNS if name != "codes")
+            identifier, path, num_frames, num_codes, seconds, rate, _, fingerprint = ours
             # Text times a number would be a very long text.
             if not all(type(each) is int for each in (rate, num_frames, num_codes)):
                 raise TypeError("a sampling rate or a number of frames or codebooks is no integer")
             original = round(float(seconds) * rate)
-            fingerprint, _ = row.pop("fingerprint"), row.pop("model")
             flat = np.asarray(frames)
             if flat.dtype.kind not in "ui" or not flat.size == num_frames * num_codes:
                 raise ValueError(f"{flat.size} codes are not {num_frames} x {num_codes}")
