@@ -98,11 +98,8 @@ def read_regular(path: Path) -> bytes:
 def push_model(folder: Path, name: str, *, licence: str, private: bool = False) -> str:
     """Upload a model folder with its card to the hub, as who is logged in there.
 
-    Args:
-        folder: the model folder.
-        name: ``user/name``; created if missing.
-        licence: see `hub_files`.
-        private: whether others may not see a repository that is created.
+    The repository ``user/name`` is created if missing, and then ``private`` hides it from others.
+    The licence is that of `hub_files`.
 
     Returns:
         Where it is now: ``hf://user/name``.

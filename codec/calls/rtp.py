@@ -108,9 +108,8 @@ class RtpPacketizer:
 
 def _number(name: str, value: int | None, bits: int) -> int:
     """The number given, or a random one."""
-    if value is None:
-        return secrets.randbits(bits)
-    return check_whole(name, value, 0, 2**bits - 1, FormatError)
+    number = secrets.randbits(bits) if value is None else value
+    return check_whole(name, number, 0, 2**bits - 1, FormatError)
 
 
 def _entry(packet: Packet, *, more: bool) -> bytes:

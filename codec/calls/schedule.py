@@ -42,17 +42,11 @@ SPARE_PACKETS = 4
 class Schedule:
     """Packets in the order in which they are played.
 
-    The arguments are those of `codec.calls.jitter.JitterBuffer`.
+    Arguments and attributes are those of `codec.calls.jitter.JitterBuffer` and its statistics.
 
     Attributes:
-        next_number: number of the packet whose turn is next: its sequence number, which never
-            wraps, until the sender jumps; then numbers go on as before.
-        finished: whether the last packet of the stream was played. Playback begins again when
-            packets of a new stream come.
         num_begins: how often playback has begun; the first packet then does not follow the last.
-        stretched: frames by which playback went back to late packets. ``received``, ``duplicates``,
-            ``late``, ``skipped``, ``depth``, ``target`` and ``jitter`` are those of
-            `codec.calls.jitter.CallStatistics`.
+        stretched: frames by which playback went back to late packets.
     """
 
     def __init__(
@@ -132,9 +126,7 @@ class Schedule:
     def change(self, now: float, ahead: float) -> int:
         """Frames by which a pause should be lengthened, or shortened if negative.
 
-        Args:
-            now: present time in seconds.
-            ahead: seconds of decoded sound that is not played yet.
+        Decoded sound that is not played yet lasts so many seconds ``ahead``.
         """
         if self.finished:
             return 0

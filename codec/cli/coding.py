@@ -43,11 +43,7 @@ def rate_of(
     *,
     plain: bool,
 ) -> Rate:
-    """The rate that the options ask for.
-
-    Raises:
-        WrongUse: they ask for several.
-    """
+    """The rate that the options ask for; `WrongUse` if they ask for several."""
     given = {
         "--bitrate": None if bitrate is None else Average(bitrate),
         "--codebooks": None if codebooks is None else Constant(codebooks, plain=plain),

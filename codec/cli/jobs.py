@@ -107,9 +107,4 @@ def progress_bar(name: str) -> Iterator[Callable[[float], None]]:
 
     layout = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
     with tqdm(total=1.0, desc=name, leave=False, bar_format=layout) as bar:
-
-        def progress(share: float) -> None:
-            bar.n = share
-            bar.refresh()
-
-        yield progress
+        yield lambda share: bar.update(share - bar.n)

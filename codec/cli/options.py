@@ -36,11 +36,7 @@ def several(*each: Callable[[F], F]) -> Callable[[F], F]:
 
 
 def gathered(**values: Callable[..., object]) -> Callable[[F], F]:
-    """Give a command several of its options as one value.
-
-    Args:
-        **values: what makes the value of each parameter, from options of its own parameters' names.
-    """
+    """Give a command values that functions make of the options which their parameters name."""
 
     def decorate(command: F) -> F:
         @wraps(command)

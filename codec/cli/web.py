@@ -137,11 +137,7 @@ def page_files(models: list[str]) -> Files:
 
 
 def copy_page(files: Files, out: Path) -> None:
-    """Write the page to a new folder, which appears when it is complete.
-
-    Raises:
-        CodecError: the folder exists.
-    """
+    """Write the page to a folder, which appears when it is complete and must not exist before."""
     if out.exists():
         raise CodecError(f"{out} exists already: remove it, or give another folder")
     with files_together(out) as aside:

@@ -25,11 +25,7 @@ MAX_DEPTH = 16
 
 
 def import_pyarrow() -> Any:
-    """The package ``pyarrow``, with ``pyarrow.parquet``.
-
-    Raises:
-        MissingPackageError: it is not installed.
-    """
+    """The package ``pyarrow``, with ``pyarrow.parquet``; a `MissingPackageError` without it."""
     with optional_packages("a Parquet file", "tokens"):
         import pyarrow
         import pyarrow.parquet

@@ -46,9 +46,7 @@ def from_parallel(tokens: npt.ArrayLike) -> Integers:
 def to_delay(codes: npt.ArrayLike, pad: int) -> Integers:
     """Codebook ``k`` is ``k`` steps late: codes ``[K, T]`` -> tokens ``[T + K - 1, K]``.
 
-    Args:
-        codes: ``[K, T]``.
-        pad: token where there is no code, usually the size of a codebook.
+    Where there is no code, the token is ``pad``, usually the size of a codebook.
 
     Example:
         >>> to_delay([[1, 2, 3], [4, 5, 6]], pad=9).tolist()
@@ -83,10 +81,7 @@ def to_flat(codes: npt.ArrayLike, codebook_size: int) -> Integers:
     """One code after the other: codes ``[K, T]`` -> tokens ``[T * K]``.
 
     Every codebook has its own tokens: code ``c`` of codebook ``k`` is ``k * codebook_size + c``.
-
-    Args:
-        codes: ``[K, T]``.
-        codebook_size: entries of a codebook; the vocabulary has ``K`` times as many.
+    So the vocabulary has ``K`` times as many tokens as a codebook has entries.
 
     Raises:
         FormatError: a code is not in its codebook.

@@ -118,11 +118,7 @@ class Cluster:
 
 
 class Worker:
-    """An actor: codes blocks of clips, on a device of PyTorch.
-
-    Raises:
-        ModelError: the engine cannot compute there.
-    """
+    """An actor: codes blocks of clips, on a device of PyTorch if the engine can compute there."""
 
     def __init__(self, engine: Engine, work: Work, device: str = "cpu") -> None:
         if device != "cpu":

@@ -307,11 +307,7 @@ class _Job:
         return "".join(lines).encode()
 
     def outcome(self, seconds: float) -> Outcome:
-        """Complete the folder.
-
-        Raises:
-            TooManyErrorsError: more recordings are unusable than may be.
-        """
+        """Complete the folder; a `TooManyErrorsError` if more is unusable than may be."""
         manifest = self._folder.finish(self._kind, self._layout, self._found)
         self._check([*self._found.unusable, *self._failed], "all others are done")
         facts = {name: manifest[name] for name in ("num_recordings", "num_errors", "hours")}

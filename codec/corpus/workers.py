@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -39,15 +38,10 @@ ITEMS_AHEAD = 64
 
 
 class Recordings:
-    """The beginnings of the recordings in a folder and its subfolders.
+    """The beginnings of the recordings in a folder and its subfolders, or of every n-th of them.
 
-    Recordings that cannot be read are named in a warning and skipped.
-
-    Args:
-        folder: searched by `codec.corpus.index.scan`.
-        seconds: length of the beginning that is read, mono at the model's rate; this bounds the
-            memory.
-        every: take every n-th recording only.
+    Recordings that cannot be read are named in a warning and skipped. So many seconds are read,
+    mono at the model's rate, which bounds the memory.
 
     Attributes:
         skipped: for each name that cannot be used, one line with the reason.
@@ -74,11 +68,8 @@ class Recordings:
     ) -> Iterator[tuple[Clip, Result]]:
         """Results of ``work`` on each recording, in order, with a progress bar on a terminal.
 
-        Args:
-            model: an engine, or what names one; the engine is the first argument of ``work``.
-            work: takes the engine and audio ``[N]``; a function of a module, or a partial of one.
-            processes: see `in_order`.
-            title: title of the progress bar.
+        The work, a function of a module or a partial of one, takes the engine, which ``model`` is
+        or names, and audio ``[N]``. For ``processes`` see `in_order`.
 
         Raises:
             AudioError: no recording can be read.
@@ -88,19 +79,14 @@ class Recordings:
         outcomes = in_order(engine, task, self._clips, min(processes, count))
         found = False
         for clip, outcome in zip(self._clips, with_bar(outcomes, title, count), strict=True):
-            if isinstance(outcome, _Unreadable):
-                self.skipped[clip.name] = outcome.reason
-                logger.warning("skipped: %s", outcome.reason)
+            if isinstance(outcome, AudioError):
+                self.skipped[clip.name] = str(outcome)
+                logger.warning("skipped: %s", outcome)
             else:
                 found = True
                 yield clip, outcome
         if not found:
             raise AudioError(f"none of {count} recordings in {self._folder} can be read")
-
-
-@dataclass(frozen=True)
-class _Unreadable:
-    reason: str
 
 
 def _on_clip(
@@ -109,13 +95,13 @@ def _on_clip(
     work: Callable[[Engine, Samples], Result],
     engine: Engine,
     clip: Clip,
-) -> Result | _Unreadable:
+) -> Result | AudioError:
     rate = engine.spec.sample_rate
     end = min(max(1, round(seconds * rate)), clip_length(clip, rate))
     try:
         audio = read_clip(folder, clip, rate, 0, end)
     except Exception as error:  # no recording may end the work on others
-        return _Unreadable(fault(clip.name, error))
+        return AudioError(fault(clip.name, error))
     return work(engine, audio)
 
 

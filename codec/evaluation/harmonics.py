@@ -46,10 +46,7 @@ def harmonic_contrast(
     Limits: one voice at a time. What is noisy in the original, such as breathy voices and most
     sounds above 5 kHz, has little contrast to lose. More contrast than the original sounds buzzing.
 
-    Args:
-        decoded: samples ``[N]``.
-        original: samples ``[N]``.
-        sample_rate: sampling rate of both in Hz.
+    Both are samples ``[N]``, at a sampling rate in Hz.
 
     Returns:
         dB per band of `HARMONIC_BANDS_HZ`: 0 is best, negative if harmonics are lost. None where
@@ -109,10 +106,8 @@ def voiced_parts(audio: Samples, sample_rate: int) -> Iterator[tuple[slice, floa
 def contrast_by_band(frame: Samples, pitch: float, sample_rate: int) -> Floats:
     """Contrast of the harmonics of one frame in dB, per band; NaN in bands without harmonics.
 
-    Args:
-        frame: samples ``[N]`` of a few periods.
-        pitch: fundamental frequency in Hz, tuned by up to 2 % to where the contrast is greatest.
-        sample_rate: sampling rate in Hz.
+    A frame has samples ``[N]`` of a few periods. The pitch, in Hz as is the sampling rate, is tuned
+    by up to 2 % to where the contrast is greatest.
     """
     size = round(FFT_SECONDS * sample_rate)
     spectrum = np.fft.rfft(frame * np.hanning(len(frame)), size)

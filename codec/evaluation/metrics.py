@@ -35,14 +35,8 @@ POWER_FLOOR = 1e-12
 def si_sdr(decoded: npt.ArrayLike, original: npt.ArrayLike) -> float:
     """Scale-invariant signal-to-distortion ratio (Le Roux et al., arXiv:1811.02508).
 
-    The means of both signals are removed first.
-
-    Args:
-        decoded: audio of any shape.
-        original: audio of the same shape.
-
-    Returns:
-        The ratio in dB; higher is better.
+    It is in dB, higher is better, for audio of any shape, both the same. The means of both signals
+    are removed first.
 
     Example:
         >>> tone, other = np.sin(np.arange(1_000) * 0.1), np.sin(np.arange(1_000) * 0.3)
@@ -78,18 +72,11 @@ def level(audio: Samples) -> float | None:
 
 
 def mel_distance(decoded: Samples, original: Samples, sample_rate: int) -> float:
-    """Multi-scale mel distance of DAC (arXiv:2306.06546, section 3.4).
+    """Multi-scale mel distance of DAC (arXiv:2306.06546, section 3.4) of samples ``[N]``.
 
     For each of seven window lengths: the mean absolute difference of log10 mel magnitudes. The
-    result is the sum over the windows.
-
-    Args:
-        decoded: samples ``[N]``.
-        original: samples ``[N]``.
-        sample_rate: sampling rate of both in Hz.
-
-    Returns:
-        The distance; lower is better, 0 for equal signals.
+    result is the sum over the windows: lower is better, 0 for equal signals. The sampling rate is
+    that of both in Hz.
 
     Example:
         >>> noise = np.random.default_rng(0).normal(0, 0.1, 24_000).astype(np.float32)
@@ -110,15 +97,11 @@ def mel_distance(decoded: Samples, original: Samples, sample_rate: int) -> float
 def short_time_intelligibility(
     decoded: Samples, original: Samples, sample_rate: int, *, extended: bool = False
 ) -> float | None:
-    """STOI (Taal et al., 2011, doi:10.1109/TASL.2011.2114881).
+    """STOI (Taal et al., 2011, doi:10.1109/TASL.2011.2114881) of samples ``[N]``.
 
-    Designed for speech, up to 5 kHz; of little meaning for other sounds.
-
-    Args:
-        decoded: samples ``[N]``.
-        original: samples ``[N]``.
-        sample_rate: sampling rate of both in Hz.
-        extended: compute ESTOI (Jensen and Taal, 2016, doi:10.1109/TASLP.2016.2585878) instead.
+    Designed for speech, up to 5 kHz; of little meaning for other sounds. The sampling rate is that
+    of both in Hz. ``extended`` gives ESTOI instead (Jensen and Taal, 2016,
+    doi:10.1109/TASLP.2016.2585878).
 
     Returns:
         About 0 to 1, higher is better; None if it is undefined: for silence, or for less than
@@ -142,14 +125,7 @@ def short_time_intelligibility(
 
 
 def count_codes(codes: npt.ArrayLike, codebook_size: int) -> Histogram:
-    """Count how often each codebook entry occurs.
-
-    Args:
-        codes: codes ``[B, K, T]``.
-        codebook_size: entries per codebook.
-
-    Returns:
-        Counts ``[K, codebook_size]``.
+    """Count how often each entry of codebooks occurs in codes: ``[B, K, T]`` -> ``[K, size]``.
 
     Example:
         >>> count_codes([[[0, 1, 1]]], codebook_size=4)
@@ -160,13 +136,9 @@ def count_codes(codes: npt.ArrayLike, codebook_size: int) -> Histogram:
 
 
 def perplexity(histogram: npt.ArrayLike) -> Floats:
-    """Effective number of entries in use per codebook: two to the power of the entropy in bits.
+    """Effective number of entries in use: two to the power of the entropy in bits.
 
-    Args:
-        histogram: counts ``[..., codebook_size]``.
-
-    Returns:
-        Perplexities ``[...]``, 1 to ``codebook_size``.
+    Counts ``[..., codebook_size]`` give perplexities ``[...]`` from 1 to ``codebook_size``.
 
     Example:
         >>> perplexity([[1, 1, 1, 1], [0, 0, 4, 0]])
@@ -179,14 +151,13 @@ def perplexity(histogram: npt.ArrayLike) -> Floats:
 
 
 def bitrate_efficiency(histogram: npt.ArrayLike, bits: Sequence[int] | None = None) -> float:
-    """Entropy of the codes as a share of the bits they take, mean over codebooks.
+    """Entropy of the codes as a share of the bits they take, mean over codebooks, from 0 to 1.
+
+    Below 1, an entropy coder would save bits. Each codebook is considered on its own.
 
     Args:
-        histogram: counts ``[K, codebook_size]``; each codebook is considered on its own.
+        histogram: counts ``[K, codebook_size]``.
         bits: bits of a code of each; those of the size of the histogram if None.
-
-    Returns:
-        A share from 0 to 1; below 1, an entropy coder would save bits.
 
     Example:
         >>> bitrate_efficiency([[1, 1, 1, 1], [2, 2, 0, 0]])

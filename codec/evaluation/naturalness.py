@@ -50,16 +50,13 @@ def rate_naturalness(audio: Samples, sample_rate: int) -> dict[str, float | None
 
 
 def dnsmos(audio: Samples, sample_rate: int) -> float | None:
-    """DNSMOS P.835, overall quality (Reddy et al., arXiv:2110.01763).
+    """DNSMOS P.835, overall quality (Reddy et al., arXiv:2110.01763), of speech ``[N]``.
 
-    The mean over pieces of 9 s; shorter audio is repeated to that length.
+    The mean over pieces of 9 s; shorter audio is repeated to that length. The sampling rate is in
+    Hz.
 
     Limits: trained on noisy speech and the output of noise suppressors. It penalises background
     noise, of the original too, and depends on the level of the audio.
-
-    Args:
-        audio: samples ``[N]`` of speech.
-        sample_rate: sampling rate in Hz.
 
     Returns:
         A predicted mean opinion score, 1 to 5, higher is better; None for silence and for less
@@ -79,14 +76,10 @@ def dnsmos(audio: Samples, sample_rate: int) -> float | None:
 
 
 def plcmos(audio: Samples, sample_rate: int) -> float | None:
-    """PLCMOS v2 (Diener et al., arXiv:2305.15127).
+    """PLCMOS v2 (Diener et al., arXiv:2305.15127) of speech ``[N]``, at a sampling rate in Hz.
 
     Limits: trained on speech with lost packets that were concealed. It hears roughness,
     interruptions and metallic sounds; steady noise does not disturb it.
-
-    Args:
-        audio: samples ``[N]`` of speech.
-        sample_rate: sampling rate in Hz.
 
     Returns:
         A predicted mean opinion score, 1 to 5, higher is better; None for silence and for less

@@ -45,10 +45,7 @@ def speaker_similarity(decoded: Samples, original: Samples, sample_rate: int) ->
     Limits: recordings of one speaker. Two recordings of the same voice reach about 0.9, different
     voices 0.5 to 0.7; noise and bandwidth matter too.
 
-    Args:
-        decoded: samples ``[N]``.
-        original: samples ``[N]``.
-        sample_rate: sampling rate of both in Hz.
+    Both are samples ``[N]``, at a sampling rate in Hz.
 
     Returns:
         At most 1, higher is better; None for silence or for less than 1.6 s.

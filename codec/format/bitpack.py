@@ -9,9 +9,7 @@ import numpy.typing as npt
 def pack(values: npt.NDArray[np.integer], widths: npt.ArrayLike) -> bytes:
     """Pack integers in the order of the flattened array.
 
-    Args:
-        values: what is packed.
-        widths: bits of each value (1 to 16), of a shape that NumPy broadcasts to theirs.
+    Their bits (1 to 16) have a shape that NumPy broadcasts to that of the values.
 
     Raises:
         ValueError: a value does not fit its bits.

@@ -503,11 +503,7 @@ class Packet:
 
 
 def _bytes_of(data: object) -> bytes:
-    """What was received, in whatever holds bytes.
-
-    Raises:
-        FormatError: it holds none.
-    """
+    """What was received, in whatever holds bytes; a `FormatError` if it holds none."""
     check_type("data", data, (bytes, bytearray, memoryview), FormatError)
     return bytes(data)  # type: ignore[call-overload, no-any-return]
 

@@ -37,9 +37,6 @@ MAX_SEARCH = 2**28
 def summarize_file(source: FileLike) -> StreamSummary:
     """Read a file or pipe to its end and check every checksum, without decoding it.
 
-    Args:
-        source: path of the file; ``-`` is standard input; or a binary file object.
-
     Raises:
         CodecError: the file cannot be opened.
         FormatError: it is not a stream, or too damaged to be one.
@@ -93,16 +90,12 @@ def read_streams(file: BinaryIO) -> Iterator[StoredStream]:
 
 
 class _Source:
-    """A file or pipe that takes bytes back.
-
-    Attributes:
-        header: the header that was found last; None if there is no more.
-    """
+    """A file or pipe that takes bytes back."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._kept = file, bytearray()
         self._read = getattr(file, "read1", file.read)  # what is there, without waiting for more
-        self.header: Header | None = None
+        self.header: Header | None = None  # that was found last; None if there is no more
 
     def read1(self, size: int) -> bytes:
         """What is there, up to ``size`` bytes; nothing at the end."""
@@ -242,10 +235,7 @@ def together(items: Iterable[Packet | Gap], most: int) -> Iterator[list[Packet] 
 
 @contextmanager
 def open_codes(source: FileLike) -> Iterator[BinaryIO]:
-    """Open a stream for reading.
-
-    Args:
-        source: path; ``-`` is standard input; or a binary file object, which stays open.
+    """Open a stream for reading; a file object stays open.
 
     Raises:
         CodecError: it is a folder or cannot be opened.

@@ -48,9 +48,7 @@ class Part(NamedTuple):
 class Timeline:
     """The packets, frames and samples of a stream in time.
 
-    Args:
-        header: header of the stream.
-        rate: sampling rate of decoded audio, in Hz; the original one if None.
+    The ``rate`` is that of decoded audio, in Hz; the original one if None.
 
     Example:
         >>> from codec.codes import Codebook

@@ -98,9 +98,9 @@ class _SndfileDecoder:
         self._file = soundfile.SoundFile(readable, closefd=False)
         self.sample_rate, self.channels = int(self._file.samplerate), int(self._file.channels)
         found = source.num_samples if isinstance(source, FileView) else None
-        told = int(self._file.frames)
+        told = int(self._file.frames) if found is None else found
         # A length that the header does not tell is a very large number.
-        self.num_samples = found if found is not None else told if told < 2**62 else 0
+        self.num_samples = self.told = told if told < 2**62 else 0
 
     def read(self, num_samples: int) -> Samples:
         block: Samples = self._file.read(num_samples, dtype="float32", always_2d=True).T
@@ -145,7 +145,7 @@ class AudioReader:
         # and of those before it.
         self._num_read: int | None = 0
         self._num_before: int | None = 0
-        self._expected = self._told()
+        self._expected = self._decoder.told
         self.sample_rate = self._decoder.sample_rate
         self.channels = 1 if mono else self._decoder.channels
         if not MIN_SAMPLE_RATE <= self.sample_rate <= MAX_SAMPLE_RATE:
@@ -248,10 +248,6 @@ class AudioReader:
         got, total = (n / self.sample_rate for n in (self._num_read or 0, self._expected))
         return damaged(f"{self._name}{part}", got, total, remedy)
 
-    def _told(self) -> int:
-        """Samples of the part that is open; 0 if only decoding it can tell."""
-        return 0 if isinstance(self._decoder, MediaDecoder) else self._decoder.num_samples
-
     def _open_next(self) -> bool:
         """Go on with the next of the files that were joined, if there is one."""
         at_end = not self._searched and self._index + 1 == len(self._parts)
@@ -286,7 +282,7 @@ class AudioReader:
             decoder = self._decoder = _SndfileDecoder(self._parts[index])
         except soundfile.SoundFileError as error:
             raise AudioError(f"{where} cannot be read: divide it, or repair it first") from error
-        self._num_read, self._expected = 0, self._told()
+        self._num_read, self._expected = 0, decoder.told
         channels = 1 if self._mono else decoder.channels
         if (decoder.sample_rate, channels) != (self.sample_rate, self.channels):
             raise AudioError(

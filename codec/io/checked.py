@@ -9,17 +9,12 @@ BLOCK = 1 << 24
 
 
 class CheckedFile:
-    """A file object on an open descriptor, with what `soundfile.SoundFile` needs to write.
-
-    Attributes:
-        base: place in the file that is the beginning for those who write.
-        error: why something could not be written; nothing is written after that.
-    """
+    """A file object on an open descriptor, with what `soundfile.SoundFile` needs to write."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self.base = 0
-        self.error: OSError | None = None
+        self.base = 0  # place in the file that is the beginning for those who write
+        self.error: OSError | None = None  # after it, nothing is written
 
     def write(self, data: bytes) -> int:
         """Write as much as possible, and return the number of bytes."""

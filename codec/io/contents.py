@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from codec.io import flac, mpeg, ogg
 from codec.io.beginnings import after_tags, file_begins, has_beginning, next_file
@@ -51,7 +51,7 @@ def later_parts_of(
     begin = after_tags(data)
     magic = data.at(begin, 4)
     later: list[Readable] = []
-    joined = None
+    joined: Callable[[Searched, int], Iterable[Readable]] | None = None
 
     def is_other(head: bytes) -> bool:
         return head[:4] != magic
@@ -59,20 +59,21 @@ def later_parts_of(
     if magic == flac.MAGIC:
         start = flac.audio_begin(data, begin)
         other = next_file(data, start, data.size, is_other, find_mpeg=True)
-        joined = flac.later_flac_parts
+        joined = flac.joined_parts
     elif magic == ogg.MAGIC:
         gaps = (next_file(data, *gap, is_other, find_mpeg=True) for gap in ogg.gaps(data, begin))
         other = next((place for place in gaps if place is not None), None)
-        joined = ogg.later_ogg_parts
+        joined = ogg.joined_parts
     elif end is not None:  # tables at the end of one may hold the beginning of another kind
-        own = _kind(data.at(begin, 8))
-        other = next_file(data, end, data.size, lambda head: _kind(head) == own)
+        kind = _kind(data.at(begin, 8))
+        other = next_file(data, end, data.size, lambda head: _kind(head) == kind)
     elif magic == AU or layout_at(data, begin) is not None or mpeg.mpeg_begins(data, begin):
         return later  # `parts_of` has searched for it
     else:
         other = next_file(data, begin + 1, data.size, lambda _: True)
     if joined is not None and len(found) == 1:
-        later += joined(data if other is None else Searched(data.view(0, other)), begin)
+        own = data if other is None else Searched(data.view(0, other))
+        later += [*joined(own, begin)][1:]
     return later if other is None else [*later, *_rest(data, other, changes)]
 
 

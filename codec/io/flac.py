@@ -29,19 +29,14 @@ _BLOCK_SIZES = (0, 192, 576, 1152, 2304, 4608, 0, 0, *(256 << n for n in range(8
 def flac_parts(data: Searched, begin: int) -> list[Readable]:
     """The file itself if its header tells its length, or views of all that are joined in it.
 
-    Files of equal length that were joined are told from a single one by `later_flac_parts` only,
+    Files of equal length that were joined are told from a single one by `joined_parts` only,
     because that takes reading the whole file. Nothing is returned if the sampling rate changes
     within a file, which libsndfile would not notice.
     """
     if _length(data, begin, data.size) in (None, _told(data, begin)):
         return [data.file]
-    parts = list(_parts(data, begin))
+    parts = list(joined_parts(data, begin))
     return parts if len(parts) > 1 or _has_one_rate(data, begin) else []
-
-
-def later_flac_parts(data: Searched, begin: int) -> list[Readable]:
-    """The files that are joined to the one from ``begin``."""
-    return list(_parts(data, begin))[1:]
 
 
 def audio_begin(data: Searched, begin: int) -> int:
@@ -54,7 +49,8 @@ def audio_begin(data: Searched, begin: int) -> int:
     return begin
 
 
-def _parts(data: Searched, begin: int) -> Iterator[Readable]:
+def joined_parts(data: Searched, begin: int) -> Iterator[Readable]:
+    """The file from ``begin``, and those that are joined to it."""
     while begin < data.size:
         found = (data.find(start, begin + 1) for start in _STARTS)
         end = min((place for place in found if place >= 0), default=data.size)

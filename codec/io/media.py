@@ -51,11 +51,14 @@ class MediaDecoder:
         sample_rate: sampling rate in Hz.
         channels: number of channels.
         end: place in the file after the last packet that was read, as far as FFmpeg tells.
+        told: samples that are there for certain without decoding: none.
 
     Raises:
         AudioError: there is no audio in the file.
         MissingPackageError: PyAV is not installed.
     """
+
+    told = 0
 
     def __init__(self, file: Readable, name: str) -> None:
         self._file, self._name = file, name

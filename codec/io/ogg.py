@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -18,23 +19,15 @@ def ogg_parts(data: Searched, begin: int) -> list[Readable]:
     """The file itself, or views of all that are joined in it if its last page shows that.
 
     Files that were joined and have the same number of their stream are told from a single one by
-    `later_ogg_parts` only, because that takes reading the whole file.
+    `joined_parts` only, because that takes reading the whole file.
     """
     tail = data.at(max(begin, data.size - 2 * _MAX_PAGE), 2 * _MAX_PAGE)
     last = tail.rfind(MAGIC)
-    streams = set()
-    for page in _pages(data, begin):
-        if not page.is_first:
-            break
-        streams.add(data.at(page.place + 14, 4))
+    first = itertools.takewhile(lambda page: page.is_first, _pages(data, begin))
+    streams = {data.at(page.place + 14, 4) for page in first}
     if tail[last + 14 : last + 18] in streams:
         return [data.file]
-    return _parts(data, begin)
-
-
-def later_ogg_parts(data: Searched, begin: int) -> list[Readable]:
-    """The files that are joined to the one from ``begin``."""
-    return _parts(data, begin)[1:]
+    return joined_parts(data, begin)
 
 
 def unread_bytes(data: Searched, begin: int) -> int:
@@ -66,13 +59,11 @@ def _checksum(page: bytes) -> int:
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
-def _parts(data: Searched, begin: int) -> list[Readable]:
-    starts = [begin]
-    before = True
-    for page in _pages(data, begin):
-        if page.is_first and not before:
-            starts.append(page.place)
-        before = page.is_first
+def joined_parts(data: Searched, begin: int) -> list[Readable]:
+    """The file from ``begin``, and those that are joined to it."""
+    pairs = itertools.pairwise(_pages(data, begin))
+    later = (page.place for before, page in pairs if page.is_first and not before.is_first)
+    starts = [begin, *later]
     return [data.view(*ends) for ends in zip(starts, [*starts[1:], data.size], strict=True)]
 
 

@@ -23,12 +23,8 @@ UNFINISHED = ".unfinished-"
 def atomic_output(target: File, *, force: bool, seekable: bool = False) -> Iterator[BinaryIO]:
     """Open a file that appears under its name only when it is complete.
 
-    Args:
-        target: path of the file; ``-`` is standard output. A device, named pipe or file object is
-            written directly, and a file object is not closed.
-        force: replace an existing file.
-        seekable: whether the writer seeks. Output to a pipe is then completed in a temporary file
-            first.
+    A device, named pipe or file object is written directly, and a file object is not closed; if the
+    writer seeks, it is completed in a temporary file first. ``force`` replaces an existing file.
 
     Raises:
         CodecError: the target exists, is a folder, or its folder cannot be written to.

@@ -84,9 +84,6 @@ Readable: TypeAlias = BinaryIO | FileView
 class Searched:
     """Random access to the bytes of a seekable file, for those who look for something in it.
 
-    Attributes:
-        size: its length in bytes.
-
     Example:
         >>> Searched(io.BytesIO(b"0123456789")).at(8, 4)
         b'89'
@@ -94,7 +91,7 @@ class Searched:
 
     def __init__(self, file: Readable) -> None:
         self.file = file
-        self.size = file.seek(0, os.SEEK_END)
+        self.size = file.seek(0, os.SEEK_END)  # in bytes
         self._begin, self._block = 0, b""
 
     def at(self, offset: int, size: int) -> bytes:

@@ -38,22 +38,17 @@ class Bottleneck(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, latent: Tensor, num_codebooks: Tensor | None = None) -> Quantized:
-        """Pass a latent through, in training.
+        """Pass a latent ``[B, T, D]`` through, in training.
 
-        Args:
-            latent: ``[B, T, D]``.
-            num_codebooks: ``[B]``, the number of codebooks that each item of the batch keeps
-                (quantizer dropout, SoundStream section III-C), or ``[B, T]``, that of each frame;
-                all if None.
+        Each item of the batch keeps so many codebooks ``[B]`` (quantizer dropout, SoundStream
+        section III-C), or each frame ``[B, T]``; all if None.
         """
 
     @abstractmethod
     def initialize(self, latent: Tensor, first: int = 0) -> None:
-        """Initialise the weights from latents.
+        """Initialise the weights from latents ``[N, D]``, several times as many as entries.
 
-        Args:
-            latent: ``[N, D]``, with N several times the number of entries of a codebook.
-            first: number of stages of a residual quantizer that stay as they are.
+        The ``first`` stages of a residual quantizer stay as they are.
         """
 
     def embed(self, latent: Tensor) -> Tensor:
@@ -163,9 +158,12 @@ class ResidualQuantizer(Quantizer):
             )
         return self._values(codes)
 
+    def decode_present(self, codes: Tensor) -> Tensor:
+        return self._values(codes.clamp(min=0), (codes.mT >= 0).float())
+
     @abstractmethod
-    def _values(self, codes: Tensor) -> Tensor:
-        """`decode` for a valid number of codebooks."""
+    def _values(self, codes: Tensor, present: Tensor | None = None) -> Tensor:
+        """`decode` for a valid number of codebooks, without codes where ``[B, T, K]`` is 0."""
 
     def forward(self, latent: Tensor, num_codebooks: Tensor | None = None) -> Quantized:
         with torch.no_grad():

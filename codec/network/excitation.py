@@ -92,9 +92,7 @@ class Excitation(nn.Module):
     The state is the phase of the oscillator in `PHASE_UNIT`, the last pitch and frequency, the
     products of the last blocks, and the last correction.
 
-    Args:
-        block: samples per value of the pitch.
-        sample_rate: in Hz.
+    Each value of the pitch is for a block of so many samples.
     """
 
     def __init__(self, block: int, sample_rate: int) -> None:
@@ -193,11 +191,7 @@ class EarlierPeriods(nn.Module):
     """The sound one period ago, two periods ago and so on, interpolated between samples.
 
     Each is the one before it, delayed by a period, so that the length of periods may change. The
-    state is the past of the sound and of all but the last.
-
-    Args:
-        count: number of periods.
-        sample_rate: in Hz.
+    state is the past of the sound and of all but the last. The sampling rate is in Hz.
     """
 
     def __init__(self, count: int, sample_rate: int) -> None:

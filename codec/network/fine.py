@@ -60,14 +60,9 @@ class FineSynthesis(nn.Module):
     be turned. The envelope is that of the audio, so that the gain of the pulses does not depend on
     level. Without training, the audio passes unchanged.
 
-    Args:
-        channels: channels of the features.
-        block: samples per frame of the features.
-        stride: samples per frame of this stage, a divisor of ``block``.
-        width: channels of its residual units.
-        kernel_size: taps of their convolutions.
-        dilations: dilation of each.
-        sample_rate: in Hz.
+    A frame of the features, which have so many channels, lasts ``block`` samples, one of this stage
+    ``stride``, a divisor of that. Its residual units are ``width`` channels wide, with one kernel
+    size and a dilation for each. The sampling rate is in Hz.
     """
 
     def __init__(

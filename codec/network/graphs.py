@@ -103,11 +103,9 @@ def unflatten(like: State, tensors: Iterator[Tensor]) -> State:
 
 
 def export_graphs(model: str | Path, out: str | Path) -> None:
-    """Write the graphs of a model to a folder of their own.
+    """Write the graphs of a packaged model or model folder to a folder of their own.
 
-    Args:
-        model: name of a packaged model, or path of a model folder.
-        out: created if missing; graphs in it are replaced.
+    The folder is created if missing, and graphs in it are replaced.
 
     Raises:
         ModelError: there is no such model, it is damaged, or it cannot be exported.
@@ -135,11 +133,7 @@ def _json(value: dict[str, Any], indent: int | None = None) -> bytes:
 
 
 def check_exportable(config: CodecConfig) -> None:
-    """Check that a model has graphs.
-
-    Raises:
-        ModelError: it has none, with the reason.
-    """
+    """Check that a model has graphs; if not, a `ModelError` has the reason."""
     if not config.has_codes:
         raise ModelError("a model with continuous latents has no graphs: use it with PyTorch")
     if config.recurrent != "none":
@@ -159,12 +153,7 @@ def _describe(initial: Tensor) -> dict[str, Any]:
 
 @lru_cache(maxsize=32)
 def export_step(config: CodecConfig, side: str) -> onnx.ModelProto:
-    """The graph of a side of a model, whose weights are inputs with their names.
-
-    Args:
-        config: shape of the model.
-        side: ``encoder`` or ``decoder``.
-    """
+    """The graph of an ``encoder`` or ``decoder``, whose weights are inputs with their names."""
     with torch.random.fork_rng(devices=[]):  # the caller's random draws stay as they are
         codec = Codec(config).eval().requires_grad_(False)
     codec.quantizer.train()  # without stacked codebooks, which would hide the weights
@@ -272,11 +261,7 @@ def _with_weights(exported: onnx.ModelProto, weights: dict[str, Any]) -> bytes:
 
 @torch.inference_mode()
 def compute_test_vectors(codec: Codec) -> dict[str, Any]:
-    """What an implementation of the graphs must compute: audio, its codes, and what they become.
-
-    Args:
-        codec: the model, in evaluation mode.
-    """
+    """What an implementation of the graphs must compute: audio, its codes, and what they become."""
     rng = np.random.default_rng(0)
     num_samples, channels = sum(TEST_STEPS) * codec.config.hop_length, codec.config.channels
     level = np.sin(np.pi * (np.arange(num_samples) + 0.5) / num_samples)

@@ -27,8 +27,7 @@ from codec.network.span import Span
 class _Lapped(nn.Module):
     """What a transform and its inverse share.
 
-    Args:
-        basis: ``[coefficients, 2 * stride]``, one windowed function per row.
+    A basis ``[coefficients, 2 * stride]`` has one windowed function per row.
     """
 
     basis: Tensor

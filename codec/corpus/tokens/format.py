@@ -14,6 +14,7 @@ from codec.codes import Codebook, CodecSpec, Geometry
 from codec.config import MAX_CHANNELS_TOGETHER, MAX_CODEBOOK_SIZE, MAX_CODEBOOKS
 from codec.corpus.sources import shortened
 from codec.errors import FormatError
+from codec.format.container import Header
 from codec.format.timeline import resampled_length
 
 FORMATS = SIMPLE_FORMAT, TABLE_FORMAT = 1, 2
@@ -32,8 +33,8 @@ class TokenFormat(Geometry):
     channels_coded_together: int = 1  # channels of the recordings, which share their codes
 
     @classmethod
-    def of(cls, spec: CodecSpec, codebooks: int | None = None) -> TokenFormat:
-        """That of a model, with so many codebooks, the first ones; all if None.
+    def of(cls, spec: CodecSpec | Header, codebooks: int | None = None) -> TokenFormat:
+        """That of a model or stream, with so many codebooks, the first ones; all if None.
 
         Raises:
             ConfigError: the model has not so many codebooks, or no codes.
@@ -42,7 +43,7 @@ class TokenFormat(Geometry):
         if codebooks is not None:
             codebooks = check_whole("codebooks", codebooks, 1, len(spec.codebooks))
         return cls(
-            spec.name,
+            spec.name if isinstance(spec, CodecSpec) else "",
             spec.fingerprint.hex(),
             spec.sample_rate,
             spec.hop_length,
@@ -172,13 +173,9 @@ class Tokens:
 
     @classmethod
     def from_row(cls, kind: TokenFormat, row: dict[str, Any], frames: Any, name: str) -> Tokens:
-        """Tokens of a row.
+        """Tokens of what `row` gave, and of its codes in any shape.
 
-        Args:
-            kind: of its shard.
-            row: what `row` gave.
-            frames: its codes, in any shape.
-            name: name of the shard, for error messages.
+        The name is that of the shard, for error messages.
 
         Raises:
             FormatError: the row contradicts itself or ``kind``.

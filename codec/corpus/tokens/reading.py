@@ -192,14 +192,7 @@ def _read_stream(stream: StoredStream, path: Path, name: str) -> Tokens:
     damage = summary.damage() or (f"{skipped} bytes are no packets" if skipped else None)
     if damage:
         raise FormatError(f"{path} is damaged: {damage}")
-    kind = TokenFormat(
-        "",
-        header.fingerprint.hex(),
-        header.sample_rate,
-        header.hop_length,
-        header.codebooks,
-        header.channels_coded_together,
-    )
+    kind = TokenFormat.of(header)
     rate, num_samples = header.original_sample_rate, summary.num_samples
     assert num_samples is not None  # else it is damaged
     return Tokens(kind, name, str(path), np.concatenate(pieces), num_samples, rate)
