@@ -118,7 +118,7 @@ class Cluster:
 
 
 class Worker:
-    """An actor: codes blocks of clips, on a device of PyTorch if the engine can compute there."""
+    """An actor: codes blocks of clips, on a device of PyTorch; a `ModelError` if it cannot."""
 
     def __init__(self, engine: Engine, work: Work, device: str = "cpu") -> None:
         if device != "cpu":

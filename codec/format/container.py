@@ -386,11 +386,7 @@ def _header_size(version: int, num_codebooks: int) -> int:
 
 
 def _checked_codebooks(codebooks: object) -> tuple[Codebook, ...]:
-    """The codebooks of a header.
-
-    Raises:
-        FormatError: there are none, too many, or some whose codes a stream cannot hold.
-    """
+    """The codebooks of a header; a `FormatError` if a stream cannot hold such."""
     check_type("the header's codebooks", codebooks, tuple, FormatError)
     assert isinstance(codebooks, tuple)
     found = []
@@ -432,9 +428,6 @@ class Packet:
     payload: bytes
     num_samples: int | None = None
     coding: Coding | None = None
-
-    HEAD_SIZE = _HEAD.size + _CRC.size
-    """Bytes before the payload in format 1, and the fewest in any format."""
 
     def __post_init__(self) -> None:
         is_plain, num_samples = self.coding is None, self.num_samples

@@ -75,7 +75,7 @@ class Quantizer(Bottleneck):
     def encode_with_errors(self, latent: Tensor) -> tuple[Tensor, Tensor]:
         """``[B, T, D]`` -> codes ``[B, K, T]`` of all codebooks, and what each leaves uncoded.
 
-        That are mean squares ``[B, K, T]`` of the latent less the values of the codes so far.
+        Those are mean squares ``[B, K, T]`` of the latent less the values of the codes so far.
         """
 
     @abstractmethod
@@ -95,7 +95,7 @@ class Quantizer(Bottleneck):
         """
 
     def restart(self, latent: Tensor, is_dead: Tensor) -> None:
-        """Move dead codes ``[K, codebook_size]`` to where a batch ``[B, T, D]`` needs them."""
+        """Move dead codes ``[K, codebook_size]`` to where ``[B, T, D]`` needs them, if it can."""
 
 
 Coder: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -158,12 +158,9 @@ class ResidualQuantizer(Quantizer):
             )
         return self._values(codes)
 
-    def decode_present(self, codes: Tensor) -> Tensor:
-        return self._values(codes.clamp(min=0), (codes.mT >= 0).float())
-
     @abstractmethod
-    def _values(self, codes: Tensor, present: Tensor | None = None) -> Tensor:
-        """`decode` for a valid number of codebooks, without codes where ``[B, T, K]`` is 0."""
+    def _values(self, codes: Tensor) -> Tensor:
+        """`decode` for a valid number of codebooks."""
 
     def forward(self, latent: Tensor, num_codebooks: Tensor | None = None) -> Quantized:
         with torch.no_grad():

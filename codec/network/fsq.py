@@ -108,15 +108,20 @@ class ResidualScalarQuantizer(ResidualQuantizer):
         pairs = zip(self.stages, residuals, strict=True)
         return torch.stack([stage(residual)[1] for stage, residual in pairs])
 
-    def _values(self, codes: Tensor, present: Tensor | None = None) -> Tensor:
+    def _values(self, codes: Tensor) -> Tensor:
         stages = list(self.stages)[: codes.shape[1]]
-        rounded = stages[0].rounded(codes.mT)  # [B, T, K, d]
-        weight = torch.cat([stage.expand.weight for stage in stages], dim=1)
-        biases = torch.stack([stage.expand.bias for stage in stages])
         # The sum of the stages' maps is one map of their concatenated values.
-        if present is None:
-            return F.linear(rounded.flatten(-2), weight, biases.sum(0))
-        return F.linear((rounded * present[..., None]).flatten(-2), weight) + present @ biases
+        rounded = stages[0].rounded(codes.mT).flatten(-2)  # [B, T, K * d]
+        weight = torch.cat([stage.expand.weight for stage in stages], dim=1)
+        bias = torch.stack([stage.expand.bias for stage in stages]).sum(0)
+        return F.linear(rounded, weight, bias)
+
+    def decode_present(self, codes: Tensor) -> Tensor:
+        present = (codes.mT >= 0).to(self.stages[0].expand.weight.dtype)  # [B, T, K]
+        rounded = self.stages[0].rounded(codes.mT.clamp(min=0)) * present[..., None]
+        weight = torch.cat([stage.expand.weight for stage in self.stages], dim=1)
+        biases = torch.stack([stage.expand.bias for stage in self.stages])
+        return F.linear(rounded.flatten(-2), weight) + present @ biases
 
     @torch.no_grad()
     def initialize(self, latent: Tensor, first: int = 0) -> None:

@@ -129,7 +129,8 @@ class Decoder(nn.Module):
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         if self.fine is None:
-            return self.body.forward(x, state)
+            result: tuple[Tensor, State] = self.body(x, state)
+            return result
         body, fine = state
         outputs, body = self.body.trace(x, body)
         # The last two layers turn features into coefficients and these into audio.

@@ -86,15 +86,21 @@ class ResidualVectorQuantizer(ResidualQuantizer):
         biases = torch.stack([stage.project.bias for stage in self.stages])
         return torch.baddbmm(biases[:, None], chosen, maps).reshape(residuals.shape)
 
-    def _values(self, codes: Tensor, present: Tensor | None = None) -> Tensor:
+    def _values(self, codes: Tensor) -> Tensor:
         count = codes.shape[1]
         entries, maps, biases, _ = self._stages()
-        chosen = entries[torch.arange(count, device=codes.device), codes.mT]  # [B, T, K, d]
-        bias = biases[:count].sum(0)
-        if present is not None:
-            chosen, bias = chosen * present[..., None], present @ biases[:count]
+        chosen = entries[torch.arange(count, device=codes.device), codes.mT]
+        chosen = chosen.flatten(-2)  # [B, T, K * d]
         # The sum of the stages' maps is one map of their concatenated entries.
-        return chosen.flatten(-2) @ maps[:count].flatten(0, 1) + bias
+        return chosen @ maps[:count].flatten(0, 1) + biases[:count].sum(0)
+
+    def decode_present(self, codes: Tensor) -> Tensor:
+        entries, maps, biases, _ = self._stages()
+        count, size, _ = entries.shape
+        present = (codes.mT >= 0).to(entries.dtype)  # [B, T, K]
+        numbers = codes.mT.clamp(min=0) + size * torch.arange(count, device=codes.device)
+        chosen = F.embedding(numbers, entries.flatten(0, 1)) * present[..., None]
+        return chosen.flatten(-2) @ maps.flatten(0, 1) + present @ biases
 
     def train(self, mode: bool = True) -> Self:
         """Switch to training or evaluation.

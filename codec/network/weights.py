@@ -121,7 +121,7 @@ def fingerprint(config: CodecConfig, delay: int, tensors: dict[str, Tensor]) -> 
     The decoder is left out on purpose: a decoder that was trained further with the same codes
     decodes all earlier streams. Settings at their default are left out, too: they were added after
     models whose streams must still find them. The lookahead is left out because it is part of the
-    delay, which is in samples. The weights are those that are stored, in their precision.
+    delay, which is in samples. Tensors are the weights in the precision in which they are stored.
     """
     shape = {
         field.name: getattr(config, field.name)

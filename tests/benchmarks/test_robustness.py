@@ -22,7 +22,6 @@ from benchmarks.degradation.subject import Subject
 from benchmarks.shared.recordings import Recording
 from codec.errors import CodecError
 from codec.evaluation.metrics import rms
-from codec.format.container import Packet
 from codec.rate.redundancy import Redundancy
 from codec.session.encoder import StreamEncoder
 from codec.session.packing import Packing
@@ -206,7 +205,7 @@ def test_only_the_damaged_packet_is_lost(ours: Aecodec) -> None:
     whole, lost = experiments.decode_damaged(ours, encoder.header, bytes(data))
     assert whole is not None
     assert (len(whole), lost) == (8_000, 0)
-    data[len(packets[0].to_bytes()) + Packet.HEAD_SIZE] ^= 1
+    data[len(packets[0].to_bytes()) + encoder.header.head_size] ^= 1
     damaged, lost = experiments.decode_damaged(ours, encoder.header, bytes(data))
     assert damaged is not None
     assert lost == 1 / len(packets)
@@ -218,7 +217,7 @@ def test_a_stream_without_intact_packets_is_unreadable(ours: Aecodec) -> None:
     encoder = StreamEncoder(ours.loaded, packing=Packing.live(4))
     packets = encoder.push(sound(12 * 8_000)) + encoder.finish()
     data = bytearray(b"".join(packet.to_bytes() for packet in packets))
-    data[Packet.HEAD_SIZE - 1 :: len(packets[0].to_bytes())] = bytes(len(packets))
+    data[encoder.header.head_size - 1 :: len(packets[0].to_bytes())] = bytes(len(packets))
     decoded, lost = experiments.decode_damaged(ours, encoder.header, bytes(data))
     assert decoded is None
     assert lost > 0.9

@@ -57,11 +57,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file in hexadecimal digits.
-
-    Raises:
-        CodecError: it cannot be read.
-    """
+    """SHA-256 of a file in hexadecimal digits; a `CodecError` if it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
