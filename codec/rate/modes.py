@@ -9,9 +9,9 @@ from typing import TypeAlias
 
 from codec.arguments import check_flag, check_number, check_whole, shown
 from codec.bitrate import Bitrate, checked_bitrate
+from codec.config import MAX_CODEBOOKS
 from codec.errors import ConfigError
 
-MAX_CODEBOOKS = 255
 HIGHEST_QUALITY = 10.0
 
 
@@ -74,7 +74,7 @@ class Quality:
     """A constant quality, where each frame gets the codes that it needs: no bitrate is aimed at.
 
     Attributes:
-        quality: from 0 to 10 (`codec.rate.quality.QualityScale`).
+        quality: from 0 to 10 (`codec.rate.quality.quality_lambda`).
 
     Raises:
         ConfigError: the quality is out of range.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import cycle
 
 import numpy as np
 
@@ -34,7 +35,7 @@ class Packetizer:
         header = plan.header
         self._plan, self._header = plan, header
         self._payloads = PayloadEncoder(header, plan.context)
-        self._num_packets = 0  # those that are left out count
+        self._sequence = cycle(range(header.sequence_count))  # packets that are left out count
         self._past: deque[Codes] = deque(maxlen=MAX_FRAMES)
         self._noise: deque[Codes] = deque(maxlen=NOISE_FRAMES)  # first codes of the newest frames
         self._refresh = max(1, round(REFRESH_SECONDS * header.sample_rate / header.hop_length))
@@ -63,12 +64,23 @@ class Packetizer:
         Args:
             codes: ``[G, K, T]``, `NO_CODE` where they are absent.
         """
+        header, earlier = self._header, None
         self._silent = 0
-        if self._header.dtx and codes.shape[2]:
-            self._noise.append(codes[:, : self._header.num_codes(NOISE_CODEBOOKS), -1:])
-        payload, coding, redundant_bits = self._payload(codes)
-        packet = Packet(self._next_sequence(), codes.shape[2], payload, coding=coding)
-        overhead = self._plan.packet_overhead if self._plan.packing.is_file else 0
+        if header.dtx and codes.shape[2]:
+            self._noise.append(codes[:, : header.num_codes(NOISE_CODEBOOKS), -1:])
+        if self._earlier is not None and codes.shape[2] == 1:
+            earlier = self._earlier.choose(list(self._past))
+        coding: Coding | None
+        if self._earlier is not None and earlier is not None and earlier.size:
+            payload, coding, redundant_bits = self._payloads.encode_with_earlier(codes, earlier)
+            self._earlier.spent(redundant_bits, earlier)
+        else:
+            payload, coding = self._payloads.encode(codes)
+            redundant_bits = 0.0
+        if codes.shape[2] == 1:
+            self._past.append(codes)
+        packet = Packet(next(self._sequence), codes.shape[2], payload, coding=coding)
+        overhead = header.head_size if self._plan.packing.is_file else 0
         return packet, 8 * (overhead + len(payload)) - round(redundant_bits)
 
     def pack_silence(self, codes: Codes) -> Packet | None:
@@ -79,27 +91,9 @@ class Packetizer:
         """
         self._noise.append(codes)
         self._past.clear()  # what was left out needs no redundancy
-        sequence = self._next_sequence()
+        sequence = next(self._sequence)
         self._silent += 1
         if self._silent % self._refresh != 1 % self._refresh:
             return None
         payload = self._payloads.encode_noise(np.concatenate(self._noise, axis=2))
         return Packet(sequence, 1, payload, coding=Coding.COMFORT_NOISE)
-
-    def _next_sequence(self) -> int:
-        sequence = self._num_packets % self._header.sequence_count
-        self._num_packets += 1
-        return sequence
-
-    def _payload(self, codes: Codes) -> tuple[bytes, Coding | None, float]:
-        """The payload, how it is written, and the bits of its redundant frames."""
-        past = list(self._past)
-        if codes.shape[2] == 1:
-            self._past.append(codes)
-        if self._earlier is not None and codes.shape[2] == 1:
-            earlier = self._earlier.choose(past)
-            if earlier.size:
-                payload, coding, bits = self._payloads.encode_with_earlier(codes, earlier)
-                self._earlier.spent(bits, earlier)
-                return payload, coding, bits
-        return *self._payloads.encode(codes), 0.0

@@ -363,7 +363,7 @@ def test_a_quiet_end_is_shortened_as_far_as_there_is_sound(length: int) -> None:
     packets = encoder.push(sound(length)) + encoder.finish()
     # All come at once, and almost all may be late: the buffer is far deeper than it must be.
     buffer = JitterBuffer(encoder.header, engine, first_depth=0.0, late=0.9)
-    buffer._speech.db = 200.0  # everything else is quiet
+    buffer._speech = 200.0  # everything else is quiet
     for packet in packets:
         buffer.push(packet, 0.0)
     for tick in range(12):
