@@ -20,14 +20,11 @@ import numpy as np
 import numpy.typing as npt
 
 from codec.arrays import Samples
-from codec.core.library import call
-
-STATE_SIZE = 13
-"""``AEC_HIGH_PASS_STATE`` of ``aecodec.h``."""
+from codec.core.library import HIGH_PASS_STATE, call
 
 FilterState: TypeAlias = npt.NDArray[np.float64]
-"""What the filter remembers: ``[C, STATE_SIZE]``. The states of several sessions are joined along
-their channels."""
+"""What the filter remembers: ``[C, HIGH_PASS_STATE]``. The states of several sessions are
+joined along their channels."""
 
 
 class HighPass:
@@ -56,7 +53,7 @@ class HighPass:
 
     def init_state(self, channels: int) -> FilterState:
         """State at the beginning of a signal."""
-        return np.zeros((channels, STATE_SIZE))
+        return np.zeros((channels, HIGH_PASS_STATE))
 
     def step(self, audio: Samples, state: FilterState) -> tuple[Samples, FilterState]:
         """Filter the next frames.

@@ -13,18 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from codec.config import CodecConfig
-from codec.core.library import (
-    MOST_LEVELS,
-    MOST_UNITS,
-    Config,
-    Tensor,
-    address,
-    core,
-    exception_of,
-)
+from codec.core.library import MOST_LEVELS, MOST_UNITS, Config, Tensor, address, call, core
 from codec.errors import ModelError
-
-ERROR_ARGUMENT, ERROR_CODE = -1, -4
 
 TYPES = {"float32": 0, "int8": 1}
 
@@ -44,6 +34,8 @@ class Network:
         config: shape of the model.
         tensors: from `codec.core.quantize.quantize`.
 
+    Steps raise a ModelError for sizes, codes or states that are not those of the model.
+
     Raises:
         ModelError: the model has what the core does not compute, or the tensors do not fit.
         ConfigError: AECODEC_KERNEL names no kernel of this processor.
@@ -58,10 +50,7 @@ class Network:
             for name, value in arrays.items()
         ]
         shape, model, count = shape_of(config), c_void_p(), len(entries)
-        try:
-            _check("aec_model_create", shape, (Tensor * count)(*entries), count, model)
-        except ValueError as error:
-            raise ModelError("the core has no model of this size: use --backend torch") from error
+        call("aec_model_create", shape, (Tensor * count)(*entries), count, model)
         self._model = model
         self._coders: list[c_void_p] = []
         # Not at exit, when threads may still compute.
@@ -72,13 +61,13 @@ class Network:
     def init_encoder(self, rows: int) -> States:
         """States of encoders at the beginning of ``rows`` signals."""
         states = np.empty((rows, self._encoder_size // 8), np.int64)
-        _check("aec_encoder_init", self._model, _at(states), states.nbytes)
+        call("aec_encoder_init", self._model, address(states), states.nbytes)
         return states
 
     def init_decoder(self, rows: int) -> States:
         """States of decoders at the beginning of ``rows`` signals."""
         states = np.empty((rows, self._decoder_size // 8), np.int64)
-        _check("aec_decoder_init", self._model, _at(states), states.nbytes)
+        call("aec_decoder_init", self._model, address(states), states.nbytes)
         return states
 
     def encode(self, audio: Audio, states: States, num_codebooks: int) -> tuple[Codes, States]:
@@ -119,11 +108,11 @@ class Network:
         audio, states = _contiguous(audio, np.float32), _contiguous(states, np.int64)
         codes, after = np.empty((rows, num_codebooks, frames), np.int64), np.empty_like(states)
         with self._coder() as coder:
-            _check(
+            call(
                 "aec_encode",
-                *(coder, rows, frames, num_codebooks, _at(audio), audio.size),
-                *(_at(states), _at(after), states.nbytes, _at(codes), codes.size),
-                *(_at(errors), _at(latent), 0 if latent is None else latent.size),
+                *(coder, rows, frames, num_codebooks, audio),
+                *(address(states), address(after), states.nbytes, codes),
+                *(None if errors is None else address(errors), latent),
             )
         return codes, after
 
@@ -142,10 +131,10 @@ class Network:
         shape = (rows * self._config.channels, frames * self._config.hop_length)
         audio, after = np.empty(shape, np.float32), np.empty_like(states)
         with self._coder() as coder:
-            _check(
+            call(
                 "aec_decode",
-                *(coder, rows, frames, num_codebooks, _at(codes), codes.size),
-                *(_at(states), _at(after), states.nbytes, _at(audio), audio.size),
+                *(coder, rows, frames, num_codebooks, codes),
+                *(address(states), address(after), states.nbytes, audio),
             )
         return audio, after
 
@@ -156,7 +145,7 @@ class Network:
             coder = self._coders.pop()
         except IndexError:
             coder = c_void_p()
-            _check("aec_coder_create", self._model, coder)
+            call("aec_coder_create", self._model, coder)
         try:
             yield coder
         finally:
@@ -213,27 +202,9 @@ def shape_of(config: CodecConfig) -> Config:
     return shape
 
 
-def _check(name: str, *arguments: Any) -> None:
-    """Call a function of the core.
-
-    Raises:
-        CodecError: it returned an error.
-        ValueError: sizes or codes do not belong to the model.
-    """
-    error = getattr(core(), name)(*arguments)
-    if error in (ERROR_ARGUMENT, ERROR_CODE):
-        raise ValueError(f"sizes or codes that do not belong to the model ({name})")
-    if error:
-        raise exception_of(error, name)
-
-
 def _contiguous(values: npt.NDArray[Any], kind: type) -> npt.NDArray[Any]:
     values = np.ascontiguousarray(values, kind)
     return values if values.flags.aligned else values.copy()
-
-
-def _at(values: npt.NDArray[Any] | None) -> int | None:
-    return None if values is None else address(values)
 
 
 def _destroy(library: ctypes.CDLL, model: c_void_p, coders: list[c_void_p]) -> None:

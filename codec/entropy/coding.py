@@ -58,8 +58,7 @@ def encode_packets(
 
 def decode_packets(
     model: ContextModel,
-    payloads: Sequence[bytes],
-    num_frames: Sequence[int],
+    packets: Sequence[tuple[bytes, int]],
     channels: int,
     num_codebooks: int | Sequence[int],
     state: ContextState | None = None,
@@ -72,8 +71,7 @@ def decode_packets(
 
     Args:
         model: the context model that encoded them.
-        payloads: the bytes of each packet.
-        num_frames: number of frames of each packet.
+        packets: the bytes and the number of frames of each packet.
         channels: number of channels.
         num_codebooks: number of codebooks, or one for each frame of packets without segments.
         state: as in `encode_packets`.
@@ -88,6 +86,7 @@ def decode_packets(
     Raises:
         ModelError: the numbers of codebooks or the state do not fit the model.
     """
+    payloads, num_frames = [data for data, _ in packets], [count for _, count in packets]
     rows, longest = segments * channels, max(num_frames, default=0)
     counts = [num_codebooks] * longest if isinstance(num_codebooks, int) else num_codebooks
     most = num_codebooks if isinstance(num_codebooks, int) else max(num_codebooks)

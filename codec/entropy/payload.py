@@ -228,8 +228,7 @@ class PayloadDecoder:
             numbers = [most] * len(counts) if header.variable else counts
             (codes,), _ = decode_packets(
                 self._model,
-                [payload[1:]],
-                [len(counts)],
+                [(payload[1:], len(counts))],
                 groups,
                 numbers,
                 variable=header.variable,
@@ -259,8 +258,7 @@ class PayloadDecoder:
         """Codes of coded packets, and what the context model remembers of them."""
         return decode_packets(
             self._model,
-            [packet.payload for packet in packets],
-            [packet.num_frames for packet in packets],
+            [(packet.payload, packet.num_frames) for packet in packets],
             self._header.channels,
             self._header.num_codebooks,
             state,

@@ -66,6 +66,7 @@ class RateControl:
     def __init__(self, target: float, frame_rate: float, bits_per_code: int) -> None:
         self.target = target
         self._frame_rate, self._bits_per_code = frame_rate, bits_per_code
+        self._window = round(8.0 * frame_rate)  # frames by which a live stream chooses lambda
         self._past: deque[Floats] = deque()  # slopes of the newest frames of a live stream
         self._num_past = 0
         self._age = np.inf  # of lambda of a live stream, in seconds
@@ -81,15 +82,21 @@ class RateControl:
             ahead: the packets after it, as many as are known, of a stream that waits for them;
                 none at its end. None in live streams, which cannot wait.
         """
-        # Pauses have no part in the choice. What they save is spent on the others.
         frames, per_frame = _competing(block), self.target / self._frame_rate
-        if len(frames) and ahead is None:
-            self._follow_the_past(block, frames, per_frame)
-        elif len(frames) and ahead is not None:
+        if not len(frames):  # pauses have no part in the choice; what they save is for the others
+            return self._lambda
+        if ahead is not None:
             known = [block, *ahead]
             bits = per_frame * sum(each.num_frames for each in known) - self._excess
-            window = np.concatenate([_competing(each) for each in known])
-            self._set_lambda(window, bits * len(block.codes))
+            frames, bits = np.concatenate([*map(_competing, known)]), bits * len(block.codes)
+        elif self._is_due(block, frames):
+            # Make up within 2 seconds for what was spent too much or too little, by half at most.
+            correction = self._excess / (2.0 * self._frame_rate * per_frame)
+            frames = np.concatenate(self._past)[-self._window * len(block.codes) :]
+            bits = per_frame * (1 - np.clip(correction, -0.5, 0.5)) * len(frames)
+        else:
+            return self._lambda
+        self._lambda = lambda_for(frames, bits / self._ratio // self._bits_per_code)
         return self._lambda
 
     def spent(self, bits: int, counts: npt.NDArray[np.int64]) -> None:
@@ -107,23 +114,17 @@ class RateControl:
             x = num_frames / self._frame_rate / 4.0
             self._ratio += x / (1 + x / 2 + x * x / 12) * (bits / plain - self._ratio)
 
-    def _follow_the_past(self, block: Block, frames: Floats, per_frame: float) -> None:
-        """Set lambda of a live stream from time to time, by its newest frames, of 8 seconds."""
-        window = round(8.0 * self._frame_rate) * len(block.codes)
+    def _is_due(self, block: Block, frames: Floats) -> bool:
+        """Remember frames of a live stream; whether a new lambda, which changes slowly, is due."""
         self._past.append(frames)
         self._num_past += len(frames)
-        while self._num_past - len(self._past[0]) >= window:
+        while self._num_past - len(self._past[0]) >= self._window * len(block.codes):
             self._num_past -= len(self._past.popleft())
         self._age += block.num_frames / self._frame_rate
-        if self._age >= 0.2:  # it would change little from one frame to the next
-            # Make up within 2 seconds for what was spent too much or too little, by half at most.
-            correction = self._excess / (2.0 * self._frame_rate * per_frame)
-            past = np.concatenate(self._past)[-window:]
-            self._set_lambda(past, per_frame * (1 - np.clip(correction, -0.5, 0.5)) * len(past))
-            self._age = 0.0
-
-    def _set_lambda(self, frames: Floats, bits: float) -> None:
-        self._lambda = lambda_for(frames, bits / self._ratio // self._bits_per_code)
+        if self._age < 0.2:
+            return False
+        self._age = 0.0
+        return True
 
 
 def _competing(block: Block) -> Floats:

@@ -9,8 +9,8 @@ from typing import TypeAlias
 
 from codec.arguments import check_flag, check_number, check_whole, shown
 from codec.bitrate import Bitrate, checked_bitrate
-from codec.config import MAX_CODEBOOKS
 from codec.errors import ConfigError
+from codec.format.container import MAX_CODEBOOKS
 
 HIGHEST_QUALITY = 10.0
 

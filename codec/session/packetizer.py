@@ -40,21 +40,17 @@ class Packetizer:
         self._noise: deque[Codes] = deque(maxlen=NOISE_FRAMES)  # first codes of the newest frames
         self._refresh = max(1, round(REFRESH_SECONDS * header.sample_rate / header.hop_length))
         self._silent = 0  # frames of silence in a row
-        self.redundancy = plan.packing.redundancy
+        self._earlier: RedundancyControl | None = None
+        self.change_redundancy(plan.packing.redundancy)
 
-    @property
-    def redundancy(self) -> Redundancy | None:
-        """The redundant frames of packets; may be changed at any time.
+    def change_redundancy(self, redundancy: Redundancy | None) -> None:
+        """Change the redundant frames of what follows.
 
         Raises:
-            ConfigError: on assignment, if packets of this stream cannot carry any.
+            ConfigError: packets of this stream cannot carry any.
         """
-        return self._redundancy
-
-    @redundancy.setter
-    def redundancy(self, redundancy: Redundancy | None) -> None:
         self._plan.check_redundancy(redundancy)
-        self._redundancy, self._earlier = redundancy, None
+        self._earlier = None
         if redundancy is not None and redundancy.frames:
             self._earlier = RedundancyControl(redundancy, self._header)
 

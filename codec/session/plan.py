@@ -239,10 +239,7 @@ def _header(
     bits, groups = sum(spec.bits[: spec.num_codes(codebooks)]), ceil_div(channels, together)
     if variable:
         bits = max_variable_bits(codebooks, pauses=packing.is_file)
-    if packing.seconds is None:
-        frames = _checked_frames(packing, groups * bits, spec)
-    else:
-        frames = file_frames(spec, groups, bits, packing.seconds)
+    frames = packet_frames(packing, spec, groups, bits)
     original = spec.sample_rate if original_sample_rate is None else original_sample_rate
     # Format 1 has no frames after the last sample. Packets of one frame, of calls, keep it for
     # the three bytes that each saves.
@@ -265,9 +262,28 @@ def _header(
     )
 
 
-def _checked_frames(packing: Packing, bits: int, spec: CodecSpec) -> int:
-    """Frames of the packets of a live stream, of which one takes so many bits at most."""
-    most = min(longest_packet(bits, 1), int(MAX_PACKET_SECONDS * spec.frame_rate))
+def packet_frames(packing: Packing, spec: Geometry, groups: int, bits: int) -> int:
+    """Frames of a packet: of a file as many as last so long, and fewer if so many would not fit.
+
+    Args:
+        packing: of the stream.
+        spec: of the model.
+        groups: number of groups of channels.
+        bits: most bits of a frame and group.
+
+    Raises:
+        ConfigError: so many frames of a live packet do not fit.
+
+    Example:
+        >>> from codec import load_model
+        >>> packet_frames(Packing.file(), load_model().spec, groups=1, bits=200)
+        100
+    """
+    most = longest_packet(bits, groups)
+    if packing.seconds is not None:
+        wanted = int(packing.seconds * spec.frame_rate + 1e-6)  # whole, if seconds are of frames
+        return max(1, min(wanted, most))
+    most = min(most, int(MAX_PACKET_SECONDS * spec.frame_rate))
     if packing.frames > most:
         raise ConfigError(
             f"packets of {packing.frames} frames: with these codes and channels there may be "
@@ -279,24 +295,6 @@ def _checked_frames(packing: Packing, bits: int, spec: CodecSpec) -> int:
             "give frames=1"
         )
     return packing.frames
-
-
-def file_frames(spec: Geometry, groups: int, bits: int, seconds: float = PACKET_SECONDS) -> int:
-    """Frames of a packet of a file: about two seconds, fewer if so many would not fit.
-
-    Args:
-        spec: of the model.
-        groups: number of groups of channels.
-        bits: most bits of a frame and group.
-        seconds: length of a packet.
-
-    Example:
-        >>> from codec import load_model
-        >>> file_frames(load_model().spec, groups=1, bits=200)
-        100
-    """
-    wanted = int(seconds * spec.frame_rate + 1e-6)  # whole, where seconds are those of frames
-    return max(1, min(wanted, longest_packet(bits, groups)))
 
 
 def _num_segments(
