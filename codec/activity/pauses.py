@@ -56,7 +56,7 @@ class PauseDetector:
         Returns:
             ``[C, T]`` each.
         """
-        frames = self._frames(audio)
+        frames = audio.reshape(len(audio), -1, self._hop_length)
         levels, _ = levels_and_weights(frames)
         quiet = levels < self._threshold(levels, audio.shape[1] / self._sample_rate)
         pauses, references = np.zeros_like(quiet), np.zeros_like(quiet)
@@ -98,21 +98,18 @@ class PauseDetector:
             frame: the frame.
             decays: whether what was loudest before counts less and less.
         """
-        levels, _ = levels_and_weights(self._frames(frame))
+        levels, _ = levels_and_weights(frame)
         highest = self._threshold(levels, frame.shape[1] / self._sample_rate if decays else 0.0)
         level = float(levels.max())
         return max(level, SILENT_DB), level < max(highest, SILENT_DB)
 
     def noise_level(self, audio: Samples) -> float | None:
         """Mean level of frames ``[C, T * hop_length]`` in dB; None unless all are steady noise."""
-        frames = self._frames(audio)
+        frames = audio.reshape(len(audio), -1, self._hop_length)
         levels, _ = levels_and_weights(frames)
         if not all(map(self._is_noise, frames, levels)):
             return None
         return max(fsum(each) / len(each) for each in np.maximum(levels, SILENT_DB).tolist())
-
-    def _frames(self, audio: Samples) -> Samples:
-        return audio.reshape(len(audio), -1, self._hop_length)
 
     def _threshold(self, levels: Samples, seconds: float) -> float:
         """The level below which the next frames, which last so many seconds, are quiet."""

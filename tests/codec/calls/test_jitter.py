@@ -237,8 +237,7 @@ def check_call(
             codes = payloads.decode_earlier(packet, age)
         elif packet.coding == Coding.COMFORT_NOISE:
             noise = ComfortNoise(payloads.decode_noise(packet), header.num_silent)
-            codes = noise.next()
-        else:
+        if kind != "recovered":
             (codes,) = payloads.decode([packet])
         own = undisturbed[id(by_number[(packet.sequence - age) % header.sequence_count])]
         assert codes is not None and own is not None
