@@ -40,13 +40,9 @@ class Packets(ctypes.Structure):
     """``aec_packets``."""
 
     _fields_ = [
-        ("num_packets", ctypes.c_uint32),
-        ("channels", ctypes.c_uint32),
-        ("num_codebooks", ctypes.c_uint32),
-        ("num_frames", ctypes.c_uint32),
-        ("segments", ctypes.c_uint32),
-        ("variable", ctypes.c_int32),
-        ("pauses", ctypes.c_int32),
+        *((name, ctypes.c_uint32) for name in ("num_packets", "channels", "num_codebooks")),
+        *((name, ctypes.c_uint32) for name in ("num_frames", "segments")),
+        *((name, ctypes.c_int32) for name in ("variable", "pauses")),
     ]
 
 

@@ -160,11 +160,7 @@ def check_supported(config: CodecConfig) -> None:
 
 def unsupported(config: CodecConfig) -> str | None:
     """Why the core does not compute models of this shape; None if it does."""
-    dilations = (
-        *config.encoder_dilations,
-        *config.decoder_dilations,
-        config.decoder_fine_dilations,
-    )
+    dilations = *config.encoder_dilations, *config.decoder_dilations, config.decoder_fine_dilations
     reasons = {
         "the core has no continuous latents": not config.has_codes,
         f"the core has no recurrent layers ({config.recurrent})": config.recurrent != "none",
@@ -186,10 +182,8 @@ def shape_of(config: CodecConfig) -> Config:
         setattr(shape, name, getattr(config, name))
     shape.scalar_quantizer = config.bottleneck == "fsq"
     shape.num_levels = len(config.strides)
-    shape.fine_stride, shape.fine_channels = (
-        config.decoder_fine_stride,
-        config.decoder_fine_channels,
-    )
+    shape.fine_stride = config.decoder_fine_stride
+    shape.fine_channels = config.decoder_fine_channels
     shape.fine_depth = len(config.decoder_fine_dilations)
     shape.fine_dilations[: shape.fine_depth] = config.decoder_fine_dilations
     for level, stride in enumerate(config.strides):

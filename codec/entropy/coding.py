@@ -8,19 +8,19 @@ import numpy as np
 
 from codec.arrays import Floats
 from codec.core.library import Packets, call, core
-from codec.entropy.context import ContextModel, ContextState, Integers
+from codec.entropy.context import Bytes, ContextModel, Integers
 
 
 def encode_packets(
     model: ContextModel,
     codes: Integers,
-    state: ContextState | None = None,
+    state: Bytes | None = None,
     *,
     segments: int = 1,
     variable: bool = False,
     pauses: bool = False,
     bits: Floats | None = None,
-) -> tuple[list[bytes], ContextState]:
+) -> tuple[list[bytes], Bytes]:
     """Encode packets of equal length, each with a range coder of its own.
 
     Args:
@@ -44,7 +44,7 @@ def encode_packets(
     num_packets, channels, num_codebooks, num_frames = codes.shape
     shape = Packets(num_packets, channels, num_codebooks, num_frames, segments, variable, pauses)
     rows = segments * channels
-    after = state.rows.copy() if state else model.init_state(num_packets * rows).rows
+    after = model.init_state(num_packets * rows) if state is None else state.copy()
     data = np.empty((num_packets, core().aec_packet_capacity(shape)), np.uint8)
     lengths = np.empty(num_packets, np.uint32)
     call(
@@ -53,7 +53,7 @@ def encode_packets(
         *(np.empty(0) if bits is None else bits, model.scratch(rows)),
     )
     payloads = [data[index, :size].tobytes() for index, size in enumerate(lengths.tolist())]
-    return payloads, ContextState(after)
+    return payloads, after
 
 
 def decode_packets(
@@ -61,12 +61,12 @@ def decode_packets(
     packets: Sequence[tuple[bytes, int]],
     channels: int,
     num_codebooks: int | Sequence[int],
-    state: ContextState | None = None,
+    state: Bytes | None = None,
     *,
     segments: int = 1,
     variable: bool = False,
     pauses: bool = False,
-) -> tuple[list[Integers], ContextState]:
+) -> tuple[list[Integers], Bytes]:
     """Decode packets side by side, frame after frame. Any bytes decode to some codes.
 
     Args:
@@ -91,7 +91,7 @@ def decode_packets(
     counts = [num_codebooks] * longest if isinstance(num_codebooks, int) else num_codebooks
     most = num_codebooks if isinstance(num_codebooks, int) else max(num_codebooks)
     shape = Packets(len(payloads), channels, most, longest, segments, variable, pauses)
-    after = state.rows.copy() if state else model.init_state(len(payloads) * rows).rows
+    after = model.init_state(len(payloads) * rows) if state is None else state.copy()
     codes = np.empty((len(payloads), channels, most, longest), np.int32)
     call(
         "aec_decode_packets",
@@ -102,4 +102,4 @@ def decode_packets(
     found = [
         each[..., :count].astype(np.int64) for each, count in zip(codes, num_frames, strict=True)
     ]
-    return found, ContextState(after)
+    return found, after

@@ -16,7 +16,7 @@ import numpy as np
 from codec.arrays import Codes
 from codec.bitrate import ceil_div
 from codec.entropy.coding import decode_packets, encode_packets
-from codec.entropy.context import NO_CODE, ContextModel, ContextState
+from codec.entropy.context import NO_CODE, Bytes, ContextModel
 from codec.errors import FormatError
 from codec.format import bitpack
 from codec.format.container import Coding, Header, Packet
@@ -41,7 +41,7 @@ class PayloadEncoder:
 
     def __init__(self, header: Header, context: ContextModel | None) -> None:
         self._header, self._context = header, context
-        self._state: ContextState | None = None
+        self._state: Bytes | None = None
         frames = CHAIN_SECONDS * header.sample_rate / header.hop_length
         self._chain = max(1, int(frames / header.frames_per_packet))
         self._chained = 0  # packets since the last one that depends on no other
@@ -132,7 +132,7 @@ class PayloadDecoder:
 
     def __init__(self, header: Header, context: ContextModel | None, *, threads: int = 1) -> None:
         self._header, self._context, self._threads = header, context, threads
-        self._state: ContextState | None = None
+        self._state: Bytes | None = None
         self._last: tuple[Packet, list[Codes]] | None = None
 
     def lost(self) -> None:
@@ -248,9 +248,9 @@ class PayloadDecoder:
     def _decode(
         self,
         packets: Sequence[tuple[bytes, int]],
-        state: ContextState | None = None,
+        state: Bytes | None = None,
         num_codebooks: int | Sequence[int] | None = None,
-    ) -> tuple[list[Codes], ContextState]:
+    ) -> tuple[list[Codes], Bytes]:
         """Codes of payloads with their numbers of frames, and the state after them."""
         if self._context is None:
             raise FormatError("a packet is coded, but its stream names no context model")
