@@ -12,14 +12,13 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from codec.arrays import Codes, Samples
 from codec.config import CodecConfig
 from codec.core.library import MOST_LEVELS, MOST_UNITS, Config, Tensor, address, call, core
 from codec.errors import ModelError
 
 TYPES = {"float32": 0, "int8": 1}
 
-Audio: TypeAlias = npt.NDArray[np.float32]
-Codes: TypeAlias = npt.NDArray[np.int64]
 States: TypeAlias = npt.NDArray[np.int64]
 """``[rows, size]``: a state is a row of words, which the core alone understands."""
 
@@ -70,7 +69,7 @@ class Network:
         call("aec_decoder_init", self._model, address(states), states.nbytes)
         return states
 
-    def encode(self, audio: Audio, states: States, num_codebooks: int) -> tuple[Codes, States]:
+    def encode(self, audio: Samples, states: States, num_codebooks: int) -> tuple[Codes, States]:
         """Encode the next frames.
 
         Args:
@@ -84,8 +83,8 @@ class Network:
         return self._encode(audio, states, num_codebooks, None, None)
 
     def analyze(
-        self, audio: Audio, states: States, num_codebooks: int
-    ) -> tuple[Codes, Audio, Audio, States]:
+        self, audio: Samples, states: States, num_codebooks: int
+    ) -> tuple[Codes, Samples, Samples, States]:
         """`encode`, with the errors ``[rows, K, T]`` that codebooks leave and the latent.
 
         The latent ``[rows, T, D]`` is what the codes stand for.
@@ -98,11 +97,11 @@ class Network:
 
     def _encode(
         self,
-        audio: Audio,
+        audio: Samples,
         states: States,
         num_codebooks: int,
-        errors: Audio | None,
-        latent: Audio | None,
+        errors: Samples | None,
+        latent: Samples | None,
     ) -> tuple[Codes, States]:
         rows, frames = len(states), audio.shape[-1] // self._config.hop_length
         audio, states = _contiguous(audio, np.float32), _contiguous(states, np.int64)
@@ -116,7 +115,7 @@ class Network:
             )
         return codes, after
 
-    def decode(self, codes: Codes, states: States) -> tuple[Audio, States]:
+    def decode(self, codes: Codes, states: States) -> tuple[Samples, States]:
         """Decode the next frames.
 
         Args:

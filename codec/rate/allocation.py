@@ -87,7 +87,7 @@ class RateControl:
             return self._lambda
         if ahead is not None:
             known = [block, *ahead]
-            bits = per_frame * sum(each.num_frames for each in known) - self._excess
+            bits = per_frame * sum(each.codes.shape[2] for each in known) - self._excess
             frames, bits = np.concatenate([*map(_competing, known)]), bits * len(block.codes)
         elif self._is_due(block, frames):
             # Make up within 2 seconds for what was spent too much or too little, by half at most.
@@ -120,7 +120,7 @@ class RateControl:
         self._num_past += len(frames)
         while self._num_past - len(self._past[0]) >= self._window * len(block.codes):
             self._num_past -= len(self._past.popleft())
-        self._age += block.num_frames / self._frame_rate
+        self._age += block.codes.shape[2] / self._frame_rate
         if self._age < 0.2:
             return False
         self._age = 0.0

@@ -27,8 +27,3 @@ class Block:
     latent: npt.NDArray[np.float32] | None = None
     weights: npt.NDArray[np.floating] | None = None
     is_silence: bool = False
-
-    @property
-    def num_frames(self) -> int:
-        """T."""
-        return int(self.codes.shape[2])

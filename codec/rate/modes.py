@@ -12,8 +12,6 @@ from codec.bitrate import Bitrate, checked_bitrate
 from codec.errors import ConfigError
 from codec.format.container import MAX_CODEBOOKS
 
-HIGHEST_QUALITY = 10.0
-
 
 @dataclass(frozen=True)
 class Constant:
@@ -87,7 +85,7 @@ class Quality:
     quality: float
 
     def __post_init__(self) -> None:
-        quality = check_number("quality", self.quality, 0, HIGHEST_QUALITY)
+        quality = check_number("quality", self.quality, 0, 10)
         object.__setattr__(self, "quality", quality)
 
 

@@ -11,7 +11,6 @@ from codec.core.frames import levels_and_weights, slopes
 from codec.engines.base import Engine
 from codec.errors import CodecError
 from codec.rate.allocation import lambda_for
-from codec.rate.modes import HIGHEST_QUALITY
 
 
 def quality_lambda(engine: Engine, quality: float) -> float:
@@ -38,7 +37,7 @@ def quality_lambda(engine: Engine, quality: float) -> float:
     found, _ = engine.analyze_step(audio, engine.init_encoder(1))
     _, weights = levels_and_weights(audio.reshape(-1, spec.hop_length))
     frames = slopes((found.errors[0] * weights).T, np.array(spec.bits))
-    mean = 1 + (frames.shape[1] - 1) * quality / HIGHEST_QUALITY
+    mean = 1 + (frames.shape[1] - 1) * quality / 10
     return lambda_for(frames, mean * len(frames))
 
 
@@ -84,14 +83,14 @@ def search_size(target: int, encode: Callable[[float], int]) -> float:
     """
     aim = 0.993  # share of the bytes: a file that is a little too large is of no use
     low, low_size = 0.0, 0
-    high, high_size = HIGHEST_QUALITY, 0
+    high, high_size = 10.0, 0
     best: float | None = None
-    quality = HIGHEST_QUALITY / 2
+    quality = high / 2
     for left in reversed(range(8)):
         size = encode(quality)
         if size <= target:
             best, low, low_size = quality, quality, size
-            if size >= 0.985 * target or quality == HIGHEST_QUALITY:
+            if size >= 0.985 * target or quality == 10:  # large enough
                 break
         else:
             high, high_size = quality, size
@@ -104,7 +103,7 @@ def search_size(target: int, encode: Callable[[float], int]) -> float:
             quality = low + (high - low) * (aim * target - low_size) / (high_size - low_size)
             quality = min(max(quality, low), high)
         elif best is not None:
-            quality = min(HIGHEST_QUALITY, quality * aim * target / size)
+            quality = min(10.0, quality * aim * target / size)
         else:
             quality = 0.0 if left == 1 else quality * aim * target / size - 0.2
             quality = max(0.0, quality)

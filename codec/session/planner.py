@@ -35,7 +35,7 @@ class Planner:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        spec, rate, tables = plan.model.spec, plan.rate, None
+        spec, rate = plan.model.spec, plan.rate
         self._control: RateControl | None = None
         self._lambda = 0.0  # fewer bits are of no use at a constant rate
         if isinstance(rate, Average):
@@ -43,8 +43,7 @@ class Planner:
             self._control = RateControl(target, float(spec.frame_rate), spec.bits[0])
         elif isinstance(rate, Quality):
             self._lambda = quality_lambda(plan.model.engine, rate.quality)
-        if plan.effort:
-            tables = plan.model.engine.code_tables
+        tables = plan.model.engine.code_tables if plan.effort else None
         self._search = None if tables is None else CodeSearch(tables, CANDIDATES[plan.effort])
         self._waiting: deque[Block] = deque()
         if plan.head_bits:
@@ -100,8 +99,8 @@ class Planner:
         if block.slopes is None and block.latent is None:
             return block.codes
         if block.slopes is None:
-            shape = len(block.codes), block.num_frames
-            counts = np.full(shape, self._plan.header.num_codes())
+            groups, _, num_frames = block.codes.shape
+            counts = np.full((groups, num_frames), self._plan.header.num_codes())
         else:
             if self._control is not None:
                 ahead = [each for each in self._waiting if each.slopes is not None]
