@@ -16,10 +16,8 @@ import numpy as np
 from codec.activity.pauses import noise_order
 from codec.entropy.context import Integers
 
-NOISE_FRAMES = 8
-"""Frames in a packet of comfort noise: 160 ms at 50 frames per second."""
 NOISE_CODEBOOKS = 1
-"""Codebooks of each of them."""
+"""Codebooks of the frames in a packet of comfort noise."""
 REFRESH_SECONDS = 0.4
 """From one packet of comfort noise to the next."""
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from itertools import cycle
 
 import numpy as np
 
-from codec.activity.noise import NOISE_CODEBOOKS, NOISE_FRAMES, REFRESH_SECONDS
+from codec.activity.noise import NOISE_CODEBOOKS, REFRESH_SECONDS
 from codec.arrays import Codes
 from codec.entropy.payload import MAX_FRAMES, PayloadEncoder
 from codec.format.container import Coding, Packet
@@ -35,9 +34,10 @@ class Packetizer:
         header = plan.header
         self._plan, self._header = plan, header
         self._payloads = PayloadEncoder(header, plan.context)
-        self._sequence = cycle(range(header.sequence_count))  # packets that are left out count
+        self._num_packets = 0  # those that are left out count
         self._past: deque[Codes] = deque(maxlen=MAX_FRAMES)
-        self._noise: deque[Codes] = deque(maxlen=NOISE_FRAMES)  # first codes of the newest frames
+        # First codes of the newest frames, for comfort noise: of 160 ms at 50 frames per second.
+        self._noise: deque[Codes] = deque(maxlen=8)
         self._refresh = max(1, round(REFRESH_SECONDS * header.sample_rate / header.hop_length))
         self._silent = 0  # frames of silence in a row
         self._earlier: RedundancyControl | None = None
@@ -75,7 +75,9 @@ class Packetizer:
             redundant_bits = 0.0
         if codes.shape[2] == 1:
             self._past.append(codes)
-        packet = Packet(next(self._sequence), codes.shape[2], payload, coding=coding)
+        sequence = self._num_packets % header.sequence_count
+        self._num_packets += 1
+        packet = Packet(sequence, codes.shape[2], payload, coding=coding)
         overhead = header.head_size if self._plan.packing.is_file else 0
         return packet, 8 * (overhead + len(payload)) - round(redundant_bits)
 
@@ -87,7 +89,8 @@ class Packetizer:
         """
         self._noise.append(codes)
         self._past.clear()  # what was left out needs no redundancy
-        sequence = next(self._sequence)
+        sequence = self._num_packets % self._header.sequence_count
+        self._num_packets += 1
         self._silent += 1
         if self._silent % self._refresh != 1 % self._refresh:
             return None
