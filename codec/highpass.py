@@ -20,14 +20,11 @@ import numpy as np
 import numpy.typing as npt
 
 from codec.arrays import Samples
-from codec.core.library import call
-
-STATE_SIZE = 13
-"""``AEC_HIGH_PASS_STATE`` of ``aecodec.h``."""
+from codec.core.library import HIGH_PASS_STATE, call
 
 FilterState: TypeAlias = npt.NDArray[np.float64]
-"""What the filter remembers: ``[C, STATE_SIZE]``. The states of several sessions are joined along
-their channels."""
+"""What the filter remembers: ``[C, HIGH_PASS_STATE]``. The states of several sessions are
+joined along their channels."""
 
 
 class HighPass:
@@ -56,7 +53,7 @@ class HighPass:
 
     def init_state(self, channels: int) -> FilterState:
         """State at the beginning of a signal."""
-        return np.zeros((channels, STATE_SIZE))
+        return np.zeros((channels, HIGH_PASS_STATE))
 
     def step(self, audio: Samples, state: FilterState) -> tuple[Samples, FilterState]:
         """Filter the next frames.
@@ -73,41 +70,6 @@ class HighPass:
         sizes = self._sample_rate, self._hop_length, len(audio)
         call("aec_high_pass", *sizes, audio, after, filtered)
         return filtered, after
-
-
-class FilteredFrames:
-    """Audio that arrives in pieces of any length, filtered; it is given out in whole frames.
-
-    Args:
-        sample_rate: samples per second.
-        hop_length: samples per frame.
-        channels: number of channels.
-
-    Example:
-        >>> frames = FilteredFrames(24_000, 480, channels=1)
-        >>> frames.push(np.zeros((1, 500), np.float32)).shape, frames.finish().shape
-        ((1, 480), (1, 20))
-    """
-
-    def __init__(self, sample_rate: int, hop_length: int, channels: int) -> None:
-        self._filter, self._hop_length = HighPass(sample_rate, hop_length), hop_length
-        self._state = self._filter.init_state(channels)
-        self._rest: Samples = np.zeros((channels, 0), np.float32)
-
-    def push(self, samples: Samples) -> Samples:
-        """The frames ``[C, T * hop_length]`` that these samples ``[C, n]`` complete."""
-        audio = np.concatenate((self._rest, samples), axis=1) if self._rest.size else samples
-        whole = audio.shape[1] // self._hop_length * self._hop_length
-        self._rest = audio[:, whole:].copy()
-        filtered, self._state = self._filter.step(audio[:, :whole], self._state)
-        return filtered
-
-    def finish(self) -> Samples:
-        """The samples after the last whole frame, ``[C, n]``."""
-        size = self._rest.shape[1]
-        return self.push(np.zeros((len(self._rest), -size % self._hop_length), np.float32))[
-            :, :size
-        ]
 
 
 def high_pass(audio: Samples, sample_rate: int, hop_length: int = 480) -> Samples:
@@ -128,5 +90,7 @@ def high_pass(audio: Samples, sample_rate: int, hop_length: int = 480) -> Sample
         >>> high_pass(np.full((1, 4_801), 0.1, np.float32), 24_000).shape
         (1, 4801)
     """
-    frames = FilteredFrames(sample_rate, hop_length, len(audio))
-    return np.concatenate((frames.push(audio), frames.finish()), axis=1)
+    size, high_pass = audio.shape[1], HighPass(sample_rate, hop_length)
+    padded = np.pad(audio, ((0, 0), (0, -size % hop_length)))
+    filtered, _ = high_pass.step(padded, high_pass.init_state(len(audio)))
+    return filtered[:, :size]

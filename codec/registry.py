@@ -120,7 +120,17 @@ def load_model(model: str | Path = DEFAULT_MODEL, *, backend: Backend | None = N
 
             return Model(load_pretrained(*pretrained))
     folder = find_model(model)
-    engine = _ENGINES[backend or default_backend(folder)](folder)
+    engine: Engine
+    if (backend or default_backend(folder)) == "core":
+        from codec.engines.core import CoreEngine
+
+        engine = CoreEngine(folder)
+    else:
+        with optional_packages("PyTorch's engine", "torch"):
+            from codec.engines.torch import TorchEngine
+            from codec.network.weights import load_codec
+
+        engine = TorchEngine(load_codec(folder), read_description(folder)["name"])
     return Model(engine, StoredContext(folder, engine.spec.fingerprint))
 
 
@@ -132,23 +142,6 @@ def default_backend(folder: Path) -> Backend:
     """
     config = CodecConfig.from_dict(read_description(folder)["codec"])
     return "torch" if unsupported(config) else "core"
-
-
-def _core_engine(folder: Path) -> Engine:
-    from codec.engines.core import CoreEngine
-
-    return CoreEngine(folder)
-
-
-def _torch_engine(folder: Path) -> Engine:
-    with optional_packages("PyTorch's engine", "torch"):
-        from codec.engines.torch import TorchEngine
-        from codec.network.weights import load_codec
-
-    return TorchEngine(load_codec(folder), read_description(folder)["name"])
-
-
-_ENGINES = {"core": _core_engine, "torch": _torch_engine}
 
 
 def as_model(model: ModelLike | None) -> Model:
@@ -298,13 +291,9 @@ def check_backend(backend: object) -> None:
 
 
 _packaged_lock = threading.Lock()
+_load_packaged = lru_cache(maxsize=4)(load_model)
 
 
 def _packaged(folder: Path) -> Model:
     with _packaged_lock:  # or threads that begin together would load one each
         return _load_packaged(folder)
-
-
-@lru_cache(maxsize=4)
-def _load_packaged(folder: Path) -> Model:
-    return load_model(folder)

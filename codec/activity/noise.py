@@ -16,10 +16,8 @@ import numpy as np
 from codec.activity.pauses import noise_order
 from codec.entropy.context import Integers
 
-NOISE_FRAMES = 8
-"""Frames in a packet of comfort noise: 160 ms at 50 frames per second."""
 NOISE_CODEBOOKS = 1
-"""Codebooks of each of them."""
+"""Codebooks of the frames in a packet of comfort noise."""
 REFRESH_SECONDS = 0.4
 """From one packet of comfort noise to the next."""
 
@@ -33,12 +31,13 @@ class ComfortNoise:
 
     Example:
         >>> noise = ComfortNoise(np.array([[[3, 1, 4, 1]]]), num_frames=50)
-        >>> [int(noise.next()[0, 0, 0]) for _ in range(6)]
-        [1, 1, 1, 3, 4, 1]
+        >>> [int(noise.next()[0, 0, 0]) for _ in range(5)]
+        [1, 1, 3, 4, 1]
     """
 
     def __init__(self, codes: Integers, num_frames: int) -> None:
-        self._codes, self._num_frames, self._played = codes, num_frames, 0
+        self._codes, self._num_frames = codes, num_frames
+        self._played = 1  # the packet's own frame, which is decoded as any other
 
     @property
     def is_over(self) -> bool:
@@ -46,7 +45,7 @@ class ComfortNoise:
         return self._played > self._num_frames
 
     def next(self) -> Integers:
-        """Codes ``[G, k, 1]`` of the next frame; the first is that of the packet itself."""
+        """Codes ``[G, k, 1]`` of the next frame after the packet."""
         count = self._codes.shape[2]
         index = count - 1 - int(noise_order(count, np.array([self._played]))[0])
         self._played += 1

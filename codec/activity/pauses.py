@@ -10,46 +10,23 @@ from __future__ import annotations
 from math import fsum
 
 import numpy as np
-import numpy.typing as npt
 
-from codec.activity.levels import LOWEST_DB, Levels, LoudestLevel, frame_levels
-from codec.arrays import Samples
-from codec.core.frames import levels_above, mean_spectrum
+from codec.arrays import Booleans, Samples
+from codec.core.frames import levels_above, levels_and_weights, mean_spectrum
 from codec.entropy.context import NO_CODE, Integers
-
-Booleans = npt.NDArray[np.bool_]
 
 NUM_REFERENCES = 16
 """Frames before a pause that stand for it: a third of a second at 50 frames per second."""
 
-BELOW_LOUDEST_DB = 30.0
-"""Pauses are so much weaker than what was loudest before,"""
-HIGHEST_DB = -45.0
-"""and weaker than this in relation to full scale,"""
-STEADY_DB = 9.0
-"""and their frames differ by no more than this, except those below `SILENT_DB`."""
-RISE_DB = 8.0
-"""Frames that rise so far above their quiet passage end it: weak beginnings of speech, breaths.
-Without what lies below `LOWEST_HZ`, 20 ms of room noise do not. In 588 recordings without a part in
-the choice, the last frames of 111 pauses rose by 6.8 dB at most, 99 % of them by 5.4."""
 SILENT_DB = -85.0
-DECAY_DB = 0.25
-"""Decrease of what counts as the loudest, per second."""
-MIN_SECONDS = 0.5
-BEFORE_SECONDS, AFTER_SECONDS = 0.08, 0.12
-"""Parts of a quiet passage that do not belong to a pause: the first weak frames of what follows it,
-and what fades away before it."""
-MOST_TONAL = 12.0
-"""Highest ratio of a bin of the mean spectrum to the median of its neighbours: noise has none that
-stand out."""
-NEIGHBOURS = 8
-"""On each side of a bin."""
-LOWEST_HZ = 150.0
-"""Below this lies hum, which may stand out."""
+"""What is weaker counts as being at this level."""
 
 
 class PauseDetector:
     """Finds pauses in packets that follow one another.
+
+    They are 30 dB below what was loudest before, and below -45 dB of full scale, for half a second
+    at least, steady, and without tones.
 
     Args:
         sample_rate: samples per second.
@@ -66,8 +43,9 @@ class PauseDetector:
 
     def __init__(self, sample_rate: int, hop_length: int) -> None:
         self._sample_rate, self._hop_length = sample_rate, hop_length
-        self._lowest_bin = int(LOWEST_HZ * hop_length / sample_rate)
-        self._loudest = LoudestLevel(DECAY_DB)
+        # Below 150 Hz lies hum, which may stand out.
+        self._lowest_bin = int(150.0 * hop_length / sample_rate)
+        self._loudest = -200.0  # level of what was loudest, in dB; it counts less and less
 
     def find(self, audio: Samples) -> tuple[Booleans, Booleans]:
         """Frames without codes, and the frames before them that stand for them.
@@ -78,19 +56,25 @@ class PauseDetector:
         Returns:
             ``[C, T]`` each.
         """
-        frames, levels = self._levels(audio)
-        self._loudest.follow(levels, audio.shape[1] / self._sample_rate)
-        quiet = levels < min(self._loudest.db - BELOW_LOUDEST_DB, HIGHEST_DB)
+        frames = audio.reshape(len(audio), -1, self._hop_length)
+        levels, _ = levels_and_weights(frames)
+        quiet = levels < self._threshold(levels, audio.shape[1] / self._sample_rate)
         pauses, references = np.zeros_like(quiet), np.zeros_like(quiet)
         frame_rate = self._sample_rate / self._hop_length
-        shortest = MIN_SECONDS * frame_rate
-        before, after = round(BEFORE_SECONDS * frame_rate), round(AFTER_SECONDS * frame_rate)
+        shortest = 0.5 * frame_rate
+        # Of a quiet passage what fades away at its beginning, and the first weak frames of what
+        # follows it, do not belong to a pause.
+        after, before = round(0.12 * frame_rate), round(0.08 * frame_rate)
         for channel, own in enumerate(quiet):
             for start, end in _runs(own):
                 if end - start < shortest:
                     continue
-                passage = self._levels_above_hum(frames[channel, start:end])
-                own[start:end] = passage < np.median(passage) + RISE_DB
+                # Frames that rise by 8 dB end it: weak beginnings of speech, breaths. Without hum,
+                # 20 ms of room noise do not. In 588 recordings without a part in the choice, the
+                # last frames of 111 pauses rose by 6.8 dB at most, 99 % of them by 5.4.
+                passage = levels_above(frames[channel, start:end], self._lowest_bin)
+                passage = np.maximum(passage, SILENT_DB)
+                own[start:end] = passage < np.median(passage) + 8.0
             for start, end in _runs(own):
                 begin = start + after if start else start
                 stop = end - before
@@ -114,43 +98,37 @@ class PauseDetector:
             frame: the frame.
             decays: whether what was loudest before counts less and less.
         """
-        _, levels = self._levels(frame)
-        self._loudest.follow(levels, frame.shape[1] / self._sample_rate if decays else 0.0)
-        level = float(levels.max(initial=LOWEST_DB))
-        highest = max(min(self._loudest.db - BELOW_LOUDEST_DB, HIGHEST_DB), SILENT_DB)
-        return max(level, SILENT_DB), level < highest
+        levels, _ = levels_and_weights(frame)
+        highest = self._threshold(levels, frame.shape[1] / self._sample_rate if decays else 0.0)
+        level = float(levels.max())
+        return max(level, SILENT_DB), level < max(highest, SILENT_DB)
 
     def noise_level(self, audio: Samples) -> float | None:
         """Mean level of frames ``[C, T * hop_length]`` in dB; None unless all are steady noise."""
-        frames, levels = self._levels(audio)
+        frames = audio.reshape(len(audio), -1, self._hop_length)
+        levels, _ = levels_and_weights(frames)
         if not all(map(self._is_noise, frames, levels)):
             return None
         return max(fsum(each) / len(each) for each in np.maximum(levels, SILENT_DB).tolist())
 
-    def _levels(self, audio: Samples) -> tuple[Samples, Levels]:
-        """Frames ``[C, T, hop_length]``, and their levels ``[C, T]`` in dB of full scale."""
-        frames = audio.reshape(len(audio), -1, self._hop_length)
-        return frames, frame_levels(frames)
+    def _threshold(self, levels: Samples, seconds: float) -> float:
+        """The level below which the next frames, which last so many seconds, are quiet."""
+        self._loudest = max(self._loudest - 0.25 * seconds, float(levels.max(initial=-200.0)))
+        return min(self._loudest - 30.0, -45.0)
 
-    def _levels_above_hum(self, frames: Samples) -> Levels:
-        """Levels of frames ``[..., hop_length]`` without what lies below `LOWEST_HZ`.
-
-        In dB, and not below `SILENT_DB`.
-        """
-        levels = levels_above(frames, self._lowest_bin)
-        return np.maximum(levels, SILENT_DB)
-
-    def _is_noise(self, frames: Samples, levels: Levels) -> bool:
+    def _is_noise(self, frames: Samples, levels: Samples) -> bool:
+        """Whether frames ``[T, hop_length]`` of a channel differ little, and have no tones."""
         low, high = np.maximum(np.percentile(levels, (5, 95)), SILENT_DB)
-        if high - low > STEADY_DB:
+        if high - low > 9.0:
             return False
         if high == SILENT_DB:
             return True
-        # Differences of samples, because most noise is stronger at low frequencies.
+        # Differences of samples, because most noise is stronger at low frequencies. No bin of the
+        # mean spectrum stands out from the median of eight on each side of it.
         spectrum = mean_spectrum(frames)[self._lowest_bin :]
-        padded = np.pad(spectrum, NEIGHBOURS, mode="reflect")
-        around = np.lib.stride_tricks.sliding_window_view(padded, 2 * NEIGHBOURS + 1)
-        return bool((spectrum < MOST_TONAL * np.median(around, axis=1)).all())
+        padded = np.pad(spectrum, 8, mode="reflect")
+        around = np.lib.stride_tricks.sliding_window_view(padded, 17)
+        return bool((spectrum < 12.0 * np.median(around, axis=1)).all())
 
 
 def fill_pauses(codes: Integers) -> Integers:

@@ -10,19 +10,13 @@ from codec.activity.pauses import PauseDetector
 from codec.arrays import Samples
 from codec.bitrate import ceil_div
 
-HANGOVER_SECONDS = 0.2
-"""Silence is sent for so long before it is left out: what fades away belongs to the speech."""
-RISE_DB = 6.0
-"""Silence ends with a frame that is so much louder than the mean of it."""
-FOLLOWING = 0.05
-"""Weight of a frame in that mean."""
-
 
 class SilenceDetector:
     """Finds silence in frames that follow one another, without look-ahead.
 
     Silence is what counts as a pause in files: steady noise far below the speech. It begins when
-    that has lasted for `HANGOVER_SECONDS`, and ends with the first louder frame.
+    that has lasted for 0.2 seconds, as what fades away belongs to the speech, and ends with a frame
+    that is 6 dB louder than the mean of it.
 
     Args:
         sample_rate: samples per second.
@@ -39,7 +33,7 @@ class SilenceDetector:
 
     def __init__(self, sample_rate: int, hop_length: int) -> None:
         self._pauses = PauseDetector(sample_rate, hop_length)
-        self._hangover = ceil_div(round(HANGOVER_SECONDS * sample_rate), hop_length)
+        self._hangover = ceil_div(round(0.2 * sample_rate), hop_length)
         self._recent: deque[Samples] = deque(maxlen=self._hangover)  # quiet frames in a row
         self._mean: float | None = None  # level of the silence in dB; None outside of one
 
@@ -47,8 +41,8 @@ class SilenceDetector:
         """Whether the next frame ``[C, hop_length]`` is silence that need not be sent."""
         level, is_quiet = self._pauses.is_quiet(frame, decays=self._mean is None)
         if self._mean is not None:
-            if is_quiet and level <= self._mean + RISE_DB:
-                self._mean += FOLLOWING * (level - self._mean)
+            if is_quiet and level <= self._mean + 6.0:
+                self._mean += 0.05 * (level - self._mean)
                 return True
             self._mean = None
             self._recent.clear()

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codec.activity.levels import LoudestLevel, frame_levels
 from codec.arguments import check_number, check_type
 from codec.arrays import Samples
 from codec.calls.schedule import Schedule
+from codec.core.frames import levels_and_weights
 from codec.errors import ConfigError, FormatError
 from codec.format.container import Header, Packet
 from codec.registry import ModelLike, model_for
@@ -143,7 +143,7 @@ class JitterBuffer:
         self._tick = header.hop_length / header.sample_rate  # seconds
         self._sound: Samples = np.zeros((header.channels, 0), np.float32)  # decoded, not played
         self._played: Samples = np.zeros((header.channels, header.hop_length), np.float32)
-        self._speech = LoudestLevel(DECAY_DB)
+        self._speech = -200.0  # level of the loudest recent sound, in dB
         self._counts = Counter[str]()
         self._ended = False  # whether the decoder has decoded the last packet of its stream
         self._num_begins = 0  # of the schedule, when something was decoded last
@@ -304,10 +304,11 @@ class JitterBuffer:
 
     def _is_quiet(self, sound: Samples) -> bool:
         """Whether no frame of this belongs to speech."""
-        levels = frame_levels(sound.reshape(len(sound), -1, self._header.hop_length))
-        return bool((levels < max(SILENT_DB, self._speech.db - QUIET_DB)).all())
+        levels, _ = levels_and_weights(sound.reshape(len(sound), -1, self._header.hop_length))
+        return bool((levels < max(SILENT_DB, self._speech - QUIET_DB)).all())
 
     def _give(self, frame: Samples) -> Samples:
-        self._speech.follow(frame_levels(frame), self._tick)
+        levels, _ = levels_and_weights(frame)
+        self._speech = max(self._speech - DECAY_DB * self._tick, float(levels.max()))
         self._played = frame
         return frame

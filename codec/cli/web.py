@@ -113,7 +113,7 @@ def page_files(models: list[str]) -> Files:
         if reason := unsupported(CodecConfig.from_dict(read_description(folder)["codec"])):
             raise ModelError(f"the page cannot run {folder}: {reason}; offer another model")
         description, weights = model_in_8_bits(folder)
-        loaded = load_model(model, backend="core")  # checks what is to be served
+        loaded = load_model(folder, backend="core")  # checks what is to be served
         spec, context = loaded.spec, loaded.context
         fingerprint = spec.fingerprint.hex()
         place = f"models/{fingerprint}/"  # the names of two models may be equal, or no addresses

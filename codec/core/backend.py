@@ -130,17 +130,11 @@ def _compiler_packages() -> list[str]:
 
 
 def get_requires_for_build_wheel(config_settings: Any = None) -> list[str]:
-    return [
-        *_setuptools().get_requires_for_build_wheel(config_settings),
-        *_compiler_packages(),
-    ]
+    return [*_setuptools().get_requires_for_build_wheel(config_settings), *_compiler_packages()]
 
 
 def get_requires_for_build_editable(config_settings: Any = None) -> list[str]:
-    return [
-        *_setuptools().get_requires_for_build_editable(config_settings),
-        *_compiler_packages(),
-    ]
+    return [*_setuptools().get_requires_for_build_editable(config_settings), *_compiler_packages()]
 
 
 def build_wheel(

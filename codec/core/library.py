@@ -23,8 +23,8 @@ PATH = Path(__file__).parent / "_lib" / f"aecodec{_SUFFIX}"
 BUILD = "run 'pip install .' or, in a checkout, 'python codec/core/backend.py'"
 
 
-MOST_LEVELS, MOST_UNITS = 8, 16
-"""``AEC_MOST_LEVELS`` and ``AEC_MOST_UNITS``."""
+MOST_LEVELS, MOST_UNITS, HIGH_PASS_STATE = 8, 16, 13
+"""``AEC_MOST_LEVELS``, ``AEC_MOST_UNITS`` and ``AEC_HIGH_PASS_STATE``."""
 
 
 class ContextSizes(ctypes.Structure):
@@ -40,13 +40,9 @@ class Packets(ctypes.Structure):
     """``aec_packets``."""
 
     _fields_ = [
-        ("num_packets", ctypes.c_uint32),
-        ("channels", ctypes.c_uint32),
-        ("num_codebooks", ctypes.c_uint32),
-        ("num_frames", ctypes.c_uint32),
-        ("segments", ctypes.c_uint32),
-        ("variable", ctypes.c_int32),
-        ("pauses", ctypes.c_int32),
+        *((name, ctypes.c_uint32) for name in ("num_packets", "channels", "num_codebooks")),
+        *((name, ctypes.c_uint32) for name in ("num_frames", "segments")),
+        *((name, ctypes.c_int32) for name in ("variable", "pauses")),
     ]
 
 
@@ -172,7 +168,7 @@ def call(name: str, *arguments: Any) -> None:
 
     Args:
         name: its name.
-        arguments: arrays of the right type, and other arguments as they are.
+        arguments: arrays of the right type, or None for none, and other arguments as they are.
 
     Raises:
         CodecError: it returned one.
@@ -182,11 +178,13 @@ def call(name: str, *arguments: Any) -> None:
     for kind, argument in zip(kinds, arguments, strict=True):
         if kind is None:
             given.append(argument)
+        elif argument is None:
+            given += None, 0
         else:
             assert argument.dtype == kind and argument.flags.c_contiguous
             given += address(argument), argument.size
     if error := function(*given):
-        raise exception_of(error, name)
+        raise _exception_of(error, name)
 
 
 def address(array: npt.NDArray[Any]) -> int:
@@ -209,7 +207,7 @@ def _is_array(kind: Any) -> bool:
 
 
 _REASONS = {
-    -1: "the sizes of arrays do not fit the model",
+    -1: "the sizes of arrays do not fit the model, or it is too large: use --backend torch",
     -4: "a code is beyond its codebook",
     -5: "the order of the context model's codes does not have each code once",
     -6: "a sum of the context model could be too large: fit it again",
@@ -217,7 +215,7 @@ _REASONS = {
 }
 
 
-def exception_of(error: int, name: str) -> CodecError:
+def _exception_of(error: int, name: str) -> CodecError:
     """The exception for an ``AEC_ERROR_`` of the header."""
     if error == -2:
         return NotEnoughMemoryError("not enough memory for a model: close other programs")

@@ -12,24 +12,13 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from codec.arrays import Codes, Samples
 from codec.config import CodecConfig
-from codec.core.library import (
-    MOST_LEVELS,
-    MOST_UNITS,
-    Config,
-    Tensor,
-    address,
-    core,
-    exception_of,
-)
+from codec.core.library import MOST_LEVELS, MOST_UNITS, Config, Tensor, address, call, core
 from codec.errors import ModelError
-
-ERROR_ARGUMENT, ERROR_CODE = -1, -4
 
 TYPES = {"float32": 0, "int8": 1}
 
-Audio: TypeAlias = npt.NDArray[np.float32]
-Codes: TypeAlias = npt.NDArray[np.int64]
 States: TypeAlias = npt.NDArray[np.int64]
 """``[rows, size]``: a state is a row of words, which the core alone understands."""
 
@@ -43,6 +32,8 @@ class Network:
     Args:
         config: shape of the model.
         tensors: from `codec.core.quantize.quantize`.
+
+    Steps raise a ModelError for sizes, codes or states that are not those of the model.
 
     Raises:
         ModelError: the model has what the core does not compute, or the tensors do not fit.
@@ -58,10 +49,7 @@ class Network:
             for name, value in arrays.items()
         ]
         shape, model, count = shape_of(config), c_void_p(), len(entries)
-        try:
-            _check("aec_model_create", shape, (Tensor * count)(*entries), count, model)
-        except ValueError as error:
-            raise ModelError("the core has no model of this size: use --backend torch") from error
+        call("aec_model_create", shape, (Tensor * count)(*entries), count, model)
         self._model = model
         self._coders: list[c_void_p] = []
         # Not at exit, when threads may still compute.
@@ -72,16 +60,16 @@ class Network:
     def init_encoder(self, rows: int) -> States:
         """States of encoders at the beginning of ``rows`` signals."""
         states = np.empty((rows, self._encoder_size // 8), np.int64)
-        _check("aec_encoder_init", self._model, _at(states), states.nbytes)
+        call("aec_encoder_init", self._model, address(states), states.nbytes)
         return states
 
     def init_decoder(self, rows: int) -> States:
         """States of decoders at the beginning of ``rows`` signals."""
         states = np.empty((rows, self._decoder_size // 8), np.int64)
-        _check("aec_decoder_init", self._model, _at(states), states.nbytes)
+        call("aec_decoder_init", self._model, address(states), states.nbytes)
         return states
 
-    def encode(self, audio: Audio, states: States, num_codebooks: int) -> tuple[Codes, States]:
+    def encode(self, audio: Samples, states: States, num_codebooks: int) -> tuple[Codes, States]:
         """Encode the next frames.
 
         Args:
@@ -95,8 +83,8 @@ class Network:
         return self._encode(audio, states, num_codebooks, None, None)
 
     def analyze(
-        self, audio: Audio, states: States, num_codebooks: int
-    ) -> tuple[Codes, Audio, Audio, States]:
+        self, audio: Samples, states: States, num_codebooks: int
+    ) -> tuple[Codes, Samples, Samples, States]:
         """`encode`, with the errors ``[rows, K, T]`` that codebooks leave and the latent.
 
         The latent ``[rows, T, D]`` is what the codes stand for.
@@ -109,25 +97,25 @@ class Network:
 
     def _encode(
         self,
-        audio: Audio,
+        audio: Samples,
         states: States,
         num_codebooks: int,
-        errors: Audio | None,
-        latent: Audio | None,
+        errors: Samples | None,
+        latent: Samples | None,
     ) -> tuple[Codes, States]:
         rows, frames = len(states), audio.shape[-1] // self._config.hop_length
         audio, states = _contiguous(audio, np.float32), _contiguous(states, np.int64)
         codes, after = np.empty((rows, num_codebooks, frames), np.int64), np.empty_like(states)
         with self._coder() as coder:
-            _check(
+            call(
                 "aec_encode",
-                *(coder, rows, frames, num_codebooks, _at(audio), audio.size),
-                *(_at(states), _at(after), states.nbytes, _at(codes), codes.size),
-                *(_at(errors), _at(latent), 0 if latent is None else latent.size),
+                *(coder, rows, frames, num_codebooks, audio),
+                *(address(states), address(after), states.nbytes, codes),
+                *(None if errors is None else address(errors), latent),
             )
         return codes, after
 
-    def decode(self, codes: Codes, states: States) -> tuple[Audio, States]:
+    def decode(self, codes: Codes, states: States) -> tuple[Samples, States]:
         """Decode the next frames.
 
         Args:
@@ -142,10 +130,10 @@ class Network:
         shape = (rows * self._config.channels, frames * self._config.hop_length)
         audio, after = np.empty(shape, np.float32), np.empty_like(states)
         with self._coder() as coder:
-            _check(
+            call(
                 "aec_decode",
-                *(coder, rows, frames, num_codebooks, _at(codes), codes.size),
-                *(_at(states), _at(after), states.nbytes, _at(audio), audio.size),
+                *(coder, rows, frames, num_codebooks, codes),
+                *(address(states), address(after), states.nbytes, audio),
             )
         return audio, after
 
@@ -156,7 +144,7 @@ class Network:
             coder = self._coders.pop()
         except IndexError:
             coder = c_void_p()
-            _check("aec_coder_create", self._model, coder)
+            call("aec_coder_create", self._model, coder)
         try:
             yield coder
         finally:
@@ -171,11 +159,7 @@ def check_supported(config: CodecConfig) -> None:
 
 def unsupported(config: CodecConfig) -> str | None:
     """Why the core does not compute models of this shape; None if it does."""
-    dilations = (
-        *config.encoder_dilations,
-        *config.decoder_dilations,
-        config.decoder_fine_dilations,
-    )
+    dilations = *config.encoder_dilations, *config.decoder_dilations, config.decoder_fine_dilations
     reasons = {
         "the core has no continuous latents": not config.has_codes,
         f"the core has no recurrent layers ({config.recurrent})": config.recurrent != "none",
@@ -197,10 +181,8 @@ def shape_of(config: CodecConfig) -> Config:
         setattr(shape, name, getattr(config, name))
     shape.scalar_quantizer = config.bottleneck == "fsq"
     shape.num_levels = len(config.strides)
-    shape.fine_stride, shape.fine_channels = (
-        config.decoder_fine_stride,
-        config.decoder_fine_channels,
-    )
+    shape.fine_stride = config.decoder_fine_stride
+    shape.fine_channels = config.decoder_fine_channels
     shape.fine_depth = len(config.decoder_fine_dilations)
     shape.fine_dilations[: shape.fine_depth] = config.decoder_fine_dilations
     for level, stride in enumerate(config.strides):
@@ -213,27 +195,9 @@ def shape_of(config: CodecConfig) -> Config:
     return shape
 
 
-def _check(name: str, *arguments: Any) -> None:
-    """Call a function of the core.
-
-    Raises:
-        CodecError: it returned an error.
-        ValueError: sizes or codes do not belong to the model.
-    """
-    error = getattr(core(), name)(*arguments)
-    if error in (ERROR_ARGUMENT, ERROR_CODE):
-        raise ValueError(f"sizes or codes that do not belong to the model ({name})")
-    if error:
-        raise exception_of(error, name)
-
-
 def _contiguous(values: npt.NDArray[Any], kind: type) -> npt.NDArray[Any]:
     values = np.ascontiguousarray(values, kind)
     return values if values.flags.aligned else values.copy()
-
-
-def _at(values: npt.NDArray[Any] | None) -> int | None:
-    return None if values is None else address(values)
 
 
 def _destroy(library: ctypes.CDLL, model: c_void_p, coders: list[c_void_p]) -> None:

@@ -146,11 +146,8 @@ def _matrices(config: CodecConfig) -> Iterator[tuple[str, Sequence[int], Sequenc
 
 def _fine_matrices(config: CodecConfig, units: Any) -> Iterator[tuple[str, Any, Any, int]]:
     """Those of the second stage of a decoder."""
-    name, features, width = (
-        "decoder.fine",
-        config.decoder_channels[0],
-        config.decoder_fine_channels,
-    )
+    name, width = "decoder.fine", config.decoder_fine_channels
+    features = config.decoder_channels[0]
     bins, ratio = config.decoder_fine_stride + 1, config.strides[0] // config.decoder_fine_stride
     conditions, hidden = 3 * width // 4, 128
     yield f"{name}.pitch.conv.linear", [features] * 3, [hidden], 0

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from codec.arrays import Codes, Samples
 from codec.config import CodecConfig
@@ -19,13 +17,7 @@ from codec.engines.base import Analysis, CodeTables, Engine
 from codec.engines.long_steps import LongSteps
 from codec.entropy.context import NO_CODE
 from codec.errors import ConfigError, ModelError
-from codec.model_folder import (
-    WEIGHTS,
-    find_model,
-    quantized_weights,
-    read_description,
-    stored_spec,
-)
+from codec.model_folder import WEIGHTS, find_model, quantized_weights, read_description, stored_spec
 
 
 class DecoderState(NamedTuple):
@@ -76,7 +68,7 @@ class CoreEngine(Engine):
         config = CodecConfig.from_dict(description["codec"])
         tensors = quantized_weights(self._folder, description)
         self._network = Network(config, tensors)
-        self._codebooks = _codebooks(tensors, config, self._folder)
+        self._code_tables = _code_tables(tensors, config, self._folder)
         self.spec = stored_spec(description, config)
         network, hop = self._network, self.spec.hop_length
         self._encoding = LongSteps(network.encode, network.init_encoder, hop, axes=(2,))
@@ -97,31 +89,18 @@ class CoreEngine(Engine):
         num_codebooks = most if num_codebooks is None else num_codebooks
         if not 1 <= num_codebooks <= most:
             raise ConfigError(f"{num_codebooks} codebooks asked for: this model has 1 to {most}")
-        if self.threads == 1:
-            return self._network.encode(audio, state, num_codebooks)
         run = self._encoding.run
         codes, state = run(audio, state, self.threads, num_codebooks=num_codebooks)
         return codes, state
 
     def analyze_step(self, audio: Samples, state: States) -> tuple[Analysis, States]:
-        count = self.spec.num_codebooks
-        if self.threads == 1:
-            codes, errors, latent, state = self._network.analyze(audio, state, count)
-        else:
-            codes, errors, latent, state = self._analysis.run(
-                audio, state, self.threads, num_codebooks=count
-            )
-        return Analysis(codes, errors, latent), state
+        run, count = self._analysis.run, self.spec.num_codebooks
+        *found, state = run(audio, state, self.threads, num_codebooks=count)
+        return Analysis(*found), state
 
-    @cached_property
+    @property
     def code_tables(self) -> CodeTables | None:
-        if self._codebooks is None:
-            return None
-        entries, maps, biases = self._codebooks
-        lengths = np.linalg.norm(entries, axis=-1, keepdims=True)
-        lengths[lengths == 0] = 1
-        unit = np.divide(entries, lengths, dtype=np.float32)
-        return CodeTables(list(unit), maps.transpose(0, 2, 1), biases)
+        return self._code_tables
 
     def init_decoder(self, channels: int) -> DecoderState:
         groups = self.spec.num_groups(channels)
@@ -132,10 +111,7 @@ class CoreEngine(Engine):
         most = self.spec.num_codebooks
         if not 1 <= count <= most:
             raise ConfigError(f"codes of {count} codebooks: this model has 1 to {most}")
-        if self.threads == 1:
-            audio, network = self._network.decode(codes, state.network)
-        else:
-            audio, network = self._decoding.run(codes, state.network, self.threads)
+        audio, network = self._decoding.run(codes, state.network, self.threads)
         last = state.last
         if num_frames:
             last = self._no_codes(groups, 1)
@@ -171,10 +147,8 @@ class CoreEngine(Engine):
         return np.full((groups, self.spec.num_codebooks, num_frames), NO_CODE)
 
 
-def _codebooks(
-    tensors: Tensors, config: CodecConfig, folder: Path
-) -> list[npt.NDArray[np.float32]] | None:
-    """Entries ``[K, size, d]``, maps ``[K, D, d]`` and biases ``[K, D]``; None for scalar levels.
+def _code_tables(tensors: Tensors, config: CodecConfig, folder: Path) -> CodeTables | None:
+    """What codes stand for; None for scalar levels.
 
     They are copies, or all the weights would stay in memory a second time.
     """
@@ -196,4 +170,8 @@ def _codebooks(
                     f"{list(tensors[each].shape)} in place of {list(shape)}; copy the folder again"
                 )
         stacked.append(np.stack([tensors[each] for each in names]))
-    return stacked
+    entries, maps, biases = stacked
+    lengths = np.linalg.norm(entries, axis=-1, keepdims=True)
+    lengths[lengths == 0] = 1
+    unit = np.divide(entries, lengths, dtype=np.float32)
+    return CodeTables(list(unit), maps.transpose(0, 2, 1), biases)

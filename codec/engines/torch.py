@@ -213,12 +213,7 @@ def tensor_model(engine: Engine) -> Codec:
     return engine.codec
 
 
-def _restore(
-    config: dict[str, Any],
-    weights: bytes,
-    fingerprint: bytes,
-    name: str,
-) -> TorchEngine:
+def _restore(config: dict[str, Any], weights: bytes, fingerprint: bytes, name: str) -> TorchEngine:
     """The engine of another process."""
     codec = Codec(CodecConfig.from_dict(config))
     codec.load_state_dict(safetensors.torch.load(weights))

@@ -8,19 +8,19 @@ import numpy as np
 
 from codec.arrays import Floats
 from codec.core.library import Packets, call, core
-from codec.entropy.context import ContextModel, ContextState, Integers
+from codec.entropy.context import Bytes, ContextModel, Integers
 
 
 def encode_packets(
     model: ContextModel,
     codes: Integers,
-    state: ContextState | None = None,
+    state: Bytes | None = None,
     *,
     segments: int = 1,
     variable: bool = False,
     pauses: bool = False,
     bits: Floats | None = None,
-) -> tuple[list[bytes], ContextState]:
+) -> tuple[list[bytes], Bytes]:
     """Encode packets of equal length, each with a range coder of its own.
 
     Args:
@@ -44,7 +44,7 @@ def encode_packets(
     num_packets, channels, num_codebooks, num_frames = codes.shape
     shape = Packets(num_packets, channels, num_codebooks, num_frames, segments, variable, pauses)
     rows = segments * channels
-    after = state.rows.copy() if state else model.init_state(num_packets * rows).rows
+    after = model.init_state(num_packets * rows) if state is None else state.copy()
     data = np.empty((num_packets, core().aec_packet_capacity(shape)), np.uint8)
     lengths = np.empty(num_packets, np.uint32)
     call(
@@ -53,27 +53,25 @@ def encode_packets(
         *(np.empty(0) if bits is None else bits, model.scratch(rows)),
     )
     payloads = [data[index, :size].tobytes() for index, size in enumerate(lengths.tolist())]
-    return payloads, ContextState(after)
+    return payloads, after
 
 
 def decode_packets(
     model: ContextModel,
-    payloads: Sequence[bytes],
-    num_frames: Sequence[int],
+    packets: Sequence[tuple[bytes, int]],
     channels: int,
     num_codebooks: int | Sequence[int],
-    state: ContextState | None = None,
+    state: Bytes | None = None,
     *,
     segments: int = 1,
     variable: bool = False,
     pauses: bool = False,
-) -> tuple[list[Integers], ContextState]:
+) -> tuple[list[Integers], Bytes]:
     """Decode packets side by side, frame after frame. Any bytes decode to some codes.
 
     Args:
         model: the context model that encoded them.
-        payloads: the bytes of each packet.
-        num_frames: number of frames of each packet.
+        packets: the bytes and the number of frames of each packet.
         channels: number of channels.
         num_codebooks: number of codebooks, or one for each frame of packets without segments.
         state: as in `encode_packets`.
@@ -88,11 +86,12 @@ def decode_packets(
     Raises:
         ModelError: the numbers of codebooks or the state do not fit the model.
     """
+    payloads, num_frames = [data for data, _ in packets], [count for _, count in packets]
     rows, longest = segments * channels, max(num_frames, default=0)
     counts = [num_codebooks] * longest if isinstance(num_codebooks, int) else num_codebooks
     most = num_codebooks if isinstance(num_codebooks, int) else max(num_codebooks)
     shape = Packets(len(payloads), channels, most, longest, segments, variable, pauses)
-    after = state.rows.copy() if state else model.init_state(len(payloads) * rows).rows
+    after = model.init_state(len(payloads) * rows) if state is None else state.copy()
     codes = np.empty((len(payloads), channels, most, longest), np.int32)
     call(
         "aec_decode_packets",
@@ -103,4 +102,4 @@ def decode_packets(
     found = [
         each[..., :count].astype(np.int64) for each, count in zip(codes, num_frames, strict=True)
     ]
-    return found, ContextState(after)
+    return found, after

@@ -101,21 +101,6 @@ class ContextShape:
         return self.products | biases | {"entries": (*codes, self.entry_dim), "order": codes}
 
 
-@dataclass(frozen=True)
-class ContextState:
-    """What a context model remembers of the frames before.
-
-    Attributes:
-        rows: ``[N, bytes]``, one row for each sequence.
-    """
-
-    rows: Bytes
-
-    def of_rows(self, rows: npt.NDArray[Any]) -> ContextState:
-        """The state of some of the sequences."""
-        return ContextState(self.rows[rows])
-
-
 class ContextModel:
     """Probabilities of the digits of codes.
 
@@ -180,15 +165,15 @@ class ContextModel:
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self._create(*state)
 
-    def init_state(self, rows: int) -> ContextState:
-        """The state before the first frame of ``rows`` sequences."""
-        return ContextState(np.zeros((rows, core().aec_context_state_size(self.handle)), np.uint8))
+    def init_state(self, rows: int) -> Bytes:
+        """What is remembered before the first frame of sequences: ``[rows, bytes]``."""
+        return np.zeros((rows, core().aec_context_state_size(self.handle)), np.uint8)
 
-    def state_after(self, codes: Integers) -> ContextState:
+    def state_after(self, codes: Integers) -> Bytes:
         """The state after the first frames of sequences, whose codes ``[N, K, T]`` are known."""
         state = self.init_state(len(codes))
         given = np.ascontiguousarray(codes, np.int32)
-        call("aec_context_advance", self.handle, *codes.shape, given, state.rows, self.scratch(1))
+        call("aec_context_advance", self.handle, *codes.shape, given, state, self.scratch(1))
         return state
 
     def scratch(self, rows: int) -> Bytes:

@@ -72,7 +72,11 @@ def save_context(
 
     ContextModel(shape, tensors)
     # Bytes are written in the order of memory, which must be that of the elements.
-    typed = {name: np.ascontiguousarray(tensors[name], _type(name)) for name in shape.tensors}
+    types = {
+        name: "int32" if name.endswith("_bias") else "uint16" if name == "order" else "int8"
+        for name in shape.tensors
+    }
+    typed = {name: np.ascontiguousarray(tensors[name], kind) for name, kind in types.items()}
     meta = {
         "format": FORMAT,
         "model": fingerprint.hex(),
@@ -132,9 +136,3 @@ def _shape(sizes: dict[str, Any]) -> ContextShape:
     if len(shape.dilations) > MOST_DILATIONS:
         raise ValueError(f"there are {len(shape.dilations)} dilations: {MOST_DILATIONS} at most")
     return shape
-
-
-def _type(name: str) -> type[np.integer[Any]]:
-    if name == "order":
-        return np.uint16
-    return np.int32 if name.endswith("_bias") else np.int8

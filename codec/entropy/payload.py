@@ -16,7 +16,7 @@ import numpy as np
 from codec.arrays import Codes
 from codec.bitrate import ceil_div
 from codec.entropy.coding import decode_packets, encode_packets
-from codec.entropy.context import NO_CODE, ContextModel, ContextState
+from codec.entropy.context import NO_CODE, Bytes, ContextModel
 from codec.errors import FormatError
 from codec.format import bitpack
 from codec.format.container import Coding, Header, Packet
@@ -27,8 +27,6 @@ MAX_FRAMES = 15
 """Most redundant frames in a packet."""
 MAX_EARLIER_CODEBOOKS = 16
 """Most codebooks of one of them."""
-LEAST_TOGETHER = 8
-"""Packets that a thread decodes at least, as they take less time side by side."""
 CHAIN_SECONDS = 1.0
 """In a chained stream a packet that depends on no other follows at least this often."""
 
@@ -43,7 +41,7 @@ class PayloadEncoder:
 
     def __init__(self, header: Header, context: ContextModel | None) -> None:
         self._header, self._context = header, context
-        self._state: ContextState | None = None
+        self._state: Bytes | None = None
         frames = CHAIN_SECONDS * header.sample_rate / header.hop_length
         self._chain = max(1, int(frames / header.frames_per_packet))
         self._chained = 0  # packets since the last one that depends on no other
@@ -134,7 +132,7 @@ class PayloadDecoder:
 
     def __init__(self, header: Header, context: ContextModel | None, *, threads: int = 1) -> None:
         self._header, self._context, self._threads = header, context, threads
-        self._state: ContextState | None = None
+        self._state: Bytes | None = None
         self._last: tuple[Packet, list[Codes]] | None = None
 
     def lost(self) -> None:
@@ -152,8 +150,9 @@ class PayloadDecoder:
         """
         if self._header.chained:
             return [self._next(packet) for packet in packets]
-        coded = [packet for packet in packets if packet.coding == Coding.CODED]
-        size = max(LEAST_TOGETHER, ceil_div(len(coded), self._threads))
+        coded = [(each.payload, each.num_frames) for each in packets if each.coding == Coding.CODED]
+        # A thread decodes eight packets at least, as they take less time side by side.
+        size = max(8, ceil_div(len(coded), self._threads))
         groups = [coded[start : start + size] for start in range(0, len(coded), size)]
         decoded = chain(*in_threads(lambda group: self._decode(group)[0], groups, self._threads))
         return [
@@ -226,14 +225,7 @@ class PayloadDecoder:
             frames = [each.reshape(groups, -1, 1) for each in np.split(flat, ends)]
         else:
             numbers = [most] * len(counts) if header.variable else counts
-            (codes,), _ = decode_packets(
-                self._model,
-                [payload[1:]],
-                [len(counts)],
-                groups,
-                numbers,
-                variable=header.variable,
-            )
+            (codes,), _ = self._decode([(payload[1:], len(counts))], num_codebooks=numbers)
             frames = [codes[:, :each, t : t + 1] for t, each in enumerate(counts)]
         self._last = packet, frames
         return frames
@@ -250,30 +242,28 @@ class PayloadDecoder:
         if packet.coding == Coding.CHAINED and self._state is None:
             return None
         state = self._state if packet.coding == Coding.CHAINED else None
-        (codes,), self._state = self._decode([packet], state)
+        (codes,), self._state = self._decode([(packet.payload, packet.num_frames)], state)
         return codes
 
     def _decode(
-        self, packets: Sequence[Packet], state: ContextState | None = None
-    ) -> tuple[list[Codes], ContextState]:
-        """Codes of coded packets, and what the context model remembers of them."""
+        self,
+        packets: Sequence[tuple[bytes, int]],
+        state: Bytes | None = None,
+        num_codebooks: int | Sequence[int] | None = None,
+    ) -> tuple[list[Codes], Bytes]:
+        """Codes of payloads with their numbers of frames, and the state after them."""
+        if self._context is None:
+            raise FormatError("a packet is coded, but its stream names no context model")
         return decode_packets(
-            self._model,
-            [packet.payload for packet in packets],
-            [packet.num_frames for packet in packets],
+            self._context,
+            packets,
             self._header.channels,
-            self._header.num_codebooks,
+            self._header.num_codebooks if num_codebooks is None else num_codebooks,
             state,
             segments=self._header.segments,
             variable=self._header.variable,
             pauses=self._header.pauses,
         )
-
-    @property
-    def _model(self) -> ContextModel:
-        if self._context is None:
-            raise FormatError("a packet is coded, but its stream names no context model")
-        return self._context
 
 
 def earlier_counts(packet: Packet) -> tuple[int, ...]:

@@ -27,9 +27,6 @@ from codec.io.pipes import File, FileLike, is_pipe, name_of
 from codec.registry import Model, ModelLike, model_for
 from codec.session.decoder import StreamDecoder
 
-MIN_OUTPUT_RATE, MAX_OUTPUT_RATE = 1_000, 384_000
-"""Sampling rates of decoded files."""
-
 Progress = Callable[[float], None]
 """Called with the share that is done, from 0 to 1."""
 
@@ -182,7 +179,7 @@ class FileDecoder:
         self._start, end = check_span(span)
         wants_model_rate = isinstance(sample_rate, str) and sample_rate == "model"
         if sample_rate is not None and not wants_model_rate:
-            sample_rate = check_whole("sample_rate", sample_rate, MIN_OUTPUT_RATE, MAX_OUTPUT_RATE)
+            sample_rate = check_whole("sample_rate", sample_rate, 1_000, 384_000)
         if codebooks is not None:
             codebooks = check_whole("codebooks", codebooks, 1, MAX_CODEBOOKS)
         self._file, self._name, self._codebooks = file, name, codebooks
@@ -204,7 +201,9 @@ class FileDecoder:
             FormatError: the file is too damaged, or a stream has another number of channels.
             CodecError: the file ends before the part.
         """
-        size, found = _size_of(self._file), not self._start
+        size, found = 0, not self._start
+        with suppress(AttributeError, OSError):  # of some files the size is unknown
+            size = os.fstat(self._file.fileno()).st_size
         for stream in chain([self._first], self._streams):
             if stream.header.channels != self.header.channels:
                 raise FormatError(
@@ -233,13 +232,6 @@ class FileDecoder:
     def _open(self, stream: StoredStream) -> _PartDecoder:
         timeline = Timeline(stream.header, self.sample_rate)
         return _PartDecoder(stream, self._model, self._codebooks, timeline, self._begin, self._end)
-
-
-def _size_of(file: BinaryIO) -> int:
-    """Bytes of a file, 0 if that is unknown."""
-    with suppress(AttributeError, OSError):
-        return os.fstat(file.fileno()).st_size
-    return 0
 
 
 class _PartDecoder:

@@ -142,7 +142,13 @@ class ArrayReader:
         self.sample_rate = check_whole(
             "sample_rate", sample_rate, MIN_SAMPLE_RATE, MAX_SAMPLE_RATE, AudioError
         )
-        self._audio = as_samples(audio)
+        samples = as_float32(audio, "audio is", "[n] or [channels, n]")
+        self._audio = samples[None] if samples.ndim == 1 else samples
+        if self._audio.ndim != 2 or not 1 <= len(self._audio) <= MAX_CHANNELS:
+            raise AudioError(
+                f"audio has shape {list(samples.shape)}: give [n] or [channels, n] with 1 to "
+                f"{MAX_CHANNELS} channels"
+            )
         self.channels, self.num_samples = self._audio.shape
         self._position = 0
 
@@ -155,24 +161,6 @@ class ArrayReader:
         step = round(BLOCK_SECONDS * self.sample_rate)
         for start in range(self._position, self.num_samples, step):
             yield self._audio[:, start : start + step]
-
-
-def as_samples(audio: npt.ArrayLike) -> Samples:
-    """Audio as ``[C, n]`` float32, checked.
-
-    Raises:
-        AudioError: it has another shape or type, or samples that are not finite.
-    """
-    samples = as_float32(audio, "audio is", "[n] or [channels, n]")
-    shape = list(samples.shape)
-    samples = samples[None] if samples.ndim == 1 else samples
-    if samples.ndim != 2 or not 1 <= len(samples) <= MAX_CHANNELS:
-        raise AudioError(
-            f"audio has shape {shape}: give [n] or [channels, n] with 1 to {MAX_CHANNELS} channels"
-        )
-    if not np.isfinite(samples).all():
-        raise AudioError("audio holds NaN or infinite samples: repair it before coding")
-    return samples
 
 
 def write_stream(

@@ -10,9 +10,7 @@ from typing import TypeAlias
 from codec.arguments import check_flag, check_number, check_whole, shown
 from codec.bitrate import Bitrate, checked_bitrate
 from codec.errors import ConfigError
-
-MAX_CODEBOOKS = 255
-HIGHEST_QUALITY = 10.0
+from codec.format.container import MAX_CODEBOOKS
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ class Quality:
     """A constant quality, where each frame gets the codes that it needs: no bitrate is aimed at.
 
     Attributes:
-        quality: from 0 to 10 (`codec.rate.quality.QualityScale`).
+        quality: from 0 to 10 (`codec.rate.quality.quality_lambda`).
 
     Raises:
         ConfigError: the quality is out of range.
@@ -87,7 +85,7 @@ class Quality:
     quality: float
 
     def __post_init__(self) -> None:
-        quality = check_number("quality", self.quality, 0, HIGHEST_QUALITY)
+        quality = check_number("quality", self.quality, 0, 10)
         object.__setattr__(self, "quality", quality)
 
 

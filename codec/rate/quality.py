@@ -7,51 +7,38 @@ from collections.abc import Callable
 import numpy as np
 
 from codec.arrays import Samples
+from codec.core.frames import levels_and_weights, slopes
 from codec.engines.base import Engine
 from codec.errors import CodecError
-from codec.rate.allocation import ConstantQuality, lambda_for, perceptual_weight, slopes
-from codec.rate.modes import HIGHEST_QUALITY, Quality
-
-MAX_PASSES = 8
-CLOSE = 0.985
-"""Share of the bytes from which on a file is large enough."""
-AIM = 0.993
-"""Share of the bytes that is aimed at: a file that is a little too large is of no use."""
+from codec.rate.allocation import lambda_for
 
 
-class QualityScale:
-    """Constant qualities of an engine: the lambda of each.
+def quality_lambda(engine: Engine, quality: float) -> float:
+    """The lambda of a constant quality: codes are sent whose slope is above it.
 
     The scale is set by a synthetic voice: at quality q it gets ``1 + (K - 1) * q / 10`` codes
     per frame in the mean. What is easier to code gets fewer, what is harder or louder more.
 
     Args:
         engine: the model.
+        quality: from 0 to 10.
 
     Raises:
-        ModelError: it computes no errors.
+        ModelError: the model computes no errors.
 
     Example:
         >>> from codec import load_model
-        >>> scale = QualityScale(load_model().engine)
-        >>> scale.allocator(Quality(0)).lambda_ > scale.allocator(Quality(5)).lambda_
+        >>> engine = load_model().engine
+        >>> quality_lambda(engine, 0) > quality_lambda(engine, 5)
         True
     """
-
-    def __init__(self, engine: Engine) -> None:
-        spec = engine.spec
-        audio = synthetic_voice(spec.sample_rate, spec.hop_length)
-        found, _ = engine.analyze_step(audio, engine.init_encoder(1))
-        errors = found.errors * perceptual_weight(audio, found.errors.shape[2])[:, None]
-        self._bits = np.array(spec.bits, float)
-        self._slopes = slopes(errors[0].T, self._bits)
-
-    def allocator(self, rate: Quality) -> ConstantQuality:
-        """Chooses the numbers of codes at a quality."""
-        num_frames, count = self._slopes.shape
-        mean = 1 + (count - 1) * rate.quality / HIGHEST_QUALITY
-        budget = mean * num_frames * self._bits[0]
-        return ConstantQuality(lambda_for(self._slopes, self._bits, budget))
+    spec = engine.spec
+    audio = synthetic_voice(spec.sample_rate, spec.hop_length)
+    found, _ = engine.analyze_step(audio, engine.init_encoder(1))
+    _, weights = levels_and_weights(audio.reshape(-1, spec.hop_length))
+    frames = slopes((found.errors[0] * weights).T, np.array(spec.bits))
+    mean = 1 + (frames.shape[1] - 1) * quality / 10
+    return lambda_for(frames, mean * len(frames))
 
 
 def synthetic_voice(sample_rate: int, hop_length: int, seconds: float = 2.0) -> Samples:
@@ -94,15 +81,16 @@ def search_size(target: int, encode: Callable[[float], int]) -> float:
         >>> round(quality, 1), len(sizes) < 5
         (5.6, True)
     """
+    aim = 0.993  # share of the bytes: a file that is a little too large is of no use
     low, low_size = 0.0, 0
-    high, high_size = HIGHEST_QUALITY, 0
+    high, high_size = 10.0, 0
     best: float | None = None
-    quality = HIGHEST_QUALITY / 2
-    for number in range(MAX_PASSES):
+    quality = high / 2
+    for left in reversed(range(8)):
         size = encode(quality)
         if size <= target:
             best, low, low_size = quality, quality, size
-            if size >= CLOSE * target or quality == HIGHEST_QUALITY:
+            if size >= 0.985 * target or quality == 10:  # large enough
                 break
         else:
             high, high_size = quality, size
@@ -112,12 +100,12 @@ def search_size(target: int, encode: Callable[[float], int]) -> float:
                     "a shorter file"
                 )
         if low_size and high_size:
-            quality = low + (high - low) * (AIM * target - low_size) / (high_size - low_size)
+            quality = low + (high - low) * (aim * target - low_size) / (high_size - low_size)
             quality = min(max(quality, low), high)
         elif best is not None:
-            quality = min(HIGHEST_QUALITY, quality * AIM * target / size)
+            quality = min(10.0, quality * aim * target / size)
         else:
-            quality = 0.0 if number == MAX_PASSES - 2 else quality * AIM * target / size - 0.2
+            quality = 0.0 if left == 1 else quality * aim * target / size - 0.2
             quality = max(0.0, quality)
     assert best is not None
     return best

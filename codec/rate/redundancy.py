@@ -92,12 +92,6 @@ def best_layout(frames: int, bits: float, costs: Sequence[int]) -> tuple[int, ..
     return found
 
 
-RATIO_DECAY = 0.98
-"""Factor per packet of the weight of what redundant codes of earlier packets cost."""
-SAVED_PACKETS = 4
-"""Most packets whose share of the bitrate is saved up."""
-
-
 class RedundancyControl:
     """Chooses the redundant frames of each packet, so that a bitrate is met on average.
 
@@ -126,8 +120,8 @@ class RedundancyControl:
         Args:
             past: codes ``[G, K, 1]`` of the frames before, the newest last.
         """
-        saved = self._credit + self._per_packet
-        self._credit = min(saved, SAVED_PACKETS * self._per_packet)
+        # The share of four packets is saved up at most.
+        self._credit = min(self._credit + self._per_packet, 4 * self._per_packet)
         bits, num_codes = self._geometry.bits, self._geometry.num_codes
         costs = [sum(bits[: num_codes(n)]) for n in range(len(self._geometry.codebooks) + 1)]
         found = best_layout(min(self._frames, len(past)), self._credit / self._ratio, costs)
@@ -145,4 +139,4 @@ class RedundancyControl:
         if present.any():
             self._credit -= bits / len(earlier)
             ratio = bits / int(present @ self._geometry.bits[: len(present)])
-            self._ratio = RATIO_DECAY * self._ratio + (1 - RATIO_DECAY) * ratio
+            self._ratio = 0.98 * self._ratio + (1 - 0.98) * ratio

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from codec.arrays import Integers, Latents
 from codec.core.library import BeamSizes, Packets, call, core
 from codec.engines.base import CodeTables
 from codec.entropy.context import ContextModel
 
 Floats = npt.NDArray[np.float32]
-Integers = npt.NDArray[np.int64]
 
 CANDIDATES = (1, 4, 8, 16)
 """Candidates that are kept at each effort."""
@@ -62,7 +62,7 @@ class CodeSearch:
         # Not at exit, when threads may still compute.
         weakref.finalize(self, core().aec_beam_destroy, beam).atexit = False
 
-    def candidates(self, latent: Floats, counts: Integers) -> tuple[Integers, Floats]:
+    def candidates(self, latent: Latents, counts: Integers) -> tuple[Integers, Floats]:
         """The best codes that are found for each frame, the best first.
 
         Args:

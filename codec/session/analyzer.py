@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -13,23 +14,15 @@ from codec.activity.silence import SilenceDetector
 from codec.arguments import check_whole
 from codec.arrays import Codes, Latents, Samples
 from codec.bitrate import ceil_div
+from codec.core.frames import levels_and_weights, slopes
 from codec.engines.base import Errors, State
 from codec.engines.groups import ChannelGroups
 from codec.errors import AudioError
 from codec.format.container import PLAIN_FORMAT
 from codec.format.timeline import Timeline
-from codec.highpass import FilteredFrames
-from codec.rate.allocation import perceptual_weight, slopes
-from codec.rate.block import UNLIMITED, Block
+from codec.highpass import HighPass
+from codec.rate.block import Block
 from codec.session.plan import Plan
-
-LOUDEST = 1e15
-"""Largest sample, the square of which float32 still holds."""
-THREAD_SECONDS = 16.0
-"""Audio that a thread analyses at once, if there are several and so much was pushed: all channels
-together, for it lies in memory."""
-LEAST_THREAD_SECONDS = 4.0
-"""The same of each channel, at least. Shorter steps are not divided."""
 
 
 class Analyzer:
@@ -66,8 +59,10 @@ class Analyzer:
         together = header.channels_coded_together
         self._groups = ChannelGroups(plan.model.spec, header.channels, together)
         self._state: State = plan.model.engine.init_encoder(self._groups.num_inputs)
-        self._filter = FilteredFrames(header.sample_rate, header.hop_length, header.channels)
-        self._remainder: Samples = np.zeros((header.channels, 0), np.float32)  # filtered
+        self._filter = HighPass(header.sample_rate, header.hop_length)
+        self._filtered = self._filter.init_state(header.channels)
+        self._step = header.frames_per_packet * header.hop_length  # samples of a packet
+        self._remainder: Samples = np.zeros((header.channels, 0), np.float32)
         self.num_samples = 0
 
     def push(self, samples: npt.ArrayLike) -> Iterator[Block]:
@@ -82,14 +77,23 @@ class Analyzer:
         Raises:
             AudioError: wrong shape or type, not finite, or far above full scale.
         """
-        audio = self._checked(samples)
+        audio = as_float32(samples, "samples are", "[channels, n]")
+        if audio.ndim != 2 or len(audio) != self._header.channels:
+            raise AudioError(
+                f"samples have shape {list(audio.shape)}, "
+                f"this stream takes [{self._header.channels}, n]"
+            )
         self.num_samples += audio.shape[1]
-        audio = self._filter.push(audio)
         if self._remainder.size:
             audio = np.concatenate((self._remainder, audio), axis=1)
-        whole = max(0, audio.shape[1] - self._engine.spec.lookahead) // self._step * self._step
+        lookahead = self._engine.spec.lookahead
+        whole = max(0, audio.shape[1] - lookahead) // self._step * self._step
         self._remainder = audio[:, whole:].copy()
-        return self._blocks(audio, whole)
+        filtered, self._filtered = self._filter.step(audio[:, :whole], self._filtered)
+        if whole and lookahead:  # what is ahead is filtered again when it is its turn
+            ahead, _ = self._filter.step(audio[:, whole : whole + lookahead], self._filtered)
+            filtered = np.concatenate((filtered, ahead), axis=1)
+        return self._blocks(filtered, whole)
 
     def finish(self, num_samples: int | None = None) -> Iterator[Block]:
         """The blocks of what is left, padded to whole frames; the last one may have no frames.
@@ -112,40 +116,16 @@ class Analyzer:
                 f"{num_samples} samples at {header.original_sample_rate} Hz are {expected} at the "
                 f"model's rate, but {pushed} were pushed"
             )
-        left = np.concatenate((self._remainder, self._filter.finish()), axis=1)
-        tailed = header.format != PLAIN_FORMAT
+        left, tailed = self._remainder.shape[1], header.format != PLAIN_FORMAT
         num_frames = (spec.num_frames_with_tail if tailed else spec.num_frames)(pushed)
         padding = num_frames * header.hop_length - pushed
-        rest = np.pad(left, ((0, 0), (0, padding)))
+        padded = np.pad(self._remainder, ((0, 0), (0, padding)))
+        rest, _ = self._filter.step(padded, self._filtered)
+        rest[:, left:] = 0
         # More than a packet is left if the engine has look-ahead. The last one may be full only if
         # it is padded.
-        whole = max(left.shape[1] // self._step, ceil_div(rest.shape[1], self._step) - 1)
-        return self._last_blocks(rest, whole * self._step)
-
-    @property
-    def _step(self) -> int:
-        """Samples of a packet."""
-        return self._header.frames_per_packet * self._header.hop_length
-
-    def _checked(self, samples: npt.ArrayLike) -> Samples:
-        audio = as_float32(samples, "samples are", "[channels, n]")
-        if audio.ndim != 2 or len(audio) != self._header.channels:
-            raise AudioError(
-                f"samples have shape {list(audio.shape)}, "
-                f"this stream takes [{self._header.channels}, n]"
-            )
-        peak = max(audio.max(initial=0), -audio.min(initial=0))  # NaN if a sample is
-        if not np.isfinite(peak):
-            raise AudioError("the audio holds NaN or infinite samples: repair it before coding")
-        if peak > LOUDEST:
-            raise AudioError(
-                f"the audio holds samples of {peak:.3g}: scale it so that they are near 1"
-            )
-        return audio
-
-    def _last_blocks(self, audio: Samples, whole: int) -> Iterator[Block]:
-        yield from self._blocks(audio, whole)
-        yield from self._analyzed(audio[:, whole:], audio[:, :0])
+        whole = max(left // self._step, ceil_div(rest.shape[1], self._step) - 1) * self._step
+        return chain(self._blocks(rest, whole), self._analyzed(rest[:, whole:], rest[:, :0]))
 
     def _blocks(self, audio: Samples, whole: int) -> Iterator[Block]:
         """Blocks of the first ``whole`` samples."""
@@ -191,30 +171,33 @@ class Analyzer:
 
     def _block(self, audio: Samples, codes: Codes, errors: Errors, latent: Latents) -> Block:
         """What is known of the frames of a packet without the packets before it."""
-        header, limits = self._header, None
-        if self._pauses is not None:
-            pauses, references = self._pauses.find(audio)
-            limits = np.where(pauses, 0, np.where(references, 1, UNLIMITED))
-        weights = perceptual_weight(audio, codes.shape[2])
         steepness = None
-        if header.variable:
+        _, weights = levels_and_weights(audio.reshape(len(audio), codes.shape[2], -1))
+        if self._header.variable:
             steepness = slopes(errors.transpose(0, 2, 1) * weights[..., None], self._bits)
+        if self._pauses is not None and steepness is not None:
+            pauses, references = self._pauses.find(audio)
+            steepness[pauses] = -np.inf
+            steepness[references, 1:] = -np.inf
         kept = latent if self._searches else None  # much memory
-        return Block(codes, steepness, limits, kept, weights)
+        return Block(codes, steepness, kept, weights)
 
 
 def seconds_at_once(threads: int, channels: int) -> float:
-    """Audio of each channel that several threads analyse at once.
+    """Audio of each channel that several threads analyse at once, if so much was pushed.
+
+    It lies in memory: 16 seconds for a thread, all channels together, but 4 of each at least, for
+    shorter steps are not divided.
 
     Example:
         >>> seconds_at_once(threads=2, channels=1), seconds_at_once(threads=2, channels=8)
         (32.0, 8.0)
     """
-    return threads * max(THREAD_SECONDS / channels, LEAST_THREAD_SECONDS)
+    return threads * max(16.0 / channels, 4.0)
 
 
 def as_float32(values: npt.ArrayLike, subject: str, shape: str) -> Samples:
-    """An array of floats, of any shape, as float32; what float32 cannot hold becomes infinite.
+    """An array of finite floats, of any shape, as float32.
 
     Args:
         values: an array, or what converts to one.
@@ -222,7 +205,7 @@ def as_float32(values: npt.ArrayLike, subject: str, shape: str) -> Samples:
         shape: the shape to give, for the message.
 
     Raises:
-        AudioError: it is no array, or one of another type.
+        AudioError: it is no array, or one of another type, or of samples that cannot be coded.
     """
     try:
         array = np.asarray(values)
@@ -232,6 +215,11 @@ def as_float32(values: npt.ArrayLike, subject: str, shape: str) -> Samples:
         raise AudioError(
             f"{subject} {array.dtype}: give floats in [-1, 1] (16-bit integers / 32768)"
         )
-    with np.errstate(over="ignore"):
-        samples: Samples = array.astype(np.float32, copy=False)
-    return samples
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+        audio: Samples = array.astype(np.float32, copy=False)
+    peak = max(audio.max(initial=0), -audio.min(initial=0))  # NaN if a sample is
+    if not np.isfinite(peak):
+        raise AudioError("the audio holds NaN or infinite samples: repair it before coding")
+    if peak > 1e15:  # float32 still holds the square
+        raise AudioError(f"the audio holds samples of {peak:.3g}: scale it so that they are near 1")
+    return audio

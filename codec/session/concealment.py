@@ -15,8 +15,6 @@ import numpy.typing as npt
 
 from codec.arrays import Samples
 
-HOLD_SECONDS, FADE_SECONDS, FADE_IN_SECONDS = 0.02, 0.1, 0.02
-
 
 class Concealment:
     """The gain of a decoder in and after a loss.
@@ -41,18 +39,18 @@ class Concealment:
         self.gain = 1.0
 
     def fade_out(self, audio: Samples) -> Samples:
-        """Audio ``[C, n]`` in place of a loss, which fades from the present gain to 0."""
+        """Audio ``[C, n]`` in place of a loss: it is held for 20 ms, then fades to 0 in 100 ms."""
         seconds = (self._held + np.arange(1, audio.shape[1] + 1)) / self._sample_rate
         self._held += audio.shape[1]
-        return self._amplified(audio, 1 - (seconds - HOLD_SECONDS) / FADE_SECONDS, 0, self.gain)
+        return self._amplified(audio, 1 - (seconds - 0.02) / 0.1, 0, self.gain)
 
     def fade_in(self, audio: Samples) -> Samples:
-        """Decoded audio ``[C, n]``, which fades from the present gain to 1."""
+        """Decoded audio ``[C, n]``, which fades from the present gain to 1, in 20 ms at most."""
         self._held = 0
         if self.gain == 1.0:
             return audio
         seconds = np.arange(1, audio.shape[1] + 1) / self._sample_rate
-        return self._amplified(audio, self.gain + seconds / FADE_IN_SECONDS, self.gain, 1)
+        return self._amplified(audio, self.gain + seconds / 0.02, self.gain, 1)
 
     def _amplified(
         self, audio: Samples, gains: npt.NDArray[np.float64], low: float, high: float

@@ -101,7 +101,8 @@ class StreamDecoder:
 
         Several long packets that are entropy-coded take much less time together.
         """
-        return np.concatenate((self._empty(), *self.push_each(packets)), axis=1)
+        nothing = np.zeros((self.header.channels, 0), np.float32)
+        return np.concatenate((nothing, *self.push_each(packets)), axis=1)
 
     def push_each(self, packets: Sequence[Packet]) -> list[Samples]:
         """The samples of `push_all` in pieces, one or two for each packet."""
@@ -127,7 +128,8 @@ class StreamDecoder:
             if packet.num_frames:
                 self._noise = None
                 if packet.coding == Coding.COMFORT_NOISE:
-                    self._begin_silence(packet)
+                    noise = self._payloads.decode_noise(packet)
+                    self._noise = ComfortNoise(noise, header.num_silent)
                 if first is None:  # it needs a packet that was lost
                     pieces.append(self._concealed(packet.num_frames))
                 else:
@@ -164,7 +166,7 @@ class StreamDecoder:
             check_type("later", later, Packet, FormatError)
         if num_packets:
             self._payloads.lost()
-        pieces = [self._empty()]
+        pieces = [np.zeros((self.header.channels, 0), np.float32)]
         for age in range(ahead + num_packets, ahead, -1):
             codes = None if later is None else self._payloads.decode_earlier(later, age)
             if codes is not None:
@@ -198,11 +200,6 @@ class StreamDecoder:
     def is_silent(self) -> bool:
         """Whether packets that do not come now are silence that was not sent."""
         return self._noise is not None and not self._noise.is_over
-
-    def _begin_silence(self, packet: Packet) -> None:
-        codes = self._payloads.decode_noise(packet)
-        self._noise = ComfortNoise(codes, self.header.num_silent)
-        self._noise.next()  # the packet's own frame, which is decoded as any other
 
     def _concealed(self, num_frames: int) -> Samples:
         """Audio in place of the next frames."""
@@ -238,9 +235,6 @@ class StreamDecoder:
             audio = audio[:, : max(0, self._total - self.num_emitted)]
         self.num_emitted += audio.shape[1]
         return audio
-
-    def _empty(self) -> Samples:
-        return np.zeros((self.header.channels, 0), np.float32)
 
     def _check_running(self) -> None:
         if self._finished:

@@ -76,6 +76,7 @@ class StreamEncoder:
         self._analyzer, self._planner = Analyzer(plan), Planner(plan)
         self._packetizer = Packetizer(plan)
         self._bitrate = plan.rate.bitrate if isinstance(plan.rate, Average) else None
+        self._redundancy = plan.packing.redundancy
         self._finished = False
 
     @property
@@ -101,11 +102,12 @@ class StreamEncoder:
         Raises:
             ConfigError: on assignment, if packets of this stream cannot carry any.
         """
-        return self._packetizer.redundancy
+        return self._redundancy
 
     @redundancy.setter
     def redundancy(self, redundancy: Redundancy | None) -> None:
-        self._packetizer.redundancy = redundancy
+        self._packetizer.change_redundancy(redundancy)
+        self._redundancy = redundancy
 
     def push(self, samples: npt.ArrayLike) -> list[Packet]:
         """Encode more audio.

@@ -6,7 +6,7 @@ from collections import deque
 
 import numpy as np
 
-from codec.activity.noise import NOISE_CODEBOOKS, NOISE_FRAMES, REFRESH_SECONDS
+from codec.activity.noise import NOISE_CODEBOOKS, REFRESH_SECONDS
 from codec.arrays import Codes
 from codec.entropy.payload import MAX_FRAMES, PayloadEncoder
 from codec.format.container import Coding, Packet
@@ -36,24 +36,21 @@ class Packetizer:
         self._payloads = PayloadEncoder(header, plan.context)
         self._num_packets = 0  # those that are left out count
         self._past: deque[Codes] = deque(maxlen=MAX_FRAMES)
-        self._noise: deque[Codes] = deque(maxlen=NOISE_FRAMES)  # first codes of the newest frames
+        # First codes of the newest frames, for comfort noise: of 160 ms at 50 frames per second.
+        self._noise: deque[Codes] = deque(maxlen=8)
         self._refresh = max(1, round(REFRESH_SECONDS * header.sample_rate / header.hop_length))
         self._silent = 0  # frames of silence in a row
-        self.redundancy = plan.packing.redundancy
+        self._earlier: RedundancyControl | None = None
+        self.change_redundancy(plan.packing.redundancy)
 
-    @property
-    def redundancy(self) -> Redundancy | None:
-        """The redundant frames of packets; may be changed at any time.
+    def change_redundancy(self, redundancy: Redundancy | None) -> None:
+        """Change the redundant frames of what follows.
 
         Raises:
-            ConfigError: on assignment, if packets of this stream cannot carry any.
+            ConfigError: packets of this stream cannot carry any.
         """
-        return self._redundancy
-
-    @redundancy.setter
-    def redundancy(self, redundancy: Redundancy | None) -> None:
         self._plan.check_redundancy(redundancy)
-        self._redundancy, self._earlier = redundancy, None
+        self._earlier = None
         if redundancy is not None and redundancy.frames:
             self._earlier = RedundancyControl(redundancy, self._header)
 
@@ -63,12 +60,25 @@ class Packetizer:
         Args:
             codes: ``[G, K, T]``, `NO_CODE` where they are absent.
         """
+        header, earlier = self._header, None
         self._silent = 0
-        if self._header.dtx and codes.shape[2]:
-            self._noise.append(codes[:, : self._header.num_codes(NOISE_CODEBOOKS), -1:])
-        payload, coding, redundant_bits = self._payload(codes)
-        packet = Packet(self._next_sequence(), codes.shape[2], payload, coding=coding)
-        overhead = self._plan.packet_overhead if self._plan.packing.is_file else 0
+        if header.dtx and codes.shape[2]:
+            self._noise.append(codes[:, : header.num_codes(NOISE_CODEBOOKS), -1:])
+        if self._earlier is not None and codes.shape[2] == 1:
+            earlier = self._earlier.choose(list(self._past))
+        coding: Coding | None
+        if self._earlier is not None and earlier is not None and earlier.size:
+            payload, coding, redundant_bits = self._payloads.encode_with_earlier(codes, earlier)
+            self._earlier.spent(redundant_bits, earlier)
+        else:
+            payload, coding = self._payloads.encode(codes)
+            redundant_bits = 0.0
+        if codes.shape[2] == 1:
+            self._past.append(codes)
+        sequence = self._num_packets % header.sequence_count
+        self._num_packets += 1
+        packet = Packet(sequence, codes.shape[2], payload, coding=coding)
+        overhead = header.head_size if self._plan.packing.is_file else 0
         return packet, 8 * (overhead + len(payload)) - round(redundant_bits)
 
     def pack_silence(self, codes: Codes) -> Packet | None:
@@ -79,27 +89,10 @@ class Packetizer:
         """
         self._noise.append(codes)
         self._past.clear()  # what was left out needs no redundancy
-        sequence = self._next_sequence()
+        sequence = self._num_packets % self._header.sequence_count
+        self._num_packets += 1
         self._silent += 1
         if self._silent % self._refresh != 1 % self._refresh:
             return None
         payload = self._payloads.encode_noise(np.concatenate(self._noise, axis=2))
         return Packet(sequence, 1, payload, coding=Coding.COMFORT_NOISE)
-
-    def _next_sequence(self) -> int:
-        sequence = self._num_packets % self._header.sequence_count
-        self._num_packets += 1
-        return sequence
-
-    def _payload(self, codes: Codes) -> tuple[bytes, Coding | None, float]:
-        """The payload, how it is written, and the bits of its redundant frames."""
-        past = list(self._past)
-        if codes.shape[2] == 1:
-            self._past.append(codes)
-        if self._earlier is not None and codes.shape[2] == 1:
-            earlier = self._earlier.choose(past)
-            if earlier.size:
-                payload, coding, bits = self._payloads.encode_with_earlier(codes, earlier)
-                self._earlier.spent(bits, earlier)
-                return payload, coding, bits
-        return *self._payloads.encode(codes), 0.0

@@ -28,24 +28,12 @@ from codec.format.container import (
     max_variable_bits,
 )
 from codec.format.timeline import Timeline, resampled_length
-from codec.rate.allocation import FIRST_RATIO, Allocator, RateControl
+from codec.rate.allocation import FIRST_RATIO
 from codec.rate.modes import Average, Constant, FileSize, Quality, RateLike, as_rate
-from codec.rate.quality import QualityScale
 from codec.rate.redundancy import Redundancy
-from codec.rate.search import CANDIDATES, CodeSearch
+from codec.rate.search import CANDIDATES
 from codec.registry import Model, ModelLike, as_model
 from codec.session.packing import PACKET_SECONDS, Packing
-
-SHARED_SECONDS = 64.0
-"""Audio of a file among which bits are shared, all channels together. It decides about bytes."""
-SIDE_BY_SIDE = 16
-"""Number of parts of a coded file that are decoded side by side, at least, if it is long enough."""
-MAX_SEGMENTS = 4
-"""Most parts of a packet: the context is reset in each, which costs bits."""
-
-PAYLOAD_COST = 1.0
-"""Bytes that a payload of a variable stream takes beside its codes: its end, the numbers of codes,
-and that the context model has no memory of earlier packets. A mean over speech."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +58,13 @@ class Plan:
 
     @property
     def wait(self) -> int:
-        """Packets after the next one that are analysed before it is written."""
+        """Packets after the next one that are analysed before it is written, and share its bits.
+
+        Of files they are 64 seconds of audio, all channels together. It decides about bytes.
+        """
         if not self.packing.is_file or not isinstance(self.rate, Average):
             return 0
-        together = SHARED_SECONDS * self.model.spec.frame_rate / self.header.channels
+        together = 64.0 * self.model.spec.frame_rate / self.header.channels
         return int(together / self.header.frames_per_packet)
 
     @property
@@ -86,18 +77,8 @@ class Plan:
         """Bits of a file outside of its packets."""
         return 8 * (self.header.size + END_SIZE) if self.packing.is_file else 0
 
-    def allocator(self) -> Allocator | None:
-        """A new allocator of codes for the frames; None where all frames have the same number."""
-        if isinstance(self.rate, Constant):
-            return None
-        if isinstance(self.rate, Quality):
-            return QualityScale(self.model.engine).allocator(self.rate)
-        spec = self.model.spec
-        target = self.target(self.rate.bitrate)
-        return RateControl(target, float(spec.frame_rate), spec.bits[0])
-
     def target(self, bitrate: Bitrate) -> float:
-        """The part of a mean bitrate that the allocator may spend.
+        """The part of a mean bitrate that a `RateControl` may spend.
 
         What a file adds is spent packet by packet; what a transport adds lowers the target.
 
@@ -107,21 +88,18 @@ class Plan:
         """
         header, overhead = self.header, self.packet_overhead
         self.model.spec.codebooks_for(bitrate)
+        bits_per_byte = 8 / header.seconds(header.frames_per_packet) / header.channels  # a second
         codes = FIRST_RATIO * header.payload_size(header.frames_per_packet) / header.num_codebooks
-        lowest = ceil((overhead + codes + PAYLOAD_COST) * self._bits_per_byte)
+        # Beside its codes a payload takes a byte: its end, the numbers of codes, and that the
+        # context model has no memory of earlier packets. A mean over speech.
+        lowest = ceil((overhead + codes + 1.0) * bits_per_byte)
         if bitrate < lowest:
             raise ConfigError(
                 f"bitrate {format_bitrate(bitrate)} cannot be reached: {overhead} bytes of "
                 f"overhead and a code for each frame take {format_bitrate(lowest)}, give at least "
                 "that, or more frames per packet"
             )
-        transport = 0.0 if self.packing.is_file else overhead * self._bits_per_byte
-        return float(bitrate) - transport
-
-    def search(self) -> CodeSearch | None:
-        """The search for codes; None without effort."""
-        tables = self.model.engine.code_tables if self.effort else None
-        return None if tables is None else CodeSearch(tables, CANDIDATES[self.effort])
+        return float(bitrate) - (0.0 if self.packing.is_file else overhead * bits_per_byte)
 
     def check_redundancy(self, redundancy: Redundancy | None) -> None:
         """Refuse redundancy that the packets of this stream cannot carry.
@@ -139,12 +117,6 @@ class Plan:
             )
         if redundancy.frames and not self.header.can_have_earlier:
             raise ConfigError("only live packets of one frame carry redundancy: give frames=1")
-
-    @property
-    def _bits_per_byte(self) -> float:
-        """Bits per second and channel that a byte in each packet takes."""
-        header = self.header
-        return 8 / header.seconds(header.frames_per_packet) / header.channels
 
     def plain_bitrate(self) -> Fraction:
         """Bits per second and channel of all bytes of the stream, if its codes are plain."""
@@ -203,7 +175,9 @@ def make_plan(
         raise ModelError("this model has no fingerprint yet: save_codec() and load_codec() it")
     if isinstance(rate, FileSize):
         raise ConfigError("a stream has no size: give another rate, or encode a whole file")
-    effort = _checked_effort(loaded.engine, effort)
+    effort = check_whole("effort", effort, 0, len(CANDIDATES) - 1)
+    if effort and loaded.engine.code_tables is None:
+        raise ConfigError(f"{spec.name} has no codebooks to search: give effort 0")
     context = None if isinstance(rate, Constant) and rate.plain else loaded.context
 
     def plan(rate: Constant | Average | Quality) -> Plan:
@@ -219,13 +193,6 @@ def make_plan(
     if isinstance(rate, Average):
         found.target(rate.bitrate)
     return found
-
-
-def _checked_effort(engine: Engine, effort: int) -> int:
-    effort = check_whole("effort", effort, 0, len(CANDIDATES) - 1)
-    if effort and engine.code_tables is None:
-        raise ConfigError(f"{engine.spec.name} has no codebooks to search: give effort 0")
-    return effort
 
 
 def _check_varies(engine: Engine, context: ContextModel | None) -> None:
@@ -272,10 +239,7 @@ def _header(
     bits, groups = sum(spec.bits[: spec.num_codes(codebooks)]), ceil_div(channels, together)
     if variable:
         bits = max_variable_bits(codebooks, pauses=packing.is_file)
-    if packing.seconds is None:
-        frames = _checked_frames(packing, groups * bits, spec)
-    else:
-        frames = file_frames(spec, groups, bits, packing.seconds)
+    frames = packet_frames(packing, spec, groups, bits)
     original = spec.sample_rate if original_sample_rate is None else original_sample_rate
     # Format 1 has no frames after the last sample. Packets of one frame, of calls, keep it for
     # the three bytes that each saves.
@@ -298,9 +262,28 @@ def _header(
     )
 
 
-def _checked_frames(packing: Packing, bits: int, spec: CodecSpec) -> int:
-    """Frames of the packets of a live stream, of which one takes so many bits at most."""
-    most = min(longest_packet(bits, 1), int(MAX_PACKET_SECONDS * spec.frame_rate))
+def packet_frames(packing: Packing, spec: Geometry, groups: int, bits: int) -> int:
+    """Frames of a packet: of a file as many as last so long, and fewer if so many would not fit.
+
+    Args:
+        packing: of the stream.
+        spec: of the model.
+        groups: number of groups of channels.
+        bits: most bits of a frame and group.
+
+    Raises:
+        ConfigError: so many frames of a live packet do not fit.
+
+    Example:
+        >>> from codec import load_model
+        >>> packet_frames(Packing.file(), load_model().spec, groups=1, bits=200)
+        100
+    """
+    most = longest_packet(bits, groups)
+    if packing.seconds is not None:
+        wanted = int(packing.seconds * spec.frame_rate + 1e-6)  # whole, if seconds are of frames
+        return max(1, min(wanted, most))
+    most = min(most, int(MAX_PACKET_SECONDS * spec.frame_rate))
     if packing.frames > most:
         raise ConfigError(
             f"packets of {packing.frames} frames: with these codes and channels there may be "
@@ -314,36 +297,19 @@ def _checked_frames(packing: Packing, bits: int, spec: CodecSpec) -> int:
     return packing.frames
 
 
-def file_frames(spec: Geometry, groups: int, bits: int, seconds: float = PACKET_SECONDS) -> int:
-    """Frames of a packet of a file: about two seconds, fewer if so many would not fit.
-
-    Args:
-        spec: of the model.
-        groups: number of groups of channels.
-        bits: most bits of a frame and group.
-        seconds: length of a packet.
-
-    Example:
-        >>> from codec import load_model
-        >>> file_frames(load_model().spec, groups=1, bits=200)
-        100
-    """
-    wanted = int(seconds * spec.frame_rate + 1e-6)  # whole, where seconds are those of frames
-    return max(1, min(wanted, longest_packet(bits, groups)))
-
-
 def _num_segments(
     spec: CodecSpec, frames: int, channels: int, packing: Packing, original_sample_rate: int
 ) -> int:
     """Parts of a packet that are coded side by side: several in short files, one in long ones.
 
     Decoding takes a number of steps for each frame of a part, whose time hardly depends on how many
-    parts take it together.
+    parts take it together. So there are 16 in a file if it is long enough, and 4 in a packet of two
+    seconds at most, for each costs bits: the context is reset.
     """
     if not packing.num_samples:
         return 1
     length = resampled_length(packing.num_samples, original_sample_rate, spec.sample_rate)
     num_frames = spec.num_frames(length)
     rows = max(1, round(num_frames / frames)) * channels
-    whole = int(frames * MAX_SEGMENTS / (PACKET_SECONDS * spec.frame_rate))
-    return max(1, min(ceil_div(SIDE_BY_SIDE, rows), whole, MAX_SEGMENTS))
+    whole = int(frames * 4 / (PACKET_SECONDS * spec.frame_rate))
+    return max(1, min(ceil_div(16, rows), whole, 4))

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from codec.arrays import Codes
+from codec.arrays import Codes, Integers
 from codec.bitrate import Bitrate
 from codec.entropy.context import NO_CODE
 from codec.errors import ConfigError
-from codec.rate.allocation import Counts, RateControl
+from codec.rate.allocation import RateControl
 from codec.rate.block import Block
-from codec.rate.search import rate_distortion_search
+from codec.rate.modes import Average, Quality
+from codec.rate.quality import quality_lambda
+from codec.rate.search import CANDIDATES, CodeSearch, rate_distortion_search
 from codec.session.plan import Plan
 
 
@@ -33,7 +35,16 @@ class Planner:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._allocator, self._search = plan.allocator(), plan.search()
+        spec, rate = plan.model.spec, plan.rate
+        self._control: RateControl | None = None
+        self._lambda = 0.0  # fewer bits are of no use at a constant rate
+        if isinstance(rate, Average):
+            target = plan.target(rate.bitrate)
+            self._control = RateControl(target, float(spec.frame_rate), spec.bits[0])
+        elif isinstance(rate, Quality):
+            self._lambda = quality_lambda(plan.model.engine, rate.quality)
+        tables = plan.model.engine.code_tables if plan.effort else None
+        self._search = None if tables is None else CodeSearch(tables, CANDIDATES[plan.effort])
         self._waiting: deque[Block] = deque()
         if plan.head_bits:
             groups = plan.header.num_groups(plan.header.channels)
@@ -45,12 +56,12 @@ class Planner:
         Raises:
             ConfigError: the rate is another one, or the bitrate cannot be reached.
         """
-        if not isinstance(self._allocator, RateControl):
+        if self._control is None:
             raise ConfigError(
                 "only an average bitrate can be changed: start the stream with rate=Average(...) "
                 "and a model that has a context model"
             )
-        self._allocator.change_target(self._plan.target(bitrate))
+        self._control.target = self._plan.target(bitrate)
 
     def push(self, block: Block) -> Iterator[Codes]:
         """Codes of the packets that need not wait any longer.
@@ -79,30 +90,27 @@ class Planner:
             bits: all that belongs to the packet, of all channels.
             codes: ``[C, K, T]`` of it.
         """
-        if self._allocator is not None:
-            self._allocator.spent(bits, (codes != NO_CODE).sum(axis=1))
+        if self._control is not None:
+            self._control.spent(bits, (codes != NO_CODE).sum(axis=1))
 
     def _next(self) -> Codes:
         """Codes of the packet that has waited longest."""
         block = self._waiting.popleft()
         if block.slopes is None and block.latent is None:
             return block.codes
-        lambda_ = 0.0  # where fewer bits are of no use
-        if self._allocator is None:
-            shape = len(block.codes), block.num_frames
-            counts: Counts = np.full(shape, self._plan.header.num_codes())
+        if block.slopes is None:
+            groups, _, num_frames = block.codes.shape
+            counts = np.full((groups, num_frames), self._plan.header.num_codes())
         else:
-            ahead = [each for each in self._waiting if each.slopes is not None]
-            counts = self._allocator.choose(block, ahead if self._plan.wait else None)
-            if block.limits is not None:
-                counts = np.minimum(counts, block.limits)
-            if 0 < self._allocator.lambda_ < np.inf:
-                lambda_ = self._allocator.lambda_
-        codes = self._searched(block, counts, lambda_)
+            if self._control is not None:
+                ahead = [each for each in self._waiting if each.slopes is not None]
+                self._lambda = self._control.next_lambda(block, ahead if self._plan.wait else None)
+            counts = (block.slopes > self._lambda).sum(axis=2)
+        codes = self._searched(block, counts)
         present = np.arange(codes.shape[1])[:, None] < counts[:, None]
         return np.where(present, codes, NO_CODE)
 
-    def _searched(self, block: Block, counts: Counts, lambda_: float) -> Codes:
+    def _searched(self, block: Block, counts: Integers) -> Codes:
         """The codes of the block, or the best of several candidates for each frame."""
         if self._search is None:
             return block.codes
@@ -110,8 +118,9 @@ class Planner:
         latent = block.latent.reshape(-1, block.latent.shape[-1])
         found, errors = self._search.candidates(latent, counts.reshape(-1))
         candidates = found.reshape(*counts.shape, *found.shape[1:])
-        if self._allocator is None or self._plan.context is None:
+        if block.slopes is None or self._plan.context is None:
             return candidates[:, :, 0, : self._plan.header.num_codes()].transpose(0, 2, 1)
         weighted = errors.reshape(candidates.shape[:3]) * block.weights[..., None]
+        lambda_ = self._lambda if 0 < self._lambda < np.inf else 0.0
         segments = self._plan.header.segments
         return rate_distortion_search(self._plan.context, candidates, weighted, lambda_, segments)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from codec.arrays import Booleans
+from codec.core.frames import slopes
 from codec.corpus.index import Index
 from codec.entropy.context import ContextModel, ContextShape, Integers
 from codec.entropy.context_file import save_context
@@ -23,7 +24,7 @@ from codec.errors import ConfigError, ModelError
 from codec.io.outputs import write_atomically
 from codec.network.bottleneck import Quantizer
 from codec.network.model import Codec
-from codec.rate.allocation import Floats, lambda_for, slopes
+from codec.rate.allocation import Floats, lambda_for
 from train.context.net import ContextNet
 from train.data.batches import Corpus
 from train.randomness import Stream, generator, seed_weights
@@ -265,7 +266,7 @@ def draw_counts(rng: np.random.Generator, errors: Floats) -> tuple[Integers, Boo
     for item in np.flatnonzero(variable):
         found = slopes(errors[item].T, bits)
         budget = rng.uniform(1, total) * num_frames
-        counts[item] = (found > lambda_for(found, bits, budget)).sum(axis=1)
+        counts[item] = (found > lambda_for(found, budget)).sum(axis=1)
     return counts, variable
 
 

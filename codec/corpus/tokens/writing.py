@@ -20,7 +20,8 @@ from codec.corpus.tokens.naming import FileNames
 from codec.format.container import CODED_FORMAT, Coding, Header, Packet, PacketWriter
 from codec.format.payload import pack_codes
 from codec.io.outputs import atomic_output
-from codec.session.plan import file_frames
+from codec.session.packing import Packing
+from codec.session.plan import packet_frames
 
 ROW_GROUP_SECONDS = 3600.0
 """Audio in a row group of Parquet: about 3 MB of codes at 6 kbit/s."""
@@ -144,7 +145,7 @@ def _header(tokens: Tokens) -> Header:
         channels=kind.channels_coded_together,
         codebooks=kind.codebooks,
         channels_coded_together=kind.channels_coded_together,
-        frames_per_packet=file_frames(kind, 1, sum(kind.bits)),
+        frames_per_packet=packet_frames(Packing.file(), kind, 1, sum(kind.bits)),
         sample_rate=kind.sample_rate,
         original_sample_rate=tokens.original_sample_rate,
         hop_length=kind.hop_length,

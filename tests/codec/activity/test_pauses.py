@@ -103,7 +103,13 @@ def test_frames_without_codes_cost_next_to_nothing(segments: int, channels: int)
     sent = np.where(np.arange(4)[:, None] < counts, sent, NO_CODE)
     payloads, _ = encode_packets(model, sent, segments=segments, variable=True, pauses=True)
     received, _ = decode_packets(
-        model, payloads, [100] * 3, channels, 4, segments=segments, variable=True, pauses=True
+        model,
+        [(each, 100) for each in payloads],
+        channels,
+        4,
+        segments=segments,
+        variable=True,
+        pauses=True,
     )
     assert np.array_equal(np.stack(received), sent)
     sent[..., 10:] = NO_CODE

@@ -19,10 +19,9 @@ from typing import Any
 import numpy as np
 
 from codec.core import library
-from codec.core.library import BeamSizes, ContextSizes, Packets, call, core
+from codec.core.library import HIGH_PASS_STATE, BeamSizes, ContextSizes, Packets, call, core
 from codec.entropy.context import ContextModel, ContextShape
 from codec.errors import CodecError
-from codec.highpass import STATE_SIZE
 from tests.codec.core.kernels import KERNELS
 from tests.codec.entropy.oracle import random_context
 
@@ -169,7 +168,7 @@ class Fuzzer:
     def _high_pass(self) -> tuple[str, list[Any]]:
         rate, hop, channels = self._whole(1, 50_000), self._whole(1, 70), self._whole(1, 4)
         audio = self._floats(channels * hop * self._whole(0, 4))
-        state = self._floats(channels * STATE_SIZE).astype(np.float64)
+        state = self._floats(channels * HIGH_PASS_STATE).astype(np.float64)
         return "aec_high_pass", [rate, hop, channels, audio, state, np.empty_like(audio)]
 
     def _measure(self) -> tuple[str, list[Any]]:

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from codec.activity.pauses import SILENT_DB
-from codec.core.frames import levels_above, levels_and_weights, mean_spectrum
-from codec.rate.allocation import slopes
+from codec.core.frames import levels_above, levels_and_weights, mean_spectrum, slopes
 from tests.conftest import sound
 
 SIZES = [480, 441, 37, 1]

@@ -124,14 +124,13 @@ def of_core(case: Case) -> list[bytes]:
 def round_trip(case: Case, seed: int) -> Integers:
     """Codes after encoding and decoding of all sequences side by side, in segments."""
     segments = int(np.random.default_rng(seed).integers(1, 4))
-    count, books, frames = case.codes.shape
+    _, books, frames = case.codes.shape
     payloads, _ = encode_packets(
         case.model, case.codes[:, None], segments=segments, variable=case.variable
     )
     decoded, _ = decode_packets(
         case.model,
-        payloads,
-        [frames] * count,
+        [(each, frames) for each in payloads],
         1,
         books,
         segments=segments,

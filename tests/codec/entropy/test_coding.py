@@ -32,7 +32,7 @@ def test_codes_come_back(
     sent = codes(packets, channels, num_codebooks, 7)
     payloads, _ = encode_packets(model, sent, segments=segments)
     received, _ = decode_packets(
-        model, payloads, [7] * packets, channels, num_codebooks, segments=segments
+        model, [(each, 7) for each in payloads], channels, num_codebooks, segments=segments
     )
     assert np.array_equal(received, sent)
 
@@ -48,7 +48,12 @@ def test_frames_may_have_any_number_of_codes(
     sent = np.where(np.arange(num_codebooks)[:, None] < counts, sent, NO_CODE)
     payloads, _ = encode_packets(model, sent, segments=segments, variable=True)
     received, _ = decode_packets(
-        model, payloads, [9] * 5, channels, num_codebooks, segments=segments, variable=True
+        model,
+        [(each, 9) for each in payloads],
+        channels,
+        num_codebooks,
+        segments=segments,
+        variable=True,
     )
     assert np.array_equal(received, sent)
 
@@ -60,7 +65,9 @@ def test_packets_of_different_lengths_are_decoded_together(
     sent = [codes(1, 2, 4, num_frames) for num_frames in (8, 1, 0, 13, 2)]
     payloads = [encode_packets(model, each, segments=segments)[0][0] for each in sent]
     lengths = [each.shape[-1] for each in sent]
-    received, _ = decode_packets(model, payloads, lengths, 2, 4, segments=segments)
+    received, _ = decode_packets(
+        model, [*zip(payloads, lengths, strict=True)], 2, 4, segments=segments
+    )
     for found, expected in zip(received, sent, strict=True):
         assert np.array_equal(found, expected[0])
 
@@ -80,14 +87,14 @@ def test_a_code_of_one_bit_is_one_digit() -> None:
     model = ContextModel(shape, random_context(np.random.default_rng(1), shape))
     sent = np.random.default_rng(2).integers(2, size=(3, 1, 2, 20))
     payloads, _ = encode_packets(model, sent)
-    assert np.array_equal(decode_packets(model, payloads, [20] * 3, 1, 2)[0], sent)
+    assert np.array_equal(decode_packets(model, [(each, 20) for each in payloads], 1, 2)[0], sent)
 
 
 def test_a_packet_does_not_depend_on_those_beside_it(model: ContextModel) -> None:
     sent = codes(5, 2, 4, 6)
     together, _ = encode_packets(model, sent)
     assert together == [encode_packets(model, sent[n : n + 1])[0][0] for n in range(5)]
-    received, _ = decode_packets(model, together[3:4], [6], 2, 4)
+    received, _ = decode_packets(model, [(together[3], 6)], 2, 4)
     assert np.array_equal(received, sent[3:4])
 
 
@@ -97,14 +104,14 @@ def test_a_chain_of_packets_remembers(model: ContextModel) -> None:
     for start in range(0, 12, 3):
         piece = sent[..., start : start + 3]
         payloads, encoder = encode_packets(model, piece, encoder)
-        received, decoder = decode_packets(model, payloads, [3], 2, 4, decoder)
+        received, decoder = decode_packets(model, [(payloads[0], 3)], 2, 4, decoder)
         assert np.array_equal(received, piece)
     alone, _ = encode_packets(model, sent[..., 9:])
     assert payloads != alone
 
 
 def test_damage_gives_codes_all_the_same(model: ContextModel) -> None:
-    received, _ = decode_packets(model, [b"", b"\xff" * 40], [5, 5], 2, 4)
+    received, _ = decode_packets(model, [(b"", 5), (b"\xff" * 40, 5)], 2, 4)
     for each in received:
         assert each.shape == (2, 4, 5)
         assert 0 <= each.min() <= each.max() < 64

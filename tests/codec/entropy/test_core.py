@@ -88,13 +88,14 @@ def test_payloads_codes_and_states_are_those_of_the_reference(seed: int, kernel:
         assert np.isclose(bits.sum(axis=1), [8 * len(each) for each in expected], atol=9).all()
         if segments * channels == 1 or not frames % segments:
             received, received_state = decode_packets(
-                model, payloads, [frames] * packets, channels, books, received_state, **how
+                model, [(each, frames) for each in payloads], channels, books, received_state, **how
             )
             assert np.array_equal(np.stack(received), codes)
-            assert np.array_equal(received_state.rows, state.rows)
+            assert np.array_equal(received_state, state)
     lengths = rng.integers(0, frames + 1, packets).tolist()
     damaged = [rng.bytes(int(rng.integers(0, 60))) for _ in range(packets)]
-    received, _ = decode_packets(model, damaged, lengths, channels, books, **how)
+    pairs = [*zip(damaged, lengths, strict=True)]
+    received, _ = decode_packets(model, pairs, channels, books, **how)
     found, _ = reference.decode_packets(slow, damaged, lengths, channels, books, **how)
     for ours, theirs in zip(received, found, strict=True):
         assert np.array_equal(ours, theirs)
@@ -110,7 +111,7 @@ def test_frames_of_other_numbers_of_codebooks_are_those_of_the_reference(seed: i
     codes = np.where(np.arange(3)[:, None] < counts, codes, NO_CODE)
     payloads, _ = encode_packets(model, codes)
     assert payloads == reference.encode_packets(slow, codes)[0]
-    (found,), _ = decode_packets(model, payloads, [4], 2, counts)
+    (found,), _ = decode_packets(model, [(payloads[0], 4)], 2, counts)
     assert np.array_equal(found, codes[0])
 
 
@@ -177,15 +178,15 @@ def test_states_of_some_rows_are_taken_out() -> None:
     model = ContextModel(SMALL, random_tensors(rng, SMALL))
     codes = random_codes(rng, SMALL, (4, 1, 3, 6), 3)
     _, state = encode_packets(model, codes[..., :4])
-    assert np.array_equal(model.state_after(codes[:, 0, :, :4]).rows, state.rows)
+    assert np.array_equal(model.state_after(codes[:, 0, :, :4]), state)
     together, _ = encode_packets(model, codes[..., 4:], state)
-    alone, _ = encode_packets(model, codes[[1, 3], ..., 4:], state.of_rows(np.array([1, 3])))
+    alone, _ = encode_packets(model, codes[[1, 3], ..., 4:], state[[1, 3]])
     assert alone == together[1::2]
 
 
 def round_trips(model: ContextModel, codes: Integers) -> bool:
     payloads, _ = encode_packets(model, codes)
-    found, _ = decode_packets(model, payloads, [codes.shape[3]] * len(codes), 1, 3)
+    found, _ = decode_packets(model, [(each, codes.shape[3]) for each in payloads], 1, 3)
     return np.array_equal(np.stack(found), codes)
 
 
@@ -229,9 +230,9 @@ def test_what_does_not_fit_the_model_is_refused_in_one_line(
     with pytest.raises(ModelError, match="sizes of arrays do not fit the model"):
         encode_packets(model, codes, model.init_state(1))
     with pytest.raises(ModelError, match="sizes of arrays do not fit the model"):
-        decode_packets(model, [b""], [5], 1, 4)
+        decode_packets(model, [(b"", 5)], 1, 4)
     with pytest.raises(ModelError, match="sizes of arrays do not fit the model"):
-        decode_packets(model, [b""], [5], 1, [1, 2])
+        decode_packets(model, [(b"", 5)], 1, [1, 2])
     monkeypatch.setenv("AECODEC_KERNEL", "abacus")
     with pytest.raises(ConfigError, match=r"AECODEC_KERNEL is 'abacus', .*: unset it"):
         ContextModel(SMALL, tensors)

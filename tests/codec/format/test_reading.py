@@ -309,7 +309,7 @@ def test_encoders_write_enough_bytes_for_their_frames() -> None:
         HEADER, channels=80, codebooks=(Codebook(64),) * 1, frames_per_packet=30
     )
     header = dataclasses.replace(header, context=b"contexts")
-    (codes,), _ = decode_packets(model, [b""], [30], 80, 1)
+    (codes,), _ = decode_packets(model, [(b"", 30)], 80, 1)
     (shortest,), _ = encode_packets(model, codes[None])
     payload, coding = PayloadEncoder(header, model).encode(codes)
     assert coding == Coding.CODED and len(shortest) < len(payload) == header.least_payload(30)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from codec.core.frames import levels_and_weights
 from codec.engines.base import CodeTables, Engine
 from codec.engines.torch import TorchEngine
 from codec.entropy.coding import encode_packets
@@ -20,13 +21,12 @@ from codec.entropy.payload import PayloadDecoder
 from codec.errors import ConfigError
 from codec.highpass import high_pass
 from codec.network.model import Codec
-from codec.rate.allocation import ConstantQuality, perceptual_weight
 from codec.rate.modes import Constant, Quality
 from codec.rate.search import CANDIDATES, CodeSearch, rate_distortion_search
 from codec.registry import Model
+from codec.session import planner
 from codec.session.encoder import StreamEncoder
 from codec.session.packing import Packing
-from codec.session.plan import Plan
 from tests.codec.entropy.oracle import matching_context, random_context
 from tests.conftest import sound
 from tests.engines import core_engine
@@ -146,14 +146,16 @@ def test_effort_lowers_the_cost_of_a_stream(
 ) -> None:
     """Error and price of the bits together, where the number of codes varies; else the error."""
     if variable:
-        monkeypatch.setattr(Plan, "allocator", lambda _: ConstantQuality(PRICE))
+        monkeypatch.setattr(planner, "quality_lambda", lambda *_: PRICE)
     audio = sound(12_320)
     spec = engine.spec
     filtered = high_pass(audio, spec.sample_rate, spec.hop_length)
     padding = spec.num_frames_with_tail(12_320) * spec.hop_length - 12_320
     coded = np.pad(filtered, ((0, 0), (0, padding)))
     latent = engine.engine.analyze_step(coded, engine.engine.init_encoder(1))[0].latent[0]
-    weights = perceptual_weight(coded, len(latent))[0] if variable else np.ones(len(latent))
+    weights = (
+        levels_and_weights(coded.reshape(len(latent), -1))[1] if variable else np.ones(len(latent))
+    )
     costs = []
     for effort in range(len(CANDIDATES)):
         sent = []

@@ -26,7 +26,6 @@ from codec.network.model import Codec
 from codec.network.weights import save_codec
 from codec.rate.modes import Constant
 from codec.registry import Model, load_model
-from codec.session.concealment import FADE_SECONDS, HOLD_SECONDS
 from codec.session.decoder import StreamDecoder
 from codec.session.encoder import StreamEncoder
 from codec.session.packing import Packing
@@ -307,7 +306,7 @@ def test_a_session_conceals_what_it_cannot_decode(engine: Model) -> None:
     assert again > 25 and decoder.num_concealed == again - lost
     before = lost * 160 - 20  # a delay of half a frame
     assert np.array_equal(decoded[:, :before], expected[:, :before])
-    faded = before + int((HOLD_SECONDS + FADE_SECONDS) * 8_000)
+    faded = before + int((0.02 + 0.1) * 8_000)  # held, then faded
     assert not decoded[:, faded : again * 160 - 20].any()
     late = (again + 15) * 160  # the receptive field and the fade later
     np.testing.assert_allclose(decoded[:, late:], expected[:, late:], atol=1e-4)

@@ -15,6 +15,7 @@ from codec.activity.pauses import PauseDetector
 from codec.files.encode import encode
 from codec.highpass import high_pass
 from codec.rate.modes import Average, Constant, Quality, Rate
+from codec.rate.search import CANDIDATES, CodeSearch
 from codec.registry import Model, load_model
 from codec.session.analyzer import Analyzer
 from codec.session.encoder import StreamEncoder
@@ -67,8 +68,9 @@ def digests() -> list[str]:
 def analysis(model: Model, audio: np.ndarray) -> bytes:
     """The numbers by which codes are chosen, of which bytes show no more than a few."""
     plan = make_plan(model, 3_000, Packing.file(), effort=1)
-    analyzer, search = Analyzer(plan), plan.search()
-    assert search is not None
+    analyzer, tables = Analyzer(plan), model.engine.code_tables
+    assert tables is not None
+    search = CodeSearch(tables, CANDIDATES[1])
     values: list[Any] = [high_pass(audio, RATE)]
     for block in [*analyzer.push(audio), *analyzer.finish()]:
         assert block.slopes is not None and block.latent is not None

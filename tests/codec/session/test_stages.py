@@ -13,7 +13,7 @@ from codec.entropy.context import NO_CODE
 from codec.entropy.payload import PayloadDecoder
 from codec.errors import AudioError
 from codec.format.container import Coding
-from codec.rate.block import UNLIMITED, Block
+from codec.rate.block import Block
 from codec.rate.modes import Average, Constant, Quality
 from codec.rate.redundancy import Redundancy
 from codec.registry import Model
@@ -100,22 +100,21 @@ def test_a_length_that_contradicts_the_audio_ends_nothing(model: Model) -> None:
     assert not list(analyzer.push(noise(100)))
     with pytest.raises(AudioError, match=r"500 samples at 16000 Hz are 250 at the model's rate"):
         analyzer.finish(500)
-    assert [block.num_frames for block in analyzer.finish(199)] == [1]
+    assert [block.codes.shape[2] for block in analyzer.finish(199)] == [1]
 
 
-def test_variable_rates_get_slopes_and_files_limits(model: Model) -> None:
+def test_variable_rates_get_slopes_and_pauses_of_files_get_none(model: Model) -> None:
     audio = noise(4 * RATE)
     audio[:, RATE : 3 * RATE] *= 1e-4
     analyzer = Analyzer(make_plan(model, 900, Packing.file()))
     (block, *_) = analyzer.push(audio)
-    assert block.slopes is not None and block.limits is not None and block.latent is None
+    assert block.slopes is not None and block.latent is None
     assert block.slopes.shape == (1, 100, BOOKS) and np.isinf(block.slopes[..., 0]).all()
-    loud, quiet = block.slopes[0, 10, 1], block.slopes[0, 80, 1]
-    assert loud > 10 * quiet > 0
-    assert (block.limits[0, :50] == UNLIMITED).all()
-    assert set(block.limits[0, 80:].tolist()) == {0, 1}
-    live = Analyzer(make_plan(model, 900, Packing.live(100)))
-    assert next(iter(live.push(audio))).limits is None
+    numbers = np.isfinite(block.slopes[0]).sum(axis=1) + (block.slopes[0] == np.inf).sum(axis=1)
+    assert (numbers[:50] == BOOKS).all() and set(numbers[80:].tolist()) == {0, 1}
+    live = next(iter(Analyzer(make_plan(model, 900, Packing.live(100))).push(audio)))
+    assert live.slopes is not None and (live.slopes > 0).all()
+    assert live.slopes[0, 10, 1] > 10 * live.slopes[0, 80, 1]
 
 
 def test_silence_is_marked_where_it_need_not_be_sent(model: Model) -> None:
@@ -131,10 +130,10 @@ def test_silence_is_marked_where_it_need_not_be_sent(model: Model) -> None:
 # Planner
 
 
-def block(slopes: list[list[float]], limits: list[int] | None = None) -> Block:
+def block(slopes: list[list[float]]) -> Block:
     found = np.array(slopes)[None]
     codes = np.arange(found.size).reshape(1, len(slopes), BOOKS).transpose(0, 2, 1) % 64
-    return Block(codes, found, None if limits is None else np.array(limits)[None])
+    return Block(codes, found)
 
 
 def test_constant_rates_send_all_codes_at_once(model: Model) -> None:
@@ -144,15 +143,13 @@ def test_constant_rates_send_all_codes_at_once(model: Model) -> None:
     assert not list(planner.finish())
 
 
-def test_only_codes_above_lambda_are_sent_and_limits_hold(
+def test_only_codes_above_lambda_are_sent_and_none_in_pauses(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = make_plan(model, Quality(5), Packing.live(4))
-    planner = Planner(plan)
-    assert planner._allocator is not None
-    monkeypatch.setattr(planner._allocator, "lambda_", 1.0)
-    steep = [np.inf, 3.0, 2.0]
-    (codes,) = planner.push(block([steep, [np.inf, 2.0, 0.5], steep, steep], [255, 255, 1, 0]))
+    monkeypatch.setattr("codec.session.planner.quality_lambda", lambda *_: 1.0)
+    planner = Planner(make_plan(model, Quality(5), Packing.live(4)))
+    steep, reference, pause = [np.inf, 3.0, 2.0], [np.inf, -np.inf, -np.inf], [-np.inf] * 3
+    (codes,) = planner.push(block([steep, [np.inf, 2.0, 0.5], reference, pause]))
     assert (codes[0] != NO_CODE).sum(axis=0).tolist() == [3, 2, 1, 0]
     assert codes[0, :, 0].tolist() == [0, 1, 2] and codes[0, :, 2].tolist() == [6, NO_CODE, NO_CODE]
 

@@ -188,8 +188,7 @@ def likely_codes(header: Header, model: ContextModel, num_packets: int) -> Codes
     payloads = [rng.bytes(n % 3 * size // 2) for n in range(num_packets)]
     codes, _ = decode_packets(
         model,
-        payloads,
-        [length] * num_packets,
+        [(each, length) for each in payloads],
         header.channels,
         header.num_codebooks,
         segments=header.segments,

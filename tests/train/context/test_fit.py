@@ -56,7 +56,7 @@ def test_a_fitted_model_saves_bits(
     codes = codec.encode(torch.from_numpy(speech[None, None]))[:, None].numpy()
     (payload,), _ = encode_packets(context, codes)
     assert 8 * len(payload) < 0.9 * 5 * codes.size
-    (decoded,), _ = decode_packets(context, [payload], [codes.shape[3]], 1, codes.shape[2])
+    (decoded,), _ = decode_packets(context, [(payload, codes.shape[3])], 1, codes.shape[2])
     assert np.array_equal(decoded, codes[0])
 
 
