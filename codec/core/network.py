@@ -52,7 +52,7 @@ class Network:
     def __init__(self, config: CodecConfig, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
         check_supported(config)
         self._config, self._library = config, core()
-        arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+        arrays = {name: _contiguous(value, value.dtype) for name, value in tensors.items()}
         entries = [
             Tensor(name.encode(), TYPES.get(value.dtype.name, -1), value.ctypes.data, value.size)
             for name, value in arrays.items()
@@ -227,7 +227,7 @@ def _check(name: str, *arguments: Any) -> None:
         raise exception_of(error, name)
 
 
-def _contiguous(values: npt.NDArray[Any], kind: type) -> npt.NDArray[Any]:
+def _contiguous(values: npt.NDArray[Any], kind: npt.DTypeLike) -> npt.NDArray[Any]:
     values = np.ascontiguousarray(values, kind)
     return values if values.flags.aligned else values.copy()
 
