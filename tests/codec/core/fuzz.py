@@ -120,7 +120,7 @@ class Fuzzer:
 
     def _few(self, most: int) -> int:
         """A number below it, mostly a small one."""
-        return self._whole(0, min(most, int(self._rng.choice([2, 4, 8, most]))))
+        return self._whole(0, most if self._rng.random() < 0.05 else min(most, 4))
 
     def _new_model(self) -> None:
         os.environ["AECODEC_KERNEL"] = KERNELS[self._whole(0, len(KERNELS))]
@@ -156,6 +156,7 @@ class Fuzzer:
         self._set(shape, NUMBERS[self._whole(0, len(NUMBERS))])
         other = _Owned(ctypes.c_void_p(), core().aec_model_destroy)
         self._count("aec_model_create", [shape, array, len(entries), other])
+        self._count("aec_coder_create", [None, ctypes.c_void_p()])
 
     def _init_network(self) -> tuple[str, list[Any]]:
         """The size is that of the memory, whose states may be of any number."""
