@@ -61,13 +61,14 @@ class Build(NamedTuple):
 
 
 def clips() -> dict[str, npt.NDArray[np.float32]]:
-    """Speech, tones, noise, clicks and silence, loud and faint."""
+    """Speech, tones, noise, clicks and silence, loud, faint and damaged."""
     length, rng = FRAMES * HOP, np.random.default_rng(0)
     read = runpy.run_path(str(EXAMPLE / "export.py"))["read_frames"]
     speech = read(REPOSITORY / "examples" / "speech.flac", SAMPLE_RATE, HOP)[0]
     seconds = np.arange(length) / SAMPLE_RATE
     chord = sum(np.sin(2 * np.pi * pitch * seconds) for pitch in (220, 277.2, 329.6))
     noise = rng.normal(0, 1, length)
+    no_numbers = np.array([0x7FC00000, 0xFFC00000, 0x7F812345, 0xFF800001, 0x7F800000], np.uint32)
     found = {"long speech": speech[: LONGEST * HOP]}
     found |= {f"speech{i}": speech[(2 * i + 5) * length :][:length] for i in range(9)}
     found |= {
@@ -81,7 +82,9 @@ def clips() -> dict[str, npt.NDArray[np.float32]]:
         "speech in noise": found["speech3"] + 0.02 * noise,
         "clicks": np.where(np.arange(length) % 997, 0, 1.0),
         "silence": np.zeros(length),
+        "damaged speech": found["speech4"].copy(),
     }
+    found["damaged speech"][50:3500:7].view(np.uint32)[:] = np.resize(no_numbers, 493)
     return {f"clip.{name}": np.asarray(value, np.float32) for name, value in found.items()}
 
 
