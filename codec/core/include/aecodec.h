@@ -4,7 +4,7 @@
  * and read and write nothing beyond them, whatever the values are. None keeps anything between
  * calls except in the memory that it is given, so threads may call them at the same time with
  * memory of their own; models are only read. Samples and latents that are not numbers, or beyond
- * 1e15, are taken as zeros, and no sample that is computed is one of these.
+ * 1e15, are taken as zeros, and nothing that is computed of states that were made here is a NaN.
  *
  * Arrays are contiguous, and followed by the number of their elements. Their sizes are given in
  * brackets, of which the last one varies fastest. NULL stands for arrays without elements; where

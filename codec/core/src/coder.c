@@ -248,7 +248,6 @@ static int is_product(size_t length, size_t a, size_t b, size_t c) {
 struct call {
     size_t rows, frames, num_codebooks, audio_length, state, state_size, num_codes;
     int has_audio, has_states, has_codes;
-    uintptr_t places; /* addresses of the states, joined bit by bit */
 };
 
 static int is_valid(const struct aec_model *model, const struct call *call) {
@@ -259,7 +258,12 @@ static int is_valid(const struct aec_model *model, const struct call *call) {
            is_product(call->state_size, call->rows, call->state, 1) &&
            is_product(call->num_codes, call->rows, call->num_codebooks, call->frames) &&
            (call->has_audio || !call->audio_length) && (call->has_states || !call->state_size) &&
-           (call->has_codes || !call->num_codes) && !(call->places % sizeof(uint64_t));
+           (call->has_codes || !call->num_codes);
+}
+
+/* Whether states begin where words do. */
+static int are_words(const void *from, const void *to) {
+    return !(((uintptr_t)from | (uintptr_t)to) % sizeof(uint64_t));
 }
 
 static size_t least(size_t a, size_t b) { return a < b ? a : b; }
@@ -272,18 +276,10 @@ int aec_encode(aec_coder *coder, size_t rows, size_t frames, size_t num_codebook
     const struct aec_model *model = coder->model;
     const size_t channels = (size_t)model->config.channels, hop = model->hop;
     const size_t state = model->encoder_state, dim = (size_t)model->config.latent_dim;
-    const struct call call = {rows,
-                              frames,
-                              num_codebooks,
-                              audio_length,
-                              state,
-                              state_size,
-                              num_codes,
-                              audio != NULL,
-                              from && to,
-                              codes != NULL,
-                              (uintptr_t)from | (uintptr_t)to};
-    if (!is_valid(model, &call) || (latent && !is_product(latent_length, rows, frames, dim)))
+    const struct call call = {rows,       frames,    num_codebooks, audio_length, state,
+                              state_size, num_codes, audio != NULL, from && to,   codes != NULL};
+    if (!is_valid(model, &call) || !are_words(from, to) ||
+        (latent && !is_product(latent_length, rows, frames, dim)))
         return AEC_ERROR_ARGUMENT;
     if (!frames && state_size) memmove(to, from, state_size);
     const uint64_t mode = aec_set_float_mode(AEC_FLOAT_MODE);
@@ -322,18 +318,9 @@ int aec_decode(aec_coder *coder, size_t rows, size_t frames, size_t num_codebook
     const struct aec_model *model = coder->model;
     const size_t channels = (size_t)model->config.channels, hop = model->hop;
     const size_t state = model->decoder_state;
-    const struct call call = {rows,
-                              frames,
-                              num_codebooks,
-                              audio_length,
-                              state,
-                              state_size,
-                              num_codes,
-                              audio != NULL,
-                              from && to,
-                              codes != NULL,
-                              (uintptr_t)from | (uintptr_t)to};
-    if (!is_valid(model, &call)) return AEC_ERROR_ARGUMENT;
+    const struct call call = {rows,       frames,    num_codebooks, audio_length, state,
+                              state_size, num_codes, audio != NULL, from && to,   codes != NULL};
+    if (!is_valid(model, &call) || !are_words(from, to)) return AEC_ERROR_ARGUMENT;
     for (size_t i = 0; i < num_codes; i++)
         if (codes[i] >= model->config.codebook_size) return AEC_ERROR_CODE;
     if (!frames && state_size) memmove(to, from, state_size);

@@ -88,10 +88,10 @@ def clips() -> dict[str, npt.NDArray[np.float32]]:
     return {f"clip.{name}": np.asarray(value, np.float32) for name, value in found.items()}
 
 
-def write_model(path: Path, num_clips: int | None = None) -> None:
-    """Write the packaged model and the first clips for the program."""
+def write_model(path: Path, every: int = 1) -> None:
+    """Write the packaged model for the program, and one clip of so many."""
     export = runpy.run_path(str(EXAMPLE / "export.py"))
-    arrays = export["model_arrays"]("speech24k") | dict(list(clips().items())[:num_clips])
+    arrays = export["model_arrays"]("speech24k") | dict(list(clips().items())[::every])
     export["write_arrays"](path, arrays)
 
 
@@ -179,7 +179,7 @@ def main() -> None:
         folder = Path(name)
         if not arguments.threads:
             sys.exit(None if print_table(folder) else "the digests differ")
-        write_model(folder / "model", 8)
+        write_model(folder / "model", 3)
         flags = ("-O1", "-g", "-fsanitize=thread", *THREADS)
         compile_program(folder / "digests", (arguments.threads, *flags))
         lines = run_program(folder / "digests", folder / "model").count("\n")

@@ -1,6 +1,6 @@
 """Random calls of every function of the core, most of which should be refused.
 
-    .ci/sanitize --calls 1000000 --variants 9
+    .ci/sanitize --calls 500000 --variants 19
 
 builds the core with sanitizers and runs this: reads and writes beyond an array end it with a
 report. Arrays are as long as they say; the sizes, codes and bytes may be anything.

@@ -33,7 +33,7 @@ def test_levels_of_optimisation_kernels_and_threads_give_the_same_digests(tmp_pa
     compile_program(tmp_path / "plain", (COMPILER, "-O1", *THREADS))
     compile_program(tmp_path / "linked", (COMPILER,), library.PATH)
     fastest = run_program(tmp_path / "linked", tmp_path / "model")
-    assert fastest.count("\n") == 5 * 2  # clips, in whole and in steps
+    assert fastest.count("\n") == 5 * 2  # clips of all kinds, in whole and in steps
     assert run_program(tmp_path / "plain", tmp_path / "model", "portable") == fastest
 
 
