@@ -214,6 +214,15 @@ class CodecConfig(Geometry):
         return math.prod(self.strides)
 
     @property
+    def delay(self) -> int:
+        """Samples by which decoded audio trails: the latency of the layers plus `lookahead`.
+
+        The network derives it from its layers (`Codec.delay`), which needs PyTorch.
+        """
+        overlap = self.strides[0] if self.lapped_transform else 0
+        return overlap + self.decoder_fine_stride + self.lookahead
+
+    @property
     def codebooks(self) -> tuple[Codebook, ...]:
         """The codebooks, the coarsest first. A VAE has none, and streams need some."""
         if self.bottleneck == "vae":
@@ -257,17 +266,15 @@ class CodecConfig(Geometry):
     def _with_delay(self, delay: Any) -> CodecConfig:
         """The config with the ``delay`` of a file of an earlier version as its lookahead."""
         delay = convert("delay", delay, int)
-        # Earlier versions required at least this much. It is the delay that the layers derive,
-        # which tests/codec/network/test_layers.py checks.
-        least = self.strides[0] if self.lapped_transform else 0
+        least = self.delay - self.lookahead  # earlier versions required at least this much
         if self.lookahead:
             raise ConfigError(
                 f"both delay ({delay}) and lookahead ({self.lookahead}) are given: leave out delay"
             )
         if delay < least:
             raise ConfigError(
-                f"delay is {delay} but a lapped transform of stride {least} overlaps by {least} "
-                "samples: leave out delay, it follows from the layers"
+                f"delay is {delay} but the layers have {least} samples: leave out delay, it "
+                "follows from them"
             )
         return dataclasses.replace(self, lookahead=delay - least)
 

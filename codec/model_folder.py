@@ -118,6 +118,8 @@ def read_description(folder: Path) -> dict[str, Any]:
                 f"delay is {delay!r}: it is a whole number of samples, {MAX_DELAY_SECONDS} seconds "
                 "at most"
             )
+        if delay != config.delay:
+            raise ValueError(f"it gives a delay of {delay} samples, its layers have {config.delay}")
         if not isinstance(description["name"], str):
             raise TypeError("name is not a string")
         description["name"].encode()  # so that it can be shown

@@ -43,7 +43,7 @@ class Network:
     def __init__(self, config: CodecConfig, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
         check_supported(config)
         self._config, self._library = config, core()
-        arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+        arrays = {name: _contiguous(value, value.dtype) for name, value in tensors.items()}
         entries = [
             Tensor(name.encode(), TYPES.get(value.dtype.name, -1), value.ctypes.data, value.size)
             for name, value in arrays.items()
@@ -195,7 +195,7 @@ def shape_of(config: CodecConfig) -> Config:
     return shape
 
 
-def _contiguous(values: npt.NDArray[Any], kind: type) -> npt.NDArray[Any]:
+def _contiguous(values: npt.NDArray[Any], kind: npt.DTypeLike) -> npt.NDArray[Any]:
     values = np.ascontiguousarray(values, kind)
     return values if values.flags.aligned else values.copy()
 

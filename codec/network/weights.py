@@ -48,12 +48,6 @@ def load_codec(model: str | Path = DEFAULT_MODEL) -> Codec:
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"{folder / WEIGHTS} does not fit its config.json: {reason}") from error
-    delay = description["delay"]
-    if delay != codec.delay:
-        raise ModelError(
-            f"{folder}/config.json gives a delay of {delay} samples, its layers have "
-            f"{codec.delay}; copy the folder again"
-        )
     codec.fingerprint = bytes.fromhex(description["fingerprint"])
     codec.fingerprinted = digest_of_codes(codec)
     return codec.eval().requires_grad_(False)

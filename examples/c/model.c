@@ -4,7 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { HEADER = 128, NAME = 112 };
+enum { HEADER = 128, NAME = 112, TYPES = 5 };
+
+/* Bytes of a value of each type. */
+static const uint32_t WIDTHS[TYPES] = {4, 1, 4, 2, 4};
 
 /* All bytes of a file, or NULL. */
 static char *read_file(const char *path, size_t *size) {
@@ -22,21 +25,21 @@ static char *read_file(const char *path, size_t *size) {
     return bytes;
 }
 
-/* Lists the arrays of a file. */
+/* Lists the arrays of a file, each of which lies in it, whatever the headers say. */
 static int list_arrays(struct model *model, size_t size) {
     for (size_t place = 0; place < size;) {
-        aec_tensor *more = realloc(model->arrays, (model->num_arrays + 1) * sizeof *more);
-        if (!more) return AEC_ERROR_MEMORY;
-        model->arrays = more;
         uint32_t type, width;
         uint64_t count;
         const char *header = model->file + place;
         if (size - place < HEADER || header[NAME - 1]) return -1;
+        aec_tensor *more = realloc(model->arrays, (model->num_arrays + 1) * sizeof *more);
+        if (!more) return AEC_ERROR_MEMORY;
+        model->arrays = more;
         memcpy(&type, header + NAME, 4);
         memcpy(&width, header + NAME + 4, 4);
         memcpy(&count, header + NAME + 8, 8);
         place += HEADER;
-        if (!width || count > (size - place) / width) return -1;
+        if (type >= TYPES || width != WIDTHS[type] || count > (size - place) / width) return -1;
         more[model->num_arrays++] =
             (aec_tensor){header, (int32_t)type, model->file + place, (size_t)count};
         place += ((size_t)count * width + 15) / 16 * 16;
@@ -44,24 +47,25 @@ static int list_arrays(struct model *model, size_t size) {
     return 0;
 }
 
-aec_tensor model_array(const struct model *model, const char *name) {
+aec_tensor model_array(const struct model *model, const char *name, int32_t type) {
     for (size_t i = 0; i < model->num_arrays; i++)
-        if (!strcmp(model->arrays[i].name, name)) return model->arrays[i];
+        if (!strcmp(model->arrays[i].name, name) && model->arrays[i].type == type)
+            return model->arrays[i];
     return (aec_tensor){0};
 }
 
 static int create(struct model *model) {
-    aec_tensor config = model_array(model, "config");
+    aec_tensor config = model_array(model, "config", MODEL_INT32);
     if (config.count * sizeof(int32_t) != sizeof model->config) return AEC_ERROR_MODEL;
     memcpy(&model->config, config.values, sizeof model->config);
     int error = aec_model_create(&model->config, model->arrays, model->num_arrays, &model->network);
     if (error) return error;
 
-    aec_tensor sizes = model_array(model, "context.sizes");
-    aec_tensor dilations = model_array(model, "context.dilations");
-    aec_tensor weights = model_array(model, "context.weights");
-    aec_tensor biases = model_array(model, "context.biases");
-    aec_tensor order = model_array(model, "context.order");
+    aec_tensor sizes = model_array(model, "context.sizes", MODEL_UINT32);
+    aec_tensor dilations = model_array(model, "context.dilations", MODEL_UINT32);
+    aec_tensor weights = model_array(model, "context.weights", MODEL_INT8);
+    aec_tensor biases = model_array(model, "context.biases", MODEL_INT32);
+    aec_tensor order = model_array(model, "context.order", MODEL_UINT16);
     size_t num_products = 7 + 2 * dilations.count;
     int64_t *largest = malloc(num_products * sizeof *largest);
     if (!largest || sizes.count * sizeof(uint32_t) != sizeof(aec_context_sizes))

@@ -26,7 +26,7 @@ int model_open(struct model *model, const char *path);
 
 void model_close(struct model *model);
 
-/* An array of the file; one of no values if there is none of this name. */
-aec_tensor model_array(const struct model *model, const char *name);
+/* An array of the file; one of no values if there is none of this name and type. */
+aec_tensor model_array(const struct model *model, const char *name, int32_t type);
 
 #endif

@@ -135,7 +135,7 @@ def test_the_delay_of_earlier_versions_becomes_a_lookahead() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"delay": 5}, "delay is 5 but a lapped transform of stride 20 .*: leave out delay"),
+        ({"delay": 5}, "delay is 5 but the layers have 20 samples: leave out delay"),
         ({"delay": -1}, "delay is -1 .*: leave out delay"),
         ({"delay": "x"}, "delay is 'x': it must be a whole number"),
         ({"delay": None}, "delay is None: it must be a whole number"),

@@ -17,7 +17,7 @@ from codec.corpus.coding import code_audio
 from codec.engines.base import encode
 from codec.engines.torch import TorchEngine
 from codec.format.payload import unpack_codes
-from codec.highpass import HighPass, high_pass
+from codec.highpass import STATE_SIZE, HighPass, high_pass
 from codec.io.audio import open_audio
 from codec.network.model import Codec
 from codec.registry import load_model
@@ -44,6 +44,17 @@ def level_db(audio: np.ndarray) -> float:
 @pytest.mark.parametrize("audio", [0.1 * sound(50_001, 2), tone(220, 0.3), 0 * sound(500)])
 def test_what_has_no_rumble_passes_unchanged(audio: np.ndarray) -> None:
     assert np.array_equal(high_pass(audio, RATE), audio)
+
+
+def test_the_filter_goes_on_after_samples_that_are_no_numbers() -> None:
+    audio = rumbling()
+    damaged = audio.copy()
+    damaged[:, 5_000], damaged[:, 7_000], damaged[:, 9_000] = np.nan, np.inf, -1e38
+    audio[:, [5_000, 7_000, 9_000]] = 0
+    assert np.array_equal(high_pass(damaged, RATE), high_pass(audio, RATE))
+    # Nor does it remember them, in a state that was made by somebody else.
+    filtered, state = HighPass(RATE, 480).step(audio, np.full((1, STATE_SIZE), np.nan))
+    assert np.isfinite(filtered).all() and np.isfinite(state).all()
 
 
 @pytest.mark.parametrize("frequency", [8, 12, 15, 20, 25])

@@ -3,10 +3,12 @@
  * Functions return 0 or one of the errors below, unless they say otherwise. They check all sizes
  * and read and write nothing beyond them, whatever the values are. None keeps anything between
  * calls except in the memory that it is given, so threads may call them at the same time with
- * memory of their own; models are only read.
+ * memory of their own; models are only read. Samples and latents that are not numbers, or beyond
+ * 1e15, are taken as zeros, and nothing that is computed of states that were made here is a NaN.
  *
  * Arrays are contiguous, and followed by the number of their elements. Their sizes are given in
- * brackets, of which the last one varies fastest. */
+ * brackets, of which the last one varies fastest. NULL stands for arrays without elements; where
+ * anything else is NULL, a function returns an error, or the size 0. */
 
 #ifndef AECODEC_H
 #define AECODEC_H
@@ -36,7 +38,8 @@ enum {
     AEC_ERROR_CODE = -4,     /* a code is beyond its codebook */
     AEC_ERROR_ORDER = -5,    /* an order of codes does not have each of them once */
     AEC_ERROR_INEXACT = -6,  /* a sum or an entry of a context model could be too large */
-    AEC_ERROR_MODEL = -7     /* a tensor is missing, or of another size than it should have */
+    AEC_ERROR_MODEL = -7     /* a tensor is missing, has another size than it should have, or
+                                values that are not numbers */
 };
 
 /* AEC_INTERFACE of the library, to be compared with that of the header. */
@@ -167,7 +170,8 @@ AEC_EXPORT int aec_high_pass(uint32_t sample_rate, uint32_t hop, uint32_t channe
                              const float *audio, size_t num_audio, double *state, size_t num_state,
                              float *filtered, size_t num_filtered);
 
-/* Levels of frames in dB of full scale, and the weights of their errors: their power to 0.3. */
+/* Levels of frames in dB of full scale, and the weights of their errors: their power to 0.3. If one
+ * of its samples is not a number, a frame has the least of both. */
 AEC_EXPORT int aec_measure_frames(uint32_t frame_length, const float *audio, size_t num_audio,
                                   float *levels, size_t num_levels, float *weights,
                                   size_t num_weights);
@@ -257,7 +261,8 @@ typedef struct aec_config {
 #define AEC_FLOAT32 0
 #define AEC_INT8 1
 
-/* A tensor of a model, by the name that codec/core/quantize.py gives it. */
+/* A tensor of a model, by the name that codec/core/quantize.py gives it. Values of single precision
+ * begin at a multiple of four bytes. */
 typedef struct aec_tensor {
     const char *name;
     int32_t type;

@@ -11,6 +11,7 @@
 
 #include "aecodec.h"
 #include "arena.h"
+#include "elementary.h"
 #include "float_mode.h"
 #include "sums.h"
 
@@ -101,8 +102,8 @@ static void follow(struct aec_beam *beam, size_t k, size_t num_candidates) {
 static void search_frame(struct aec_beam *beam, const float *latent, size_t count, int32_t *codes,
                          float *errors) {
     const size_t length = beam->latent, most = beam->most;
-    memcpy(beam->residuals, latent, length * sizeof(float));
-    beam->squares[0] = aec_inner_product(latent, latent, length);
+    for (size_t i = 0; i < length; i++) beam->residuals[i] = aec_usable(latent[i]);
+    beam->squares[0] = aec_inner_product(beam->residuals, beam->residuals, length);
     beam->count = 1;
     for (size_t k = 0; k < count; k++) follow(beam, k, beam->count);
     for (size_t m = 0; m < most; m++, codes += beam->num_codebooks) {
@@ -110,7 +111,8 @@ static void search_frame(struct aec_beam *beam, const float *latent, size_t coun
         errors[m] = INFINITY;
         if (m >= beam->count && count) continue;
         const float *left = beam->residuals + (count ? m : 0) * length;
-        errors[m] = aec_inner_product(left, left, length) / (float)length;
+        const float error = aec_inner_product(left, left, length) / (float)length;
+        if (error < INFINITY) errors[m] = error; /* not a NaN */
         for (size_t k = count, place = m; k-- > 0;) {
             codes[k] = beam->codes[k * most + place];
             place = (size_t)beam->before[k * most + place];
@@ -152,7 +154,7 @@ static void read_books(struct aec_beam *beam, const uint32_t *sizes, const float
 }
 
 /* Whether `count` is the product of two sizes. */
-static int is_product(size_t count, size_t a, size_t b) {
+static int is_product(uint64_t count, uint64_t a, uint64_t b) {
     return a && b ? count / a == b && !(count % a) : !count;
 }
 
@@ -169,7 +171,8 @@ int aec_beam_create(const aec_beam_sizes *sizes, const uint32_t *codebook_sizes,
         sizes->latent_dim > LARGEST || !sizes->num_candidates || sizes->num_candidates > LARGEST)
         return AEC_ERROR_ARGUMENT;
     const size_t dim = sizes->dim, latent = sizes->latent_dim, most = sizes->num_candidates;
-    size_t total = 0, largest = 0;
+    size_t largest = 0;
+    uint64_t total = 0;
     for (size_t k = 0; k < num_codebooks; k++) {
         if (!codebook_sizes[k] || codebook_sizes[k] > LARGEST) return AEC_ERROR_ARGUMENT;
         total += codebook_sizes[k];

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "elementary.h"
 #include "float_mode.h"
 #include "model.h"
 
@@ -131,8 +132,8 @@ void aec_coder_destroy(aec_coder *coder) {
     free(coder);
 }
 
-size_t aec_encoder_state_size(const aec_model *model) { return model->encoder_state; }
-size_t aec_decoder_state_size(const aec_model *model) { return model->decoder_state; }
+size_t aec_encoder_state_size(const aec_model *model) { return model ? model->encoder_state : 0; }
+size_t aec_decoder_state_size(const aec_model *model) { return model ? model->decoder_state : 0; }
 
 int aec_encoder_init(const aec_model *model, void *states, size_t size) {
     if (!model || (size && !states) || size % model->encoder_state) return AEC_ERROR_ARGUMENT;
@@ -144,8 +145,10 @@ int aec_decoder_init(const aec_model *model, void *states, size_t size) {
     if (!model || (size && !states) || size % model->decoder_state) return AEC_ERROR_ARGUMENT;
     if (size) memset(states, 0, size);
     if (!model->config.fine_stride) return 0;
+    const uint64_t mode = aec_set_float_mode(AEC_FLOAT_MODE);
     struct aec_oscillator first = {.pitch = AEC_LOWEST_PITCH};
     first.frequency = AEC_LOWEST_PITCH / (float)model->config.sample_rate;
+    aec_set_float_mode(mode);
     for (size_t place = 0; place < size; place += model->decoder_state)
         memcpy((char *)states + place + model->fine.oscillator, &first, sizeof first);
     return 0;
@@ -201,10 +204,12 @@ static void encode_piece(const struct aec_piece *piece, size_t frames) {
     }
     aec_run_linear(piece, &model->project, y, piece->rows * frames, NULL, 0, coder->hidden);
     /* Quiet frames keep their level, and only loud ones are bounded. */
-    for (size_t r = 0; r < piece->rows * frames; r++)
+    const size_t num_rows = piece->rows * frames;
+    for (size_t r = 0; r < num_rows; r++)
         piece->loops->normalize(coder->hidden + r * model->latent, NULL, model->latent,
                                 (size_t)model->config.latent_dim, 1.0f,
                                 coder->x + r * model->latent);
+    aec_keep_usable(coder->x, num_rows * model->latent);
 }
 
 /* The audio of the latent in `coder->x`, in `coder->samples`. */
@@ -256,6 +261,11 @@ static int is_valid(const struct aec_model *model, const struct call *call) {
            (call->has_codes || !call->num_codes);
 }
 
+/* Whether states begin where words do. */
+static int are_words(const void *from, const void *to) {
+    return !(((uintptr_t)from | (uintptr_t)to) % sizeof(uint64_t));
+}
+
 static size_t least(size_t a, size_t b) { return a < b ? a : b; }
 
 int aec_encode(aec_coder *coder, size_t rows, size_t frames, size_t num_codebooks,
@@ -268,7 +278,8 @@ int aec_encode(aec_coder *coder, size_t rows, size_t frames, size_t num_codebook
     const size_t state = model->encoder_state, dim = (size_t)model->config.latent_dim;
     const struct call call = {rows,       frames,    num_codebooks, audio_length, state,
                               state_size, num_codes, audio != NULL, from && to,   codes != NULL};
-    if (!is_valid(model, &call) || (latent && !is_product(latent_length, rows, frames, dim)))
+    if (!is_valid(model, &call) || !are_words(from, to) ||
+        (latent && !is_product(latent_length, rows, frames, dim)))
         return AEC_ERROR_ARGUMENT;
     if (!frames && state_size) memmove(to, from, state_size);
     const uint64_t mode = aec_set_float_mode(AEC_FLOAT_MODE);
@@ -286,11 +297,12 @@ int aec_encode(aec_coder *coder, size_t rows, size_t frames, size_t num_codebook
                 memcpy(coder->samples + c * count * hop,
                        audio + ((r * channels + c) * frames + t) * hop,
                        count * hop * sizeof(float));
+            aec_keep_usable(coder->samples, piece.rows * channels * count * hop);
             encode_piece(&piece, count);
             for (size_t i = 0; latent && i < piece.rows * count; i++)
                 memcpy(latent + ((r + i / count) * frames + t + i % count) * dim,
                        coder->x + i * model->latent, dim * sizeof(float));
-            const size_t place = r * num_codebooks * frames + t;
+            const size_t place = num_codebooks ? r * num_codebooks * frames + t : 0;
             aec_encode_latent(&piece, coder->x, count, num_codebooks, codes + place,
                               num_codebooks * frames, frames, errors ? errors + place : NULL);
         }
@@ -308,7 +320,7 @@ int aec_decode(aec_coder *coder, size_t rows, size_t frames, size_t num_codebook
     const size_t state = model->decoder_state;
     const struct call call = {rows,       frames,    num_codebooks, audio_length, state,
                               state_size, num_codes, audio != NULL, from && to,   codes != NULL};
-    if (!is_valid(model, &call)) return AEC_ERROR_ARGUMENT;
+    if (!is_valid(model, &call) || !are_words(from, to)) return AEC_ERROR_ARGUMENT;
     for (size_t i = 0; i < num_codes; i++)
         if (codes[i] >= model->config.codebook_size) return AEC_ERROR_CODE;
     if (!frames && state_size) memmove(to, from, state_size);
@@ -323,8 +335,9 @@ int aec_decode(aec_coder *coder, size_t rows, size_t frames, size_t num_codebook
         const size_t most = AEC_TILE / piece.rows;
         for (size_t t = 0, count; t < frames; t += count, piece.from = piece.to) {
             count = least(frames - t, most);
-            aec_decode_codes(&piece, codes + r * num_codebooks * frames + t, count, num_codebooks,
-                             num_codebooks * frames, frames, coder->x);
+            const size_t place = num_codebooks ? r * num_codebooks * frames + t : 0;
+            aec_decode_codes(&piece, codes + place, count, num_codebooks, num_codebooks * frames,
+                             frames, coder->x);
             decode_piece(&piece, count);
             for (size_t c = 0; c < piece.rows * channels; c++)
                 memcpy(audio + ((r * channels + c) * frames + t) * hop,

@@ -31,7 +31,7 @@ static struct aec_coder take_coder(const aec_context *model, size_t num_rows,
 
 size_t aec_context_scratch_size(const aec_context *model, size_t num_rows) {
     struct aec_block counted = {NULL, 0};
-    if (num_rows > UINT32_MAX) return 0;
+    if (!model || num_rows > UINT32_MAX) return 0;
     take_coder(model, num_rows, &counted);
     return counted.used < AEC_TOO_LARGE ? counted.used + AEC_ALIGNMENT : 0;
 }
@@ -40,7 +40,7 @@ int aec_coder_in(struct aec_coder *coder, const aec_context *model, uint64_t num
                  void *scratch, size_t scratch_size) {
     if (num_rows > UINT32_MAX) return AEC_ERROR_ARGUMENT;
     size_t needed = aec_context_scratch_size(model, (size_t)num_rows);
-    if (!needed || scratch_size < needed) return AEC_ERROR_ARGUMENT;
+    if (!needed || scratch_size < needed || !scratch) return AEC_ERROR_ARGUMENT;
     struct aec_block block = aec_block_in(scratch);
     *coder = take_coder(model, (size_t)num_rows, &block);
     return 0;
@@ -51,7 +51,7 @@ static uint64_t rows_of(const aec_packets *shape) {
 }
 
 int aec_fits(const aec_context *model, const aec_packets *shape) {
-    return shape->channels && shape->segments && rows_of(shape) <= INT32_MAX &&
+    return model && shape->channels && shape->segments && rows_of(shape) <= INT32_MAX &&
            shape->num_codebooks && shape->num_codebooks <= model->sizes.num_codebooks &&
            shape->num_packets <= INT32_MAX && shape->num_frames <= INT32_MAX;
 }
@@ -269,7 +269,8 @@ static uint32_t encode_packet(struct aec_coder *coder, const aec_packets *shape,
 }
 
 size_t aec_packet_capacity(const aec_packets *shape) {
-    if (!shape->segments || rows_of(shape) > INT32_MAX || shape->num_codebooks > UINT16_MAX + 1)
+    if (!shape || !shape->segments || rows_of(shape) > INT32_MAX ||
+        shape->num_codebooks > UINT16_MAX + 1)
         return 0;
     uint64_t steps = aec_ceil_div(shape->num_frames, shape->segments);
     uint64_t symbols = SYMBOLS + 2 * (uint64_t)shape->num_codebooks;
@@ -286,6 +287,7 @@ int aec_encode_packets(const aec_context *model, const aec_packets *shape, const
                        size_t num_codes, uint8_t *state, size_t num_state, uint8_t *bytes,
                        size_t num_bytes, uint32_t *lengths, size_t num_lengths, double *bits,
                        size_t num_bits, void *scratch, size_t scratch_size) {
+    if (!shape) return AEC_ERROR_ARGUMENT;
     struct aec_coder coder;
     uint64_t packets = shape->num_packets, frames = shape->num_frames, rows = rows_of(shape);
     size_t capacity = aec_packet_capacity(shape);
@@ -293,7 +295,9 @@ int aec_encode_packets(const aec_context *model, const aec_packets *shape, const
     if (!aec_fits(model, shape) || !capacity || aec_times(packets, per_packet) != num_codes ||
         aec_times4(packets, rows, model->state_size, 1) != num_state ||
         aec_times(packets, capacity) != num_bytes || packets != num_lengths ||
-        (num_bits && packets * frames != num_bits))
+        (num_bits && packets * frames != num_bits) || aec_lacks(codes, num_codes) ||
+        aec_lacks(state, num_state) || aec_lacks(bytes, num_bytes) ||
+        aec_lacks(lengths, num_lengths) || aec_lacks(bits, num_bits))
         return AEC_ERROR_ARGUMENT;
     int error = aec_coder_in(&coder, model, rows, scratch, scratch_size);
     if (error) return error;
@@ -320,7 +324,8 @@ int aec_context_advance(const aec_context *model, uint32_t num_rows, uint32_t nu
     struct aec_coder coder;
     if (!aec_fits(model, &shape) ||
         aec_times4(num_rows, num_codebooks, num_frames, 1) != num_codes ||
-        aec_times(num_rows, model->state_size) != num_state)
+        aec_times(num_rows, model->state_size) != num_state || aec_lacks(codes, num_codes) ||
+        aec_lacks(state, num_state))
         return AEC_ERROR_ARGUMENT;
     int error = aec_coder_in(&coder, model, 1, scratch, scratch_size);
     if (error) return error;
@@ -479,12 +484,16 @@ int aec_decode_packets(const aec_context *model, const aec_packets *shape, const
                        const uint32_t *frames, size_t num_frames, const uint32_t *codebooks,
                        size_t num_codebooks, uint8_t *state, size_t num_state, int32_t *codes,
                        size_t num_codes, void *scratch, size_t scratch_size) {
+    if (!shape) return AEC_ERROR_ARGUMENT;
     struct aec_coder coder;
     uint64_t packets = shape->num_packets, rows = rows_of(shape), sum = 0;
     uint64_t per_packet = aec_times4(shape->channels, shape->num_codebooks, shape->num_frames, 1);
     if (!aec_fits(model, shape) || packets != num_lengths || packets != num_frames ||
         shape->num_frames != num_codebooks || aec_times(packets, per_packet) != num_codes ||
-        aec_times4(packets, rows, model->state_size, 1) != num_state)
+        aec_times4(packets, rows, model->state_size, 1) != num_state ||
+        aec_lacks(bytes, num_bytes) || aec_lacks(lengths, num_lengths) ||
+        aec_lacks(frames, num_frames) || aec_lacks(codebooks, num_codebooks) ||
+        aec_lacks(state, num_state) || aec_lacks(codes, num_codes))
         return AEC_ERROR_ARGUMENT;
     for (uint32_t packet = 0; packet < packets; packet++) {
         sum += lengths[packet];

@@ -38,6 +38,9 @@ static inline uint64_t aec_times4(uint64_t a, uint64_t b, uint64_t c, uint64_t d
     return aec_times(aec_times(a, b), aec_times(c, d));
 }
 
+/* Whether an array is not where it should be. */
+static inline int aec_lacks(const void *array, size_t count) { return count && !array; }
+
 /* Whether a model can have such packets. */
 int aec_fits(const aec_context *model, const aec_packets *shape);
 

@@ -224,7 +224,10 @@ int aec_context_create(const aec_context_sizes *sizes, const uint32_t *dilations
                        const int32_t *biases, size_t num_biases, const uint16_t *order,
                        size_t num_order, int64_t *largest, size_t num_largest,
                        aec_context **model) {
+    if (!model) return AEC_ERROR_ARGUMENT;
     *model = NULL;
+    if (!sizes || (num_dilations && !dilations) || !weights || !biases || !order || !largest)
+        return AEC_ERROR_ARGUMENT;
     int error = check_sizes(sizes, dilations, num_dilations), bits = 0;
     size_t num_products = LAYERS + 2 * num_dilations;
     if (error || num_largest != num_products) return AEC_ERROR_ARGUMENT;
@@ -267,7 +270,7 @@ void aec_context_destroy(aec_context *model) {
     free(model);
 }
 
-size_t aec_context_state_size(const aec_context *model) { return model->state_size; }
+size_t aec_context_state_size(const aec_context *model) { return model ? model->state_size : 0; }
 
 /* ---- Computation ---- */
 

@@ -1,13 +1,15 @@
 /* Elementary functions of single precision: the same bits with every compiler and processor.
  *
  * Nothing but IEEE operations, written without branches, so that loops over them become vectors.
- * Polynomials were fitted to the smallest error over the ranges given. A NaN gives some value, and
- * never a conversion that C does not define. */
+ * Polynomials were fitted to the smallest error over the ranges given. Which NaN an operation gives
+ * differs among processors, so none decides anything by its bits: of exponential functions and of
+ * logarithms it is the least value, of a sine some NaN. */
 
 #ifndef AEC_ELEMENTARY_H
 #define AEC_ELEMENTARY_H
 
 #include <math.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -34,6 +36,14 @@ AEC_INLINE float aec_clamp(float x, float low, float high) {
     return x < high ? x : high;
 }
 
+/* A sample or a coefficient; nothing in place of what no audio is, and would become infinite or
+ * NaN. */
+AEC_INLINE float aec_usable(float x) { return fabsf(x) < 1e15f ? x : 0.0f; }
+
+static inline void aec_keep_usable(float *x, size_t length) {
+    for (size_t i = 0; i < length; i++) x[i] = aec_usable(x[i]);
+}
+
 /* Nearest whole number, for |x| < 2^22. */
 AEC_INLINE float aec_round(float x) { return (x + AEC_ROUNDER) - AEC_ROUNDER; }
 
@@ -53,8 +63,10 @@ AEC_INLINE float aec_exp(float x) {
     return p * aec_float((aec_bits(shifted) << 23) + 0x3f800000u);
 }
 
-/* Natural logarithm of a positive normal number, within 2e-7 of the greater of it and 1. */
+/* Natural logarithm, within 2e-7 of the greater of it and 1; of the least normal number of all that
+ * is not greater. */
 AEC_INLINE float aec_log(float x) {
+    x = x > 0x1p-126f ? x : 0x1p-126f;
     /* x = m * 2^e with m between the roots of 1/2 and of 2. */
     uint32_t bits = aec_bits(x) - 0x3f3504f3u;
     int32_t exponent = (int32_t)bits >> 23;

@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "elementary.h"
 #include "model.h"
 
 static size_t spectrum_of(const struct aec_fine *fine) { return 2 * fine->padded; }
@@ -119,6 +120,7 @@ static void synthesize(const struct aec_piece *piece, const struct aec_fine *fin
     piece->loops->dense(&fourier->sines, NULL, spectra + padded, spectrum, num_frames, odd, padded);
     for (size_t t = 0; t < num_frames; t++, audio += stride) {
         piece->loops->unfold(even + t * padded, odd + t * padded, fourier->window, stride, frame);
+        aec_keep_usable(frame, 2 * stride);
         for (size_t i = 0; i < stride; i++) audio[i] = frame[i] + tail[i];
         memcpy(tail, frame + stride, stride * sizeof(float));
     }

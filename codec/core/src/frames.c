@@ -46,7 +46,7 @@ static double power_above(const float *x, size_t length, size_t bin, const float
                           const float *cosines, const float *sines) {
     double all = 0.0, constant = 0.0, alternating = 0.0, below = 0.0;
     for (size_t i = 0; i < length; i++) {
-        const double y = (double)x[i] * (double)window[i];
+        const double y = (double)aec_usable(x[i]) * (double)window[i];
         all += y * y;
         constant += y;
         alternating += i % 2 ? -y : y;
@@ -55,7 +55,7 @@ static double power_above(const float *x, size_t length, size_t bin, const float
     for (size_t k = 0; k < bin; k++) {
         double real = 0.0, imaginary = 0.0;
         for (size_t i = 0, place = 0; i < length; i++) {
-            const double y = (double)x[i] * (double)window[i];
+            const double y = (double)aec_usable(x[i]) * (double)window[i];
             real += y * (double)cosines[place];
             imaginary += y * (double)sines[place];
             place += k;
@@ -124,7 +124,7 @@ int aec_mean_spectrum(uint32_t frame_length, const float *audio, size_t num_audi
             const size_t t = first + l;
             const float *x = t < num_frames ? audio + t * frame_length : NULL;
             for (size_t i = 0; i < length; i++)
-                frames[i * AEC_LANES + l] = x ? (x[i + 1] - x[i]) * window[i] : 0.0f;
+                frames[i * AEC_LANES + l] = x ? aec_usable(x[i + 1] - x[i]) * window[i] : 0.0f;
         }
         add_powers(frames, length, cosines, sines, spectrum);
     }

@@ -6,6 +6,7 @@
 #include <math.h>
 
 #include "aecodec.h"
+#include "elementary.h"
 #include "float_mode.h"
 
 enum { NUM_SECTIONS = 3, HIGH = 0, LOW = 1 };
@@ -117,7 +118,7 @@ static double run_frame(const struct filter *filter, const float *x, size_t hop,
     for (size_t begin = 0; begin < hop; begin += filter->block) {
         const size_t end = begin + filter->block < hop ? begin + filter->block : hop;
         for (size_t i = begin; i < end; i++) {
-            const double sample = (double)x[i];
+            const double sample = (double)aec_usable(x[i]);
             pair y = {sample, LOW_PASS_GAIN * sample};
             for (int s = 0; s < NUM_SECTIONS; s++) y = next(&filter->sections[s], kept + 2 * s, y);
             high[i] = (float)y[HIGH];
@@ -133,12 +134,17 @@ static double run_frame(const struct filter *filter, const float *x, size_t hop,
     return power / (double)filter->num_blocks;
 }
 
+/* A number of a state, which the caller may have made. */
+static double usable(double x) { return fabs(x) < 1e30 ? x : 0.0; }
+
 /* Frames of a channel. Its state: those of the sections, and the mean power of the rumble. */
 static void run_channel(const struct filter *filter, const float *x, size_t num_frames, size_t hop,
                         double *state, float *out) {
     pair sections[2 * NUM_SECTIONS];
-    for (int i = 0; i < 2 * NUM_SECTIONS; i++) sections[i] = (pair){state[2 * i], state[2 * i + 1]};
+    for (int i = 0; i < 2 * NUM_SECTIONS; i++)
+        sections[i] = (pair){usable(state[2 * i]), usable(state[2 * i + 1])};
     double *power = state + 4 * NUM_SECTIONS;
+    *power = usable(*power);
     for (size_t t = 0; t < num_frames; t++, x += hop, out += hop) {
         const double before = gain_of(*power);
         const double now = run_frame(filter, x, hop, sections, out);
@@ -147,10 +153,11 @@ static void run_channel(const struct filter *filter, const float *x, size_t num_
         if (before > 0.0 || rise > 0.0)
             for (size_t i = 0; i < hop; i++) {
                 const double gain = before + rise * (double)(i + 1);
-                out[i] = (float)((double)x[i] + gain * ((double)out[i] - (double)x[i]));
+                const double sample = (double)aec_usable(x[i]);
+                out[i] = (float)(sample + gain * ((double)out[i] - sample));
             }
         else
-            for (size_t i = 0; i < hop; i++) out[i] = x[i];
+            for (size_t i = 0; i < hop; i++) out[i] = aec_usable(x[i]);
     }
     for (int i = 0; i < 2 * NUM_SECTIONS; i++) {
         state[2 * i] = sections[i][0];

@@ -1,5 +1,6 @@
 #include <string.h>
 
+#include "elementary.h"
 #include "model.h"
 
 void aec_quantize_rows(const struct aec_piece *piece, const float *x, size_t num_rows,
@@ -68,6 +69,7 @@ void aec_run_transposed(const struct aec_piece *piece, const struct aec_transpos
     const size_t patch = layer->patch, kept = patch * sizeof(float);
     float *pairs = piece->coder->hidden;
     aec_run_linear(piece, &layer->matrix, x, piece->rows * frames, NULL, 0, pairs);
+    aec_keep_usable(pairs, piece->rows * frames * 2 * patch);
     for (size_t r = 0; r < piece->rows; r++) {
         const float *tail = (const float *)(piece->from + r * piece->state + layer->state);
         for (size_t t = 0; t < frames; t++, pairs += 2 * patch, out += patch) {
@@ -121,6 +123,7 @@ void aec_run_inverse_mdct(const struct aec_piece *piece, const struct aec_mdct *
     const float *w = mdct->window;
     float *unfolded = piece->coder->hidden;
     piece->loops->dense(&mdct->map, NULL, x, row, piece->rows * frames, unfolded, row);
+    aec_keep_usable(unfolded, piece->rows * frames * row);
     for (size_t r = 0; r < piece->rows; r++) {
         float *tail = (float *)(piece->to + r * piece->state + mdct->state);
         memmove(tail, piece->from + r * piece->state + mdct->state, stride * sizeof(float));

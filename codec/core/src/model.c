@@ -41,6 +41,16 @@ static size_t new_state(struct builder *b, uint64_t bytes) {
     return place;
 }
 
+/* Whether values can be read, and are numbers. */
+static int is_sound(const aec_tensor *tensor) {
+    const float *values = tensor->values;
+    if (!values || tensor->type != AEC_FLOAT32) return values != NULL;
+    if ((uintptr_t)values % sizeof *values) return 0;
+    for (size_t i = 0; i < tensor->count; i++)
+        if (!(fabsf(values[i]) < INFINITY)) return 0;
+    return 1;
+}
+
 /* The values of a tensor; NULL and an error if there is none of this name, type and size. */
 static const void *find(struct builder *b, int32_t type, uint64_t count, const char *format, ...) {
     char name[128];
@@ -51,7 +61,7 @@ static const void *find(struct builder *b, int32_t type, uint64_t count, const c
     for (size_t i = 0; i < b->num_tensors; i++) {
         const aec_tensor *tensor = &b->tensors[i];
         if (tensor->name && !strcmp(tensor->name, name) && tensor->type == type &&
-            tensor->count == count && tensor->values)
+            tensor->count == count && is_sound(tensor))
             return tensor->values;
     }
     if (!b->error) b->error = AEC_ERROR_MODEL;

@@ -47,9 +47,10 @@ void aec_encode_latent(const struct aec_piece *piece, const float *latent, size_
                 piece->loops->subtract(value_of(piece, stage, code), length, left);
                 const size_t place = r * row_stride + k * codebook_stride + t;
                 codes[place] = (int64_t)code;
-                if (errors)
-                    errors[place] =
-                        piece->loops->power(left, length, (size_t)model->config.latent_dim);
+                if (!errors) continue;
+                const float error =
+                    piece->loops->power(left, length, (size_t)model->config.latent_dim);
+                errors[place] = error < INFINITY ? error : INFINITY; /* not a NaN */
             }
     }
 }

@@ -147,12 +147,15 @@ int aec_search_codes(const aec_context *model, const aec_packets *shape, uint32_
                      const int32_t *candidates, size_t num_codes, const float *errors,
                      size_t num_errors, double lambda, uint32_t *chosen, size_t num_chosen,
                      void *scratch, size_t scratch_size) {
+    if (!shape) return AEC_ERROR_ARGUMENT;
     struct aec_coder coder;
     uint64_t channels = shape->channels, frames = shape->num_frames;
     uint64_t choices = channels * frames;
     if (!aec_fits(model, shape) || shape->num_packets != 1 || !num_candidates ||
         aec_times4(choices, num_candidates, shape->num_codebooks, 1) != num_codes ||
-        aec_times(choices, num_candidates) != num_errors || choices != num_chosen)
+        aec_times(choices, num_candidates) != num_errors || choices != num_chosen ||
+        aec_lacks(candidates, num_codes) || aec_lacks(errors, num_errors) ||
+        aec_lacks(chosen, num_chosen))
         return AEC_ERROR_ARGUMENT;
     int error = aec_coder_in(&coder, model, channels + num_candidates, scratch, scratch_size);
     if (error) return error;

@@ -61,13 +61,14 @@ class Build(NamedTuple):
 
 
 def clips() -> dict[str, npt.NDArray[np.float32]]:
-    """Speech, tones, noise, clicks and silence, loud and faint."""
+    """Speech, tones, noise, clicks and silence, loud, faint and damaged."""
     length, rng = FRAMES * HOP, np.random.default_rng(0)
     read = runpy.run_path(str(EXAMPLE / "export.py"))["read_frames"]
     speech = read(REPOSITORY / "examples" / "speech.flac", SAMPLE_RATE, HOP)[0]
     seconds = np.arange(length) / SAMPLE_RATE
     chord = sum(np.sin(2 * np.pi * pitch * seconds) for pitch in (220, 277.2, 329.6))
     noise = rng.normal(0, 1, length)
+    no_numbers = np.array([0x7FC00000, 0xFFC00000, 0x7F812345, 0xFF800001, 0x7F800000], np.uint32)
     found = {"long speech": speech[: LONGEST * HOP]}
     found |= {f"speech{i}": speech[(2 * i + 5) * length :][:length] for i in range(9)}
     found |= {
@@ -81,14 +82,16 @@ def clips() -> dict[str, npt.NDArray[np.float32]]:
         "speech in noise": found["speech3"] + 0.02 * noise,
         "clicks": np.where(np.arange(length) % 997, 0, 1.0),
         "silence": np.zeros(length),
+        "damaged speech": found["speech4"].copy(),
     }
+    found["damaged speech"][50:3500:7].view(np.uint32)[:] = np.resize(no_numbers, 493)
     return {f"clip.{name}": np.asarray(value, np.float32) for name, value in found.items()}
 
 
-def write_model(path: Path, num_clips: int | None = None) -> None:
-    """Write the packaged model and the first clips for the program."""
+def write_model(path: Path, every: int = 1) -> None:
+    """Write the packaged model for the program, and one clip of so many."""
     export = runpy.run_path(str(EXAMPLE / "export.py"))
-    arrays = export["model_arrays"]("speech24k") | dict(list(clips().items())[:num_clips])
+    arrays = export["model_arrays"]("speech24k") | dict(list(clips().items())[::every])
     export["write_arrays"](path, arrays)
 
 
@@ -176,7 +179,7 @@ def main() -> None:
         folder = Path(name)
         if not arguments.threads:
             sys.exit(None if print_table(folder) else "the digests differ")
-        write_model(folder / "model", 8)
+        write_model(folder / "model", 3)
         flags = ("-O1", "-g", "-fsanitize=thread", *THREADS)
         compile_program(folder / "digests", (arguments.threads, *flags))
         lines = run_program(folder / "digests", folder / "model").count("\n")

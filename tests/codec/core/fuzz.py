@@ -1,6 +1,6 @@
 """Random calls of every function of the core, most of which should be refused.
 
-    .ci/sanitize --calls 100000
+    .ci/sanitize --calls 100000 --variants 99
 
 builds the core with sanitizers and runs this: reads and writes beyond an array end it with a
 report. Arrays are as long as they say; the sizes, codes and bytes may be anything.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import os
+import random
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -19,19 +20,35 @@ from typing import Any
 import numpy as np
 
 from codec.core import library
-from codec.core.library import HIGH_PASS_STATE, BeamSizes, ContextSizes, Packets, call, core
+from codec.core.library import (
+    HIGH_PASS_STATE,
+    BeamSizes,
+    ContextSizes,
+    Packets,
+    Tensor,
+    address,
+    call,
+    core,
+)
+from codec.core.network import TYPES, shape_of
+from codec.core.quantize import quantize
 from codec.entropy.context import ContextModel, ContextShape
 from codec.errors import CodecError
+from tests.codec.core.fuzz_network import random_config, random_weights
 from tests.codec.core.kernels import KERNELS
 from tests.codec.entropy.oracle import random_context
 
-HOSTILE = (0, 1, 2, 255, 65_535, 65_536, 65_537, 2**31 - 1, 2**31, 2**32 - 1)
+HOSTILE = (0, 1, 2, 255, 65_535, 65_536, 65_537, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**63)
 NUMBERS = (*HOSTILE, *range(9))
 """What a size is changed to."""
-MODELS = 50
+FLOATS = (np.nan, -np.nan, np.inf, -np.inf, 1e-42, 3e38)
+"""What samples and other floats are changed to."""
+MODELS = 200
 """Calls for each model."""
 BROKEN = 0.5
 """Share of the calls with something wrong."""
+SAMPLES = 60
+"""The most of a call of the network, which takes longest; but a few models have longer frames."""
 
 
 class Fuzzer:
@@ -39,7 +56,7 @@ class Fuzzer:
 
     Args:
         seed: of all choices.
-        variants: further calls with the arguments of one, and other numbers among them.
+        variants: further calls with the arguments of one, and another value among them.
 
     Attributes:
         outcomes: how often each function was accepted and refused.
@@ -48,8 +65,11 @@ class Fuzzer:
     def __init__(self, seed: int, variants: int = 0) -> None:
         self._variants = variants
         self._rng = np.random.default_rng(seed)
+        self._random = random.Random(seed)  # for single numbers, far faster
+        self._kept: list[np.ndarray] = []
         self.outcomes: Counter[tuple[str, bool]] = Counter()
         self._create_beam()
+        self._new_model()
 
     def run(self, calls: int) -> None:
         """Make so many calls."""
@@ -57,8 +77,9 @@ class Fuzzer:
             *(self._create, self._encode, self._decode, self._advance, self._search),
             *(self._high_pass, self._measure, self._levels_above, self._spectrum, self._slopes),
             *(self._create_beam, self._search_beam),
+            *(self._init_network, self._encode_audio, self._decode_audio, self._encode_audio),
         )
-        for number in range(calls):
+        for number in range(1, calls + 1):
             if number % MODELS == 0:
                 self._new_model()
             name, arguments = functions[self._rng.integers(len(functions))]()
@@ -68,25 +89,39 @@ class Fuzzer:
             self._vary(name, arguments)
 
     def _vary(self, name: str, arguments: list[Any]) -> None:
-        """Call it again with the same arrays, which takes little time, and with other numbers."""
+        """Call it again with the same arrays, but for one value, or one that is shorter."""
         if name.endswith("_create"):
             return
-        numbers = [
-            place
-            for place, value in enumerate(arguments)
-            if isinstance(value, int | ctypes.Structure)
-        ]
-        for _ in range(self._variants if numbers else 0):
-            place = numbers[self._whole(0, len(numbers))]
-            changed = list(arguments)
-            if isinstance(value := changed[place], ctypes.Structure):
-                changed[place] = value = type(value).from_buffer_copy(value)
-                fields = [field[0] for field in value._fields_]
-                number = NUMBERS[self._whole(0, len(NUMBERS))]
-                setattr(value, fields[self._whole(0, len(fields))], number & 0x7FFFFFFF)
+        function, kinds = library._function(name)
+        flat: list[Any] = []
+        places: list[tuple[int, Any]] = []
+        for kind, argument in zip(kinds, arguments, strict=True):
+            flat += (argument,) if kind is None else (address(argument), argument.size)
+            if isinstance(argument, int | ctypes.Structure | np.ndarray):
+                places.append((len(flat) - 1, argument))
+        for _ in range(self._variants if places else 0):
+            place, value = places[self._whole(0, len(places))]
+            given, number = flat.copy(), NUMBERS[self._whole(0, len(NUMBERS))]
+            if isinstance(value, ctypes.Structure):
+                given[place] = type(value).from_buffer_copy(value)
+                self._set(given[place], number)
+            elif isinstance(value, int):
+                given[place] = number
+            elif self._whole(0, 2):
+                given[place] = self._whole(0, value.size + 1)
             else:
-                changed[place] = NUMBERS[self._whole(0, len(NUMBERS))]
-            self._count(name, changed)
+                self._change(value)
+            self.outcomes[name, not function(*given)] += 1
+
+    def _change(self, array: np.ndarray) -> None:
+        """One of the values, to something at the end of its range or beyond it."""
+        if not array.size:
+            return
+        values: tuple[float, ...] = FLOATS
+        if array.dtype.kind != "f":
+            limits = np.iinfo(array.dtype)
+            values = limits.min, limits.max, self._whole(0, 300) % limits.max
+        array.flat[self._whole(0, array.size)] = values[self._whole(0, len(values))]
 
     def _count(self, name: str, arguments: list[Any]) -> None:
         try:
@@ -97,7 +132,11 @@ class Fuzzer:
             self.outcomes[name, True] += 1
 
     def _whole(self, low: int, high: int) -> int:
-        return int(self._rng.integers(low, high))
+        return self._random.randrange(low, high)
+
+    def _few(self, most: int) -> int:
+        """A number below it, mostly a small one."""
+        return self._whole(0, most if self._random.random() < 0.05 else min(most, 4))
 
     def _new_model(self) -> None:
         os.environ["AECODEC_KERNEL"] = KERNELS[self._whole(0, len(KERNELS))]
@@ -113,6 +152,71 @@ class Fuzzer:
         )
         tensors = random_context(self._rng, self._shape, largest=int(self._rng.choice([9, 127])))
         self._model = ContextModel(self._shape, tensors)
+        self._new_network()
+
+    def _new_network(self) -> None:
+        self._config = random_config(self._rng)
+        while self._config.hop_length > SAMPLES and self._rng.random() < 0.97:
+            self._config = random_config(self._rng)
+        tensors = quantize(random_weights(self._config, self._rng), self._config)
+        entries = [
+            Tensor(name.encode(), TYPES[value.dtype.name], value.ctypes.data, value.size)
+            for name, value in tensors.items()
+        ]
+        self._coder = None  # before its model
+        self._network = _Owned(ctypes.c_void_p(), core().aec_model_destroy)
+        shape, array = shape_of(self._config), (Tensor * len(entries))(*entries)
+        self._count("aec_model_create", [shape, array, len(entries), self._network])
+        self._coder = _Owned(ctypes.c_void_p(), core().aec_coder_destroy)
+        self._count("aec_coder_create", [self._network, self._coder])
+        self._set(shape, NUMBERS[self._whole(0, len(NUMBERS))])
+        other = _Owned(ctypes.c_void_p(), core().aec_model_destroy)
+        self._count("aec_model_create", [shape, array, len(entries), other])
+        self._count("aec_coder_create", [None, ctypes.c_void_p()])
+
+    def _init_network(self) -> tuple[str, list[Any]]:
+        """The size is that of the memory, whose states may be of any number."""
+        side = ("encoder", "decoder")[self._whole(0, 2)]
+        size = getattr(core(), f"aec_{side}_state_size")(self._network) * self._whole(0, 3)
+        return f"aec_{side}_init", [self._network, *self._memory(size + self._whole(0, 2))]
+
+    def _encode_audio(self) -> tuple[str, list[Any]]:
+        rows, frames, books, states = self._step("encoder")
+        config = self._config
+        audio = self._floats(rows * config.channels * frames * config.hop_length)
+        codes = np.empty(rows * books * frames, np.int64)
+        errors, _ = self._memory(4 * (codes.size + 16))
+        latent = np.empty(rows * frames * config.latent_dim, np.float32)
+        return "aec_encode", [
+            *(self._coder, rows, frames, books, audio, *states, codes, errors, latent)
+        ]
+
+    def _decode_audio(self) -> tuple[str, list[Any]]:
+        rows, frames, books, states = self._step("decoder")
+        config = self._config
+        codes = self._rng.integers(-1, config.codebook_size, (rows, books, frames))
+        codes = self._changed(codes) if self._rng.random() < 0.1 else codes
+        audio = np.empty(rows * config.channels * frames * config.hop_length, np.float32)
+        return "aec_decode", [self._coder, rows, frames, books, codes, *states, audio]
+
+    def _step(self, side: str) -> tuple[int, int, int, list[Any]]:
+        """Rows, frames and codebooks, and the places and the size of the states."""
+        longest = max(1, SAMPLES // (self._config.hop_length * self._config.channels))
+        rows = 1 + self._few(min(40, longest))
+        frames = min(self._few(80), max(1, longest // rows))
+        books = self._whole(0, self._config.num_codebooks + 1)
+        size = rows * getattr(core(), f"aec_{side}_state_size")(self._network)
+        if self._rng.random() < 0.05:
+            size += self._whole(1, 9)
+        (before, length), (after, _) = self._memory(size), self._memory(size)
+        if self._rng.random() < 0.5:
+            getattr(core(), f"aec_{side}_init")(self._network, before, length)
+        return rows, frames, books, [before, after, length]
+
+    def _memory(self, size: int) -> tuple[ctypes.c_void_p, ctypes.c_size_t]:
+        """Any bytes. Unlike other numbers, their size is what it says."""
+        self._kept = [*self._kept[-2:], self._rng.integers(0, 256, size, np.uint8)]
+        return ctypes.c_void_p(self._kept[-1].ctypes.data), ctypes.c_size_t(size)
 
     def _create(self) -> tuple[str, list[Any]]:
         shape = self._shape
@@ -149,7 +253,7 @@ class Fuzzer:
         ]
 
     def _advance(self) -> tuple[str, list[Any]]:
-        rows, books, frames = self._whole(0, 5), self._books(), self._whole(0, 80)
+        rows, books, frames = self._whole(0, 5), self._books(), self._few(80)
         arrays = [self._codes((rows, books, frames)), self._states(rows), self._scratch(1)]
         return "aec_context_advance", [self._model.handle, rows, books, frames, *arrays]
 
@@ -172,18 +276,18 @@ class Fuzzer:
         return "aec_high_pass", [rate, hop, channels, audio, state, np.empty_like(audio)]
 
     def _measure(self) -> tuple[str, list[Any]]:
-        size, frames = self._whole(1, 70), self._whole(0, 20)
+        size, frames = self._whole(1, 70), self._few(20)
         levels, weights = np.empty((2, frames), np.float32)
         return "aec_measure_frames", [size, self._floats(size * frames), levels, weights]
 
     def _levels_above(self) -> tuple[str, list[Any]]:
-        size, frames = self._whole(1, 70), self._whole(0, 20)
+        size, frames = self._whole(1, 70), self._few(20)
         levels, scratch = np.empty(frames, np.float32), np.empty(3 * size, np.float32)
         audio = self._floats(size * frames)
         return "aec_levels_above", [size, self._whole(0, size // 2 + 1), audio, levels, scratch]
 
     def _spectrum(self) -> tuple[str, list[Any]]:
-        size, frames = self._whole(2, 70), self._whole(1, 40)
+        size, frames = self._whole(2, 70), 1 + self._few(40)
         spectrum, scratch = np.empty((size + 1) // 2, np.float32), np.empty(19 * size, np.float32)
         return "aec_mean_spectrum", [size, self._floats(size * frames), spectrum, scratch]
 
@@ -214,8 +318,7 @@ class Fuzzer:
         """Some of which are no numbers."""
         found = self._rng.standard_normal(count).astype(np.float32)
         if self._rng.random() < 0.2:
-            values = (np.nan, np.inf, -np.inf, 1e-42, 3e38)
-            found[self._rng.random(count) < 0.1] = values[self._whole(0, len(values))]
+            found[self._rng.random(count) < 0.1] = FLOATS[self._whole(0, len(FLOATS))]
         return found
 
     def _books(self) -> int:
@@ -224,7 +327,7 @@ class Fuzzer:
     def _packets(self, count: int) -> tuple[Packets, int]:
         """A shape, and the rows of a packet."""
         channels, segments = self._whole(1, 4), self._whole(1, 4)
-        frames = self._whole(0, int(self._rng.choice([3, 20, 80])))
+        frames = self._few(80)
         flags = self._rng.integers(0, 2, 2).tolist()
         shape = Packets(count, channels, self._books(), frames, segments, *flags)
         return shape, channels * segments
@@ -244,10 +347,9 @@ class Fuzzer:
 
     def _changed(self, array: np.ndarray) -> np.ndarray:
         """A copy with some values at the ends of their range."""
-        found, limits = array.copy(), np.iinfo(array.dtype)
-        for _ in range(self._whole(0, 3) if found.size else 0):
-            values = (limits.min, limits.max, self._whole(0, 300) % limits.max)
-            found.flat[self._whole(0, found.size)] = values[self._whole(0, 3)]
+        found = array.copy()
+        for _ in range(self._whole(0, 3)):
+            self._change(found)
         return found
 
     def _break(self, arguments: list[Any]) -> None:
@@ -260,13 +362,24 @@ class Fuzzer:
             longer = np.concatenate((flat, np.zeros(self._whole(1, 9), flat.dtype)))
             arguments[place] = np.array((shorter, longer)[self._whole(0, 2)])
         elif isinstance(changed, ctypes.Structure):
-            fields = [field[0] for field in type(changed)._fields_]
-            value = int(self._rng.choice(NUMBERS))
-            setattr(changed, fields[self._whole(0, len(fields))], value & 0x7FFFFFFF)
-            if self._rng.random() < 0.5:
-                setattr(changed, fields[0], value)
+            for _ in range(self._whole(1, 3)):
+                self._set(changed, NUMBERS[self._whole(0, len(NUMBERS))])
         elif isinstance(changed, int):
-            arguments[place] = int(self._rng.choice(NUMBERS))
+            arguments[place] = NUMBERS[self._whole(0, len(NUMBERS))]
+        elif isinstance(changed, ctypes.c_void_p):
+            arguments[place] = None
+
+    def _set(self, structure: ctypes.Structure, number: int) -> None:
+        """One of its numbers."""
+        names = [field[0] for field in structure._fields_]
+        name = names[self._whole(0, len(names))]
+        value = getattr(structure, name)
+        if isinstance(value, int):
+            setattr(structure, name, number & 0xFFFFFFFF)
+        while isinstance(value, ctypes.Array):
+            array, value = value, value[0]
+            if isinstance(value, int):
+                array[self._whole(0, len(array))] = number & 0xFFFFFFFF
 
 
 class _Owned(ctypes.c_void_p):

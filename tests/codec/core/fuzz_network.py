@@ -9,7 +9,6 @@ Audio may be loud, faint, silent, infinite or NaN, states may hold any bytes, an
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -25,9 +24,6 @@ from codec.errors import CodecError
 from tests.codec.core.kernels import KERNELS
 
 SOUNDS = ("noise", "silence", "faint", "damaged", "any state")
-REFUSED = 10_000
-"""Calls with wrong sizes, for each model."""
-SIZES = (0, 1, 2, 7, 64, 2**31, 2**40, 2**63)
 
 
 def random_config(rng: np.random.Generator) -> CodecConfig:
@@ -122,7 +118,7 @@ def try_model(rng: np.random.Generator, kernels: list[str]) -> None:
     networks = [make_network(config, tensors, kernel) for kernel in kernels]
     for kind in SOUNDS:
         _compare(config, networks, kind, rng)
-    _refuse(config, networks[-1], tensors, rng)
+    _refuse(config, tensors)
 
 
 def _compare(
@@ -134,7 +130,7 @@ def _compare(
     audio = rng.standard_normal((rows * config.channels, frames * hop)).astype(np.float32)
     audio *= {"silence": 0, "faint": 1e-38}.get(kind, 10.0 ** rng.integers(-8, 3))
     if kind == "damaged" and audio.size:
-        audio.flat[rng.integers(0, audio.size, 4)] = [np.nan, np.inf, -np.inf, 1e38]
+        audio.flat[rng.integers(0, audio.size, 6)] = [np.nan, -np.nan, np.inf, -np.inf, 1e38, 9e14]
     codes = rng.integers(-1, config.codebook_size, (rows, count, frames))
     first = networks[0].init_encoder(rows), networks[0].init_decoder(rows)
     if kind == "any state":
@@ -149,10 +145,7 @@ def _compare(
         return  # kernels read different parts of what none of them has written
     for result in results[1:]:
         for mine, expected in zip(result, results[0], strict=True):
-            if kind == "damaged" and mine.dtype == np.float32:  # which NaN it is may differ
-                assert np.array_equal(mine, expected, equal_nan=True), (config, rows, frames)
-            elif kind != "damaged" or mine is result[0]:
-                assert mine.tobytes() == expected.tobytes(), (config, rows, frames, kind)
+            assert mine.tobytes() == expected.tobytes(), (config, rows, frames, kind)
     encoder, decoder = (each[-1:] for each in first)
     for frame in range(frames):
         part = slice(frame * hop, (frame + 1) * hop)
@@ -160,24 +153,11 @@ def _compare(
         found, encoder = networks[0].encode(own, encoder, count)
         heard, decoder = networks[0].decode(codes[-1:, :, frame : frame + 1], decoder)
         assert np.array_equal(found[0, :, 0], results[0][0][-1, :, frame]), (config, kind)
-        assert np.array_equal(heard, results[0][3][-config.channels :, part], equal_nan=True)
+        assert np.array_equal(heard, results[0][3][-config.channels :, part])
 
 
-def _refuse(
-    config: CodecConfig, made: Network, tensors: dict[str, Any], rng: np.random.Generator
-) -> None:
-    """Calls with sizes that say more than there is, and models without one of their tensors."""
-    coder, memory = ctypes.c_void_p(), np.zeros(64, np.int64)
-    shared = library.core()
-    assert shared.aec_coder_create(made._model, coder) == 0
-    at = memory.ctypes.data
-    for _ in range(REFUSED):
-        sizes, lengths = ([SIZES[i] for i in rng.integers(0, len(SIZES), 3)] for _ in range(2))
-        lengths = [min(length, 64) for length in lengths]
-        states = (at, at, lengths[1])
-        shared.aec_encode(coder, *sizes, at, lengths[0], *states, at, lengths[2], None, None, 0)
-        shared.aec_decode(coder, *sizes, at, lengths[0], *states, at, lengths[2])
-    shared.aec_coder_destroy(coder)
+def _refuse(config: CodecConfig, tensors: dict[str, Any]) -> None:
+    """Models with one of their tensors too short."""
     for name, value in tensors.items():
         with suppress(CodecError):
             Network(config, tensors | {name: value.ravel()[1:]})

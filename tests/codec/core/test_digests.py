@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +19,8 @@ from codec.core.backend import CORE
 from tests.codec.core.digests import EXAMPLE, THREADS, compile_program, run_program, write_model
 from tests.conftest import RECORDING
 
+CONTEXT = ("config", "context.sizes", "context.weights", "context.biases", "context.order")
+"""Arrays of a model that every loaded one has."""
 COMPILER = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), "")
 needs_compiler = pytest.mark.skipif(not COMPILER, reason="compiles a program")
 
@@ -29,7 +33,7 @@ def test_levels_of_optimisation_kernels_and_threads_give_the_same_digests(tmp_pa
     compile_program(tmp_path / "plain", (COMPILER, "-O1", *THREADS))
     compile_program(tmp_path / "linked", (COMPILER,), library.PATH)
     fastest = run_program(tmp_path / "linked", tmp_path / "model")
-    assert fastest.count("\n") == 5 * 2  # clips, in whole and in steps
+    assert fastest.count("\n") == 5 * 2  # clips of all kinds, in whole and in steps
     assert run_program(tmp_path / "plain", tmp_path / "model", "portable") == fastest
 
 
@@ -63,3 +67,21 @@ def test_the_example_in_c_decodes_packets_to_the_samples_of_python(tmp_path: Pat
         [program, files[0], damaged, files[2]], capture_output=True, text=True, check=False
     )
     assert failed.returncode == 1 and "cannot be decoded: error -1 of aecodec.h" in failed.stderr
+    _refuses_other_models(program, Path(files[0]).read_bytes(), damaged)
+
+
+def _refuses_other_models(program: Path, model: bytes, path: Path) -> None:
+    """Whatever the sizes in a file are, and where it ends."""
+    headers = {name: model.index(name.encode() + b"\0") for name in CONTEXT}
+    changes = [(len(model) - 1, b""), (100, b"")]
+    for place in headers.values():
+        for count in (0, 2**62, 2**64 - 1):
+            changes.append((place + 120, struct.pack("<Q", count)))
+        changes += [(place + 112, struct.pack("<II", *kind)) for kind in ((3, 1), (0, 1), (9, 0))]
+    for place, data in changes:
+        rest = model[place + len(data) :] if data else b""
+        path.write_bytes(model[:place] + data + rest)
+        failed = subprocess.run(
+            [program, path, path, os.devnull], capture_output=True, text=True, check=False
+        )
+        assert failed.returncode == 2 and failed.stderr.startswith("usage: "), (place, data)

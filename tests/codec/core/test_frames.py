@@ -54,6 +54,20 @@ def test_the_mean_spectrum_is_that_of_differences(size: int, count: int) -> None
     np.testing.assert_allclose(found, power.mean(axis=0), rtol=1e-3, atol=1e-6 * power.max())
 
 
+@pytest.mark.parametrize("bits", [0x7FC00000, 0xFFC00000, 0x7F812345, 0xFF800001])
+def test_samples_that_are_no_numbers_do_not_show_their_bits(bits: int) -> None:
+    """Which differ among processors."""
+    audio, quiet = frames(37)[:4], np.zeros((1, 37), np.float32)
+    audio[1, 5] = np.array(bits, np.uint32).view(np.float32)
+    levels, weights = levels_and_weights(audio)
+    assert levels[1] < levels_and_weights(quiet)[0] and 0 < weights[1] < 1e-3
+    silent = audio.copy()
+    silent[1, 5] = 0
+    assert np.array_equal(levels_above(audio, 3), levels_above(silent, 3))
+    spectrum = mean_spectrum(audio)
+    assert np.isfinite(spectrum).all() and not np.signbit(spectrum).any()
+
+
 def test_slopes_are_the_steepest_to_any_later_codebook() -> None:
     rng = np.random.default_rng(0)
     errors, bits = np.sort(rng.random((50, 9)))[:, ::-1], rng.integers(5, 12, 9).astype(float)

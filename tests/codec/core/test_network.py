@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from codec.config import CodecConfig
-from codec.core.library import Config, core
+from codec.core.library import Config, call, core
 from codec.core.network import Network
 from codec.core.quantize import BLOCK, _matrices, quantize
 from codec.engines.core import CoreEngine
@@ -162,7 +162,8 @@ def test_a_sound_of_less_than_two_samples_ago_does_not_depend_on_steps() -> None
 
 
 UPWARD = {"x86_64": 0x800, "aarch64": 0x400000}
-"""``FE_UPWARD`` of C."""
+DOWNWARD = {"x86_64": 0x400, "aarch64": 0x800000}
+"""``FE_UPWARD`` and ``FE_DOWNWARD`` of C."""
 
 
 has_modes = pytest.mark.skipif(
@@ -176,17 +177,17 @@ def test_how_the_process_computes_with_floats_does_not_matter(model: Codec) -> N
     made, count = make_network(model), model.config.num_codebooks
     audio = sound(30 * model.config.hop_length, model.config.channels)
     libm, results = ctypes.CDLL("libm.so.6"), []
-    for mode in (0, UPWARD[platform.machine()]):
+    for mode in (0, UPWARD[platform.machine()], DOWNWARD[platform.machine()]):
         try:
             assert libm.fesetround(mode) == 0
-            found = made.analyze(audio, made.init_encoder(1), count)
-            heard = made.decode(found[0], made.init_decoder(1))
+            states = made.init_encoder(1), made.init_decoder(1)
+            found = made.analyze(audio, states[0], count)
+            heard = made.decode(found[0], states[1])
             assert libm.fegetround() == mode
         finally:
             libm.fesetround(0)
-        results.append((*found, *heard))
-    for expected, result in zip(*results, strict=True):
-        assert result.tobytes() == expected.tobytes()
+        results.append([each.tobytes() for each in (*states, *found, *heard)])
+    assert results[0] == results[1] == results[2]
 
 
 @has_modes
@@ -215,16 +216,54 @@ def test_absent_codes_are_those_of_fewer_codebooks(fine: Codec) -> None:
     assert np.array_equal(made.decode(padded, made.init_decoder(1))[0], few)
 
 
+def test_samples_that_are_no_numbers_are_silence(model: Codec) -> None:
+    """Of any sign and bits, which differ among processors."""
+    made, count = make_network(model), model.config.num_codebooks
+    audio = sound(12 * model.config.hop_length, model.config.channels)
+    bits = np.array([0x7FC00000, 0xFFC00000, 0x7F812345, 0xFF800001, 0x7F800000, 0xFF800000])
+    places = slice(5, 5 + 7 * len(bits), 7)
+    audio[:, places] = bits.astype(np.uint32).view(np.float32)
+    audio[:, 80] = -2e15
+    found = made.analyze(audio, made.init_encoder(1), count)
+    audio[:, places] = audio[:, 80] = 0
+    expected = made.analyze(audio, made.init_encoder(1), count)
+    for mine, silent in zip(found, expected, strict=True):
+        assert mine.tobytes() == silent.tobytes()
+
+
+@pytest.mark.parametrize("loud", [1.0, 1e20, 1e37])
+def test_the_loudest_weights_give_the_same_samples_with_every_kernel(
+    fine: Codec, loud: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which are numbers, although inside some become infinite, and then NaN."""
+    rng, config = np.random.default_rng(0), fine.config
+    audio = np.float32(9e14) * sound(40 * config.hop_length)
+    tensors = quantize(random_weights(config, rng), config)
+    for name, value in tensors.items():
+        if name.endswith((".scale", ".bias")):
+            tensors[name] = value * np.float32(loud)
+    results = []
+    for kernel in KERNELS:
+        monkeypatch.setenv("AECODEC_KERNEL", kernel)
+        if core().aec_kernel() is None:
+            continue
+        made = Network(config, tensors)
+        found = made.analyze(audio, made.init_encoder(1), config.num_codebooks)
+        heard = made.decode(found[0], made.init_decoder(1))
+        assert np.isfinite(heard[0]).all() and np.isfinite(found[2]).all()
+        assert not np.isnan(found[1]).any()
+        results.append(b"".join(each.tobytes() for each in (*found, *heard)))
+    assert len(set(results)) == 1
+
+
 def test_what_is_no_audio_harms_nobody(fine: Codec) -> None:
-    """NaN and infinity give some codes, and the rows beside them what they give alone."""
+    """Neither the rows beside it, nor by what a state holds."""
     made, count = make_network(fine), fine.config.num_codebooks
     audio = sound(12 * fine.config.hop_length, 2)
     expected, *_ = made.encode(audio[1:], made.init_encoder(1), count)
     audio[0, ::7], audio[0, 3::50], audio[0, 5::60] = np.nan, np.inf, 1e-40
     codes, _ = made.encode(audio, made.init_encoder(2), count)
     assert np.array_equal(codes[1:], expected)
-    assert codes.min() >= 0 and codes.max() < fine.config.codebook_size
-    # Whatever a state holds is no harm either.
     states = np.random.default_rng(0).integers(-(2**62), 2**62, made.init_decoder(1).shape)
     made.decode(codes[:1], states)
 
@@ -257,6 +296,33 @@ def test_tensors_that_do_not_fit_are_refused(fine: Codec) -> None:
     for tensors in damaged(fine):
         with pytest.raises(ModelError, match=r"the weights do not fit config\.json"):
             Network(fine.config, tensors)
+
+
+def test_weights_that_are_no_numbers_are_refused(fine: Codec) -> None:
+    tensors = quantize(arrays_of(fine), fine.config)
+    for name, value in tensors.items():
+        if value.dtype == np.float32:
+            wrong = value.copy()
+            wrong.flat[-1] = np.nan if wrong.ndim > 1 else np.inf
+            with pytest.raises(ModelError, match=r"the weights do not fit config\.json"):
+                Network(fine.config, tensors | {name: wrong})
+
+
+def test_weights_and_states_may_lie_anywhere_in_python_but_not_in_c(lapped: Codec) -> None:
+    def moved(array: np.ndarray) -> np.ndarray:
+        data = np.frombuffer(b"x" + array.tobytes(), np.uint8)[1:]
+        return data.view(array.dtype).reshape(array.shape)
+
+    tensors = quantize(arrays_of(lapped), lapped.config)
+    made = Network(lapped.config, {name: moved(value) for name, value in tensors.items()})
+    states, audio = made.init_encoder(1), sound(lapped.config.hop_length)
+    expected, _ = make_network(lapped).encode(audio, states, 1)
+    assert np.array_equal(made.encode(audio, moved(states), 1)[0], expected)
+    with pytest.raises(ModelError, match="the sizes of arrays do not fit"), made._coder() as coder:
+        at, size = states.ctypes.data, states.nbytes
+        nothing = np.empty(0, np.float32)
+        places = ctypes.c_void_p(at + 4), ctypes.c_void_p(at)
+        call("aec_encode", coder, 1, 1, 1, audio, *places, size, expected, None, nothing)
 
 
 def test_impossible_configurations_are_refused() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from codec.core.library import ContextSizes, call, core
+from codec.core.library import ContextSizes, Packets, call, core
 from codec.entropy.coding import decode_packets, encode_packets
 from codec.entropy.context import NO_CODE, ContextModel, ContextShape, Integers
 from codec.errors import ConfigError, ModelError
@@ -212,6 +212,36 @@ def test_a_model_that_is_refused_leaves_nothing_to_destroy() -> None:
     with pytest.raises(ModelError, match="the sizes of arrays do not fit"):
         call("aec_context_create", ContextSizes(1, 2, 1, 1, 1), *nothing, handle)
     assert not handle
+
+
+def test_arrays_that_are_nowhere_are_refused() -> None:
+    """As after an allocation that failed; in a browser, something else lies there."""
+    rng, shape = np.random.default_rng(0), Packets(1, 1, 3, 5, 1)
+    model, library = ContextModel(SMALL, random_tensors(rng, SMALL)), core()
+    scratch, size = model.scratch(4), library.aec_packet_capacity(shape)
+    state, codes = model.init_state(1).rows, random_codes(rng, SMALL, (1, 1, 3, 5), 3)
+    data, lengths, bits = np.zeros(size, np.uint8), np.zeros(1, np.uint32), np.zeros(5)
+    arrays = [codes.astype(np.int32), state, data, lengths, bits, scratch]
+    frames, books = np.full(1, 5, np.uint32), np.full(5, 3, np.uint32)
+    other = [data, np.array([size], np.uint32), frames, books, state, arrays[0].copy(), scratch]
+    errors, chosen = np.zeros(5, np.float32), np.zeros(5, np.uint32)
+    calls: dict[str, list[Any]] = {
+        "aec_encode_packets": [model.handle, shape, *arrays],
+        "aec_decode_packets": [model.handle, shape, *other],
+        "aec_context_advance": [model.handle, 1, 3, 5, arrays[0], state, scratch],
+        "aec_search_codes": [model.handle, shape, 1, arrays[0], errors, 0.1, chosen, scratch],
+    }
+    for name, arguments in calls.items():
+        flat: list[Any] = []
+        for each in arguments:
+            flat += (each.ctypes.data, each.size) if isinstance(each, np.ndarray) else (each,)
+        function = getattr(library, name)
+        assert function(*flat) == 0
+        for place, kind in enumerate(function.argtypes):
+            if kind in (ctypes.c_void_p, ctypes.POINTER(Packets)):
+                assert function(*flat[:place], None, *flat[place + 1 :]) == -1, (name, place)
+    assert library.aec_packet_capacity(None) == library.aec_context_state_size(None) == 0
+    assert library.aec_encoder_state_size(None) == library.aec_decoder_state_size(None) == 0
 
 
 def test_what_does_not_fit_the_model_is_refused_in_one_line(

@@ -447,9 +447,10 @@ def test_a_codec_that_passes_its_input_has_the_delay_that_it_states(config: Code
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_files_of_earlier_versions_have_the_delay_of_their_layers(name: str) -> None:
-    """The config module derives it without torch, to read the key ``delay`` of such files."""
+    """Which the config derives without torch."""
     config = CONFIGS[name]
     delay = Codec(config).delay
+    assert config.delay == delay
     values = config.to_dict()
     del values["lookahead"]
     again = CodecConfig.from_dict(values | {"delay": delay})
