@@ -8,7 +8,6 @@ doi:10.1109/29.90373).
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from typing import Protocol, TypeAlias
 
@@ -17,7 +16,7 @@ import numpy.typing as npt
 
 from codec.arrays import Samples
 from codec.core.frames import levels_and_weights
-from codec.core.library import call
+from codec.core.library import call, core
 from codec.rate.block import UNLIMITED, Block
 
 Floats: TypeAlias = npt.NDArray[np.floating]
@@ -49,31 +48,23 @@ def slopes(errors: Floats, bits: Floats) -> Floats:
     return found
 
 
-def lambda_for(frames: Floats, bits: Floats, budget: float) -> float:
+def lambda_for(frames: Floats, bits_per_code: float, budget: float) -> float:
     """The lambda at which frames take about ``budget`` bits in all.
 
     Args:
         frames: ``[n, K]``, `slopes` of n frames.
-        bits: ``[K]``, bits of a code of each codebook.
+        bits_per_code: bits of each code.
         budget: bits of all frames together.
 
     Example:
         >>> frames = slopes(np.array([[1.0, 0.6, 0.5], [1.0, 0.2, 0.1]]), np.ones(3))
-        >>> (frames > lambda_for(frames, np.ones(3), budget=4.0)).sum(axis=1).tolist()
+        >>> (frames > lambda_for(frames, 1.0, budget=4.0)).sum(axis=1).tolist()
         [2, 2]
     """
-    # The steepest slope that is not affordable any more is not above lambda.
-    values = frames.reshape(-1)
-    if (bits == bits[0]).all():
-        affordable = max(len(frames), int(budget // bits[0]))
-        if affordable >= len(values):
-            return -np.inf
-        place = len(values) - 1 - affordable
-        return float(np.partition(values, place)[place])
-    order = np.argsort(-values, kind="stable")
-    spent = np.cumsum(np.broadcast_to(bits, frames.shape).reshape(-1)[order])
-    affordable = max(len(frames), int(np.searchsorted(spent, budget, side="right")))
-    return float(values[order[affordable]]) if affordable < len(values) else -np.inf
+    found = np.empty(1)
+    given = np.ascontiguousarray(frames, np.float64)
+    call("aec_lambda", given.shape[1], given, budget, bits_per_code, found)
+    return float(found[0])
 
 
 def perceptual_weight(audio: Samples, num_frames: int) -> Floats:
@@ -142,19 +133,9 @@ class ConstantQuality:
         """Nothing depends on it."""
 
 
-WINDOW_SECONDS = 8.0
-"""In live streams lambda is chosen by the newest frames, this long."""
-HORIZON_SECONDS = 2.0
-"""Time within which live streams make up for bits that were spent too much or too little."""
-MOST_CORRECTION = 0.5
-"""Largest such correction, as a share of the target."""
-CHOICE_SECONDS = 0.2
-"""Time for which lambda of a live stream holds at least: it would change little from one frame to
-the next."""
-RATIO_SECONDS = 4.0
-"""Time over which the ratio of coded to plain bits is averaged."""
 FIRST_RATIO = 0.85
-"""That ratio before anything is known."""
+"""Ratio of coded to plain bits before anything is known: that of the core."""
+_STATE_SIZE = 9  # AEC_RATE_STATE
 
 
 class RateControl:
@@ -162,7 +143,7 @@ class RateControl:
 
     It is given the bits of every packet, with all that belongs to it. A stream that waits for what
     follows shares the bits among all frames that are known. In a live stream the choice depends on
-    the frames before. Memory is constant.
+    the frames before. Memory is constant. The core computes all of it, and does so in the page.
 
     Args:
         target: bits per second and channel, all bytes counted.
@@ -180,59 +161,41 @@ class RateControl:
     """
 
     def __init__(self, target: float, frame_rate: float, bits_per_code: int) -> None:
-        self._frame_rate, self._bits_per_code = frame_rate, bits_per_code
-        self.change_target(target)
-        self._past: deque[Floats] = deque()  # slopes of the newest frames of a live stream
-        self._num_past = 0
-        self._age = np.inf  # of lambda of a live stream, in seconds
-        self._ratio = FIRST_RATIO  # of what codes cost to what plain ones would
-        self._excess = 0.0  # bits per channel that were spent too much so far
-        self.lambda_ = np.inf
+        self._frame_rate = frame_rate
+        self._state = np.zeros(_STATE_SIZE)
+        call("aec_rate_init", target / frame_rate, frame_rate, bits_per_code, self._state)
+
+    @property
+    def lambda_(self) -> float:
+        """See `Allocator`."""
+        return float(self._state[1])
 
     def change_target(self, target: float) -> None:
         """Change the target for what follows; in bits per second and channel."""
-        self._target = target / self._frame_rate
+        self._state[0] = target / self._frame_rate
 
     def choose(self, block: Block, ahead: Sequence[Block] | None = None) -> Counts:
         """See `Allocator`."""
         # Pauses have no part in the choice. What they save is spent on the others.
-        competing = _competing(block)
-        if len(competing) and ahead is None:
-            self._follow_the_past(block, competing)
-        elif len(competing) and ahead is not None:
+        competing, num_frames = _competing(block), block.num_frames
+        channels, num_codebooks = len(block.codes), competing.shape[1]
+        name = "aec_rate_share"
+        if ahead is None:
+            name = "aec_rate_follow"
+            if len(self._state) == _STATE_SIZE:  # the first packet: room for the newest frames
+                size = core().aec_rate_size(self._frame_rate, channels, num_codebooks)
+                self._state = np.pad(self._state, (0, size - _STATE_SIZE))
+        elif len(competing):
             known = [block, *ahead]
-            budget = self._target * sum(each.num_frames for each in known) - self._excess
-            window = np.concatenate([_competing(each) for each in known])
-            self._set_lambda(window, budget * len(block.codes))
+            num_frames = sum(each.num_frames for each in known)
+            competing = np.concatenate([_competing(each) for each in known])
+        call(name, channels, num_codebooks, num_frames, competing, self._state)
         return _counts(block, self.lambda_)
 
     def spent(self, bits: int, counts: Counts) -> None:
         """See `Allocator`."""
         channels, num_frames = counts.shape
-        self._excess += bits / channels - self._target * num_frames
-        if plain := self._bits_per_code * int(counts.sum()):
-            # 1 - exp(-x), within x^4 / 720 of it, by operations that are the same everywhere.
-            x = num_frames / self._frame_rate / RATIO_SECONDS
-            self._ratio += x / (1 + x / 2 + x * x / 12) * (bits / plain - self._ratio)
-
-    def _follow_the_past(self, block: Block, competing: Floats) -> None:
-        """Set lambda of a live stream from time to time."""
-        window = round(WINDOW_SECONDS * self._frame_rate) * len(block.codes)
-        self._past.append(competing)
-        self._num_past += len(competing)
-        while self._num_past - len(self._past[0]) >= window:
-            self._num_past -= len(self._past.popleft())
-        self._age += block.num_frames / self._frame_rate
-        if self._age >= CHOICE_SECONDS:
-            correction = self._excess / (HORIZON_SECONDS * self._frame_rate * self._target)
-            correction = np.clip(correction, -MOST_CORRECTION, MOST_CORRECTION)
-            past = np.concatenate(self._past)[-window:]
-            self._set_lambda(past, self._target * (1 - correction) * len(past))
-            self._age = 0.0
-
-    def _set_lambda(self, frames: Floats, bits: float) -> None:
-        per_code = np.full(frames.shape[1], float(self._bits_per_code))
-        self.lambda_ = lambda_for(frames, per_code, bits / self._ratio)
+        call("aec_rate_spent", channels, num_frames, bits, int(counts.sum()), self._state)
 
 
 def _counts(block: Block, lambda_: float) -> Counts:

@@ -43,14 +43,14 @@ class QualityScale:
         audio = synthetic_voice(spec.sample_rate, spec.hop_length)
         found, _ = engine.analyze_step(audio, engine.init_encoder(1))
         errors = found.errors * perceptual_weight(audio, found.errors.shape[2])[:, None]
-        self._bits = np.array(spec.bits, float)
-        self._slopes = slopes(errors[0].T, self._bits)
+        self._slopes = slopes(errors[0].T, np.array(spec.bits, float))
+        self._bits = spec.bits[0]
 
     def allocator(self, rate: Quality) -> ConstantQuality:
         """Chooses the numbers of codes at a quality."""
         num_frames, count = self._slopes.shape
         mean = 1 + (count - 1) * rate.quality / HIGHEST_QUALITY
-        budget = mean * num_frames * self._bits[0]
+        budget = mean * num_frames * self._bits
         return ConstantQuality(lambda_for(self._slopes, self._bits, budget))
 
 

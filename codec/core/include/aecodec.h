@@ -27,7 +27,7 @@ extern "C" {
 #endif
 
 /* Changes with every change of what follows. */
-#define AEC_INTERFACE 4
+#define AEC_INTERFACE 5
 
 enum {
     AEC_ERROR_ARGUMENT = -1, /* sizes are impossible, or do not fit each other */
@@ -195,6 +195,48 @@ AEC_EXPORT int aec_mean_spectrum(uint32_t frame_length, const float *audio, size
  * slopes: [frames][K], is given them; those of the first codebook are infinite. */
 AEC_EXPORT int aec_slopes(const double *errors, size_t num_errors, const double *bits,
                           size_t num_bits, double *slopes, size_t num_slopes);
+
+/* ---- Rate: how many codes each frame gets ----
+ *
+ * A frame gets the codes whose slopes (aec_slopes) are above lambda. Codes have bits_per_code bits
+ * before they are entropy-coded. */
+
+/* The lambda at which frames [frames][K] of slopes take about `budget` bits in all.
+ *
+ * lambda: [1], is given it. */
+AEC_EXPORT int aec_lambda(uint32_t num_codebooks, const double *slopes, size_t num_slopes,
+                          double budget, double bits_per_code, double *lambda, size_t num_lambda);
+
+/* Doubles of the state of a stream of a mean bitrate that shares its bits among packets which are
+ * known (aec_rate_share). The first one is the target, bits of a frame and channel in the mean,
+ * which may be changed at any time; the second one is lambda, to be read. */
+#define AEC_RATE_STATE 9
+
+/* Doubles of the state of a live stream, which cannot wait (aec_rate_follow); 0 if the sizes are
+ * impossible. */
+AEC_EXPORT size_t aec_rate_size(double frame_rate, uint32_t channels, uint32_t num_codebooks);
+
+/* The state before any packet. */
+AEC_EXPORT int aec_rate_init(double target, double frame_rate, double bits_per_code, double *state,
+                             size_t num_state);
+
+/* Set lambda for the next packet by the slopes of all frames that are known, its own included.
+ *
+ * num_frames: known frames of a channel.
+ * slopes: [frames][K], of those of all channels that compete for bits; without any, lambda stays.
+ */
+AEC_EXPORT int aec_rate_share(uint32_t channels, uint32_t num_codebooks, double num_frames,
+                              const double *slopes, size_t num_slopes, double *state,
+                              size_t num_state);
+
+/* The same for a live stream, by the newest frames; here all arguments are those of the packet. */
+AEC_EXPORT int aec_rate_follow(uint32_t channels, uint32_t num_codebooks, double num_frames,
+                               const double *slopes, size_t num_slopes, double *state,
+                               size_t num_state);
+
+/* Take into account what a packet took: frames of a channel; bits and codes of all channels. */
+AEC_EXPORT int aec_rate_spent(uint32_t channels, double num_frames, double bits, double num_codes,
+                              double *state, size_t num_state);
 
 /* ---- Search: codes that are nearer to a latent than the nearest entries one by one ----
  *
