@@ -20,6 +20,7 @@ from codec.model_folder import (
     find_model,
     quantized_weights,
     read_description,
+    stored_tensors,
 )
 
 COPIED = ("card.md", CONTEXT_FILE)
@@ -49,6 +50,8 @@ def export_model(model: str | Path, out: str | Path) -> None:
     if target.exists() and target.samefile(source):
         raise CodecError(f"{target} is the model itself: give another folder")
     description, weights = model_in_8_bits(source)
+    config = CodecConfig.from_dict(description["codec"])
+    Network(config, stored_tensors(weights))  # or they do not fit
     with files_together(target) as aside:
         write_atomically(aside / WEIGHTS, weights)
         write_atomically(aside / "config.json", (json.dumps(description, indent=2) + "\n").encode())
@@ -64,13 +67,14 @@ def export_model(model: str | Path, out: str | Path) -> None:
 def model_in_8_bits(folder: Path) -> tuple[dict[str, Any], bytes]:
     """``config.json`` and the file of weights of a model folder, with weights of 8 bits.
 
+    Whether they fit each other is seen when the model is made.
+
     Raises:
         ModelError: the folder is damaged, or the core does not compute the model.
     """
     description = read_description(folder)
     config = CodecConfig.from_dict(description["codec"])
     tensors = quantized_weights(folder, description)
-    Network(config, tensors)  # or they do not fit
     weights = as_stored(tensors)
     facts = {
         "format": QUANTIZED_FORMAT,
