@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from codec.activity.levels import LOWEST_DB, Levels, LoudestLevel, frame_levels
 from codec.arrays import Samples
-from codec.core.frames import levels_above, mean_spectrum
+from codec.core.library import call, core
 from codec.entropy.context import NO_CODE, Integers
 
 Booleans = npt.NDArray[np.bool_]
@@ -25,27 +25,12 @@ NUM_REFERENCES = 16
 BELOW_LOUDEST_DB = 30.0
 """Pauses are so much weaker than what was loudest before,"""
 HIGHEST_DB = -45.0
-"""and weaker than this in relation to full scale,"""
-STEADY_DB = 9.0
-"""and their frames differ by no more than this, except those below `SILENT_DB`."""
-RISE_DB = 8.0
-"""Frames that rise so far above their quiet passage end it: weak beginnings of speech, breaths.
-Without what lies below `LOWEST_HZ`, 20 ms of room noise do not. In 588 recordings without a part in
-the choice, the last frames of 111 pauses rose by 6.8 dB at most, 99 % of them by 5.4."""
+"""and weaker than this in relation to full scale. The core has these too, and all others."""
 SILENT_DB = -85.0
 DECAY_DB = 0.25
 """Decrease of what counts as the loudest, per second."""
-MIN_SECONDS = 0.5
-BEFORE_SECONDS, AFTER_SECONDS = 0.08, 0.12
-"""Parts of a quiet passage that do not belong to a pause: the first weak frames of what follows it,
-and what fades away before it."""
-MOST_TONAL = 12.0
-"""Highest ratio of a bin of the mean spectrum to the median of its neighbours: noise has none that
-stand out."""
-NEIGHBOURS = 8
-"""On each side of a bin."""
 LOWEST_HZ = 150.0
-"""Below this lies hum, which may stand out."""
+"""Below this lies hum, which may stand out of noise."""
 
 
 class PauseDetector:
@@ -78,32 +63,18 @@ class PauseDetector:
         Returns:
             ``[C, T]`` each.
         """
-        frames, levels = self._levels(audio)
-        self._loudest.follow(levels, audio.shape[1] / self._sample_rate)
-        quiet = levels < min(self._loudest.db - BELOW_LOUDEST_DB, HIGHEST_DB)
-        pauses, references = np.zeros_like(quiet), np.zeros_like(quiet)
-        frame_rate = self._sample_rate / self._hop_length
-        shortest = MIN_SECONDS * frame_rate
-        before, after = round(BEFORE_SECONDS * frame_rate), round(AFTER_SECONDS * frame_rate)
-        for channel, own in enumerate(quiet):
-            for start, end in _runs(own):
-                if end - start < shortest:
-                    continue
-                passage = self._levels_above_hum(frames[channel, start:end])
-                own[start:end] = passage < np.median(passage) + RISE_DB
-            for start, end in _runs(own):
-                begin = start + after if start else start
-                stop = end - before
-                if stop - begin < shortest:
-                    continue
-                if not self._is_noise(frames[channel, begin:stop], levels[channel, begin:stop]):
-                    continue
-                first = begin + NUM_REFERENCES
-                references[channel, begin:first] = True
-                # What follows the packet is not known yet. If it is a pause too, little is spent.
-                references[channel, stop:end] = end == len(own)
-                pauses[channel, first:stop] = True
-        return pauses, references
+        limits = self.limits(audio)
+        return limits == 0, limits == 1
+
+    def limits(self, audio: Samples) -> npt.NDArray[np.uint8]:
+        """Most codes ``[C, T]`` of the frames of the next packet: `codec.rate.block.Block`."""
+        given = np.ascontiguousarray(audio, np.float32)
+        found = np.empty((len(audio), audio.shape[1] // self._hop_length), np.uint8)
+        loudest, scratch = np.array([self._loudest.db]), self._scratch(found.size)
+        shape = self._sample_rate, self._hop_length, len(audio)
+        call("aec_find_pauses", *shape, given, loudest, found, scratch)
+        self._loudest.db = float(loudest[0])
+        return found
 
     def is_quiet(self, frame: Samples, *, decays: bool = True) -> tuple[float, bool]:
         """Level of the next frame ``[C, hop_length]``, and whether it may belong to a pause.
@@ -132,25 +103,14 @@ class PauseDetector:
         frames = audio.reshape(len(audio), -1, self._hop_length)
         return frames, frame_levels(frames)
 
-    def _levels_above_hum(self, frames: Samples) -> Levels:
-        """Levels of frames ``[..., hop_length]`` without what lies below `LOWEST_HZ`.
-
-        In dB, and not below `SILENT_DB`.
-        """
-        levels = levels_above(frames, self._lowest_bin)
-        return np.maximum(levels, SILENT_DB)
-
     def _is_noise(self, frames: Samples, levels: Levels) -> bool:
-        low, high = np.maximum(np.percentile(levels, (5, 95)), SILENT_DB)
-        if high - low > STEADY_DB:
-            return False
-        if high == SILENT_DB:
-            return True
-        # Differences of samples, because most noise is stronger at low frequencies.
-        spectrum = mean_spectrum(frames)[self._lowest_bin :]
-        padded = np.pad(spectrum, NEIGHBOURS, mode="reflect")
-        around = np.lib.stride_tricks.sliding_window_view(padded, 2 * NEIGHBOURS + 1)
-        return bool((spectrum < MOST_TONAL * np.median(around, axis=1)).all())
+        given = (np.ascontiguousarray(each, np.float32) for each in (frames, levels))
+        found, scratch = np.empty(1, np.uint32), self._scratch(len(levels))
+        call("aec_is_noise", self._hop_length, self._lowest_bin, *given, found, scratch)
+        return bool(found[0])
+
+    def _scratch(self, num_frames: int) -> Samples:
+        return np.empty(core().aec_pauses_scratch(self._hop_length, num_frames), np.float32)
 
 
 def fill_pauses(codes: Integers) -> Integers:

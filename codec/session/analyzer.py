@@ -20,7 +20,7 @@ from codec.format.container import PLAIN_FORMAT
 from codec.format.timeline import Timeline
 from codec.highpass import FilteredFrames
 from codec.rate.allocation import perceptual_weight, slopes
-from codec.rate.block import UNLIMITED, Block
+from codec.rate.block import Block
 from codec.session.plan import Plan
 
 LOUDEST = 1e15
@@ -193,8 +193,7 @@ class Analyzer:
         """What is known of the frames of a packet without the packets before it."""
         header, limits = self._header, None
         if self._pauses is not None:
-            pauses, references = self._pauses.find(audio)
-            limits = np.where(pauses, 0, np.where(references, 1, UNLIMITED))
+            limits = self._pauses.limits(audio).astype(np.int64)
         weights = perceptual_weight(audio, codes.shape[2])
         steepness = None
         if header.variable:

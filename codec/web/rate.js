@@ -16,6 +16,7 @@ const SHARED_SECONDS = 64; // of a file, among which bits are shared, all channe
 const FIRST_RATIO = 0.85; // of coded to plain bits, of the core
 const PAYLOAD_COST = 1; // bytes of a payload beside its codes
 const END_SIZE = 8; // bytes of a file after its last packet
+const UNLIMITED = 255; // codes of a frame
 const QUALITY_STEPS = 10; // of one
 const kilobits = (bits) => `${Number((bits / 1000).toPrecision(6))} kbit/s`;
 
@@ -86,7 +87,11 @@ export function weightedSlopes(core, { rows, count, frames }, errors, audio, bit
   return slopes;
 }
 
-/** Chooses the codes of one packet after another. A block is `{codes, slopes}`. */
+/** Chooses the codes of one packet after another.
+ *
+ * A block is `{codes, slopes, limits}`: all codes of a packet, their slopes (all are sent without),
+ * and the most codes `[rows, frames]` of a frame, `UNLIMITED` without.
+ */
 export class Planner {
   /**
    * @param engine the model.
@@ -138,29 +143,32 @@ export class Planner {
   }
 
   _next() {
-    const { codes, slopes } = this._waiting.shift();
+    const block = this._waiting.shift();
+    const { codes, slopes, limits } = block;
     if (!slopes) return codes;
-    if (this._state) this._choose(codes, slopes);
+    if (this._state) this._choose(block);
     const lambda = this._state ? this._state[LAMBDA] : this._lambda;
-    codes.values.forEach((_, i) => {
-      const [row, k] = [Math.floor(i / codes.frames / codes.count), Math.floor(i / codes.frames)];
-      const frame = row * codes.frames + (i % codes.frames);
-      const isSent = slopes[frame * codes.count + (k % codes.count)] > lambda;
-      if (!isSent) codes.values[i] = NO_CODE;
+    const { count, frames, values } = codes;
+    values.forEach((_, i) => {
+      const k = Math.floor(i / frames) % count;
+      const frame = Math.floor(i / frames / count) * frames + (i % frames);
+      const isSent = slopes[frame * count + k] > lambda && k < (limits?.[frame] ?? UNLIMITED);
+      if (!isSent) values[i] = NO_CODE;
     });
     return codes;
   }
 
-  _choose({ count, frames }, slopes) {
+  _choose(block) {
+    const { count } = block.codes;
     const { numGroups } = this._header;
-    let [known, numFrames] = [slopes, frames];
-    if (!this._isLive) {
-      const ahead = this._waiting.filter((each) => each.slopes);
-      known = joined([slopes, ...ahead.map((each) => each.slopes)]);
-      numFrames = known.length / count / numGroups;
-    }
+    const ahead = this._isLive ? [] : this._waiting.filter(({ slopes }) => slopes);
+    const known = [block, ...ahead];
+    const numFrames = sumOf(known.map(({ codes }) => codes.frames));
+    // A packet of pauses alone changes nothing.
+    const own = competing(block);
+    const slopes = own.length ? joined([own, ...ahead.map(competing)]) : own;
     const name = this._isLive ? "aec_rate_follow" : "aec_rate_share";
-    this._call(name, numGroups, count, numFrames, known, known.length);
+    this._call(name, numGroups, count, numFrames, slopes, slopes.length);
   }
 
   _spent(bits, frames, numCodes) {
@@ -185,4 +193,10 @@ export class Planner {
     }
     return bitrate;
   }
+}
+
+/** Slopes of the frames of a block whose codes are not limited. */
+function competing({ codes, slopes, limits }) {
+  if (!limits?.some((limit) => limit < UNLIMITED)) return slopes;
+  return slopes.filter((_, i) => limits[Math.floor(i / codes.count)] === UNLIMITED);
 }

@@ -6,6 +6,7 @@ import { FormatError } from "./errors.js";
 import { bitsOf, sumOf } from "./format/bitpack.js";
 import { Coding, Gap, Header, Packet, scaled } from "./format/container.js";
 import { encodePayload, PayloadDecoder } from "./format/payload.js";
+import { PauseDetector } from "./pauses.js";
 import { checkRate, isVariable, Planner } from "./rate.js";
 
 const PACKET_SECONDS = 2;
@@ -107,12 +108,13 @@ export function encode(engine, audio, header, rate, numSamples, progress = () =>
   return writer.finish(numSamples);
 }
 
-/** The codes of each packet, with their slopes if the stream is variable. */
+/** The codes of each packet; if the stream is variable, with slopes and limits. */
 function* analyze(engine, audio, header, progress) {
   const { hopLength, numGroups, numCodebooks, variable } = header;
   const inputs = inputsOf(engine.info, header);
   const filtered = audio.map((signal) => engine.highPass().whole(signal));
   const counts = framesFor(engine.info, header, audio[0].length);
+  const pauses = new PauseDetector(engine.core, engine.info);
   let state = engine.initState("encoder", numGroups);
   let start = 0;
   for (const [number, frames] of counts.entries()) {
@@ -123,11 +125,14 @@ function* analyze(engine, audio, header, progress) {
     });
     let codes;
     let slopes = null;
-    if (variable && frames) [codes, slopes, state] = engine.analyzeStep(block, numGroups, state);
-    else [codes, state] = engine.encodeStep(block, numGroups, numCodebooks, state);
+    let limits = null;
+    if (variable && frames) {
+      [codes, slopes, state] = engine.analyzeStep(block, numGroups, state);
+      limits = pauses.limits(block, numGroups);
+    } else [codes, state] = engine.encodeStep(block, numGroups, numCodebooks, state);
     start += samples;
     progress((number + 1) / counts.length);
-    yield { codes, slopes };
+    yield { codes, slopes, limits };
   }
 }
 

@@ -187,6 +187,31 @@ AEC_EXPORT int aec_mean_spectrum(uint32_t frame_length, const float *audio, size
                                  float *spectrum, size_t num_spectrum, float *scratch,
                                  size_t num_scratch);
 
+/* Whether frames are steady noise: levels of like height, and a spectrum without tones from a bin
+ * on (codec/activity/pauses.py).
+ *
+ * levels: [frames], from aec_measure_frames, one at least.
+ * found: [1], is given 1 or 0.
+ * scratch: aec_pauses_scratch. */
+AEC_EXPORT int aec_is_noise(uint32_t frame_length, uint32_t bin, const float *audio,
+                            size_t num_audio, const float *levels, size_t num_levels,
+                            uint32_t *found, size_t num_found, float *scratch, size_t num_scratch);
+
+/* Floats of memory for aec_is_noise and aec_find_pauses, of so many frames of all channels; 0 if
+ * there are too many. */
+AEC_EXPORT size_t aec_pauses_scratch(uint32_t hop, size_t num_limits);
+
+/* Find pauses in the next packet of a file.
+ *
+ * audio: [channels][frames * hop], filtered.
+ * loudest: [1], level in dB of what was loudest before, -200 at the beginning; is replaced.
+ * limits: [channels][frames], is given the most codes of each frame: 0 in pauses, 1 in the frames
+ *     that stand for them, 255 in all others. */
+AEC_EXPORT int aec_find_pauses(uint32_t sample_rate, uint32_t hop, uint32_t channels,
+                               const float *audio, size_t num_audio, double *loudest,
+                               size_t num_loudest, uint8_t *limits, size_t num_limits,
+                               float *scratch, size_t num_scratch);
+
 /* By how much each codebook lowers the error of a frame per bit, on the convex hull
  * (codec/rate/allocation.py).
  *

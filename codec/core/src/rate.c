@@ -6,6 +6,7 @@
 
 #include "aecodec.h"
 #include "float_mode.h"
+#include "rounding.h"
 
 /* Numbers of the state. Behind them lie the slopes of the newest frames of a live stream. */
 enum { TARGET, LAMBDA, FRAME_RATE, BITS_PER_CODE, RATIO, EXCESS, AGE, NEXT, FILLED };
@@ -84,10 +85,7 @@ size_t aec_rate_size(double frame_rate, uint32_t channels, uint32_t num_codebook
     if (!(frame_rate > 0.0 && frame_rate < 1e6) || !channels || !num_codebooks ||
         channels > 0xffff || num_codebooks > 0xffff)
         return 0;
-    const double seconds = WINDOW_SECONDS * frame_rate;
-    uint64_t frames = (uint64_t)seconds;
-    const double rest = seconds - (double)frames; /* of two nearest numbers, the even one */
-    if (rest > 0.5 || (rest == 0.5 && frames % 2)) frames++;
+    const uint64_t frames = aec_nearest(WINDOW_SECONDS * frame_rate);
     const uint64_t rows = (frames ? frames : 1) * channels;
     if (rows > (SIZE_MAX / 16 - AEC_RATE_STATE) / num_codebooks) return 0;
     return AEC_RATE_STATE + (size_t)rows * num_codebooks;
@@ -110,9 +108,8 @@ int aec_rate_init(double target, double frame_rate, double bits_per_code, double
 static int fits(const double *state, size_t num_state, uint32_t channels, uint32_t num_codebooks,
                 const double *slopes, size_t num_slopes) {
     return state && num_state >= AEC_RATE_STATE && channels && num_codebooks &&
-           num_slopes % num_codebooks == 0 && (!num_slopes || slopes) &&
-           state[FRAME_RATE] > 0.0 && state[BITS_PER_CODE] > 0.0 &&
-           state[BITS_PER_CODE] < INFINITY;
+           num_slopes % num_codebooks == 0 && (!num_slopes || slopes) && state[FRAME_RATE] > 0.0 &&
+           state[BITS_PER_CODE] > 0.0 && state[BITS_PER_CODE] < INFINITY;
 }
 
 static void set_lambda(double *state, const double *slopes, size_t rows, size_t size, double bits) {

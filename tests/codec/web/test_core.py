@@ -15,6 +15,7 @@ import pytest
 import soundfile
 
 from codec import Redundancy, StreamEncoder, cut_file, encode_file
+from codec.activity.pauses import PauseDetector
 from codec.cli.web import MODELS, PAGE, copy_page, page_files
 from codec.config import CodecConfig
 from codec.core import wasm
@@ -142,7 +143,10 @@ def test_a_recording_gives_the_same_file_at_every_rate(
         (Quality(4.3), {"mode": "quality", "quality": 4.3}),
         (Quality(10), {"mode": "quality", "quality": 10}),
     ]
-    long = np.concatenate([recording] * 4, axis=1)  # packets that wait for one another
+    # Packets that wait for one another, and a pause.
+    long = np.concatenate([recording, *[with_silence(recording)] * 3, recording], axis=1)
+    frames = np.ascontiguousarray(long[:, : long.shape[1] // 480 * 480])
+    assert PauseDetector(24_000, 480).find(frames)[0].sum() > 50
     tasks, expected = [], []
     for length in (0, 1, 480, 48_000 - model.spec.delay, recording.shape[1], long.shape[1]):
         audio = np.stack([long[0, :length], 0.1 * long[0, :length][::-1]])[:channels]
