@@ -93,7 +93,9 @@ size_t aec_rate_size(double frame_rate, uint32_t channels, uint32_t num_codebook
 
 int aec_rate_init(double target, double frame_rate, double bits_per_code, double *state,
                   size_t num_state) {
-    if (num_state < AEC_RATE_STATE || !state) return AEC_ERROR_ARGUMENT;
+    if (num_state < AEC_RATE_STATE || !state || !(frame_rate > 0.0) ||
+        !(bits_per_code > 0.0 && bits_per_code < INFINITY))
+        return AEC_ERROR_ARGUMENT;
     memset(state, 0, num_state * sizeof *state);
     state[TARGET] = target;
     state[LAMBDA] = INFINITY;
