@@ -66,6 +66,8 @@ def export_model(model: str | Path, out: str | Path) -> None:
 def model_in_8_bits(folder: Path) -> tuple[dict[str, Any], bytes]:
     """``config.json`` and the file of weights of a model folder, with weights of 8 bits.
 
+    Whether they fit each other is seen when the model is made.
+
     Raises:
         ModelError: the folder is damaged, or the core does not compute the model.
     """

@@ -12,7 +12,8 @@ from math import fsum
 import numpy as np
 
 from codec.arrays import Booleans, Samples
-from codec.core.frames import levels_above, levels_and_weights, mean_spectrum
+from codec.core.frames import levels_and_weights
+from codec.core.library import call, core
 from codec.entropy.context import NO_CODE, Integers
 
 NUM_REFERENCES = 16
@@ -56,38 +57,13 @@ class PauseDetector:
         Returns:
             ``[C, T]`` each.
         """
-        frames = audio.reshape(len(audio), -1, self._hop_length)
-        levels, _ = levels_and_weights(frames)
-        quiet = levels < self._threshold(levels, audio.shape[1] / self._sample_rate)
-        pauses, references = np.zeros_like(quiet), np.zeros_like(quiet)
-        frame_rate = self._sample_rate / self._hop_length
-        shortest = 0.5 * frame_rate
-        # Of a quiet passage what fades away at its beginning, and the first weak frames of what
-        # follows it, do not belong to a pause.
-        after, before = round(0.12 * frame_rate), round(0.08 * frame_rate)
-        for channel, own in enumerate(quiet):
-            for start, end in _runs(own):
-                if end - start < shortest:
-                    continue
-                # Frames that rise by 8 dB end it: weak beginnings of speech, breaths. Without hum,
-                # 20 ms of room noise do not. In 588 recordings without a part in the choice, the
-                # last frames of 111 pauses rose by 6.8 dB at most, 99 % of them by 5.4.
-                passage = levels_above(frames[channel, start:end], self._lowest_bin)
-                passage = np.maximum(passage, SILENT_DB)
-                own[start:end] = passage < np.median(passage) + 8.0
-            for start, end in _runs(own):
-                begin = start + after if start else start
-                stop = end - before
-                if stop - begin < shortest:
-                    continue
-                if not self._is_noise(frames[channel, begin:stop], levels[channel, begin:stop]):
-                    continue
-                first = begin + NUM_REFERENCES
-                references[channel, begin:first] = True
-                # What follows the packet is not known yet. If it is a pause too, little is spent.
-                references[channel, stop:end] = end == len(own)
-                pauses[channel, first:stop] = True
-        return pauses, references
+        found = np.empty((len(audio), audio.shape[1] // self._hop_length), np.uint8)
+        loudest, scratch = np.array([self._loudest]), self._scratch(found.size)
+        shape = self._sample_rate, self._hop_length, len(audio)
+        given = np.ascontiguousarray(audio, np.float32)
+        call("aec_find_pauses", *shape, given, loudest, found, scratch)
+        self._loudest = float(loudest[0])
+        return found == 0, found == 1
 
     def is_quiet(self, frame: Samples, *, decays: bool = True) -> tuple[float, bool]:
         """Level of the next frame ``[C, hop_length]``, and whether it may belong to a pause.
@@ -118,17 +94,13 @@ class PauseDetector:
 
     def _is_noise(self, frames: Samples, levels: Samples) -> bool:
         """Whether frames ``[T, hop_length]`` of a channel differ little, and have no tones."""
-        low, high = np.maximum(np.percentile(levels, (5, 95)), SILENT_DB)
-        if high - low > 9.0:
-            return False
-        if high == SILENT_DB:
-            return True
-        # Differences of samples, because most noise is stronger at low frequencies. No bin of the
-        # mean spectrum stands out from the median of eight on each side of it.
-        spectrum = mean_spectrum(frames)[self._lowest_bin :]
-        padded = np.pad(spectrum, 8, mode="reflect")
-        around = np.lib.stride_tricks.sliding_window_view(padded, 17)
-        return bool((spectrum < 12.0 * np.median(around, axis=1)).all())
+        found, scratch = np.empty(1, np.uint32), self._scratch(len(levels))
+        given = np.ascontiguousarray(frames, np.float32), levels
+        call("aec_is_noise", self._hop_length, self._lowest_bin, *given, found, scratch)
+        return bool(found[0])
+
+    def _scratch(self, num_frames: int) -> Samples:
+        return np.empty(core().aec_pauses_scratch(self._hop_length, num_frames), np.float32)
 
 
 def fill_pauses(codes: Integers) -> Integers:

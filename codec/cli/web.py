@@ -10,6 +10,7 @@ import webbrowser
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from codec.errors import CodecError, ModelError
 from codec.export import model_in_8_bits
 from codec.io.outputs import files_together
 from codec.model_folder import DEFAULT_MODEL, WEIGHTS, find_model, read_description
-from codec.registry import load_model
+from codec.rate.quality import quality_lambdas
+from codec.registry import Model, load_model
 
 PAGE = Path(__file__).parent.parent / "web"
 ADDRESS, PORT = "127.0.0.1", 8424
@@ -108,6 +110,7 @@ def page_files(models: list[str]) -> Files:
         path.relative_to(PAGE).as_posix(): path for path in PAGE.rglob("*") if path.is_file()
     }
     listed: dict[str, dict[str, Any]] = {}
+    known: set[tuple[bytes, bytes]] = set()
     for model in models:
         folder = find_model(model)
         if reason := unsupported(CodecConfig.from_dict(read_description(folder)["codec"])):
@@ -116,13 +119,21 @@ def page_files(models: list[str]) -> Files:
         loaded = load_model(folder, backend="core")  # checks what is to be served
         spec, context = loaded.spec, loaded.context
         fingerprint = spec.fingerprint.hex()
-        place = f"models/{fingerprint}/"  # the names of two models may be equal, or no addresses
+        content = weights, context.identity if context else b""
+        if content in known:
+            continue
+        known.add(content)
+        # Names may be equal, or no addresses; models may differ in their decoders alone.
+        same = sum(each["fingerprint"] == fingerprint for each in listed.values())
+        key = f"{fingerprint}-{same + 1}" if same else fingerprint
+        place = f"models/{key}/"
         files[place + "config.json"] = json.dumps(description).encode()
         files[place + WEIGHTS] = weights
         if context:
             files[place + CONTEXT_FILE] = folder / CONTEXT_FILE
-        listed[fingerprint] = {
+        listed[key] = {
             "name": spec.name,
+            "key": key,
             "fingerprint": fingerprint,
             "folder": place,
             "bytes": len(weights),
@@ -131,9 +142,16 @@ def page_files(models: list[str]) -> Files:
                 {"bits": book.bits, "perFrame": book.per_frame} for book in spec.codebooks
             ],
             "channelsCodedTogether": spec.channels_coded_together,
+            "lambdas": served_lambdas(loaded) if context else None,
         }
     files[MODELS] = json.dumps([*listed.values()]).encode()
     return files
+
+
+def served_lambdas(model: Model) -> list[float | None]:
+    """The lambdas of the qualities 0, 0.1, ..., 10; None for minus infinity, which JSON lacks."""
+    found = quality_lambdas(model.engine, [step / 10 for step in range(101)])
+    return [each if isfinite(each) else None for each in found]
 
 
 def copy_page(files: Files, out: Path) -> None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from codec.errors import CodecError, ConfigError, ModelError, NotEnoughMemoryError
 
-INTERFACE = 4
+INTERFACE = 5
 """``AEC_INTERFACE`` of ``include/aecodec.h``, for which this module is written."""
 
 _SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
@@ -118,7 +118,14 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "aec_measure_frames": (_COUNT, np.float32, np.float32, np.float32),
     "aec_levels_above": (_COUNT, _COUNT, np.float32, np.float32, np.float32),
     "aec_mean_spectrum": (_COUNT, np.float32, np.float32, np.float32),
+    "aec_is_noise": (_COUNT, _COUNT, np.float32, np.float32, np.uint32, np.float32),
+    "aec_find_pauses": (*[_COUNT] * 3, np.float32, np.float64, np.uint8, np.float32),
     "aec_slopes": (np.float64, np.float64, np.float64),
+    "aec_lambda": (_COUNT, np.float64, *[ctypes.c_double] * 2, np.float64),
+    "aec_rate_init": (*[ctypes.c_double] * 3, np.float64),
+    "aec_rate_share": (*[_COUNT] * 2, ctypes.c_double, np.float64, np.float64),
+    "aec_rate_follow": (*[_COUNT] * 2, ctypes.c_double, np.float64, np.float64),
+    "aec_rate_spent": (_COUNT, *[ctypes.c_double] * 3, np.float64),
     "aec_beam_create": (
         ctypes.POINTER(BeamSizes),
         *(np.uint32, np.float32, np.float32, np.float32),
@@ -132,6 +139,8 @@ _SIZES: dict[str, tuple[Any, ...]] = {
     "aec_packet_capacity": (_SHAPE,),
     "aec_encoder_state_size": (_POINTER,),
     "aec_decoder_state_size": (_POINTER,),
+    "aec_pauses_scratch": (_COUNT, _SIZE),
+    "aec_rate_size": (ctypes.c_double, _COUNT, _COUNT),
 }
 """Functions that return a size."""
 

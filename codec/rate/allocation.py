@@ -8,19 +8,20 @@ doi:10.1109/29.90373).
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from codec.core.library import call, core
 from codec.rate.block import Block
 
 Floats: TypeAlias = npt.NDArray[np.floating]
 
 FIRST_RATIO = 0.85
-"""The ratio of coded to plain bits, before anything is known."""
+"""The ratio of coded to plain bits before anything is known: that of the core."""
+_STATE_SIZE = 9  # AEC_RATE_STATE
 
 
 def lambda_for(frames: Floats, num_codes: float) -> float:
@@ -35,11 +36,9 @@ def lambda_for(frames: Floats, num_codes: float) -> float:
         >>> (frames > lambda_for(frames, num_codes=4)).sum(axis=1).tolist()
         [2, 2]
     """
-    values, affordable = frames.reshape(-1), max(len(frames), int(num_codes))
-    if affordable >= len(values):
-        return -np.inf
-    place = len(values) - 1 - affordable  # the steepest slope that is not affordable any more
-    return float(np.partition(values, place)[place])
+    found = np.empty(1)
+    call("aec_lambda", frames.shape[1], np.ascontiguousarray(frames), num_codes, 1.0, found)
+    return float(found[0])
 
 
 class RateControl:
@@ -47,7 +46,7 @@ class RateControl:
 
     It is given the bits of every packet, with all that belongs to it. A stream that waits for what
     follows shares the bits among all frames that are known. In a live stream the choice depends on
-    the frames before. Memory is constant.
+    the frames before. Memory is constant. The core computes all of it, and does so in the page.
 
     Args:
         target: bits per second and channel, all bytes counted; may be changed for what follows.
@@ -64,15 +63,13 @@ class RateControl:
     """
 
     def __init__(self, target: float, frame_rate: float, bits_per_code: int) -> None:
-        self.target = target
-        self._frame_rate, self._bits_per_code = frame_rate, bits_per_code
-        self._window = round(8.0 * frame_rate)  # frames by which a live stream chooses lambda
-        self._past: deque[Floats] = deque()  # slopes of the newest frames of a live stream
-        self._num_past = 0
-        self._age = np.inf  # of lambda of a live stream, in seconds
-        self._ratio = FIRST_RATIO  # of what codes cost to what plain ones would
-        self._excess = 0.0  # bits per channel that were spent too much so far
-        self._lambda = np.inf
+        self._frame_rate = frame_rate
+        self._state = np.zeros(_STATE_SIZE)
+        call("aec_rate_init", target / frame_rate, frame_rate, bits_per_code, self._state)
+
+    def change_target(self, target: float) -> None:
+        """Change the target for what follows; in bits per second and channel."""
+        self._state[0] = target / self._frame_rate
 
     def next_lambda(self, block: Block, ahead: Sequence[Block] | None = None) -> float:
         """The slope that codes of the next packet must exceed: decrease of error per bit.
@@ -82,22 +79,21 @@ class RateControl:
             ahead: the packets after it, as many as are known, of a stream that waits for them;
                 none at its end. None in live streams, which cannot wait.
         """
-        frames, per_frame = _competing(block), self.target / self._frame_rate
-        if not len(frames):  # pauses have no part in the choice; what they save is for the others
-            return self._lambda
-        if ahead is not None:
+        # Pauses have no part in the choice. What they save is spent on the others.
+        frames, num_frames = _competing(block), block.codes.shape[2]
+        channels, num_codebooks = len(block.codes), frames.shape[1]
+        name = "aec_rate_share"
+        if ahead is None:
+            name = "aec_rate_follow"
+            if len(self._state) == _STATE_SIZE:  # the first packet: room for the newest frames
+                size = core().aec_rate_size(self._frame_rate, channels, num_codebooks)
+                self._state = np.pad(self._state, (0, size - _STATE_SIZE))
+        elif len(frames):
             known = [block, *ahead]
-            bits = per_frame * sum(each.codes.shape[2] for each in known) - self._excess
-            frames, bits = np.concatenate([*map(_competing, known)]), bits * len(block.codes)
-        elif self._is_due(block, frames):
-            # Make up within 2 seconds for what was spent too much or too little, by half at most.
-            correction = self._excess / (2.0 * self._frame_rate * per_frame)
-            frames = np.concatenate(self._past)[-self._window * len(block.codes) :]
-            bits = per_frame * (1 - np.clip(correction, -0.5, 0.5)) * len(frames)
-        else:
-            return self._lambda
-        self._lambda = lambda_for(frames, bits / self._ratio // self._bits_per_code)
-        return self._lambda
+            num_frames = sum(each.codes.shape[2] for each in known)
+            frames = np.concatenate([_competing(each) for each in known])
+        call(name, channels, num_codebooks, num_frames, frames, self._state)
+        return float(self._state[1])
 
     def spent(self, bits: int, counts: npt.NDArray[np.int64]) -> None:
         """Take into account what a packet took.
@@ -107,24 +103,7 @@ class RateControl:
             counts: ``[C, T]``, numbers of codes of its frames.
         """
         channels, num_frames = counts.shape
-        self._excess += bits / channels - self.target / self._frame_rate * num_frames
-        if plain := self._bits_per_code * int(counts.sum()):
-            # A mean over about 4 seconds: 1 - exp(-x), within x^4 / 720 of it, by operations that
-            # are the same everywhere.
-            x = num_frames / self._frame_rate / 4.0
-            self._ratio += x / (1 + x / 2 + x * x / 12) * (bits / plain - self._ratio)
-
-    def _is_due(self, block: Block, frames: Floats) -> bool:
-        """Remember frames of a live stream; whether a new lambda, which changes slowly, is due."""
-        self._past.append(frames)
-        self._num_past += len(frames)
-        while self._num_past - len(self._past[0]) >= self._window * len(block.codes):
-            self._num_past -= len(self._past.popleft())
-        self._age += block.codes.shape[2] / self._frame_rate
-        if self._age < 0.2:
-            return False
-        self._age = 0.0
-        return True
+        call("aec_rate_spent", channels, num_frames, bits, int(counts.sum()), self._state)
 
 
 def _competing(block: Block) -> Floats:

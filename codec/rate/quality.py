@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -32,13 +32,18 @@ def quality_lambda(engine: Engine, quality: float) -> float:
         >>> quality_lambda(engine, 0) > quality_lambda(engine, 5)
         True
     """
+    return quality_lambdas(engine, [quality])[0]
+
+
+def quality_lambdas(engine: Engine, qualities: Sequence[float]) -> list[float]:
+    """`quality_lambda` of several qualities, of one run of the engine."""
     spec = engine.spec
     audio = synthetic_voice(spec.sample_rate, spec.hop_length)
     found, _ = engine.analyze_step(audio, engine.init_encoder(1))
     _, weights = levels_and_weights(audio.reshape(-1, spec.hop_length))
     frames = slopes((found.errors[0] * weights).T, np.array(spec.bits))
-    mean = 1 + (frames.shape[1] - 1) * quality / 10
-    return lambda_for(frames, mean * len(frames))
+    num_frames, most = frames.shape
+    return [lambda_for(frames, (1 + (most - 1) * each / 10) * num_frames) for each in qualities]
 
 
 def synthetic_voice(sample_rate: int, hop_length: int, seconds: float = 2.0) -> Samples:

@@ -61,7 +61,7 @@ class Planner:
                 "only an average bitrate can be changed: start the stream with rate=Average(...) "
                 "and a model that has a context model"
             )
-        self._control.target = self._plan.target(bitrate)
+        self._control.change_target(self._plan.target(bitrate))
 
     def push(self, block: Block) -> Iterator[Codes]:
         """Codes of the packets that need not wait any longer.

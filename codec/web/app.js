@@ -2,10 +2,10 @@
 
 import { readAudio } from "./audio_file.js";
 import { CodecError, messageOf } from "./errors.js";
-import { bitsOf, sumOf } from "./format/bitpack.js";
 import { startsStream } from "./format/container.js";
 import { Microphone } from "./microphone.js";
 import { Player } from "./player.js";
+import { plainBitrate } from "./rate.js";
 import { drawSpectrogram } from "./spectrogram.js";
 import { writeWave } from "./wave.js";
 import { WorkerClient } from "./worker_client.js";
@@ -17,6 +17,7 @@ export const player = new Player(showPlayer);
 const worker = new WorkerClient(showProgress);
 let info; // of the model that is chosen
 let offered; // what the bitrates are of: a model or a header
+let scale; // what the bitrates are: a key of SCALES
 let source = null; // {name, bytes} of a stream, or {name, sampleRate, channels}
 let microphone = null;
 let newest = 0; // number of the newest job: older ones are of no interest any more
@@ -55,36 +56,60 @@ function cancel() {
 async function begin() {
   const { models } = await worker.call("models");
   $("model").replaceChildren(
-    ...models.map(({ name, fingerprint }) => new Option(name, fingerprint)),
+    ...models.map(({ name, key }) => new Option(name, key)),
   );
   await chooseModel($("model").value);
 }
 
-async function chooseModel(fingerprint) {
-  ({ info } = await worker.call("load", { fingerprint }));
-  $("model").value = fingerprint;
-  setBitrates(info, info.codebooks.length);
+async function chooseModel(model) {
+  ({ info } = await worker.call("load", { model }));
+  $("model").value = model;
+  if (!info.context) $("mode").value = "constant";
+  setBitrates(info);
 }
 
-/** Offer the bitrates of a model or of a stream. */
-function setBitrates(geometry, chosen) {
+const BITRATE_STEP = 100;
+/** For each mode the range of the slider, where it begins, and what is shown for a value. */
+const SCALES = {
+  constant: {
+    range: ({ codebooks }) => [1, codebooks.length, 1, codebooks.length],
+    text: (count) => `${decimal(plainBitrate(offered, count) / 1000)} kbit/s`,
+    rate: (codebooks) => ({ mode: "constant", codebooks }),
+  },
+  average: {
+    range: (geometry) => {
+      const [low, high] = [1, geometry.codebooks.length].map((n) => plainBitrate(geometry, n));
+      const lowest = Math.ceil(low / BITRATE_STEP) * BITRATE_STEP;
+      return [lowest, high, BITRATE_STEP, lowest + BITRATE_STEP * Math.round((high - lowest) / 200)];
+    },
+    text: (bitrate) => `${decimal(bitrate / 1000)} kbit/s`,
+    rate: (bitrate) => ({ mode: "average", bitrate }),
+  },
+  quality: {
+    range: () => [0, 10, 0.1, 5],
+    text: (quality) => `${quality.toFixed(1)} of 10`,
+    rate: (quality) => ({ mode: "quality", quality }),
+  },
+};
+
+/** Offer the bitrates of a model, or of a stream, whose codebooks they are. */
+function setBitrates(geometry, chosen = null, isStream = false) {
   const range = $("bitrate");
   offered = geometry;
-  range.max = offered.codebooks.length;
-  range.value = chosen;
+  scale = isStream ? "constant" : $("mode").value;
+  $("mode").disabled = isStream || !info.context;
+  $("bitrate-name").textContent = scale === "quality" ? "Quality" : "Bitrate";
+  const [min, max, step, start] = SCALES[scale].range(offered);
+  Object.assign(range, { min, max, step });
+  range.value = chosen ?? start;
   range.disabled = false;
   showBitrate();
 }
 
-function bitrateOf(numCodebooks) {
-  const { codebooks, sampleRate, hopLength, channelsCodedTogether } = offered;
-  const bits = sumOf(bitsOf(codebooks, numCodebooks));
-  return (bits * sampleRate) / hopLength / channelsCodedTogether;
-}
-const numCodebooks = () => Number($("bitrate").value);
+const chosenValue = () => Number($("bitrate").value);
 
 function showBitrate() {
-  const text = `${decimal(bitrateOf(numCodebooks()) / 1000)} kbit/s`;
+  const text = SCALES[scale].text(chosenValue());
   $("bitrate-text").value = text;
   $("bitrate").setAttribute("aria-valuetext", text);
 }
@@ -119,31 +144,31 @@ async function bytesOf(file) {
 }
 
 /** Encode and decode the source, or decode it if it is a stream, and show the result. */
-async function code(current, limit = numCodebooks()) {
+async function code(current, limit = chosenValue()) {
   const { name, bytes, channels, sampleRate } = source;
+  const model = $("model").value;
   $("cancel").hidden = false;
   if (!bytes) {
-    // A stream before may have had fewer codebooks than the model.
-    const all = info.codebooks.length;
-    const chosen = offered.codebooks.length === all ? numCodebooks() : all;
-    const channelsCodedTogether = Math.min(channels.length, info.channelsCodedTogether);
-    setBitrates({ ...info, channelsCodedTogether }, chosen);
-    const details = {
-      fingerprint: $("model").value,
-      channels,
-      sampleRate,
-      numCodebooks: numCodebooks(),
-    };
-    const result = await worker.call("encode", details);
+    const rate = rateFor(channels.length);
+    const result = await worker.call("encode", { model, channels, sampleRate, rate });
     if (current()) show(result, { channels, sampleRate });
     return;
   }
-  const result = await worker.call("decode", { bytes, limit });
+  const result = await worker.call("decode", { bytes, limit, model });
   if (!current()) return;
   ({ info } = result);
-  $("model").value = info.fingerprint;
-  setBitrates(result.header, Math.min(limit, result.header.codebooks.length));
+  $("model").value = info.key;
+  setBitrates(result.header, Math.min(limit, result.header.codebooks.length), true);
   show({ ...result, bytes }, null);
+}
+
+/** The rate that is chosen for so many channels. */
+function rateFor(channels) {
+  // A stream before may have had fewer codebooks than the model, or another scale.
+  const isOwn = scale === $("mode").value && offered.codebooks.length === info.codebooks.length;
+  const channelsCodedTogether = Math.min(channels, info.channelsCodedTogether);
+  setBitrates({ ...info, channelsCodedTogether }, isOwn ? chosenValue() : null);
+  return SCALES[scale].rate(chosenValue());
 }
 
 function hideResult() {
@@ -225,8 +250,8 @@ async function record() {
     const opened = await Microphone.open(info.channelsCodedTogether);
     const { sampleRate, ports } = opened;
     const details = {
-      fingerprint: $("model").value,
-      numCodebooks: numCodebooks(),
+      model: $("model").value,
+      rate: rateFor(info.channelsCodedTogether),
       sampleRate,
       ...ports,
     };
@@ -264,6 +289,7 @@ function showRecording() {
   $("record").textContent = on ? "Stop recording" : "Record with the microphone";
   $("record").classList.toggle("active", on);
   for (const id of ["file", "model", "bitrate"]) $(id).disabled = on;
+  $("mode").disabled = on || !info.context;
 }
 
 /** What the worker does, and the share that is done if it is known; nothing if `what` is null. */
@@ -316,6 +342,12 @@ $("model").addEventListener("change", ({ target }) =>
   run(async (current) => {
     await chooseModel(target.value);
     if (source && !source.bytes) await code(current);
+  }),
+);
+$("mode").addEventListener("change", () =>
+  run(async (current) => {
+    setBitrates(offered);
+    if (source) await code(current);
   }),
 );
 $("bitrate").addEventListener("input", showBitrate);

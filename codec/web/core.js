@@ -7,7 +7,7 @@
 import { Codes } from "./codes.js";
 import { CodecError, FormatError } from "./errors.js";
 
-const INTERFACE = 4; // AEC_INTERFACE
+const INTERFACE = 5; // AEC_INTERFACE
 const MOST_LEVELS = 8;
 const MOST_UNITS = 16;
 const TYPES = { F32: 0, I8: 1 }; // of a network's tensors

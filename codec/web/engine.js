@@ -11,9 +11,10 @@ import { CodecError } from "./errors.js";
 import { bitsOf } from "./format/bitpack.js";
 import { toHex } from "./format/container.js";
 import { HighPass } from "./highpass.js";
+import { weightedSlopes } from "./rate.js";
 
 export class Engine {
-  /** Attributes: `info`, what must be known about the model, and `context`, its context model.
+  /** Attributes: `core`; `info`, what must be known about the model; `context`, its context model.
    *
    * @param core in which it is made.
    * @param model from `models.json`.
@@ -23,7 +24,7 @@ export class Engine {
    */
   constructor(core, model, description, weights, context) {
     const { codec } = description;
-    this._core = core;
+    this.core = core;
     this._network = new Network(core, codec, readTensors(weights));
     this.context = context && ContextModel.fromBytes(core, context);
     this.info = {
@@ -36,6 +37,8 @@ export class Engine {
       channelsCodedTogether: model.channelsCodedTogether,
       delay: description.delay,
       context: model.context,
+      key: model.key,
+      lambdas: model.lambdas,
     };
     /** Frames that the decoder needs after the last code to give out the delayed samples. */
     this.info.flushFrames = Math.ceil(this.info.delay / this.info.hopLength);
@@ -60,7 +63,7 @@ export class Engine {
 
   /** The filter of a channel before it is coded. */
   highPass() {
-    return new HighPass(this._core, this.info.sampleRate, this.info.hopLength);
+    return new HighPass(this.core, this.info.sampleRate, this.info.hopLength);
   }
 
   /** State at the beginning of a signal; `side` is "encoder" or "decoder". */
@@ -72,6 +75,13 @@ export class Engine {
   encodeStep(audio, groups, numCodebooks, state) {
     const found = this._network.encode(audio, groups, numCodebooks, state);
     return [found.codes, found.state];
+  }
+
+  /** All codes of the next frames, their slopes `[groups, frames, codes]`, and the state after. */
+  analyzeStep(audio, groups, state) {
+    const { bits } = this.info;
+    const found = this._network.encode(audio, groups, bits.length, state, { analyze: true });
+    return [found.codes, weightedSlopes(this.core, found.codes, found.errors, audio, bits), found.state];
   }
 
   /** Audio of the next frames, and the state after them. */

@@ -7,20 +7,27 @@ import { Codes } from "./codes.js";
 import { joined } from "./core.js";
 import { sumOf } from "./format/bitpack.js";
 import { Resampler } from "./resample.js";
-import { framesFor, headerFor, writeStream } from "./session.js";
+import { Header } from "./format/container.js";
+import { encodePayload } from "./format/payload.js";
+import { Planner } from "./rate.js";
+import { framesFor, headerFor, StreamWriter } from "./session.js";
 
 export class Live {
   /**
    * @param engine the model.
-   * @param numCodebooks how many to use.
+   * @param rate see `rate.js`.
    * @param sampleRate of both ports.
    * @param input port that sends blocks of samples, an array per channel, and null after the last.
    * @param output port that takes blocks of decoded samples, in the same form.
    */
-  constructor(engine, numCodebooks, sampleRate, input, output) {
-    Object.assign(this, { engine, numCodebooks, output });
+  constructor(engine, rate, sampleRate, input, output) {
+    Object.assign(this, { engine, rate, output });
     const { info } = engine;
-    this._channels = Array.from({ length: info.channelsCodedTogether }, () => ({
+    const count = info.channelsCodedTogether;
+    const file = headerFor(info, count, rate, info.sampleRate, 0);
+    this._header = new Header({ ...file, framesPerPacket: 1, segments: 1, pauses: false });
+    this._planner = new Planner(engine, this._header, rate, true);
+    this._channels = Array.from({ length: count }, () => ({
       in: new Resampler(sampleRate, info.sampleRate),
       out: new Resampler(info.sampleRate, sampleRate),
       filter: engine.highPass(),
@@ -73,12 +80,12 @@ export class Live {
 
   /** Code a frame, channel after channel. */
   _step(frame) {
-    const { engine, numCodebooks } = this;
+    const { engine } = this;
     const { hopLength, sampleRate } = engine.info;
     const start = performance.now();
-    let codes, audio;
-    [codes, this._encoder] = engine.encodeStep(frame, 1, numCodebooks, this._encoder);
+    const codes = this._encode(frame);
     const between = performance.now();
+    let audio;
     [audio, this._decoder] = engine.decodeStep(codes, this._decoder);
     const end = performance.now();
     this._codes.push(codes);
@@ -92,22 +99,37 @@ export class Live {
     this.output.postMessage(output, buffers);
   }
 
+  _encode(frame) {
+    const { engine, _header: header } = this;
+    let codes;
+    if (!header.variable) {
+      [codes, this._encoder] = engine.encodeStep(frame, 1, header.numCodebooks, this._encoder);
+      return codes;
+    }
+    let slopes;
+    [codes, slopes, this._encoder] = engine.analyzeStep(frame, 1, this._encoder);
+    const [chosen] = this._planner.push({ codes, slopes });
+    const [payload] = encodePayload(chosen, header, engine.context);
+    this._planner.spent(8 * payload.length, chosen);
+    return chosen;
+  }
+
   /** The recording after the input has ended: its channels at the model's rate, and its stream. */
   async finish() {
     await this._ended;
-    const { engine, numCodebooks } = this;
+    const { engine, rate } = this;
     const { info } = engine;
     const original = this._channels.map(({ recorded }) =>
       joined([new Float32Array(), ...recorded]),
     );
     const { length } = original[0];
     if (this._channels[0].rest.length) this._stepFiltered();
-    const header = headerFor(info, original.length, numCodebooks, info.sampleRate, length);
+    const header = headerFor(info, original.length, rate, info.sampleRate, length);
     const counts = framesFor(info, header, length);
     while (this._codes.length < sumOf(counts)) this._step(this._silence());
     const nothing = new Codes(header.numGroups, header.bits.length, 0);
-    const packets = counts.map((count) => Codes.joined(this._codes.splice(0, count), nothing));
-    const bytes = writeStream(header, packets, length, engine.context);
-    return { bytes, original, seconds: this._seconds, late: this._late };
+    const writer = new StreamWriter(header, engine.context);
+    for (const count of counts) writer.push(Codes.joined(this._codes.splice(0, count), nothing));
+    return { bytes: writer.finish(length), original, seconds: this._seconds, late: this._late };
   }
 }

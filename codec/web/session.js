@@ -6,6 +6,8 @@ import { FormatError } from "./errors.js";
 import { bitsOf, sumOf } from "./format/bitpack.js";
 import { Coding, Gap, Header, Packet, scaled } from "./format/container.js";
 import { encodePayload, PayloadDecoder } from "./format/payload.js";
+import { PauseDetector } from "./pauses.js";
+import { checkRate, isVariable, Planner } from "./rate.js";
 
 const PACKET_SECONDS = 2;
 const MAX_PAYLOAD = 2 ** 16;
@@ -18,12 +20,19 @@ const HOLD_SECONDS = 0.02;
 const FADE_SECONDS = 0.1;
 const FADE_IN_SECONDS = 0.02;
 
-/** Header of a stream of that many samples, with packets of about `PACKET_SECONDS`. */
-export function headerFor(info, channels, numCodebooks, originalSampleRate, numSamples) {
-  const codebooks = info.codebooks.slice(0, numCodebooks);
+/** Header of a stream of that many samples, with packets of about `PACKET_SECONDS`.
+ *
+ * @param rate see `rate.js`; an error if the model has no such rate.
+ */
+export function headerFor(info, channels, rate, originalSampleRate, numSamples) {
+  checkRate(info, rate);
+  const variable = isVariable(rate);
+  const codebooks = info.codebooks.slice(0, variable ? Infinity : rate.codebooks);
   const channelsCodedTogether = Math.min(channels, info.channelsCodedTogether);
   const numGroups = Math.ceil(channels / channelsCodedTogether);
-  const longest = Math.floor((8 * MAX_PAYLOAD - 8) / (numGroups * sumOf(bitsOf(codebooks))));
+  // A code of two digits takes 32 bits at most, the number of codes 16, and a pause 8.
+  const most = variable ? 32 * codebooks.length + 24 : sumOf(bitsOf(codebooks));
+  const longest = Math.floor((8 * MAX_PAYLOAD - 8) / (numGroups * most));
   const wanted = Math.floor((PACKET_SECONDS * info.sampleRate) / info.hopLength);
   const framesPerPacket = Math.max(1, Math.min(wanted, longest));
   const modelSamples = scaled(numSamples, info.sampleRate, originalSampleRate);
@@ -38,6 +47,8 @@ export function headerFor(info, channels, numCodebooks, originalSampleRate, numS
     hopLength: info.hopLength,
     fingerprint: info.fingerprint,
     context: info.context ?? "",
+    variable,
+    pauses: variable,
     format: info.delay && framesPerPacket > 1 ? 2 : 1, // format 1 ends with the last sample
     segments: info.context ? segmentsFor(info, channels, framesPerPacket, numFrames) : 1,
   });
@@ -77,48 +88,77 @@ function inputsOf({ channelsCodedTogether: size }, header) {
   });
 }
 
-/** Encode a signal: the codes of each packet.
+/** Encode a signal to the bytes of a stream.
  *
  * @param engine the model.
  * @param audio one array per channel, at the model's rate.
- * @param header of the stream.
+ * @param header of the stream, from `headerFor`.
+ * @param rate of it.
+ * @param numSamples samples per channel at the original rate.
  * @param progress called with the share that is done.
  */
-export function encode(engine, audio, header, progress = () => {}) {
-  const { hopLength, numGroups } = header;
+export function encode(engine, audio, header, rate, numSamples, progress = () => {}) {
+  const planner = new Planner(engine, header, rate);
+  const writer = new StreamWriter(header, engine.context);
+  const write = (chosen) => {
+    for (const codes of chosen) planner.spent(writer.push(codes), codes);
+  };
+  for (const block of analyze(engine, audio, header, progress)) write(planner.push(block));
+  write(planner.finish());
+  return writer.finish(numSamples);
+}
+
+/** The codes of each packet; if the stream is variable, with slopes and limits. */
+function* analyze(engine, audio, header, progress) {
+  const { hopLength, numGroups, numCodebooks, variable } = header;
   const inputs = inputsOf(engine.info, header);
   const filtered = audio.map((signal) => engine.highPass().whole(signal));
+  const counts = framesFor(engine.info, header, audio[0].length);
+  const pauses = new PauseDetector(engine.core, engine.info);
   let state = engine.initState("encoder", numGroups);
   let start = 0;
-  return framesFor(engine.info, header, audio[0].length).map((frames, number, { length }) => {
+  for (const [number, frames] of counts.entries()) {
     const samples = hopLength * frames;
     const block = new Float32Array(inputs.length * samples); // padded with silence
     inputs.forEach((channel, i) => {
       block.set(filtered[channel].subarray(start, start + samples), i * samples);
     });
     let codes;
-    [codes, state] = engine.encodeStep(block, numGroups, header.numCodebooks, state);
+    let slopes = null;
+    let limits = null;
+    if (variable && frames) {
+      [codes, slopes, state] = engine.analyzeStep(block, numGroups, state);
+      limits = pauses.limits(block, numGroups);
+    } else [codes, state] = engine.encodeStep(block, numGroups, numCodebooks, state);
     start += samples;
-    progress((number + 1) / length);
-    return codes;
-  });
+    progress((number + 1) / counts.length);
+    yield { codes, slopes, limits };
+  }
 }
 
-/** Bytes of a stream.
- *
- * @param header of the stream.
- * @param packets the codes of each, as from `encode`.
- * @param numSamples samples per channel at the original rate.
- * @param context the context model that the header names, or null.
- */
-export function writeStream(header, packets, numSamples, context) {
-  const written = packets.map((codes, number) => {
-    const [payload, coding] = encodePayload(codes, header, context);
-    const end = number === packets.length - 1 ? numSamples : null;
-    const sequence = number % header.sequenceCount;
-    return new Packet(sequence, codes.frames, payload, end, coding).toBytes();
-  });
-  return joined([header.toBytes(), ...written]);
+/** Writes the packets of a stream. */
+export class StreamWriter {
+  /**
+   * @param header of the stream.
+   * @param context the context model that it names, or null.
+   */
+  constructor(header, context) {
+    Object.assign(this, { _header: header, _context: context, _packets: [] });
+  }
+
+  /** Write the codes of the next packet; the bits that it takes. */
+  push(codes) {
+    const [payload, coding] = encodePayload(codes, this._header, this._context);
+    const sequence = this._packets.length % this._header.sequenceCount;
+    this._packets.push(new Packet(sequence, codes.frames, payload, null, coding));
+    return 8 * (this._header.headSize + payload.length);
+  }
+
+  /** The bytes of a stream of that many samples per channel at the original rate. */
+  finish(numSamples) {
+    this._packets.at(-1).numSamples = numSamples;
+    return joined([this._header.toBytes(), ...this._packets.map((each) => each.toBytes())]);
+  }
 }
 
 /** Check that a stream was made with a model. */

@@ -9,10 +9,10 @@ import { CodecError, FormatError, messageOf } from "./errors.js";
 import { readStreams } from "./format/container.js";
 import { Live } from "./live.js";
 import { resample } from "./resample.js";
-import { decode, encode, headerFor, writeStream } from "./session.js";
+import { decode, encode, headerFor } from "./session.js";
 
-let models; // [{name, folder, fingerprint, bytes, context, codebooks, channelsCodedTogether}]
-const engines = new Map(); // by fingerprint; one stays loaded
+let models; // what `page_files` of codec/cli/web.py lists
+let engine = null; // the one that stays loaded
 let live = null;
 
 const tasks = {
@@ -21,52 +21,50 @@ const tasks = {
     return { models };
   },
 
-  async load({ fingerprint }, report) {
-    const { info } = await engineFor(fingerprint, report);
+  async load({ model }, report) {
+    const { info } = await engineOf(model, report);
     return { info };
   },
 
   /** Audio to a stream and back. */
-  async encode({ fingerprint, channels, sampleRate, numCodebooks }, report) {
-    const engine = await engineFor(fingerprint, report);
-    const { info } = engine;
+  async encode({ model, channels, sampleRate, rate }, report) {
+    const { info } = await engineOf(model, report);
     const numSamples = channels[0].length;
-    const header = headerFor(info, channels.length, numCodebooks, sampleRate, numSamples);
+    const header = headerFor(info, channels.length, rate, sampleRate, numSamples);
     const audio = channels.map((signal) => resample(signal, sampleRate, info.sampleRate));
     const start = performance.now();
-    const packets = encode(engine, audio, header, (share) => report("Encoding", share));
-    const bytes = writeStream(header, packets, numSamples, engine.context);
+    const encoding = (share) => report("Encoding", share);
+    const bytes = encode(engine, audio, header, rate, numSamples, encoding);
     const encodeSeconds = (performance.now() - start) / 1000;
-    return { ...(await decodeAll(bytes, numCodebooks, report)), bytes, encodeSeconds };
+    return { ...(await decodeAll(bytes, Infinity, model, report)), bytes, encodeSeconds };
   },
 
   /** A stream to audio. */
-  async decode({ bytes, limit }, report) {
-    return decodeAll(bytes, limit, report);
+  async decode({ bytes, limit, model }, report) {
+    return decodeAll(bytes, limit, model, report);
   },
 
   /** Audio from one port is coded at once; what is decoded goes to the other. */
-  async start({ fingerprint, numCodebooks, sampleRate, input, output }, report) {
-    const engine = await engineFor(fingerprint, report);
-    live = new Live(engine, numCodebooks, sampleRate, input, output);
+  async start({ model, rate, sampleRate, input, output }, report) {
+    live = new Live(await engineOf(model, report), rate, sampleRate, input, output);
     return {};
   },
 
   /** End the live session: the recording, its stream, and what was decoded. */
   async stop(_, report) {
     const { bytes, original, seconds, late } = await live.finish();
-    live = null;
     const { encodeSeconds, decodeSeconds } = seconds;
-    const decoded = await decodeAll(bytes, Infinity, report);
+    const decoded = await decodeAll(bytes, Infinity, live.engine.info.key, report);
+    live = null;
     return { ...decoded, bytes, recorded: original, late, encodeSeconds, decodeSeconds };
   },
 };
 
-/** Decode all streams of a file. */
-async function decodeAll(bytes, limit, report) {
+/** Decode all streams of a file, with the model of this key if it is theirs. */
+async function decodeAll(bytes, limit, key, report) {
   const streams = readStreams(bytes);
   const [{ header }] = streams;
-  const engine = await engineFor(header.fingerprint, report);
+  await engineOf(keyFor(header.fingerprint, key), report);
   if (streams.some((stream) => stream.header.channels !== header.channels)) {
     throw new FormatError(
       "the streams of the file have different numbers of channels: decode them apart",
@@ -87,20 +85,24 @@ async function decodeAll(bytes, limit, report) {
   };
 }
 
-async function engineFor(fingerprint, report) {
-  const model = models.find((each) => each.fingerprint === fingerprint);
-  if (!model) {
+/** Key of the model of a stream: of several the preferred one, or the first. */
+function keyFor(fingerprint, preferred) {
+  const fitting = models.filter((each) => each.fingerprint === fingerprint);
+  if (!fitting.length) {
     throw new CodecError(
       `the stream was made with model ${fingerprint}, which this page does not have: start it with aecodec web --model FOLDER`,
     );
   }
-  if (!engines.has(fingerprint)) {
+  return (fitting.find(({ key }) => key === preferred) ?? fitting[0]).key;
+}
+
+async function engineOf(key, report) {
+  if (engine?.info.key !== key) {
+    const model = models.find((each) => each.key === key);
     const loaded = (received) => report("Loading the model", Math.min(1, received / model.bytes));
-    const engine = await Engine.load(model, loaded);
-    engines.clear();
-    engines.set(fingerprint, engine);
+    engine = await Engine.load(model, loaded);
   }
-  return engines.get(fingerprint);
+  return engine;
 }
 
 // One message after the other: models are loaded in between.

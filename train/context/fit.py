@@ -262,9 +262,8 @@ def draw_counts(rng: np.random.Generator, errors: Floats) -> tuple[Integers, Boo
     constant = np.where(kind < FULL_SHARE, total, rng.integers(1, total + 1, batch_size))
     counts = np.repeat(constant[:, None], num_frames, axis=1)
     variable = kind >= FULL_SHARE + CONSTANT_SHARE
-    bits = np.ones(total)
     for item in np.flatnonzero(variable):
-        found = slopes(errors[item].T, bits)
+        found = slopes(errors[item].T, np.ones(total))
         budget = rng.uniform(1, total) * num_frames
         counts[item] = (found > lambda_for(found, budget)).sum(axis=1)
     return counts, variable

@@ -29,7 +29,7 @@ extern "C" {
 #endif
 
 /* Changes with every change of what follows. */
-#define AEC_INTERFACE 4
+#define AEC_INTERFACE 5
 
 enum {
     AEC_ERROR_ARGUMENT = -1, /* sizes are impossible, or do not fit each other */
@@ -191,6 +191,31 @@ AEC_EXPORT int aec_mean_spectrum(uint32_t frame_length, const float *audio, size
                                  float *spectrum, size_t num_spectrum, float *scratch,
                                  size_t num_scratch);
 
+/* Whether frames are steady noise: levels of like height, and a spectrum without tones from a bin
+ * on (codec/activity/pauses.py).
+ *
+ * levels: [frames], from aec_measure_frames, one at least.
+ * found: [1], is given 1 or 0.
+ * scratch: aec_pauses_scratch. */
+AEC_EXPORT int aec_is_noise(uint32_t frame_length, uint32_t bin, const float *audio,
+                            size_t num_audio, const float *levels, size_t num_levels,
+                            uint32_t *found, size_t num_found, float *scratch, size_t num_scratch);
+
+/* Floats of memory for aec_is_noise and aec_find_pauses, of so many frames of all channels; 0 if
+ * there are too many. */
+AEC_EXPORT size_t aec_pauses_scratch(uint32_t hop, size_t num_limits);
+
+/* Find pauses in the next packet of a file.
+ *
+ * audio: [channels][frames * hop], filtered.
+ * loudest: [1], level in dB of what was loudest before, -200 at the beginning; is replaced.
+ * limits: [channels][frames], is given the most codes of each frame: 0 in pauses, 1 in the frames
+ *     that stand for them, 255 in all others. */
+AEC_EXPORT int aec_find_pauses(uint32_t sample_rate, uint32_t hop, uint32_t channels,
+                               const float *audio, size_t num_audio, double *loudest,
+                               size_t num_loudest, uint8_t *limits, size_t num_limits,
+                               float *scratch, size_t num_scratch);
+
 /* By how much each codebook lowers the error of a frame per bit, on the convex hull
  * (codec/rate/allocation.py).
  *
@@ -199,6 +224,48 @@ AEC_EXPORT int aec_mean_spectrum(uint32_t frame_length, const float *audio, size
  * slopes: [frames][K], is given them; those of the first codebook are infinite. */
 AEC_EXPORT int aec_slopes(const double *errors, size_t num_errors, const double *bits,
                           size_t num_bits, double *slopes, size_t num_slopes);
+
+/* ---- Rate: how many codes each frame gets ----
+ *
+ * A frame gets the codes whose slopes (aec_slopes) are above lambda. Codes have bits_per_code bits
+ * before they are entropy-coded. */
+
+/* The lambda at which frames [frames][K] of slopes take about `budget` bits in all.
+ *
+ * lambda: [1], is given it. */
+AEC_EXPORT int aec_lambda(uint32_t num_codebooks, const double *slopes, size_t num_slopes,
+                          double budget, double bits_per_code, double *lambda, size_t num_lambda);
+
+/* Doubles of the state of a stream of a mean bitrate that shares its bits among packets which are
+ * known (aec_rate_share). The first one is the target, bits of a frame and channel in the mean,
+ * which may be changed at any time; the second one is lambda, to be read. */
+#define AEC_RATE_STATE 9
+
+/* Doubles of the state of a live stream, which cannot wait (aec_rate_follow); 0 if the sizes are
+ * impossible. */
+AEC_EXPORT size_t aec_rate_size(double frame_rate, uint32_t channels, uint32_t num_codebooks);
+
+/* The state before any packet. */
+AEC_EXPORT int aec_rate_init(double target, double frame_rate, double bits_per_code, double *state,
+                             size_t num_state);
+
+/* Set lambda for the next packet by the slopes of all frames that are known, its own included.
+ *
+ * num_frames: known frames of a channel.
+ * slopes: [frames][K], of those of all channels that compete for bits; without any, lambda stays.
+ */
+AEC_EXPORT int aec_rate_share(uint32_t channels, uint32_t num_codebooks, double num_frames,
+                              const double *slopes, size_t num_slopes, double *state,
+                              size_t num_state);
+
+/* The same for a live stream, by the newest frames; here all arguments are those of the packet. */
+AEC_EXPORT int aec_rate_follow(uint32_t channels, uint32_t num_codebooks, double num_frames,
+                               const double *slopes, size_t num_slopes, double *state,
+                               size_t num_state);
+
+/* Take into account what a packet took: frames of a channel; bits and codes of all channels. */
+AEC_EXPORT int aec_rate_spent(uint32_t channels, double num_frames, double bits, double num_codes,
+                              double *state, size_t num_state);
 
 /* ---- Search: codes that are nearer to a latent than the nearest entries one by one ----
  *

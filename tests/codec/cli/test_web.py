@@ -14,6 +14,7 @@ from contextlib import ExitStack, suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -23,8 +24,10 @@ from codec.errors import ModelError
 from codec.export import export_model
 from codec.model_folder import (
     DEFAULT_MODEL,
+    as_stored,
     find_model,
     read_description,
+    stored_tensors,
 )
 from codec.network.model import Codec
 from codec.network.weights import save_codec
@@ -85,6 +88,30 @@ def test_the_weights_have_8_bits(model_folder: Path, tmp_path: Path) -> None:
     export_model(model_folder, tmp_path)
     stored = (tmp_path / "weights.safetensors").read_bytes()
     assert files[f"models/{fingerprint}/weights.safetensors"] == stored
+
+
+def test_models_of_one_fingerprint_have_places_of_their_own(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    """They may differ in their decoders alone; one that is given twice is there once."""
+    other = tmp_path / "other"
+    shutil.copytree(model_folder, other)
+    changed = tmp_path / "changed"
+    export_model(model_folder, changed)
+    tensors = stored_tensors((changed / "weights.safetensors").read_bytes())
+    name = next(name for name, value in tensors.items() if value.dtype == np.float32)
+    tensors[name] = 0.5 * tensors[name]
+    weights = as_stored(tensors)
+    (changed / "weights.safetensors").write_bytes(weights)
+    path, digest = changed / "config.json", hashlib.sha256(weights).hexdigest()
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"weights_sha256": digest}))
+    files = page_files([str(model_folder), str(other), str(changed)])
+    listed = files[MODELS]
+    assert isinstance(listed, bytes)
+    first, second = json.loads(listed)
+    assert first["fingerprint"] == second["fingerprint"] == first["key"] != second["key"]
+    assert files[second["folder"] + "weights.safetensors"] == weights
+    assert files[first["folder"] + "weights.safetensors"] != weights
 
 
 @pytest.mark.parametrize(

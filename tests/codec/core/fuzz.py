@@ -78,6 +78,7 @@ class Fuzzer:
             *(self._high_pass, self._measure, self._levels_above, self._spectrum, self._slopes),
             *(self._create_beam, self._search_beam),
             *(self._init_network, self._encode_audio, self._decode_audio, self._encode_audio),
+            *(self._is_noise, self._pauses, self._lambda, self._rate),
         )
         for number in range(1, calls + 1):
             if number % MODELS == 0:
@@ -295,6 +296,50 @@ class Fuzzer:
         books, frames = self._whole(1, 9), self._whole(0, 20)
         errors = self._floats(books * frames).astype(np.float64)
         return "aec_slopes", [errors, self._rng.integers(0, 9, books) * 1.0, np.empty_like(errors)]
+
+    def _is_noise(self) -> tuple[str, list[Any]]:
+        size, frames = self._whole(2, 70), self._whole(1, 40)
+        arrays = self._floats(size * frames), self._floats(frames), np.empty(1, np.uint32)
+        scratch = np.empty(core().aec_pauses_scratch(size, frames), np.float32)
+        return "aec_is_noise", [size, self._whole(0, size // 2 + 1), *arrays, scratch]
+
+    def _pauses(self) -> tuple[str, list[Any]]:
+        rate, hop, channels = self._whole(300, 50_000), self._whole(2, 70), self._whole(1, 4)
+        limits = np.empty(channels * self._whole(0, 60), np.uint8)
+        audio = self._floats(hop * len(limits)) * np.float32(self._rng.choice([1, 1e-4]))
+        scratch = np.empty(core().aec_pauses_scratch(hop, len(limits)), np.float32)
+        loudest = np.array([self._rng.uniform(-200, 10)])
+        return "aec_find_pauses", [rate, hop, channels, audio, loudest, limits, scratch]
+
+    def _lambda(self) -> tuple[str, list[Any]]:
+        books, frames = self._whole(1, 9), self._whole(0, 20)
+        slopes = self._floats(books * frames).astype(np.float64)
+        budget, bits = self._rng.uniform(-9, 2e3), self._rng.uniform(1e-3, 12)
+        return "aec_lambda", [books, slopes, budget, bits, np.empty(1)]
+
+    def _rate(self) -> tuple[str, list[Any]]:
+        """A packet of a rate control whose state is a good one, or any numbers."""
+        books, channels, rate = self._whole(1, 9), self._whole(1, 4), self._rng.uniform(1, 99)
+        state = np.empty(core().aec_rate_size(rate, channels, books))
+        start = [self._rng.uniform(0, 99), rate, self._rng.uniform(1, 12)]
+        call("aec_rate_init", *start, state)
+        if self._rng.random() < 0.3:
+            state[:] = self._floats(len(state))
+        frames = float(self._whole(0, 9))
+        slopes = self._floats(int(frames) * channels * books).astype(np.float64)
+        spent = [channels, frames, self._rng.uniform(0, 1e4), self._rng.uniform(0, 99), state]
+        packet = [channels, books, frames, slopes, state]
+        calls: list[tuple[str, list[Any]]] = [
+            ("aec_rate_init", [*start, state]),
+            ("aec_rate_share", packet),
+            ("aec_rate_follow", packet),
+            ("aec_rate_spent", spent),
+        ]
+        name, arguments = calls[self._whole(0, len(calls))]
+        for place, value in enumerate(arguments):
+            if isinstance(value, float) and self._rng.random() < 0.05:
+                arguments[place] = FLOATS[self._whole(0, len(FLOATS))]
+        return name, arguments
 
     def _create_beam(self) -> tuple[str, list[Any]]:
         sizes = BeamSizes(self._whole(1, 5), self._whole(1, 40), self._whole(1, 20))

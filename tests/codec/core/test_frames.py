@@ -6,10 +6,29 @@ import numpy as np
 import pytest
 
 from codec.activity.pauses import SILENT_DB
-from codec.core.frames import levels_above, levels_and_weights, mean_spectrum, slopes
+from codec.core.frames import levels_and_weights, slopes
+from codec.core.library import call
 from tests.conftest import sound
 
 SIZES = [480, 441, 37, 1]
+
+
+def levels_above(values: np.ndarray, first_bin: int) -> np.ndarray:
+    """Levels ``[...]`` in dB of windowed frames ``[..., n]``, without the first bins."""
+    audio = np.ascontiguousarray(values, np.float32)
+    size, levels = audio.shape[-1], np.empty(audio.shape[:-1], np.float32)
+    call("aec_levels_above", size, first_bin, audio, levels, np.empty(3 * size, np.float32))
+    return levels
+
+
+def mean_spectrum(values: np.ndarray) -> np.ndarray:
+    """Mean power spectrum ``[(n + 1) // 2]`` of the differences of samples in frames ``[T, n]``."""
+    audio = np.ascontiguousarray(values, np.float32)
+    size = audio.shape[-1]
+    spectrum = np.empty((size + 1) // 2, np.float32)
+    scratch = np.empty(19 * size, np.float32)
+    call("aec_mean_spectrum", size, audio, spectrum, scratch)
+    return spectrum
 
 
 def frames(size: int) -> np.ndarray:

@@ -71,6 +71,19 @@ def test_the_budget_is_met(budget: float) -> None:
     assert max(50, min(budget, 450) - 9) <= cost <= max(50, min(budget, 450))
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_lambda_is_the_steepest_slope_that_is_not_affordable(seed: int) -> None:
+    """Found digit by digit, also among equal slopes, infinite ones and those below zero."""
+    rng = np.random.default_rng(seed)
+    frames = rng.choice([-1e-300, -0.5, 0.0, 5e-324, 1e-9, 0.7, 3e300], (40, 7))
+    frames[::3] = rng.standard_normal((14, 7))
+    frames[:, 0] = np.inf
+    ordered = np.sort(frames.reshape(-1))[::-1]
+    for count in range(0, 300, 7):
+        expected = ordered[max(count, 40)] if count < 280 else -np.inf
+        assert lambda_for(frames, 10.0, 10.0 * count + 9.9) == expected
+
+
 @pytest.mark.parametrize("frames_per_packet", [1, 7, 100])
 @pytest.mark.parametrize("target", [15.0, 30.0, 50.0])
 def test_the_mean_bitrate_is_the_target(target: float, frames_per_packet: int) -> None:

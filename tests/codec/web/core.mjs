@@ -9,7 +9,7 @@ const { Codes } = await load("codes.js");
 const { Core, ContextModel, Network, readTensors } = await load("core.js");
 const { Engine } = await load("engine.js");
 const { readStreams } = await load("format/container.js");
-const { decode, encode, headerFor, writeStream } = await load("session.js");
+const { decode, encode, headerFor } = await load("session.js");
 
 const bytesOf = (path) => new Uint8Array(readFileSync(path));
 const floatsOf = (path) => new Float32Array(bytesOf(path).buffer);
@@ -74,13 +74,20 @@ const tasks = {
     return Object.fromEntries([...digests, ["states", digest([encoder, decoder])]]);
   },
 
-  async encode({ audio, codebooks, ...named }) {
+  // A stream, or the error that there is none.
+  async encode({ audio, channels = 1, rate, ...named }) {
     const engine = await engineOf(named);
     const samples = floatsOf(audio);
-    const { sampleRate } = engine.info;
-    const header = headerFor(engine.info, 1, codebooks, sampleRate, samples.length);
-    const packets = encode(engine, [samples], header);
-    return digest([writeStream(header, packets, samples.length, engine.context)]);
+    const length = samples.length / channels;
+    const rows = Array.from({ length: channels }, (_, c) =>
+      samples.subarray(c * length, (c + 1) * length),
+    );
+    try {
+      const header = headerFor(engine.info, channels, rate, engine.info.sampleRate, length);
+      return digest([encode(engine, rows, header, rate, length)]);
+    } catch (error) {
+      return [error.constructor.name, error.message];
+    }
   },
 
   async decode({ stream, limit, ...named }) {

@@ -15,6 +15,7 @@ import pytest
 import soundfile
 
 from codec import Redundancy, StreamEncoder, cut_file, encode_file
+from codec.activity.pauses import PauseDetector
 from codec.cli.web import MODELS, PAGE, copy_page, page_files
 from codec.config import CodecConfig
 from codec.core import wasm
@@ -26,7 +27,7 @@ from codec.files.decode import FileDecoder
 from codec.files.encode import encode
 from codec.format.container import Packet, PacketWriter
 from codec.model_folder import DEFAULT_MODEL, as_stored
-from codec.rate.modes import Constant, RateLike
+from codec.rate.modes import Average, Constant, Quality, Rate, RateLike
 from codec.rate.search import rate_distortion_search
 from codec.registry import Model, load_model
 from codec.session.packing import Packing
@@ -131,17 +132,59 @@ def test_models_of_other_shapes_give_the_same(
 
 
 @needs_node
-def test_a_recording_gives_the_same_file(
-    site: Path, model: Model, recording: np.ndarray, tmp_path: Path
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_recording_gives_the_same_file_at_every_rate(
+    site: Path, model: Model, recording: np.ndarray, tmp_path: Path, channels: int
 ) -> None:
+    rates: list[tuple[Rate, dict[str, Any]]] = [
+        (Constant(9), {"mode": "constant", "codebooks": 9}),
+        (Average(3_000), {"mode": "average", "bitrate": 3_000}),
+        (Average(10_000), {"mode": "average", "bitrate": 10_000}),
+        (Quality(4.3), {"mode": "quality", "quality": 4.3}),
+        (Quality(10), {"mode": "quality", "quality": 10}),
+    ]
+    # Packets that wait for one another, and a pause.
+    long = np.concatenate([recording, *[with_silence(recording)] * 3, recording], axis=1)
+    frames = np.ascontiguousarray(long[:, : long.shape[1] // 480 * 480])
+    assert PauseDetector(24_000, 480).find(frames)[0].sum() > 50
     tasks, expected = [], []
-    for length in (0, 1, 480, 48_000 - model.spec.delay, recording.shape[1]):
-        audio, path = np.ascontiguousarray(recording[:, :length]), tmp_path / str(length)
+    for length in (0, 1, 480, 48_000 - model.spec.delay, recording.shape[1], long.shape[1]):
+        audio = np.stack([long[0, :length], 0.1 * long[0, :length][::-1]])[:channels]
+        audio, path = audio.astype(np.float32), tmp_path / str(length)
         path.write_bytes(audio.tobytes())
-        data = encode(audio, model.spec.sample_rate, model=model, rate=Constant(9))
-        tasks.append({"kind": "encode", "audio": str(path), "codebooks": 9})
-        expected.append(hashlib.sha256(data).hexdigest())
+        for rate, named in rates:
+            data = encode(audio, model.spec.sample_rate, model=model, rate=rate)
+            task = {"kind": "encode", "audio": str(path), "channels": channels, "rate": named}
+            tasks.append(task)
+            expected.append(hashlib.sha256(data).hexdigest())
     assert in_core(site, *tasks) == expected
+    assert len(set(expected)) > len(expected) // 2
+
+
+@needs_node
+@pytest.mark.parametrize(
+    ("rate", "message"),
+    [
+        ({"mode": "average", "bitrate": 400}, "codes 0.5 kbit/s to 10 kbit/s per channel"),
+        ({"mode": "average", "bitrate": 1e30}, "codes 0.5 kbit/s to 10 kbit/s per channel"),
+        ({"mode": "average", "bitrate": "much"}, "bitrate is much"),
+        ({"mode": "average"}, "bitrate is undefined"),
+        ({"mode": "quality", "quality": 10.1}, "quality is 10.1: give 0 to 10"),
+        ({"mode": "quality", "quality": -1}, "quality is -1: give 0 to 10"),
+        ({"mode": "quality", "quality": 0.05}, "in steps of a tenth"),
+        ({"mode": "constant", "codebooks": 21}, "codebooks is 21: this model has 1 to 20"),
+        ({"mode": "constant", "codebooks": 0.5}, "codebooks is 0.5: this model has 1 to 20"),
+        ({"mode": "best"}, "mode is best: give constant, average or quality"),
+        ({}, "mode is undefined"),
+    ],
+)
+def test_a_rate_that_there_is_not_gives_one_line(
+    site: Path, tmp_path: Path, rate: dict[str, Any], message: str
+) -> None:
+    (tmp_path / "audio").write_bytes(np.zeros(999, np.float32).tobytes())
+    task = {"kind": "encode", "audio": str(tmp_path / "audio"), "rate": rate}
+    ((name, found),) = in_core(site, task)
+    assert name == "CodecError" and message in found and "\n" not in found
 
 
 def call(model: Model, audio: np.ndarray, lost: Sequence[int], **options: Any) -> bytes:

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from codec import Constant, Redundancy, StreamEncoder, cut_file, encode_file
+from codec import Average, Constant, Quality, Redundancy, StreamEncoder, cut_file, encode_file
 from codec.arrays import Codes
 from codec.cli.web import copy_page, page_files
 from codec.entropy.context import NO_CODE, ContextShape
@@ -226,6 +226,40 @@ def test_a_file_gives_the_stream_that_the_package_writes(page: Page, tmp_path: P
     encode_file(recording, codes, model=core_model())
     page.choose(recording)
     assert page.saved("save-codes") == codes.read_bytes()
+
+
+def test_a_rate_that_varies_gives_the_stream_that_the_package_writes(
+    page: Page, tmp_path: Path
+) -> None:
+    recording, codes = tmp_path / "recording.wav", tmp_path / "python.codes"
+    samples, rate = soundfile.read(RECORDING, dtype="float32")
+    soundfile.write(recording, samples[:61_001], rate, subtype="FLOAT")
+    page.choose(recording)
+    for mode, value, text, chosen in (
+        ("average", 3_000, "3 kbit/s", Average(3_000)),
+        ("quality", 6.2, "6.2 of 10", Quality(6.2)),
+        ("constant", 4, "2 kbit/s", Constant(4)),
+    ):
+        page.set("#mode", mode)
+        page.set("#bitrate", value)
+        assert page.text("#error") == "" and page.text("#bitrate-text") == text
+        encode_file(recording, codes, model=core_model(), rate=chosen, force=True)
+        assert page.saved("save-codes") == codes.read_bytes()
+        assert_plays(page, codes)
+
+
+def test_the_rate_does_not_vary_where_there_is_no_context_model(
+    page: Page, joint_model: Path, tmp_path: Path
+) -> None:
+    page.set("#mode", "average")
+    page.set("#model", load_model(joint_model).spec.fingerprint.hex())
+    assert page.evaluate(
+        "[document.querySelector('#mode').value,document.querySelector('#mode').disabled]"
+    ) == ["constant", True]
+    noise = tmp_path / "noise.wav"
+    soundfile.write(noise, sound(9_999, 2).T, 16_000)
+    page.choose(noise)
+    assert page.text("#error") == "" and page.saved("save-codes")
 
 
 def read_codes(path: Path, model: ModelLike | None = None) -> tuple[Header, Codes]:
@@ -479,6 +513,19 @@ def test_the_microphone_is_coded_live(page: Page, tmp_path: Path) -> None:
     codes = tmp_path / "recording.codes"
     original = record(page, codes)
     assert len(original) == 1 and original.shape[1] > 12_000
+    assert_plays(page, codes)
+
+
+@pytest.mark.parametrize("mode", ["average", "quality"])
+def test_the_microphone_is_coded_live_at_a_rate_that_varies(
+    page: Page, tmp_path: Path, mode: str
+) -> None:
+    codes = tmp_path / "recording.codes"
+    page.set("#mode", mode)
+    record(page, codes)
+    header, found = read_codes(codes)
+    assert header.variable and header.num_codebooks == 20
+    assert len(set((found != NO_CODE).sum(axis=1)[0].tolist())) > 3
     assert_plays(page, codes)
 
 
