@@ -157,7 +157,8 @@ def main(words: Sequence[str] | None = None) -> None:
     try:
         chosen = recordings.speech(arguments.data, arguments.every)
         weights = [read_description(find_model(each))["weights_sha256"] for each in models]
-        done = Partial(arguments.out / "eight_bits.partial.json", options | {"weights": weights})
+        settings = options | {"weights": weights, "data": str(arguments.data.resolve())}
+        done = Partial(arguments.out / "eight_bits.partial.json", settings)
         left = [each for each in chosen if each.name not in done.rows]
         work = partial(figures_of, model=models[0], exported=models[1], **options)
         for number, rows in run_in_processes(work, left, arguments.jobs):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import subprocess
 import sys
@@ -38,6 +39,15 @@ def test_a_model_is_run_by_the_core_if_nobody_says_otherwise(model_folder: Path)
         assert isinstance(load_model(model, backend="torch").engine, TorchEngine)
     with pytest.raises(ModelError, match=r"no backend 'onnx': give one of \['core', 'torch'\]"):
         load_model(model_folder, backend="onnx")  # type: ignore[arg-type]
+
+
+def test_a_delay_that_the_layers_do_not_have_is_refused(model_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    path = folder / "config.json"
+    description = json.loads(path.read_text())
+    path.write_text(json.dumps(description | {"delay": description["delay"] + 1}))
+    with pytest.raises(ModelError, match="gives a delay of 21 samples, its layers have 20"):
+        CoreEngine(folder)
 
 
 def test_codes_and_samples_are_the_same_on_every_machine(packaged: CoreEngine) -> None:

@@ -221,15 +221,16 @@ def test_arrays_that_are_nowhere_are_refused() -> None:
     scratch, size = model.scratch(4), library.aec_packet_capacity(shape)
     state, codes = model.init_state(1).rows, random_codes(rng, SMALL, (1, 1, 3, 5), 3)
     data, lengths, bits = np.zeros(size, np.uint8), np.zeros(1, np.uint32), np.zeros(5)
-    arrays = [codes.astype(np.int32), state, data, lengths, bits, scratch]
+    given, decoded = codes.astype(np.int32), np.zeros(codes.shape, np.int32)
+    arrays = [given, state, data, lengths, bits, scratch]
     frames, books = np.full(1, 5, np.uint32), np.full(5, 3, np.uint32)
-    other = [data, np.array([size], np.uint32), frames, books, state, arrays[0].copy(), scratch]
+    other = [data, np.array([size], np.uint32), frames, books, state, decoded, scratch]
     errors, chosen = np.zeros(5, np.float32), np.zeros(5, np.uint32)
     calls: dict[str, list[Any]] = {
         "aec_encode_packets": [model.handle, shape, *arrays],
         "aec_decode_packets": [model.handle, shape, *other],
-        "aec_context_advance": [model.handle, 1, 3, 5, arrays[0], state, scratch],
-        "aec_search_codes": [model.handle, shape, 1, arrays[0], errors, 0.1, chosen, scratch],
+        "aec_context_advance": [model.handle, 1, 3, 5, given, state, scratch],
+        "aec_search_codes": [model.handle, shape, 1, given, errors, 0.1, chosen, scratch],
     }
     for name, arguments in calls.items():
         flat: list[Any] = []
