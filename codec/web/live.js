@@ -6,10 +6,10 @@
 import { Codes } from "./codes.js";
 import { joined } from "./core.js";
 import { sumOf } from "./format/bitpack.js";
-import { Resampler } from "./resample.js";
 import { Header } from "./format/container.js";
 import { encodePayload } from "./format/payload.js";
 import { Planner } from "./rate.js";
+import { Resampler } from "./resample.js";
 import { framesFor, headerFor, StreamWriter } from "./session.js";
 
 export class Live {
@@ -99,6 +99,7 @@ export class Live {
     this.output.postMessage(output, buffers);
   }
 
+  /** Codes of a frame; those that are not sent are absent. */
   _encode(frame) {
     const { engine, _header: header } = this;
     let codes;

@@ -330,14 +330,14 @@ class Fuzzer:
         spent = [channels, frames, self._rng.uniform(0, 1e4), self._rng.uniform(0, 99), state]
         packet = [channels, books, frames, slopes, state]
         calls: list[tuple[str, list[Any]]] = [
-            ("aec_rate_init", [*start, state]),
+            ("aec_rate_init", [start[0], rate * self._rng.choice([-1, 1]), start[2], state]),
             ("aec_rate_share", packet),
             ("aec_rate_follow", packet),
             ("aec_rate_spent", spent),
         ]
         name, arguments = calls[self._whole(0, len(calls))]
         for place, value in enumerate(arguments):
-            if isinstance(value, float) and self._rng.random() < 0.05:
+            if isinstance(value, float) and self._rng.random() < 0.2:
                 arguments[place] = FLOATS[self._whole(0, len(FLOATS))]
         return name, arguments
 
