@@ -58,7 +58,8 @@ class PauseDetector:
             ``[C, T]`` each.
         """
         found = np.empty((len(audio), audio.shape[1] // self._hop_length), np.uint8)
-        loudest, scratch = np.array([self._loudest]), self._scratch(found.size)
+        loudest = np.array([self._loudest])
+        scratch = np.empty(core().aec_pauses_scratch(self._hop_length, found.size), np.float32)
         shape = self._sample_rate, self._hop_length, len(audio)
         given = np.ascontiguousarray(audio, np.float32)
         call("aec_find_pauses", *shape, given, loudest, found, scratch)
@@ -94,13 +95,11 @@ class PauseDetector:
 
     def _is_noise(self, frames: Samples, levels: Samples) -> bool:
         """Whether frames ``[T, hop_length]`` of a channel differ little, and have no tones."""
-        found, scratch = np.empty(1, np.uint32), self._scratch(len(levels))
+        found = np.empty(1, np.uint32)
+        scratch = np.empty(core().aec_pauses_scratch(self._hop_length, len(levels)), np.float32)
         given = np.ascontiguousarray(frames, np.float32), levels
         call("aec_is_noise", self._hop_length, self._lowest_bin, *given, found, scratch)
         return bool(found[0])
-
-    def _scratch(self, num_frames: int) -> Samples:
-        return np.empty(core().aec_pauses_scratch(self._hop_length, num_frames), np.float32)
 
 
 def fill_pauses(codes: Integers) -> Integers:

@@ -21,7 +21,6 @@ Floats: TypeAlias = npt.NDArray[np.floating]
 
 FIRST_RATIO = 0.85
 """The ratio of coded to plain bits before anything is known: that of the core."""
-_STATE_SIZE = 9  # AEC_RATE_STATE
 
 
 def lambda_for(frames: Floats, num_codes: float) -> float:
@@ -63,13 +62,9 @@ class RateControl:
     """
 
     def __init__(self, target: float, frame_rate: float, bits_per_code: int) -> None:
-        self._frame_rate = frame_rate
-        self._state = np.zeros(_STATE_SIZE)
+        self.target, self._frame_rate = target, frame_rate
+        self._state = np.zeros(9)  # AEC_RATE_STATE
         call("aec_rate_init", target / frame_rate, frame_rate, bits_per_code, self._state)
-
-    def change_target(self, target: float) -> None:
-        """Change the target for what follows; in bits per second and channel."""
-        self._state[0] = target / self._frame_rate
 
     def next_lambda(self, block: Block, ahead: Sequence[Block] | None = None) -> float:
         """The slope that codes of the next packet must exceed: decrease of error per bit.
@@ -85,13 +80,14 @@ class RateControl:
         name = "aec_rate_share"
         if ahead is None:
             name = "aec_rate_follow"
-            if len(self._state) == _STATE_SIZE:  # the first packet: room for the newest frames
-                size = core().aec_rate_size(self._frame_rate, channels, num_codebooks)
-                self._state = np.pad(self._state, (0, size - _STATE_SIZE))
+            size = core().aec_rate_size(self._frame_rate, channels, num_codebooks)
+            if len(self._state) < size:  # the first packet: room for the newest frames
+                self._state = np.pad(self._state, (0, size - len(self._state)))
         elif len(frames):
             known = [block, *ahead]
             num_frames = sum(each.codes.shape[2] for each in known)
             frames = np.concatenate([_competing(each) for each in known])
+        self._state[0] = self.target / self._frame_rate
         call(name, channels, num_codebooks, num_frames, frames, self._state)
         return float(self._state[1])
 
@@ -103,6 +99,7 @@ class RateControl:
             counts: ``[C, T]``, numbers of codes of its frames.
         """
         channels, num_frames = counts.shape
+        self._state[0] = self.target / self._frame_rate
         call("aec_rate_spent", channels, num_frames, bits, int(counts.sum()), self._state)
 
 

@@ -72,7 +72,7 @@ class Quality:
     """A constant quality, where each frame gets the codes that it needs: no bitrate is aimed at.
 
     Attributes:
-        quality: from 0 to 10 (`codec.rate.quality.quality_lambda`).
+        quality: from 0 to 10 (`codec.rate.quality.quality_lambdas`).
 
     Raises:
         ConfigError: the quality is out of range.

@@ -13,30 +13,25 @@ from codec.errors import CodecError
 from codec.rate.allocation import lambda_for
 
 
-def quality_lambda(engine: Engine, quality: float) -> float:
-    """The lambda of a constant quality: codes are sent whose slope is above it.
+def quality_lambdas(engine: Engine, qualities: Sequence[float]) -> list[float]:
+    """The lambdas of constant qualities: codes are sent whose slope is above them.
 
     The scale is set by a synthetic voice: at quality q it gets ``1 + (K - 1) * q / 10`` codes
     per frame in the mean. What is easier to code gets fewer, what is harder or louder more.
 
     Args:
         engine: the model.
-        quality: from 0 to 10.
+        qualities: from 0 to 10.
 
     Raises:
         ModelError: the model computes no errors.
 
     Example:
         >>> from codec import load_model
-        >>> engine = load_model().engine
-        >>> quality_lambda(engine, 0) > quality_lambda(engine, 5)
+        >>> low, high = quality_lambdas(load_model().engine, [0, 5])
+        >>> low > high
         True
     """
-    return quality_lambdas(engine, [quality])[0]
-
-
-def quality_lambdas(engine: Engine, qualities: Sequence[float]) -> list[float]:
-    """`quality_lambda` of several qualities, of one run of the engine."""
     spec = engine.spec
     audio = synthetic_voice(spec.sample_rate, spec.hop_length)
     found, _ = engine.analyze_step(audio, engine.init_encoder(1))

@@ -14,7 +14,7 @@ from codec.errors import ConfigError
 from codec.rate.allocation import RateControl
 from codec.rate.block import Block
 from codec.rate.modes import Average, Quality
-from codec.rate.quality import quality_lambda
+from codec.rate.quality import quality_lambdas
 from codec.rate.search import CANDIDATES, CodeSearch, rate_distortion_search
 from codec.session.plan import Plan
 
@@ -42,7 +42,7 @@ class Planner:
             target = plan.target(rate.bitrate)
             self._control = RateControl(target, float(spec.frame_rate), spec.bits[0])
         elif isinstance(rate, Quality):
-            self._lambda = quality_lambda(plan.model.engine, rate.quality)
+            [self._lambda] = quality_lambdas(plan.model.engine, [rate.quality])
         tables = plan.model.engine.code_tables if plan.effort else None
         self._search = None if tables is None else CodeSearch(tables, CANDIDATES[plan.effort])
         self._waiting: deque[Block] = deque()
@@ -61,7 +61,7 @@ class Planner:
                 "only an average bitrate can be changed: start the stream with rate=Average(...) "
                 "and a model that has a context model"
             )
-        self._control.change_target(self._plan.target(bitrate))
+        self._control.target = self._plan.target(bitrate)
 
     def push(self, block: Block) -> Iterator[Codes]:
         """Codes of the packets that need not wait any longer.

@@ -146,7 +146,7 @@ def test_effort_lowers_the_cost_of_a_stream(
 ) -> None:
     """Error and price of the bits together, where the number of codes varies; else the error."""
     if variable:
-        monkeypatch.setattr(planner, "quality_lambda", lambda *_: PRICE)
+        monkeypatch.setattr(planner, "quality_lambdas", lambda *_: [PRICE])
     audio = sound(12_320)
     spec = engine.spec
     filtered = high_pass(audio, spec.sample_rate, spec.hop_length)

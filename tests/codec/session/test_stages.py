@@ -146,7 +146,7 @@ def test_constant_rates_send_all_codes_at_once(model: Model) -> None:
 def test_only_codes_above_lambda_are_sent_and_none_in_pauses(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("codec.session.planner.quality_lambda", lambda *_: 1.0)
+    monkeypatch.setattr("codec.session.planner.quality_lambdas", lambda *_: [1.0])
     planner = Planner(make_plan(model, Quality(5), Packing.live(4)))
     steep, reference, pause = [np.inf, 3.0, 2.0], [np.inf, -np.inf, -np.inf], [-np.inf] * 3
     (codes,) = planner.push(block([steep, [np.inf, 2.0, 0.5], reference, pause]))
