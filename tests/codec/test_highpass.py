@@ -12,12 +12,13 @@ from pesq import pesq
 from scipy.signal import butter, sosfilt
 
 from codec import Constant, decode_file, encode_file
+from codec.core.library import HIGH_PASS_STATE
 from codec.corpus import read_tokens
 from codec.corpus.coding import code_audio
 from codec.engines.base import encode
 from codec.engines.torch import TorchEngine
 from codec.format.payload import unpack_codes
-from codec.highpass import STATE_SIZE, HighPass, high_pass
+from codec.highpass import HighPass, high_pass
 from codec.io.audio import open_audio
 from codec.network.model import Codec
 from codec.registry import load_model
@@ -53,7 +54,7 @@ def test_the_filter_goes_on_after_samples_that_are_no_numbers() -> None:
     audio[:, [5_000, 7_000, 9_000]] = 0
     assert np.array_equal(high_pass(damaged, RATE), high_pass(audio, RATE))
     # Nor does it remember them, in a state that was made by somebody else.
-    filtered, state = HighPass(RATE, 480).step(audio, np.full((1, STATE_SIZE), np.nan))
+    filtered, state = HighPass(RATE, 480).step(audio, np.full((1, HIGH_PASS_STATE), np.nan))
     assert np.isfinite(filtered).all() and np.isfinite(state).all()
 
 

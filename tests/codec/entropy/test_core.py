@@ -219,7 +219,7 @@ def test_arrays_that_are_nowhere_are_refused() -> None:
     rng, shape = np.random.default_rng(0), Packets(1, 1, 3, 5, 1)
     model, library = ContextModel(SMALL, random_tensors(rng, SMALL)), core()
     scratch, size = model.scratch(4), library.aec_packet_capacity(shape)
-    state, codes = model.init_state(1).rows, random_codes(rng, SMALL, (1, 1, 3, 5), 3)
+    state, codes = model.init_state(1), random_codes(rng, SMALL, (1, 1, 3, 5), 3)
     data, lengths, bits = np.zeros(size, np.uint8), np.zeros(1, np.uint32), np.zeros(5)
     given, decoded = codes.astype(np.int32), np.zeros(codes.shape, np.int32)
     arrays = [given, state, data, lengths, bits, scratch]
