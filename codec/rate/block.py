@@ -13,11 +13,11 @@ class Block:
     """Frames of a packet that is not written yet.
 
     Attributes:
-        codes: ``[C, K, T]``: channel, codebook, frame.
+        codes: ``[G, K, T]``.
         slopes: ``[C, T, K]``, `codec.core.frames.slopes` of weighted errors; None where all codes
             are sent. Minus infinity for codes that are never sent: those of pauses, and all but the
             first one in the frames that stand for them.
-        latent: ``[C, T, D]``, what the codes stand for; None unless other codes are searched for.
+        latent: ``[G, T, D]``, what the codes stand for; None unless other codes are searched for.
         weights: ``[C, T]``, of the errors of frames (`codec.core.frames.levels_and_weights`).
         is_silence: whether this is silence that need not be sent.
     """

@@ -103,7 +103,7 @@ class RedundancyControl:
         >>> from codec import load_model
         >>> control = RedundancyControl(Redundancy(2, bitrate=1_500), load_model().spec)
         >>> earlier = control.choose([np.full((1, 12, 1), n) for n in range(5)])
-        >>> earlier.tolist()  # [C, K, T], the oldest frame first, -1 for absent codes
+        >>> earlier.tolist()  # [G, k, n], the oldest frame first, -1 for absent codes
         [[[3, 4], [-1, 4]]]
     """
 

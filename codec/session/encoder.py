@@ -33,7 +33,7 @@ class StreamEncoder:
             folder; the default model if None.
         rate: `Constant`, `Average` or `Quality`; a number of bits per second and channel is an
             `Average`, and None is ``Constant()``, all codes of the model.
-        channels: number of channels, each coded on its own.
+        channels: number of channels, each coded on its own unless the model codes several together.
         packing: `Packing.live`, by default with packets of one frame, or `Packing.file`.
         effort: 0 to 3; above 0 a search finds better codes for the same bitrate.
         original_sample_rate: sampling rate of the audio before it was resampled to the model's;

@@ -72,7 +72,7 @@ class Planner:
             block: the frames of the next packet.
 
         Yields:
-            ``[C, K, T]``, `NO_CODE` where codes are absent.
+            ``[G, K, T]``, `NO_CODE` where codes are absent.
         """
         self._waiting.append(block)
         while len(self._waiting) > self._plan.wait:
@@ -88,7 +88,7 @@ class Planner:
 
         Args:
             bits: all that belongs to the packet, of all channels.
-            codes: ``[C, K, T]`` of it.
+            codes: ``[G, K, T]`` of it.
         """
         if self._control is not None:
             self._control.spent(bits, (codes != NO_CODE).sum(axis=1))
