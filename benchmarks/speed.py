@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,8 +46,13 @@ DEFAULT_PEERS = ("opus", "encodec", "dac", "mimi", "snac")
 def main(words: Sequence[str] | None = None) -> None:
     """Measure, print and write."""
     arguments = parse_arguments(words)
-    model, names = arguments.model, without_missing(arguments.peers)
+    model, names = arguments.model, dict.fromkeys(arguments.peers, "")
     try:
+        names |= dict(pair.split("=", 1) for pair in arguments.peer)
+    except ValueError:
+        sys.exit("error: --peer must be NAME=FOLDER")
+    try:
+        names = without_missing(names)
         figures = origin([model])
         figures |= measure(model, names, arguments.threads, arguments.minutes, arguments.quick)
     except CodecError as error:
@@ -76,6 +81,13 @@ def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
         help=f"codecs to compare with (default: {' '.join(DEFAULT_PEERS)})",
     )
     parser.add_argument(
+        "--peer",
+        action="append",
+        default=[],
+        metavar="NAME=FOLDER",
+        help="compare with a codec whose weights are in a folder, as lyra=FOLDER",
+    )
+    parser.add_argument(
         "--minutes",
         type=float,
         nargs="*",
@@ -90,26 +102,30 @@ def parse_arguments(words: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def without_missing(names: Sequence[str]) -> list[str]:
+def without_missing(names: Mapping[str, str]) -> dict[str, str]:
     """Those of the contenders whose Python packages are installed; the others are reported."""
-    found = []
-    for name in names:
+    found = {}
+    for name, folder in names.items():
         contender = find_contender(name)
         if all(map(installed, contender.packages)):
-            found.append(name)
+            found[name] = folder
         else:
             report_progress(f'without {name}: pip install "aecodec[{contender.extra}]"')
     return found
 
 
 def measure(
-    model: str, peers: Sequence[str], threads: Sequence[int], minutes: Sequence[float], quick: bool
+    model: str,
+    peers: Mapping[str, str],
+    threads: Sequence[int],
+    minutes: Sequence[float],
+    quick: bool,
 ) -> dict[str, Any]:
     """All figures.
 
     Args:
         model: model of aecodec.
-        peers: contenders to compare with.
+        peers: contenders to compare with, and the folders of their weights or "".
         threads: numbers of threads; neural networks of others run on one thread only.
         minutes: lengths of files for which memory is measured.
         quick: whether to use short clips and one round.
@@ -118,7 +134,11 @@ def measure(
     figures: dict[str, Any] = {part: [] for part in parts}
     seconds, neural_seconds, rounds = (6.0, 1.0, 1) if quick else (60.0, 3.0, 5)
     for count in threads:
-        names = [name for name in peers if count == 1 or not find_contender(name).needs_weights]
+        names = {
+            name: folder
+            for name, folder in peers.items()
+            if count == 1 or not find_contender(name).needs_weights
+        }
         with fresh_process(count) as run:
             report_progress(f"first packet, {count} thread(s)")  # first: the process is still cold
             figures["first_packet"].append(run(first_packet, model))

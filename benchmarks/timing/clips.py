@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -53,23 +53,25 @@ def macs_per_second(contender: Contender, bitrate: int) -> dict[str, float]:
 
 
 def offline(
-    model: str, names: Sequence[str], seconds: float, neural_seconds: float, rounds: int
+    model: str, peers: Mapping[str, str], seconds: float, neural_seconds: float, rounds: int
 ) -> dict[str, Any]:
     """Speed on whole clips, with all codecs in every round.
 
     Args:
         model: model of aecodec.
-        names: contenders to compare with.
+        peers: contenders to compare with, and the folders of their weights; "" for the neural
+            networks of others without weights, and for those that have none.
         seconds: duration of the clips.
-        neural_seconds: duration of the clips for neural networks of others, which are slow.
+        neural_seconds: duration of the clips for those without weights, which are slow.
         rounds: number of rounds.
     """
     ours = Aecodec(model)
     highest = ours.bitrates()[-1]
     timed = [Timed(ours, highest, seconds)]
-    for name in names:
-        peer = find_contender(name).open_for_timing()
-        duration = neural_seconds if peer.needs_weights else seconds
+    for name, folder in peers.items():
+        contender = find_contender(name)
+        peer = contender.open(folder) if folder else contender.open_for_timing()
+        duration = neural_seconds if peer.needs_weights and not folder else seconds
         timed.append(Timed(peer, peer.nearest_bitrate(highest), duration))
     matrix = torch.randn(1024, 1024)
     works: dict[str, Callable[[], object]] = {"matrix product": lambda: matrix @ matrix}

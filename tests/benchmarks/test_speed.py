@@ -102,6 +102,11 @@ def test_peers_have_the_size_and_the_macs_that_are_published(
     assert counted["decode"] == pytest.approx(decode * 1e9, rel=0.02)
 
 
+def test_a_peer_needs_a_folder() -> None:
+    with pytest.raises(SystemExit, match="--peer must be NAME=FOLDER"):
+        speed.main(["--peer", "lyra"])
+
+
 @pytest.mark.slow
 def test_a_quick_run_writes_figures_that_agree_with_each_other(tmp_path: Path) -> None:
     options = f"--quick --peers opus --minutes 0.1 --out {tmp_path}"
