@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from codec.config import CodecConfig
-from codec.core.network import Network
+from codec.core.network import Network, unsupported
 from codec.entropy.context_file import CONTEXT_FILE
-from codec.errors import CodecError
+from codec.errors import CodecError, ModelError
 from codec.hub import read_regular
 from codec.io.outputs import files_together, write_atomically
 from codec.model_folder import (
@@ -73,6 +73,10 @@ def model_in_8_bits(folder: Path) -> tuple[dict[str, Any], bytes]:
     """
     description = read_description(folder)
     config = CodecConfig.from_dict(description["codec"])
+    if reason := unsupported(config):
+        raise ModelError(
+            f"{folder} cannot be written in 8 bits: {reason}; PyTorch runs it as it is"
+        )
     tensors = quantized_weights(folder, description)
     weights = as_stored(tensors)
     facts = {

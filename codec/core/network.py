@@ -154,7 +154,8 @@ class Network:
 def check_supported(config: CodecConfig) -> None:
     """Raise a ModelError for a model that the core does not compute."""
     if reason := unsupported(config):
-        raise ModelError(f"{reason}: use --backend torch")
+        remedy = "use --backend torch" if config.has_codes else "use Codec.embed() of PyTorch"
+        raise ModelError(f"{reason}: {remedy}")
 
 
 def unsupported(config: CodecConfig) -> str | None:
