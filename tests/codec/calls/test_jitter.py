@@ -187,16 +187,9 @@ def check_orders(seeds: Iterable[int]) -> int:
     return exact
 
 
-def check_call(
-    engine: Engine,
-    buffer: JitterBuffer,
-    arrivals: list[tuple[float, Packet]],
-    packets: list[Packet],
-    num_frames: int,
-) -> bool:
-    """Check a call, and say whether nothing of it was concealed, so that all of it is known."""
+def noted(decoder: StreamDecoder) -> list[tuple[str, Packet, int]]:
+    """What becomes of frames from now on: how, of which packet, how many frames before its own."""
     made: list[tuple[str, Packet, int]] = []
-    decoder = buffer._decoder
     push, lost = decoder.push, decoder.lost
 
     def note_push(packet: Packet) -> np.ndarray:
@@ -211,6 +204,19 @@ def check_call(
         return lost(num_packets, later, ahead)
 
     decoder.push, decoder.lost = note_push, note_lost  # type: ignore[method-assign]
+    return made
+
+
+def check_call(
+    engine: Engine,
+    buffer: JitterBuffer,
+    arrivals: list[tuple[float, Packet]],
+    packets: list[Packet],
+    num_frames: int,
+) -> bool:
+    """Check a call, and say whether nothing of it was concealed, so that all of it is known."""
+    decoder = buffer._decoder
+    made = noted(decoder)
     heard = run(buffer, arrivals, num_frames + 40)
     statistics = buffer.statistics
     distinct = {id(packet) for _, packet in arrivals}
