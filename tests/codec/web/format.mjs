@@ -8,7 +8,7 @@ const { Codes } = await load("codes.js");
 const { ContextModel, Core } = await load("core.js");
 const { Gap, Header, fromHex, readStreams, toHex } = await load("format/container.js");
 const { PayloadDecoder } = await load("format/payload.js");
-const { framesFor, headerFor, writeStream } = await load("session.js");
+const { framesFor, headerFor, StreamWriter } = await load("session.js");
 const { HighPass } = await load("highpass.js");
 const { FormatError } = await load("errors.js");
 
@@ -47,20 +47,20 @@ const tasks = {
   ],
 
   plan: ({ info, channels, numSamples }) => {
-    const all = info.codebooks.length;
-    const header = headerFor(info, channels, all, info.sampleRate, numSamples);
+    const rate = { mode: "constant", codebooks: info.codebooks.length };
+    const header = headerFor(info, channels, rate, info.sampleRate, numSamples);
     return [{ ...header }, framesFor(info, header, numSamples)];
   },
 
   write: ({ header: fields, codes, numSamples, context }) => {
     const header = new Header(fields);
     const full = header.numCodes(header.framesPerPacket);
-    const packets = [];
+    const writer = new StreamWriter(header, contextOf(context));
     for (let start = 0; start <= codes.length; start += full) {
       const own = Int32Array.from(codes.slice(start, start + full));
-      packets.push(Codes.fromOrder(header.numGroups, header.bits.length, own));
+      writer.push(Codes.fromOrder(header.numGroups, header.bits.length, own));
     }
-    return toHex(writeStream(header, packets, numSamples, contextOf(context)));
+    return toHex(writer.finish(numSamples));
   },
 };
 
