@@ -84,9 +84,8 @@ class RateControl:
             if len(self._state) < size:  # the first packet: room for the newest frames
                 self._state = np.pad(self._state, (0, size - len(self._state)))
         elif len(frames):
-            known = [block, *ahead]
-            num_frames = sum(each.codes.shape[2] for each in known)
-            frames = np.concatenate([_competing(each) for each in known])
+            num_frames += sum(each.codes.shape[2] for each in ahead)
+            frames = np.concatenate([frames, *map(_competing, ahead)])
         self._state[0] = self.target / self._frame_rate
         call(name, channels, num_codebooks, num_frames, frames, self._state)
         return float(self._state[1])
